@@ -1,0 +1,118 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/paylatch/paylatch/internal/payment"
+)
+
+// ErrClaimed says that another transaction holds the partition: one that has not noticed yet that it lost the ownership.
+var ErrClaimed = errors.New("the partition is claimed by another transaction")
+
+// Claim is one transaction that holds a partition and the payments next in order there. While it is open no other transaction can
+// claim the partition. It ends with Commit, or with Rollback, after which everything is as before. If the process or the session dies, PostgreSQL rolls
+// it back.
+type Claim struct {
+	Partition Partition
+	Payments  []payment.Payment // In order of Seq.
+	tx        pgx.Tx
+}
+
+// claimPartition locks the partition's row until the transaction ends; it never waits.
+const claimPartition = `select` + partitionColumns + `from topic_partitions where partition = $1 for update skip locked`
+
+// claimPayments locks the next payments until the transaction ends. It walks payments_unsent in order: the row is ordered by the table's
+// own columns, or PostgreSQL sorts the whole backlog (facts section 5: 14 ms against 0.09 ms). The lock is taken before the joins, on
+// payments alone.
+const claimPayments = `with p as materialized (
+		select id, tenant_id, amount, currency, originator_id, beneficiary_id, sender_id, receiver_id, reference, trace_context, partition, seq,
+			status, created_at, sent_at, kafka_offset
+		from payments where partition = $1 and status = 'created' order by partition, seq limit $2 for update skip locked)
+	select` + paymentColumns + `from p` + paymentJoins + `order by p.seq`
+
+// Claim begins a transaction that holds the partition and at most limit of its unsent payments. ErrClaimed when another holds it.
+func (s *Session) Claim(ctx context.Context, limit int) (*Claim, error) {
+	tx, err := s.conn.Begin(ctx)
+	if err != nil {
+		return nil, translate(err)
+	}
+	claim := &Claim{tx: tx}
+	if err := claim.fill(ctx, s.partition, limit); err != nil {
+		claim.Rollback()
+		return nil, err
+	}
+	return claim, nil
+}
+
+func (c *Claim) fill(ctx context.Context, partition int32, limit int) error {
+	rows, err := c.tx.Query(ctx, claimPartition, partition)
+	if err != nil {
+		return translate(err)
+	}
+	c.Partition, err = pgx.CollectExactlyOneRow(rows, scanPartition)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return ErrClaimed
+	}
+	if err != nil {
+		return translate(err)
+	}
+	if limit == 0 {
+		return nil
+	}
+	rows, err = c.tx.Query(ctx, claimPayments, partition, limit)
+	if err != nil {
+		return translate(err)
+	}
+	return scanPayments(rows, c.Partition.Topic, func(p payment.Payment) { c.Payments = append(c.Payments, p) })
+}
+
+const (
+	markPayments = `update payments p set status = 'sent', sent_at = clock_timestamp(), kafka_offset = u.kafka_offset
+		from unnest($1::uuid[], $2::bigint[]) as u (id, kafka_offset) where p.id = u.id and p.status = 'created'`
+	moveNextOffset = `update topic_partitions set next_offset = $2 where partition = $1`
+)
+
+// MarkSent records that the first n payments of the claim are in the topic, at consecutive offsets from base. It is on record once Commit
+// returns nil; when Commit fails it may be.
+func (c *Claim) MarkSent(ctx context.Context, base int64, n int) error {
+	ids, offsets := make([]uuid.UUID, n), make([]int64, n)
+	for i := range n {
+		ids[i], offsets[i] = uuid.UUID(c.Payments[i].ID), base+int64(i)
+	}
+	batch := &pgx.Batch{}
+	batch.Queue(markPayments, ids, offsets)
+	batch.Queue(moveNextOffset, c.Partition.Number, base+int64(n))
+	results := c.tx.SendBatch(ctx, batch)
+	defer func() { _ = results.Close() }()
+	for _, want := range []int64{int64(n), 1} {
+		tag, err := results.Exec()
+		if err != nil {
+			return translate(err)
+		}
+		if tag.RowsAffected() != want { // We hold the locks of these very rows.
+			return fmt.Errorf("partition %d: %w: marked %d rows, wanted %d", c.Partition.Number, errImpossible, tag.RowsAffected(), want)
+		}
+	}
+	return translate(results.Close())
+}
+
+// Halt stops the partition with a reason, on record once Commit returns nil.
+func (c *Claim) Halt(ctx context.Context, reason string) error {
+	_, err := c.tx.Exec(ctx, haltPartition, c.Partition.Number, reason)
+	return translate(err)
+}
+
+// Commit ends the claim and puts on record what was marked. An error leaves the outcome unknown.
+func (c *Claim) Commit(ctx context.Context) error { return translate(c.tx.Commit(ctx)) }
+
+// Rollback ends the claim as if it had never been; after Commit it does nothing.
+func (c *Claim) Rollback() {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	_ = c.tx.Rollback(ctx) // When it fails the session is lost, and PostgreSQL rolls back.
+}

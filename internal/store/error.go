@@ -1,0 +1,61 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/paylatch/paylatch/internal/payment"
+)
+
+// Conditions that an operator mends.
+var (
+	errNoTopic     = fmt.Errorf("%w: the topic is not set up (paylatch partitions init)", payment.ErrUnavailable)
+	errNotMigrated = fmt.Errorf("%w: the database's schema is missing or older than this program (paylatch migrate up)", payment.ErrUnavailable)
+)
+
+// errImpossible marks a row that the schema's checks forbid or that this program does not know: work on it stops loudly.
+var errImpossible = errors.New("impossible state in the database")
+
+// translate turns an error of PostgreSQL or of the connection into the kinds of package payment, by SQLSTATE and never by its text.
+// Whatever means "not now" becomes payment.ErrUnavailable; the outcome of a statement that was under way is then unknown, and the same
+// request made again finds it. A constraint that fails here is a fault of ours, since payment.New checked the same rule: it stays as it is.
+func translate(err error) error {
+	if err == nil || errors.Is(err, payment.ErrUnavailable) || errors.Is(err, errImpossible) {
+		return err
+	}
+	if _, ok := errors.AsType[pgx.ScanArgError](err); ok {
+		return err
+	}
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		switch {
+		case pg.Code == "42P01" || pg.Code == "3F000" || pg.Code == "42703": // Undefined table, schema, column.
+			return fmt.Errorf("%w: %w", errNotMigrated, err)
+		case retriable(pg.Code):
+			return fmt.Errorf("%w: %w", payment.ErrUnavailable, err)
+		}
+		return err
+	}
+	if errors.Is(err, context.Canceled) { // The caller went away; nobody is left to be told.
+		return err
+	}
+	// All that remains comes from the connection: refused, reset, timed out, closed in the middle.
+	return fmt.Errorf("%w: %w", payment.ErrUnavailable, err)
+}
+
+// retriable tells by SQLSTATE whether the same statement may succeed later.
+// Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
+func retriable(code string) bool {
+	switch code[:2] {
+	case "08", // Connection exception.
+		"53", // Insufficient resources: too many connections, disk full, out of memory.
+		"57", // Operator intervention: shutdown, crash, cannot connect now, cancelled, statement time-out.
+		"58", // System error: an I/O error of the server's.
+		"40": // Transaction rollback: deadlock, serialization.
+		return true
+	}
+	return code == "55P03" || code == "25006" || code == "25P03" // Lock not available; read-only (a standby); idle in transaction too long.
+}

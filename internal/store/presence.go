@@ -1,0 +1,112 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Presence makes a replica count among those that share the partitions: a session that holds a shared advisory lock, which the others
+// find in pg_locks. It needs no table and no heartbeat; a replica that dies is gone with its session. Not safe for concurrent use.
+type Presence struct{ conn *pgx.Conn }
+
+const (
+	lockReplica   = `select pg_advisory_lock_shared($1, 0)`
+	listenCreated = `listen ` + wakeChannel
+)
+
+// Join counts the caller in and listens for news.
+func (s *Store) Join(ctx context.Context) (*Presence, error) {
+	conn, err := s.dedicated(ctx)
+	if err != nil {
+		return nil, err
+	}
+	_, err = conn.Exec(ctx, lockReplica, lockClassReplica)
+	if err == nil {
+		_, err = conn.Exec(ctx, listenCreated)
+	}
+	if err != nil {
+		closeConn(conn)
+		return nil, translate(err)
+	}
+	return &Presence{conn}, nil
+}
+
+// Leave counts the caller out.
+func (p *Presence) Leave() { closeConn(p.conn) }
+
+// View is what a replica sees of the others and of the partitions.
+type View struct {
+	Replicas   int // Those present, the caller among them.
+	Rank       int // The caller's place among them, from 0: the same order for all that look.
+	Partitions []Partition
+	Owned      map[int32]bool // The partitions that some session owns.
+}
+
+const selectLocks = `select classid::bigint, objid::bigint, pid from pg_locks where locktype = 'advisory' and granted and objsubid = 2
+	and classid::bigint in ($1, $2) and database = (select oid from pg_database where datname = current_database())`
+
+// Look sees who is present, who owns what, and how the partitions stand. It is also the touch that keeps the session alive.
+func (p *Presence) Look(ctx context.Context) (View, error) {
+	rows, err := p.conn.Query(ctx, selectLocks, lockClassReplica, lockClassPartition)
+	if err != nil {
+		return View{}, translate(err)
+	}
+	view := View{Owned: map[int32]bool{}}
+	var replicas []uint32
+	var class, object int64
+	var pid int32
+	_, err = pgx.ForEachRow(rows, []any{&class, &object, &pid}, func() error {
+		if class == lockClassReplica {
+			replicas = append(replicas, uint32(pid)) //nolint:gosec // G115: a process id is positive.
+		} else {
+			view.Owned[int32(object)] = true //nolint:gosec // G115: Own took it from an int32.
+		}
+		return nil
+	})
+	if err != nil {
+		return View{}, translate(err)
+	}
+	slices.Sort(replicas)
+	view.Replicas = len(replicas)
+	view.Rank = slices.Index(replicas, p.conn.PgConn().PID())
+	rows, err = p.conn.Query(ctx, selectPartitions)
+	if err != nil {
+		return View{}, translate(err)
+	}
+	view.Partitions, err = pgx.CollectRows(rows, scanPartition)
+	return view, translate(err)
+}
+
+// News is what a notification tells: partitions with new payments, or that a replica came or gave partitions back.
+type News struct {
+	Created []int32
+	Look    bool
+}
+
+// News waits for a notification, or until ctx ends; then there is none, and no error.
+func (p *Presence) News(ctx context.Context) (News, error) {
+	n, err := p.conn.WaitForNotification(ctx)
+	if err != nil {
+		if timeout := net.Error(nil); ctx.Err() != nil && !p.conn.IsClosed() && (errors.As(err, &timeout) || errors.Is(err, ctx.Err())) {
+			return News{}, nil
+		}
+		return News{}, translate(err)
+	}
+	if n.Payload == wakeLook {
+		return News{Look: true}, nil
+	}
+	var partitions []int32
+	for number := range strings.SplitSeq(n.Payload, ",") {
+		if i, err := strconv.ParseInt(number, 10, 32); err == nil {
+			partitions = append(partitions, int32(i))
+		}
+	}
+	return News{Created: partitions}, nil
+}
+

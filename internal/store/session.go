@@ -1,0 +1,114 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Advisory locks of this program, by class. The object is the partition; replicas share one object.
+const (
+	lockClassReplica   = 1_886_413_921
+	lockClassPartition = 1_886_413_922
+)
+
+const (
+	// TouchEvery is how often an owner must use its session. PostgreSQL ends one that is silent for idleSession, as a stopped process's is,
+	// and another replica takes over; five missed touches are not an accident.
+	TouchEvery  = time.Second
+	idleSession = 5 * TouchEvery
+	// PublishTimeout bounds the one call to Kafka that is made inside a transaction. The transaction outlives it, so that an answer that comes
+	// in time can always be recorded.
+	PublishTimeout    = 8 * time.Second
+	idleInTransaction = PublishTimeout + 7*time.Second
+	// closeTimeout bounds the courtesy of a closing message.
+	closeTimeout = time.Second
+)
+
+// sessionSettings let PostgreSQL end a session whose owner is stopped, gone or cut off. Ending one is always safe: the transaction under
+// way rolls back and its locks go to the next owner.
+var sessionSettings = map[string]string{
+	"application_name":                    "paylatch sender",
+	"idle_session_timeout":                idleSession.String(),
+	"idle_in_transaction_session_timeout": idleInTransaction.String(),
+	"client_connection_check_interval":    "1s",
+	"statement_timeout":                   "10s", // No statement of a pass takes near as long.
+	"lock_timeout":                        "2s",
+	"tcp_keepalives_idle":                 "5", // A dead host is noticed within 5 + 3 × 1 s.
+	"tcp_keepalives_interval":             "1",
+	"tcp_keepalives_count":                "3",
+	"tcp_user_timeout":                    "10000",
+}
+
+// dedicated opens a connection of its own, outside the pool, with sessionSettings. It needs PostgreSQL itself or a pooler in session mode.
+func (s *Store) dedicated(ctx context.Context) (*pgx.Conn, error) {
+	config := s.pool.Config().ConnConfig
+	for name, value := range sessionSettings {
+		config.RuntimeParams[name] = value
+	}
+	conn, err := pgx.ConnectConfig(ctx, config)
+	return conn, translate(err)
+}
+
+// closeConn ends a dedicated session, cleanly if the server still listens.
+func closeConn(conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	_ = conn.Close(ctx) // Either way the server releases the locks.
+}
+
+// ErrOwned says that another session owns the partition.
+var ErrOwned = errors.New("the partition is owned by another session")
+
+// Session is the ownership of one partition: a database session that holds the partition's advisory lock. The session is the lease; when it
+// ends, however it ends, ownership is free at once. Ownership only keeps replicas out of each other's way: what makes emission exclusive is
+// the row lock of a Claim. Not safe for concurrent use.
+type Session struct {
+	conn      *pgx.Conn
+	partition int32
+}
+
+const tryLockPartition = `select pg_try_advisory_lock($1, $2)`
+
+// Own makes the caller the owner of partition, or returns ErrOwned.
+func (s *Store) Own(ctx context.Context, partition int32) (*Session, error) {
+	conn, err := s.dedicated(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var locked bool
+	err = conn.QueryRow(ctx, tryLockPartition, lockClassPartition, partition).Scan(&locked)
+	if err != nil || !locked {
+		closeConn(conn)
+		if err == nil {
+			err = ErrOwned
+		}
+		return nil, translateOwn(err)
+	}
+	return &Session{conn: conn, partition: partition}, nil
+}
+
+func translateOwn(err error) error {
+	if errors.Is(err, ErrOwned) {
+		return err
+	}
+	return translate(err)
+}
+
+// Close gives the partition back.
+func (s *Session) Close() { closeConn(s.conn) }
+
+// Lost tells whether the session is known to have ended.
+func (s *Session) Lost() bool { return s.conn.IsClosed() }
+
+// Served by payments_unsent. No lock and no transaction id: an idle system burns none.
+const selectHasUnsent = `select exists (select from payments where partition = $1 and status = 'created')`
+
+// HasUnsent tells whether the partition has a payment to send. It is also the touch that keeps the session alive.
+func (s *Session) HasUnsent(ctx context.Context) (bool, error) {
+	var unsent bool
+	err := s.conn.QueryRow(ctx, selectHasUnsent, s.partition).Scan(&unsent)
+	return unsent, translate(err)
+}

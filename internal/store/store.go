@@ -1,0 +1,92 @@
+// Package store keeps payments in PostgreSQL; it is the only room that knows SQL.
+//
+// It promises that what it answered is committed and survives a crash of PostgreSQL (synchronous commit everywhere), that a tenant's key
+// stands for one payment however often and however concurrently it is used, and that a payment leaves `created` only in the same
+// transaction that records its offset. It leaves to others what is valid (payment), when to emit (sender) and how (kafka).
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/paylatch/paylatch/internal/payment"
+)
+
+const (
+	// connectTimeout bounds one attempt to connect: a database that does not answer the greeting in this time is away.
+	connectTimeout = 5 * time.Second
+	// tenantsMax and internedMax bound the caches: about 1 MB and, twice, 30 MB when full. A larger set only costs a look-up more.
+	tenantsMax  = 10_000
+	internedMax = 200_000
+)
+
+// Store is the pool of connections and what is remembered of rows that never change. Safe for concurrent use.
+type Store struct {
+	pool     *pgxpool.Pool
+	parties  *interner
+	accounts *interner
+	tenants  *lru.Cache[payment.APIKeyHash, tenantEntry]
+	topic    topicCache
+	waker    *waker
+}
+
+// Open prepares a store on the database at url; it does not wait for the database, which may come up later. connectionsMax bounds the pool.
+func Open(ctx context.Context, url string, connectionsMax int32) (*Store, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("database URL: %w", err)
+	}
+	config.MaxConns = connectionsMax
+	config.ConnConfig.ConnectTimeout = connectTimeout
+	config.ConnConfig.RuntimeParams["application_name"] = "paylatch"
+	config.ConnConfig.RuntimeParams["timezone"] = "UTC"
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("database pool: %w", err)
+	}
+	tenants, err := lru.New[payment.APIKeyHash, tenantEntry](tenantsMax)
+	if err != nil {
+		return nil, fmt.Errorf("tenant cache: %w", err)
+	}
+	parties, err := newInterner(pool, selectParties, insertParties)
+	if err != nil {
+		return nil, err
+	}
+	accounts, err := newInterner(pool, selectAccounts, insertAccounts)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{pool: pool, parties: parties, accounts: accounts, tenants: tenants}
+	s.waker = newWaker(s.notify)
+	return s, nil
+}
+
+// Close waits for what is under way and closes all connections.
+func (s *Store) Close() {
+	s.waker.close()
+	s.pool.Close()
+}
+
+const selectReady = `select count(*) from topic_partitions`
+
+// Ready tells whether payments can be taken: the database answers, is migrated, and the topic is set up.
+func (s *Store) Ready(ctx context.Context) error {
+	var partitions int
+	if err := s.pool.QueryRow(ctx, selectReady).Scan(&partitions); err != nil {
+		return translate(err)
+	}
+	if partitions == 0 {
+		return errNoTopic
+	}
+	return nil
+}
+
+// inTx runs work in a transaction of the pool: committed when it returns nil, rolled back otherwise.
+func (s *Store) inTx(ctx context.Context, work func(pgx.Tx) error) error {
+	return translate(pgx.BeginFunc(ctx, s.pool, work))
+}

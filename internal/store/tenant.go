@@ -1,0 +1,136 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/paylatch/paylatch/internal/payment"
+)
+
+// authTTL is how long a replica trusts a key without asking again. A revoked key stops working everywhere within it; the contract
+// says 5 s, which leaves a second for the question itself.
+const authTTL = 4 * time.Second
+
+// tenantEntry is a live key's tenant, trusted until a time.
+type tenantEntry struct {
+	tenant payment.Tenant
+	until  time.Time
+}
+
+const selectTenantByKey = `select t.id, t.name, t.salt from api_keys k join tenants t on t.id = k.tenant_id where k.hash = $1 and k.revoked_at is null`
+
+// Authenticate returns the tenant a live key belongs to, or payment.ErrUnauthorized.
+func (s *Store) Authenticate(ctx context.Context, key payment.APIKeyHash) (payment.Tenant, error) {
+	asked := time.Now() // Before the question: a key revoked while it is under way must not live longer.
+	if entry, ok := s.tenants.Get(key); ok && asked.Before(entry.until) {
+		return entry.tenant, nil
+	}
+	tenant, err := scanTenant(s.pool.QueryRow(ctx, selectTenantByKey, key[:]))
+	if errors.Is(err, pgx.ErrNoRows) {
+		s.tenants.Remove(key)
+		return payment.Tenant{}, payment.ErrUnauthorized
+	}
+	if err != nil {
+		return payment.Tenant{}, translate(err)
+	}
+	s.tenants.Add(key, tenantEntry{tenant, asked.Add(authTTL)})
+	return tenant, nil
+}
+
+func scanTenant(row pgx.Row) (payment.Tenant, error) {
+	var t payment.Tenant
+	var salt []byte
+	if err := row.Scan(&t.ID, &t.Name, &salt); err != nil {
+		return payment.Tenant{}, err
+	}
+	copy(t.Salt[:], salt)
+	return t, nil
+}
+
+// ErrTenantExists and ErrNoTenant are what operators are told about names.
+var (
+	ErrTenantExists = errors.New("a tenant of this name is there already")
+	ErrNoTenant     = errors.New("no tenant of this name")
+	ErrNoAPIKey     = errors.New("the tenant has no live key of this id")
+	ErrKeyExists    = errors.New("this API key is there already")
+)
+
+const insertTenant = `insert into tenants (name, salt) values ($1, $2) returning id, name, salt`
+
+// CreateTenant makes a tenant with a salt of its own.
+func (s *Store) CreateTenant(ctx context.Context, name string) (payment.Tenant, error) {
+	if err := payment.CheckTenantName(name); err != nil {
+		return payment.Tenant{}, err
+	}
+	var salt payment.Salt
+	_, _ = rand.Read(salt[:]) // Never fails: crypto/rand ends the process instead.
+	t, err := scanTenant(s.pool.QueryRow(ctx, insertTenant, name, salt[:]))
+	if violates(err, "tenants_name_is_unique") {
+		return payment.Tenant{}, ErrTenantExists
+	}
+	return t, translate(err)
+}
+
+const insertAPIKey = `insert into api_keys (tenant_id, hash, hint) select id, $2, $3 from tenants where name = $1 returning id`
+
+// AddAPIKey makes key a live key of the tenant, beside those it has, and returns the id by which it can be revoked.
+func (s *Store) AddAPIKey(ctx context.Context, tenant string, key payment.APIKey) (int32, error) {
+	hash := key.Hash()
+	var id int32
+	err := s.pool.QueryRow(ctx, insertAPIKey, tenant, hash[:], key.Hint()).Scan(&id)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return 0, ErrNoTenant
+	case violates(err, "api_keys_hash_is_unique"):
+		return 0, ErrKeyExists
+	}
+	return id, translate(err)
+}
+
+const revokeAPIKey = `update api_keys k set revoked_at = now() from tenants t
+	where k.tenant_id = t.id and t.name = $1 and k.id = $2 and k.revoked_at is null`
+
+// RevokeAPIKey ends a key. Every replica refuses it within 5 s.
+func (s *Store) RevokeAPIKey(ctx context.Context, tenant string, id int32) error {
+	tag, err := s.pool.Exec(ctx, revokeAPIKey, tenant, id)
+	if err != nil {
+		return translate(err)
+	}
+	if tag.RowsAffected() == 0 {
+		return ErrNoAPIKey
+	}
+	return nil
+}
+
+// APIKeyInfo is what may be told of a key. KeyID is 0 for a tenant that has none.
+type APIKeyInfo struct {
+	Tenant    string
+	KeyID     int32
+	Hint      string
+	CreatedAt time.Time
+	RevokedAt *time.Time
+}
+
+const selectAPIKeys = `select t.name, coalesce(k.id, 0), coalesce(k.hint, ''), coalesce(k.created_at, t.created_at), k.revoked_at
+	from tenants t left join api_keys k on k.tenant_id = t.id order by t.name, k.id`
+
+// Tenants lists the tenants with their keys, a line for each key.
+func (s *Store) Tenants(ctx context.Context) ([]APIKeyInfo, error) {
+	rows, err := s.pool.Query(ctx, selectAPIKeys)
+	if err != nil {
+		return nil, translate(err)
+	}
+	infos, err := pgx.CollectRows(rows, pgx.RowToStructByPos[APIKeyInfo])
+	return infos, translate(err)
+}
+
+// violates tells whether err says that the named constraint was broken.
+func violates(err error, constraint string) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pg.ConstraintName == constraint
+}

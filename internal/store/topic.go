@@ -1,0 +1,40 @@
+package store
+
+import (
+	"context"
+	"sync/atomic"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// topicInfo is what intake must know of the topic: its name, for answers, and how many partitions payments are spread over.
+type topicInfo struct {
+	name       string
+	partitions int32
+}
+
+// topicCache remembers the topic once it is set up. The partition count is fixed in the database then; see `partitions init`.
+type topicCache struct{ known atomic.Pointer[topicInfo] }
+
+const selectTopic = `select topic, count(*)::integer from topic_partitions group by topic`
+
+func (c *topicCache) get(ctx context.Context, pool *pgxpool.Pool) (topicInfo, error) {
+	if t := c.known.Load(); t != nil {
+		return *t, nil
+	}
+	rows, err := pool.Query(ctx, selectTopic)
+	if err != nil {
+		return topicInfo{}, translate(err)
+	}
+	var t topicInfo
+	tag, err := pgx.ForEachRow(rows, []any{&t.name, &t.partitions}, func() error { return nil })
+	if err != nil {
+		return topicInfo{}, translate(err)
+	}
+	if tag.RowsAffected() == 0 {
+		return topicInfo{}, errNoTopic
+	}
+	c.known.Store(&t)
+	return t, nil
+}
