@@ -1,0 +1,123 @@
+package kafka
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/paylatch/paylatch/internal/payment"
+)
+
+// EventMax is the largest event in bytes, key, value and headers together. The bounds of package payment keep every event below it.
+const EventMax = 8 << 10
+
+// eventType is the CloudEvents type. The version is in the name: a change that old consumers cannot read makes a new type.
+const eventType = "paylatch.payment.created.v1"
+
+// timeFormat is RFC 3339 in UTC with the microseconds that PostgreSQL keeps.
+const timeFormat = "2006-01-02T15:04:05.000000Z"
+
+// Event is one Kafka record: the payment as consumers see it.
+type Event struct {
+	Key     []byte // The payment's id in its 36-character form.
+	Value   []byte // JSON.
+	Headers []Header
+}
+
+// Header is a record header.
+type Header struct {
+	Key   string
+	Value []byte
+}
+
+// size bounds what the event takes in a record batch (KIP-98 message format v2: varint lengths, so a few bytes each).
+func (e Event) size() int {
+	const overhead, headerOverhead = 32, 10
+	n := overhead + len(e.Key) + len(e.Value)
+	for _, h := range e.Headers {
+		n += headerOverhead + len(h.Key) + len(h.Value)
+	}
+	return n
+}
+
+// body is the JSON of an event. With the headers it holds all that the payment's row holds, so that a row lost with its database can be
+// put back from the log. What the log itself knows (partition, offset) is not repeated.
+type body struct {
+	ID          string  `json:"id"`
+	Tenant      string  `json:"tenant"`
+	Seq         int64   `json:"seq"`
+	Amount      int64   `json:"amount"`
+	Currency    string  `json:"currency"`
+	Originator  party   `json:"originator"`
+	Beneficiary party   `json:"beneficiary"`
+	Sender      account `json:"sender"`
+	Receiver    account `json:"receiver"`
+	Reference   string  `json:"reference,omitzero"`
+	CreatedAt   string  `json:"created_at"`
+}
+
+type party struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+}
+
+type account struct {
+	Type   string `json:"type"`
+	Number string `json:"number"`
+}
+
+// Encoder makes events of payments.
+type Encoder struct {
+	source string // The CloudEvents source: which installation speaks.
+}
+
+// NewEncoder returns an encoder for an installation that calls itself source, a URI reference (CloudEvents 1.0, "source").
+func NewEncoder(source string) Encoder { return Encoder{source} }
+
+// Encode makes a payment's event: CloudEvents 1.0 in Kafka's binary content mode
+// (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md section 3.2). The same payment always makes the
+// same event. An event over EventMax is an error: a rule of package payment was broken.
+func (e Encoder) Encode(p payment.Payment) (Event, error) {
+	id, createdAt := p.ID.String(), p.CreatedAt.UTC().Format(timeFormat)
+	value, err := json.Marshal(body{
+		ID: id, Tenant: p.Tenant.Name, Seq: p.Seq, Amount: p.Money.Minor, Currency: p.Money.Currency,
+		Originator:  party{p.Originator.ID, p.Originator.Name.Reveal()},
+		Beneficiary: party{p.Beneficiary.ID, p.Beneficiary.Name.Reveal()},
+		Sender:      account{p.Sender.Type, p.Sender.Number.Reveal()},
+		Receiver:    account{p.Receiver.Type, p.Receiver.Number.Reveal()},
+		Reference:   p.Reference, CreatedAt: createdAt,
+	})
+	if err != nil {
+		return Event{}, fmt.Errorf("payment %s: event: %w", id, err)
+	}
+	event := Event{Key: []byte(id), Value: value, Headers: []Header{
+		{"ce_specversion", []byte("1.0")},
+		{"ce_id", []byte(id)},
+		{"ce_type", []byte(eventType)},
+		{"ce_source", []byte(e.source)},
+		{"ce_time", []byte(createdAt)},
+		{"ce_subject", []byte("payments/" + id)},
+		{"content-type", []byte("application/json")},
+		{"tenant", []byte(p.Tenant.Name)},
+		{"seq", strconv.AppendInt(nil, p.Seq, 10)},
+	}}
+	if p.TraceParent != "" {
+		event.Headers = append(event.Headers, Header{"traceparent", []byte(p.TraceParent)})
+	}
+	if size := event.size(); size > EventMax {
+		return Event{}, fmt.Errorf("payment %s: event of %d bytes, more than %d", id, size, EventMax)
+	}
+	return event, nil
+}
+
+// Fit returns how many of the events, from the first, go into one batch of BatchBytesMax; at least one when there is any.
+func Fit(events []Event) int {
+	size := 0
+	for i, e := range events {
+		if size += e.size(); size > BatchBytesMax && i > 0 {
+			return i
+		}
+	}
+	return len(events)
+}

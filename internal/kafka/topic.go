@@ -1,0 +1,187 @@
+package kafka
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// askTimeout bounds the retries of one question to the brokers.
+const askTimeout = 5 * time.Second
+
+// Cluster answers questions about the topic. Safe for concurrent use.
+type Cluster struct{ admin *kadm.Client }
+
+// NewCluster returns a cluster behind the brokers; it connects when it is first asked.
+func NewCluster(brokers []string) (*Cluster, error) {
+	client, err := kgo.NewClient(
+		kgo.SeedBrokers(brokers...), kgo.ClientID(clientID), kgo.DialTimeout(dialTimeout), kgo.RetryTimeout(askTimeout),
+		kgo.MetadataMinAge(100*time.Millisecond), // A leader that moved is found at once; questions are rare.
+		kgo.DisableClientMetrics(),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("kafka client: %w", err)
+	}
+	return &Cluster{kadm.NewClient(client)}, nil
+}
+
+// Close closes the connections.
+func (c *Cluster) Close() { c.admin.Close() }
+
+// Topic is what a topic is, by metadata read from a broker just now.
+type Topic struct {
+	Name        string
+	ID          uuid.UUID // Kafka's own (KIP-516): a topic made anew under the name has another.
+	Partitions  int32
+	Replication int // The least over its partitions.
+	Configs     map[string]string
+}
+
+// ErrNoTopic says that the brokers know no such topic.
+var ErrNoTopic = errors.New("the topic does not exist")
+
+// Topic returns the topic with its settings.
+func (c *Cluster) Topic(ctx context.Context, name string) (Topic, error) {
+	t, err := c.metadata(ctx, name)
+	if err != nil {
+		return Topic{}, err
+	}
+	described, err := c.admin.DescribeTopicConfigs(ctx, name)
+	if err != nil {
+		return Topic{}, fmt.Errorf("settings of topic %s: %w", name, err)
+	}
+	for _, resource := range described {
+		if resource.Err != nil {
+			return Topic{}, fmt.Errorf("settings of topic %s: %w", name, resource.Err)
+		}
+		for _, config := range resource.Configs {
+			t.Configs[config.Key] = config.MaybeValue()
+		}
+	}
+	return t, nil
+}
+
+func (c *Cluster) metadata(ctx context.Context, name string) (Topic, error) {
+	metadata, err := c.admin.Metadata(ctx, name)
+	if err != nil {
+		return Topic{}, fmt.Errorf("metadata of topic %s: %w", name, err)
+	}
+	detail := metadata.Topics[name]
+	switch {
+	case errors.Is(detail.Err, kerr.UnknownTopicOrPartition):
+		return Topic{}, fmt.Errorf("%s: %w", name, ErrNoTopic)
+	case detail.Err != nil:
+		return Topic{}, fmt.Errorf("metadata of topic %s: %w", name, detail.Err)
+	}
+	t := Topic{Name: name, ID: uuid.UUID(detail.ID), Partitions: int32(len(detail.Partitions)), Configs: map[string]string{}} //nolint:gosec // G115: a count of partitions.
+	for _, p := range detail.Partitions {
+		if t.Replication == 0 || len(p.Replicas) < t.Replication {
+			t.Replication = len(p.Replicas)
+		}
+	}
+	return t, nil
+}
+
+// CreateTopic makes the topic as payments need it. With replication 0 the broker's default is taken; with 3 or more, an append must be on two replicas
+// before it is acknowledged. It is fine if the topic is there already.
+func (c *Cluster) CreateTopic(ctx context.Context, name string, partitions int32, replication int16) error {
+	configs := map[string]*string{"cleanup.policy": kadm.StringPtr("delete")}
+	if replication >= 3 {
+		configs["min.insync.replicas"] = kadm.StringPtr("2")
+	}
+	if replication == 0 {
+		replication = -1 // KIP-464: the broker's default.
+	}
+	_, err := c.admin.CreateTopic(ctx, partitions, replication, configs, name)
+	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+		return fmt.Errorf("create topic %s: %w", name, err)
+	}
+	return nil
+}
+
+// Range says how far one partition's log goes.
+type Range struct {
+	TopicID uuid.UUID
+	Start   int64 // The first offset that is still there.
+	End     int64 // The offset that the next record gets (high watermark).
+}
+
+// Ranges asks how far each of the topic's partitions goes, and of which topic, by metadata read just now.
+func (c *Cluster) Ranges(ctx context.Context, topic string) ([]Range, error) {
+	t, err := c.metadata(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	starts, err := c.admin.ListStartOffsets(ctx, topic)
+	if err != nil {
+		return nil, fmt.Errorf("start offsets of %s: %w", topic, err)
+	}
+	ends, err := c.admin.ListEndOffsets(ctx, topic)
+	if err != nil {
+		return nil, fmt.Errorf("end offsets of %s: %w", topic, err)
+	}
+	ranges := make([]Range, t.Partitions)
+	for i := range t.Partitions {
+		start, _ := starts.Lookup(topic, i) // Of a partition that is not listed, both are zero with no error;
+		end, ok := ends.Lookup(topic, i)    // one look-up tells.
+		if err := errors.Join(start.Err, end.Err); err != nil || !ok {
+			return nil, fmt.Errorf("offsets of %s/%d: %w", topic, i, cmp.Or(err, errNotListed))
+		}
+		ranges[i] = Range{TopicID: t.ID, Start: start.Offset, End: end.Offset}
+	}
+	return ranges, nil
+}
+
+var errNotListed = errors.New("not listed by the broker")
+
+// Range asks how far one partition goes, and of which topic.
+func (c *Cluster) Range(ctx context.Context, topic string, partition int32) (Range, error) {
+	ranges, err := c.Ranges(ctx, topic)
+	if err != nil {
+		return Range{}, err
+	}
+	if int(partition) >= len(ranges) {
+		return Range{}, fmt.Errorf("%s/%d: no such partition", topic, partition)
+	}
+	return ranges[partition], nil
+}
+
+// Faults names what makes the topic unfit for payments spread over the given number of partitions.
+func (t Topic) Faults(partitions int) []string {
+	var faults []string
+	if int(t.Partitions) != partitions {
+		faults = append(faults, fmt.Sprintf("topic %s has %d partitions, the database says %d", t.Name, t.Partitions, partitions))
+	}
+	// Compaction may drop transaction markers on a lagging replica (KAFKA 3.9–4.2; facts K11), and it drops payments by design.
+	if strings.Contains(t.Configs["cleanup.policy"], "compact") {
+		faults = append(faults, fmt.Sprintf("topic %s has cleanup.policy=%s: payments may not be compacted away", t.Name, t.Configs["cleanup.policy"]))
+	}
+	if n, err := strconv.Atoi(t.Configs["max.message.bytes"]); err == nil && n < BatchBytesMax+BatchOverheadMax {
+		faults = append(faults, fmt.Sprintf("topic %s has max.message.bytes=%d: our batches need %d", t.Name, n, BatchBytesMax+BatchOverheadMax))
+	}
+	return faults
+}
+
+// BatchOverheadMax is what a batch may add to its events: the header of message format v2 has 61 bytes.
+const BatchOverheadMax = 1000
+
+// Warnings names what is fit for a test but not for payments that must survive a broker.
+func (t Topic) Warnings() []string {
+	var warnings []string
+	if t.Replication == 1 {
+		warnings = append(warnings, fmt.Sprintf("topic %s has replication factor 1: a lost broker loses payments", t.Name))
+	}
+	if n, err := strconv.Atoi(t.Configs["min.insync.replicas"]); err == nil && n < 2 && t.Replication >= 3 {
+		warnings = append(warnings, fmt.Sprintf("topic %s has min.insync.replicas=%d: an acknowledged payment may be on one broker only", t.Name, n))
+	}
+	return warnings
+}

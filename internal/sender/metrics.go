@@ -1,0 +1,68 @@
+package sender
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/paylatch/paylatch/internal/payment"
+)
+
+// Metrics counts what a sender does.
+type Metrics struct {
+	payments      prometheus.Counter
+	passes        *prometheus.CounterVec
+	batch         prometheus.Histogram
+	publish       *prometheus.HistogramVec
+	ownedNow      prometheus.Gauge
+	createdToSent prometheus.Histogram
+}
+
+// NewMetrics registers a sender's metrics. Several senders of one process share them.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		payments: prometheus.NewCounter(prometheus.CounterOpts{Name: "paylatch_payments_sent_total", Help: "Payments published and marked sent by this process."}),
+		passes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "paylatch_sender_passes_total", Help: "Passes that claimed payments, by outcome.",
+		}, []string{"outcome"}),
+		batch: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "paylatch_sender_batch_payments", Help: "Payments per published batch.", Buckets: prometheus.ExponentialBuckets(1, 4, 6),
+		}),
+		publish: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "paylatch_sender_publish_seconds", Help: "Time from handing a batch to the broker to its answer, by outcome.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
+		}, []string{"outcome"}),
+		ownedNow: prometheus.NewGauge(prometheus.GaugeOpts{Name: "paylatch_sender_partitions_owned", Help: "Partitions that a sender of this process owns."}),
+		createdToSent: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "paylatch_payment_created_to_sent_seconds", Help: "Age of a payment when it is marked sent (this process's clock against the database's).",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 18),
+		}),
+	}
+	r.MustRegister(m.payments, m.passes, m.batch, m.publish, m.ownedNow, m.createdToSent)
+	return m
+}
+
+func (m *Metrics) taken() { m.ownedNow.Inc() }
+
+func (m *Metrics) givenBack() { m.ownedNow.Dec() }
+
+func (m *Metrics) passFailed() { m.passes.WithLabelValues("failed").Inc() }
+
+func (m *Metrics) published(took time.Duration, n int, err error) {
+	outcome := "acknowledged"
+	if err != nil {
+		outcome = "failed"
+	}
+	m.publish.WithLabelValues(outcome).Observe(took.Seconds())
+	m.batch.Observe(float64(n))
+}
+
+// sent counts a committed batch.
+func (m *Metrics) sent(payments []payment.Payment) {
+	m.payments.Add(float64(len(payments)))
+	m.passes.WithLabelValues("sent").Inc()
+	now := time.Now()
+	for _, p := range payments {
+		m.createdToSent.Observe(max(now.Sub(p.CreatedAt).Seconds(), 0))
+	}
+}

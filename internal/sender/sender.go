@@ -1,0 +1,211 @@
+// Package sender takes what is stored and not yet sent, has it published, and records that it was.
+//
+// Any number of replicas share the partitions among them; none is configured with its share. A partition has one owner at a time, which makes
+// passes: claim, publish, mark, commit. While database sessions live, no two replicas emit one payment. In locked delivery, a crash, a lost answer,
+// or a session lost while a batch is being published repeats that batch; nothing is ever lost, since a payment leaves `created` only in the
+// transaction that records its offset.
+//
+// The parts: Sender shares the partitions (share.go), an owner paces the passes of one partition (owner.go), and the pass does the work (pass.go).
+package sender
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/paylatch/paylatch/internal/kafka"
+	"github.com/paylatch/paylatch/internal/store"
+)
+
+const (
+	// lookEvery is how often a replica looks at the others: the time to take over from one that died is at most this and a connect.
+	lookEvery = time.Second
+	// Backoff of a replica that cannot send: from the first to the last, doubled each time, with jitter. The last bounds how long
+	// payments wait after Kafka is back.
+	backoffMin = 250 * time.Millisecond
+	backoffMax = 5 * time.Second
+)
+
+// Publisher appends a batch to one partition of the topic; package kafka says what it promises.
+type Publisher interface {
+	Publish(ctx context.Context, partition int32, events []kafka.Event) (base int64, err error)
+}
+
+// Log tells how far a partition of the topic goes.
+type Log interface {
+	Range(ctx context.Context, topic string, partition int32) (kafka.Range, error)
+}
+
+// Config is what a Sender is made of.
+type Config struct {
+	Store     *store.Store
+	Publisher Publisher
+	Log       Log
+	Encoder   kafka.Encoder
+	Delivery  store.Delivery // Partitions set to the other mode are left alone.
+	BatchMax  int            // Payments in one batch; 0 takes BatchMaxDefault.
+	Logger    *slog.Logger
+	Metrics   *Metrics
+}
+
+// BatchMaxDefault is at the knee of the measured curve (facts, exactly-once section 5).
+const BatchMaxDefault = 1000
+
+// endedMax is how many owners may have ended before they are reaped; more wait, which only delays their being forgotten.
+const endedMax = 64
+
+// Sender is one replica of the sending side.
+type Sender struct {
+	Config
+	owners map[int32]*owner
+	ended  chan ended
+	rested map[int32]time.Time // Partitions that this replica gave up, and until when it leaves them to others.
+	worked atomic.Bool         // A batch was sent since the last back-off.
+
+	interrupt atomic.Pointer[context.CancelFunc] // Ends the wait for news: an owner has ended.
+}
+
+// New returns a sender; Run sets it to work.
+func New(c Config) *Sender {
+	if c.BatchMax == 0 {
+		c.BatchMax = BatchMaxDefault
+	}
+	s := &Sender{Config: c, owners: map[int32]*owner{}, ended: make(chan ended, endedMax), rested: map[int32]time.Time{}}
+	s.interrupt.Store(new(context.CancelFunc(func() {})))
+	return s
+}
+
+// Run sends until ctx ends; then it finishes the passes in hand, gives the partitions back, and returns. A kill at any point is as safe.
+func (s *Sender) Run(ctx context.Context) {
+	defer s.leave(ctx)
+	backoff := backoffMin
+	for ctx.Err() == nil {
+		if err := s.attend(ctx); err != nil && ctx.Err() == nil {
+			if s.worked.Swap(false) { // It worked meanwhile: this is a new trouble.
+				backoff = backoffMin
+			}
+			s.Logger.Warn("sender stands back", "error", err, "retry_in", backoff.String())
+			s.standBack(ctx, jitter(backoff))
+			backoff = min(2*backoff, backoffMax)
+		}
+	}
+}
+
+// attend counts this replica in and shares the partitions with the others until ctx ends, the database is lost, or an owner gives up.
+func (s *Sender) attend(ctx context.Context) error {
+	presence, err := s.Store.Join(ctx)
+	if err != nil {
+		return err
+	}
+	defer presence.Leave()
+	s.Store.AskToLook(ctx) // Whoever has more than its share now gives some to us.
+	for {
+		view, err := presence.Look(ctx)
+		if err != nil {
+			return err
+		}
+		s.share(ctx, view)
+		if err := s.passOnNews(ctx, presence); err != nil {
+			return err
+		}
+		gaveBack, err := s.reap()
+		if err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if gaveBack {
+			s.Store.AskToLook(ctx)
+		}
+	}
+}
+
+// passOnNews wakes the owners whose partitions have new payments, until it is time to look again, or another replica asks to.
+func (s *Sender) passOnNews(ctx context.Context, presence *store.Presence) error {
+	ctx, cancel := context.WithTimeout(ctx, lookEvery)
+	defer cancel()
+	s.interrupt.Store(&cancel)
+	for ctx.Err() == nil && len(s.ended) == 0 {
+		news, err := presence.News(ctx)
+		if err != nil || news.Look {
+			return err
+		}
+		for _, p := range news.Created {
+			if o, ok := s.owners[p]; ok {
+				o.wake()
+			}
+		}
+	}
+	return nil
+}
+
+// standBack waits out a back-off, out of the others' count, while owners that still work go on.
+func (s *Sender) standBack(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+			return
+		case e := <-s.ended:
+			s.forget(e)
+		}
+	}
+}
+
+// errGaveUp ends an owner whose passes failed maxFailures times in a row.
+var errGaveUp = errors.New("gave the partition up")
+
+// reap forgets owners that have ended, and tells whether there were any. The error is that of one that gave up.
+func (s *Sender) reap() (any bool, gaveUp error) {
+	for {
+		select {
+		case e := <-s.ended:
+			s.forget(e)
+			any = true
+			if errors.Is(e.err, errGaveUp) {
+				gaveUp = e.err
+			}
+		default:
+			return any, gaveUp
+		}
+	}
+}
+
+// forget drops an owner that has ended; its session is closed.
+func (s *Sender) forget(e ended) {
+	delete(s.owners, e.partition)
+	s.Metrics.givenBack()
+	switch {
+	case e.err == nil, errors.Is(e.err, store.ErrOwned):
+	case errors.Is(e.err, errHalted):
+		s.Logger.Error("partition halted; see `paylatch partitions list`", "partition", e.partition, "error", e.err)
+	default:
+		s.rested[e.partition] = time.Now().Add(jitter(backoffMax))
+		s.Logger.Warn("partition given back", "partition", e.partition, "error", e.err)
+	}
+}
+
+// leave gives every partition back, waits until the passes in hand are done, and tells the other replicas to take over.
+func (s *Sender) leave(ctx context.Context) {
+	for _, o := range s.owners {
+		o.release()
+	}
+	for len(s.owners) > 0 {
+		s.forget(<-s.ended)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookEvery) // Later than that they look by themselves.
+	defer cancel()
+	s.Store.AskToLook(ctx)
+}
+
+// jitter spreads d over 50 % to 100 %, so that replicas that failed together do not come back together.
+func jitter(d time.Duration) time.Duration {
+	return d/2 + rand.N(d/2) //nolint:gosec // G404: spreads load, guards nothing.
+}
