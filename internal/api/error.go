@@ -1,0 +1,128 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/paylatch/paylatch/internal/payment"
+)
+
+// refusal is an answer that this room itself decides on.
+type refusal struct {
+	code   string // A key of problems.
+	detail string
+	allow  string // For method_not_allowed.
+}
+
+func (e *refusal) Error() string { return e.code + ": " + e.detail }
+
+func refuse(code, format string, args ...any) error {
+	return &refusal{code: code, detail: fmt.Sprintf(format, args...)}
+}
+
+var (
+	errNoRoute = refuse("not_found", "there is nothing at this path")
+	errPanic   = errors.New("panic in a handler")
+	errFull    = fmt.Errorf("%w: too many creates under way", payment.ErrUnavailable)
+)
+
+// retryAfterSeconds is when a client should come again after a 503: long enough to let a database come back, short enough for its user.
+const retryAfterSeconds = 1
+
+// problemOf is the one table from errors to problems. What it does not know is a 500 with a fixed text; the inside goes to the log.
+func problemOf(err error) *problem {
+	if r, ok := errors.AsType[*refusal](err); ok {
+		return newProblem(r.code, r.detail)
+	}
+	if invalid, ok := errors.AsType[*payment.Invalid](err); ok {
+		p := newProblem("invalid_payment", strconv.Itoa(len(invalid.Faults))+" of the payment's members are wrong; see errors")
+		for _, f := range invalid.Faults {
+			p.Errors = append(p.Errors, fault{f.Pointer, f.Code, f.Detail})
+		}
+		return p
+	}
+	if reused, ok := errors.AsType[*payment.KeyReused](err); ok {
+		p := newProblem("idempotency_key_reused", "the idempotency key already stands for payment "+reused.ID.String()+", which has other content")
+		p.PaymentID = reused.ID.String()
+		for _, pointer := range reused.Differs {
+			p.Errors = append(p.Errors, fault{pointer, "differs", "is another one in the payment that is stored"})
+		}
+		return p
+	}
+	switch {
+	case errors.Is(err, payment.ErrNotFound):
+		return newProblem("not_found", "there is no such payment")
+	case errors.Is(err, payment.ErrUnauthorized):
+		return newProblem("unauthorized", "the API key is not a live one")
+	case errors.Is(err, payment.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
+		return newProblem("unavailable", "the service cannot do this now; the same request may be made again, with the same idempotency key")
+	}
+	return newProblem("internal", "something went wrong here; the same request may be made again, with the same idempotency key")
+}
+
+// answerError answers err as a problem document.
+func (x *exchange) answerError(err error) {
+	p := problemOf(err)
+	p.Instance, p.RequestID = x.r.URL.EscapedPath(), x.requestID
+	x.code = p.Code
+	header := x.Header()
+	switch p.Code {
+	case "unauthorized":
+		header.Set("WWW-Authenticate", `Bearer realm="paylatch"`)
+	case "unavailable":
+		header.Set("Retry-After", strconv.Itoa(retryAfterSeconds))
+	case "method_not_allowed":
+		if r, ok := errors.AsType[*refusal](err); ok {
+			header.Set("Allow", r.allow)
+		}
+	}
+	x.answerJSON(p.Status, "application/problem+json", p)
+}
+
+// methodNotAllowed names the methods that the path does have (RFC 9110 section 15.5.6).
+func (s *Server) methodNotAllowed(x *exchange) error {
+	var allowed []string
+	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost} {
+		if s.matches(x.r, method) {
+			allowed = append(allowed, method)
+		}
+	}
+	allow := strings.Join(allowed, ", ")
+	return &refusal{code: "method_not_allowed", detail: "this path answers " + allow, allow: allow}
+}
+
+// report counts the outcome, and logs it when somebody should look: ours at error, the client's at info, the rest at debug, since metrics count it.
+func (s *Server) report(x *exchange, route string, took time.Duration, err error) {
+	s.metrics.answered(x.r.Method, route, x.status, x.code, took)
+	level := slog.LevelDebug
+	switch {
+	case x.Context().Err() != nil: // The client went away before the answer.
+	case x.status >= http.StatusInternalServerError:
+		level = slog.LevelError
+	case x.status >= http.StatusBadRequest:
+		level = slog.LevelInfo
+	}
+	if !s.logger.Enabled(x.Context(), level) {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("method", x.r.Method), slog.String("route", route), slog.Int("status", x.status), slog.Duration("took", took),
+		slog.String("request_id", x.requestID),
+	}
+	if x.code != "" {
+		attrs = append(attrs, slog.String("code", x.code))
+	}
+	if x.tenant.Name != "" {
+		attrs = append(attrs, slog.String("tenant", x.tenant.Name))
+	}
+	if err != nil {
+		attrs = append(attrs, slog.String("error", err.Error()))
+	}
+	s.logger.LogAttrs(x.Context(), level, "request", attrs...)
+}

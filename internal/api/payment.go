@@ -1,0 +1,173 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/paylatch/paylatch/internal/payment"
+)
+
+// create answers POST /payments: 202 once the payment is committed, or once it is found that it had been.
+func (s *Server) create(x *exchange) error {
+	select {
+	case s.creates <- struct{}{}:
+		defer func() { <-s.creates }()
+	default:
+		return errFull
+	}
+	key, err := idempotencyKey(x.r.Header.Values("Idempotency-Key"))
+	if err != nil {
+		return err
+	}
+	content, faults, err := x.content()
+	if err != nil {
+		return err
+	}
+	p, err := payment.New(x.tenant, key, content)
+	if err := allFaults(faults, err); err != nil {
+		return err
+	}
+	p.TraceParent = payment.ParseTraceParent(x.r.Header.Get("traceparent"))
+
+	ctx, cancel := x.workContext()
+	defer cancel()
+	stored, replayed, err := s.store.Create(ctx, p)
+	if err != nil {
+		return err
+	}
+	s.metrics.created(replayed)
+	header := x.Header()
+	header.Set("Location", "/payments/"+stored.ID.String())
+	header.Set("Retry-After", "1")
+	if replayed {
+		header.Set("Idempotent-Replayed", "true")
+	}
+	x.answerJSON(http.StatusAccepted, "application/json", newPaymentBody(asCreated(stored)))
+	return nil
+}
+
+// asCreated is the payment as its first answer showed it, which is what every replay shows, too.
+func asCreated(p payment.Payment) payment.Payment {
+	p.Status, p.Sent = payment.Created, nil
+	return p
+}
+
+// find answers GET /payments/{id}. An id that is malformed is one that no payment has.
+func (s *Server) find(x *exchange) error {
+	id, err := payment.ParseID(x.pathVar("id"))
+	if err != nil {
+		return payment.ErrNotFound
+	}
+	return s.answerStatus(x, func(ctx context.Context) (payment.Payment, error) { return s.store.Find(ctx, x.tenant.TenantRef, id) })
+}
+
+// findByKey answers GET /payments?idempotency_key=K: the payment whose answer was lost.
+func (s *Server) findByKey(x *exchange) error {
+	query, err := url.ParseQuery(x.r.URL.RawQuery)
+	if err != nil || len(query) != 1 || len(query["idempotency_key"]) != 1 {
+		return refuse("query_invalid", "the query must be idempotency_key=K and nothing else")
+	}
+	key, err := payment.ParseKey(query.Get("idempotency_key"))
+	if err != nil {
+		return refuse("idempotency_key_invalid", "%v", err)
+	}
+	id := payment.DeriveID(x.tenant.Salt, key)
+	x.Header().Set("Content-Location", "/payments/"+id.String())
+	return s.answerStatus(x, func(ctx context.Context) (payment.Payment, error) {
+		return s.store.FindDerived(ctx, x.tenant.TenantRef, id)
+	})
+}
+
+// answerStatus answers the payment that find finds, after waiting for it to change if the client prefers that.
+func (s *Server) answerStatus(x *exchange, find func(context.Context) (payment.Payment, error)) error {
+	p, err := x.ask(find)
+	if err != nil {
+		x.Header().Del("Content-Location")
+		return err
+	}
+	if wait := preferredWait(x.r.Header.Values("Prefer")); wait > 0 {
+		x.Header().Set("Preference-Applied", "wait="+strconv.Itoa(int(wait/time.Second)))
+		if p, err = s.await(x, p, wait, find); err != nil {
+			return err
+		}
+	}
+	header := x.Header()
+	header.Set("ETag", etag(p))
+	header.Set("Cache-Control", "private, no-cache")
+	header.Set("Vary", "Authorization, Prefer")
+	if p.Status == payment.Created {
+		header.Set("Retry-After", "1")
+	}
+	if noneMatch(x.r.Header.Values("If-None-Match"), etag(p)) {
+		x.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	x.answerJSON(http.StatusOK, "application/json", newPaymentBody(p))
+	return nil
+}
+
+// ask asks the store one question, within workTimeout.
+func (x *exchange) ask(find func(context.Context) (payment.Payment, error)) (payment.Payment, error) {
+	ctx, cancel := x.workContext()
+	defer cancel()
+	return find(ctx)
+}
+
+func (x *exchange) workContext() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(x.Context(), workTimeout)
+}
+
+// idempotencyKey reads the one key that a create must have.
+func idempotencyKey(values []string) (payment.Key, error) {
+	switch len(values) {
+	case 0:
+		return payment.Key{}, refuse("idempotency_key_missing", "a create needs the header Idempotency-Key")
+	case 1:
+		key, err := payment.ParseKey(values[0])
+		if err != nil {
+			return payment.Key{}, refuse("idempotency_key_invalid", "%v", err)
+		}
+		return key, nil
+	}
+	return payment.Key{}, refuse("idempotency_key_invalid", "the request has %d headers Idempotency-Key", len(values))
+}
+
+// content reads the body. The faults are members of the wrong JSON type, to be told together with those that payment.New finds.
+func (x *exchange) content() (payment.Content, []payment.Fault, error) {
+	if mediaType, _, err := mime.ParseMediaType(x.r.Header.Get("Content-Type")); err != nil || mediaType != "application/json" {
+		return payment.Content{}, nil, refuse("unsupported_media_type", "the body must be application/json")
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(x.w, x.r.Body, bodyMax))
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+		return payment.Content{}, nil, refuse("body_too_large", "the body has more than %d bytes", bodyMax)
+	}
+	if err != nil {
+		return payment.Content{}, nil, refuse("malformed_json", "the body could not be read to its end")
+	}
+	return decode(body)
+}
+
+// allFaults joins the faults of the JSON types with those of the content: a member that has the wrong type is told once, as that.
+func allFaults(faults []payment.Fault, err error) error {
+	invalid, ok := errors.AsType[*payment.Invalid](err)
+	if err != nil && !ok {
+		return err
+	}
+	if ok {
+		for _, f := range invalid.Faults {
+			if !covered(faults, f.Pointer) {
+				faults = append(faults, f)
+			}
+		}
+	}
+	if len(faults) == 0 {
+		return nil
+	}
+	return &payment.Invalid{Faults: faults}
+}

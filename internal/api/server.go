@@ -1,0 +1,123 @@
+// Package api takes payments and tells their status over HTTP.
+//
+// It promises the contract of openapi.json: a 202 is answered only after the payment is committed, every failure is a problem document
+// (RFC 9457), nothing that a client sends causes a 500, and nothing about one tenant's payments is told to another. It leaves to package payment
+// what is valid, and to its Store what is on record.
+package api
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/mux"
+
+	"github.com/paylatch/paylatch/internal/payment"
+)
+
+// The bounds of a request. A client that is slower than these is cut off, so that slow clients cannot hold what others need.
+const (
+	bodyMax           = 64 << 10
+	headerMax         = 16 << 10
+	readHeaderTimeout = 5 * time.Second
+	readTimeout       = 10 * time.Second
+	waitMax           = 30 * time.Second // The longest Prefer: wait that is honoured.
+	workTimeout       = 5 * time.Second  // One question to the store.
+	writeTimeout      = waitMax + workTimeout + readTimeout
+	idleTimeout       = 2 * time.Minute
+	createsMax        = 1024 // Creates under way at once; more are answered 503 at once rather than queued without bound.
+	waitersMax        = 4096 // Requests that may hold their answer; more are answered without waiting.
+)
+
+// Store is what this room needs of what is on record. Its errors are those of package payment.
+type Store interface {
+	Authenticate(ctx context.Context, key payment.APIKeyHash) (payment.Tenant, error)
+	// Create stores the payment or finds the one that is there under its id; replayed tells which.
+	Create(ctx context.Context, p payment.Payment) (stored payment.Payment, replayed bool, err error)
+	Find(ctx context.Context, tenant payment.TenantRef, id payment.ID) (payment.Payment, error)
+	FindDerived(ctx context.Context, tenant payment.TenantRef, id payment.ID) (payment.Payment, error)
+	Ready(ctx context.Context) error
+}
+
+// Server answers the API.
+type Server struct {
+	store   Store
+	logger  *slog.Logger
+	metrics *Metrics
+	router  *mux.Router
+	creates chan struct{} // A place for each create under way.
+	waiters chan struct{} // A place for each request that holds its answer.
+	closing chan struct{} // Closed when the server is about to stop.
+	closed  atomic.Bool
+}
+
+// New returns a server over the store.
+func New(store Store, logger *slog.Logger, metrics *Metrics) *Server {
+	s := &Server{
+		store: store, logger: logger, metrics: metrics, router: mux.NewRouter(),
+		creates: make(chan struct{}, createsMax), waiters: make(chan struct{}, waitersMax), closing: make(chan struct{}),
+	}
+	s.routes()
+	return s
+}
+
+// routes is the whole API.
+func (s *Server) routes() {
+	s.router.SkipClean(true) // A path that is not clean is an unknown one, not a redirect.
+	s.handle("/payments", s.authenticated(s.create), http.MethodPost)
+	s.handle("/payments", s.authenticated(s.findByKey), http.MethodGet, http.MethodHead)
+	s.handle("/payments/{id}", s.authenticated(s.find), http.MethodGet, http.MethodHead)
+	s.handle("/livez", live, http.MethodGet, http.MethodHead)
+	s.handle("/readyz", s.ready, http.MethodGet, http.MethodHead)
+	s.handle("/openapi.json", openAPI, http.MethodGet, http.MethodHead)
+	s.handle("/problems/{code}", explainProblem, http.MethodGet, http.MethodHead)
+	s.router.NotFoundHandler = s.answered("", func(*exchange) error { return errNoRoute })
+	s.router.MethodNotAllowedHandler = s.answered("", s.methodNotAllowed)
+}
+
+func (s *Server) handle(path string, h handler, methods ...string) {
+	s.router.Handle(path, s.answered(path, h)).Methods(methods...)
+}
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.router.ServeHTTP(w, r) }
+
+// Serve answers requests on l until ctx ends. Then it takes no new connections, ends the waits, lets the handlers finish for at most grace, and
+// returns.
+func (s *Server) Serve(ctx context.Context, l net.Listener, grace time.Duration) error {
+	server := &http.Server{
+		Handler: s, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: headerMax, ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
+	}
+	return serve(ctx, server, l, grace, s.close)
+}
+
+// close turns readiness off and ends the waits.
+func (s *Server) close() {
+	if s.closed.CompareAndSwap(false, true) {
+		close(s.closing)
+	}
+}
+
+// serve runs an HTTP server until ctx ends and then stops it within grace.
+func serve(ctx context.Context, server *http.Server, l net.Listener, grace time.Duration, closing func()) error {
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(l) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	closing()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer cancel()
+	err := server.Shutdown(ctx)
+	if err != nil { // Handlers that did not finish in time are cut off; what they stored is found by the retry.
+		_ = server.Close()
+	}
+	<-failed
+	return err
+}
