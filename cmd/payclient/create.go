@@ -1,0 +1,141 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/paylatch/paylatch/internal/payclient"
+)
+
+// bodyMax is the contract's bound for a request.
+const bodyMax = 64 << 10
+
+type createCommand struct {
+	JSON           string `name:"json" placeholder:"FILE" help:"Read the payment from a file, or from standard input with \"-\", instead of the flags below."`
+	IdempotencyKey string `placeholder:"KEY" help:"The key that makes retries safe. Without it a new UUIDv7, printed before anything is sent."`
+
+	Amount          int64  `placeholder:"N" help:"Amount in minor units: 25687 is 256.87 USD."`
+	Currency        string `placeholder:"CODE" help:"ISO 4217 code, such as USD."`
+	OriginatorID    string `placeholder:"ID" help:"Who pays."`
+	OriginatorName  string `placeholder:"NAME"`
+	BeneficiaryID   string `placeholder:"ID" help:"Who is paid."`
+	BeneficiaryName string `placeholder:"NAME"`
+	SenderType      string `placeholder:"TYPE" help:"The account paid from: iban, checking, …"`
+	SenderNumber    string `placeholder:"NUMBER"`
+	ReceiverType    string `placeholder:"TYPE" help:"The account paid to."`
+	ReceiverNumber  string `placeholder:"NUMBER"`
+	Reference       string `placeholder:"TEXT" help:"Optional: what the payment is for."`
+}
+
+// Validate wants the payment said once, and wholly: what a field may hold is for the service to say.
+func (cmd *createCommand) Validate() error {
+	given, missing := []string{}, []string{}
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{
+		{"--amount", cmd.Amount != 0},
+		{"--currency", cmd.Currency != ""},
+		{"--originator-id", cmd.OriginatorID != ""},
+		{"--originator-name", cmd.OriginatorName != ""},
+		{"--beneficiary-id", cmd.BeneficiaryID != ""},
+		{"--beneficiary-name", cmd.BeneficiaryName != ""},
+		{"--sender-type", cmd.SenderType != ""},
+		{"--sender-number", cmd.SenderNumber != ""},
+		{"--receiver-type", cmd.ReceiverType != ""},
+		{"--receiver-number", cmd.ReceiverNumber != ""},
+	} {
+		if f.set {
+			given = append(given, f.name)
+		} else {
+			missing = append(missing, f.name)
+		}
+	}
+	if cmd.Reference != "" {
+		given = append(given, "--reference")
+	}
+	switch {
+	case cmd.JSON != "" && len(given) > 0:
+		return fmt.Errorf("--json holds the whole payment, so that %s cannot be given as well", strings.Join(given, ", "))
+	case cmd.JSON == "" && len(missing) > 0:
+		return fmt.Errorf("missing %s (or --json FILE)", strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+// Run makes the payment.
+func (cmd *createCommand) Run(s *session) error {
+	request, err := cmd.request(s.stdin)
+	if err != nil {
+		return &usageError{err}
+	}
+	key := cmd.IdempotencyKey
+	c, err := s.client(1)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if key == "" {
+		if key, err = payclient.NewKey(); err != nil {
+			return err
+		}
+		// Before anything is sent: should this process die now, the key is what can still be looked up.
+		s.note("idempotency key %s", key)
+	}
+	answer, err := c.Create(s.ctx, key, request)
+	if err != nil {
+		return err
+	}
+	if answer.Replayed {
+		s.note("this key had already made the payment; nothing new was made")
+	}
+	return s.print(answer.Payment)
+}
+
+func (cmd *createCommand) request(stdin io.Reader) (payclient.Request, error) {
+	switch cmd.JSON {
+	case "":
+		return payclient.Request{
+			Amount:      cmd.Amount,
+			Currency:    cmd.Currency,
+			Originator:  payclient.Party{ID: cmd.OriginatorID, Name: cmd.OriginatorName},
+			Beneficiary: payclient.Party{ID: cmd.BeneficiaryID, Name: cmd.BeneficiaryName},
+			Sender:      payclient.Account{Type: cmd.SenderType, Number: cmd.SenderNumber},
+			Receiver:    payclient.Account{Type: cmd.ReceiverType, Number: cmd.ReceiverNumber},
+			Reference:   cmd.Reference,
+		}, nil
+	case "-":
+		return decodeRequest(stdin)
+	}
+	f, err := os.Open(cmd.JSON)
+	if err != nil {
+		return payclient.Request{}, err
+	}
+	defer f.Close()
+	return decodeRequest(f)
+}
+
+// decodeRequest takes one object of the contract's members: a misspelt one must not get lost on the way.
+func decodeRequest(r io.Reader) (payclient.Request, error) {
+	limited := &io.LimitedReader{R: r, N: bodyMax + 1}
+	d := json.NewDecoder(limited)
+	d.DisallowUnknownFields()
+	var request payclient.Request
+	err := d.Decode(&request)
+	if err == nil {
+		if _, more := d.Token(); !errors.Is(more, io.EOF) {
+			err = errors.New("something follows the payment")
+		}
+	}
+	if limited.N == 0 {
+		err = fmt.Errorf("it is longer than %d bytes", bodyMax)
+	}
+	if err != nil {
+		return payclient.Request{}, fmt.Errorf("read the payment: %w", err)
+	}
+	return request, nil
+}

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/paylatch/paylatch/internal/payclient"
+)
+
+type getCommand struct {
+	ID             string        `arg:"" optional:"" help:"Id of the payment."`
+	IdempotencyKey string        `placeholder:"KEY" help:"Find the payment by the key it was made with."`
+	Wait           time.Duration `help:"Wait so long for it to be sent, such as 10s."`
+}
+
+// Validate wants one way to name the payment.
+func (cmd *getCommand) Validate() error {
+	if (cmd.ID == "") == (cmd.IdempotencyKey == "") {
+		return errors.New("either an id or --idempotency-key")
+	}
+	if cmd.Wait < 0 {
+		return errors.New("--wait must not be negative")
+	}
+	return nil
+}
+
+// Run prints the payment; with --wait it is a failure when it is not sent by then.
+func (cmd *getCommand) Run(s *session) error {
+	c, err := s.client(1)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	p, err := cmd.find(s, c)
+	if err != nil {
+		return err
+	}
+	if err := s.print(p); err != nil {
+		return err
+	}
+	if cmd.Wait > 0 && !p.Sent() {
+		return fmt.Errorf("not sent within %v", cmd.Wait)
+	}
+	return nil
+}
+
+func (cmd *getCommand) find(s *session, c *payclient.Client) (payclient.Payment, error) {
+	if cmd.ID != "" {
+		return c.Get(s.ctx, cmd.ID, cmd.Wait)
+	}
+	p, err := c.FindByKey(s.ctx, cmd.IdempotencyKey)
+	if err != nil || p.Sent() || cmd.Wait == 0 {
+		return p, err
+	}
+	return c.Get(s.ctx, p.ID, cmd.Wait)
+}

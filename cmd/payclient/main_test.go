@@ -1,0 +1,221 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/paylatch/paylatch/internal/payclient"
+	"github.com/paylatch/paylatch/internal/payclient/faultyserver"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const body = `{"amount":25687,"currency":"USD","originator":{"id":"567","name":"Y & Z"},"beneficiary":{"id":"123","name":"X"},
+	"sender":{"type":"checking","number":"765543322"},"receiver":{"type":"iban","number":"DE89370400440532013000"}}`
+
+// outcome is what a run of the program leaves behind.
+type outcome struct {
+	code           int
+	stdout, stderr string
+}
+
+// payclientRun is the program with an environment that names the server.
+func payclientRun(t *testing.T, server, stdin string, args ...string) outcome {
+	t.Helper()
+	env := map[string]string{"PAYLATCH_SERVER": server, "PAYLATCH_API_KEY": "pl_test_1"}
+	var stdout, stderr bytes.Buffer
+	code := run(t.Context(), args, func(k string) string { return env[k] }, strings.NewReader(stdin), &stdout, &stderr)
+	return outcome{code, stdout.String(), stderr.String()}
+}
+
+func (o outcome) expect(t *testing.T, code int, stdout, stderr string) {
+	t.Helper()
+	if o.code != code || !strings.Contains(o.stdout, stdout) || !strings.Contains(o.stderr, stderr) {
+		t.Errorf("exit code %d, want %d\n--- stdout, wanted %q\n%s--- stderr, wanted %q\n%s", o.code, code, stdout, o.stdout, stderr, o.stderr)
+	}
+}
+
+func TestRun_Simulate(t *testing.T) {
+	ledger := faultyserver.New()
+	o := payclientRun(t, ledger.Serve(t).URL, "", "simulate", "-n", "3")
+	o.expect(t, exitOK, "3 of 3 payments sent", "")
+	if ledger.Payments() != 3 || o.stderr != "" {
+		t.Errorf("%d payments, stderr %q", ledger.Payments(), o.stderr)
+	}
+}
+
+// The flags, a file and standard input make the same payment; then both ways to find it.
+func TestRun_CreateAndGet(t *testing.T) {
+	ledger := faultyserver.New()
+	server := ledger.Serve(t).URL
+	file := filepath.Join(t.TempDir(), "payment.json")
+	if err := os.WriteFile(file, []byte(body), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	flags := []string{
+		"--amount=25687", "--currency=USD", "--originator-id=567", "--originator-name=Y & Z", "--beneficiary-id=123",
+		"--beneficiary-name=X", "--sender-type=checking", "--sender-number=765543322",
+		"--receiver-type=iban", "--receiver-number=DE89370400440532013000",
+	}
+	payclientRun(t, server, "", append([]string{"create", "--idempotency-key=K"}, flags...)...).
+		expect(t, exitOK, `"name": "Y & Z"`, "")
+	payclientRun(t, server, "", "create", "--idempotency-key=K", "--json", file).
+		expect(t, exitOK, `"amount": 25687`, "nothing new was made")
+	payclientRun(t, server, body, "create", "--idempotency-key=K", "--json", "-").
+		expect(t, exitOK, `"status": "created"`, "nothing new was made")
+	if ledger.Payments() != 1 {
+		t.Errorf("%d payments", ledger.Payments())
+	}
+
+	o := payclientRun(t, server, "", "get", "--idempotency-key", "K")
+	o.expect(t, exitOK, `"status": "created"`, "")
+	var p payclient.Payment
+	if err := json.Unmarshal([]byte(o.stdout), &p); err != nil {
+		t.Fatal(err)
+	}
+	payclientRun(t, server, "", "get", p.ID, "--wait=5s").expect(t, exitOK, `"partition": 0`, "")
+	payclientRun(t, server, "", "get", "--idempotency-key=K", "--wait=5s").expect(t, exitOK, `"status": "sent"`, "")
+	payclientRun(t, server, "", "get", "nobody").expect(t, exitFailed, "", "404 not_found")
+}
+
+// A new key is told before anything is sent: here nothing can be.
+func TestRun_Create_NewKeyIsTold(t *testing.T) {
+	ledger := faultyserver.New()
+	server := ledger.Serve(t).URL
+	o := payclientRun(t, server, body, "create", "--json=-")
+	o.expect(t, exitOK, `"id"`, "payclient: idempotency key "+ledger.Seen()[0].Key+"\n")
+	o = payclientRun(t, "http://127.0.0.1:1", body, "--retry-for=50ms", "create", "--json=-")
+	o.expect(t, exitFailed, "", "nothing was sent")
+	if !strings.HasPrefix(o.stderr, "payclient: idempotency key 0") {
+		t.Errorf("stderr %q", o.stderr)
+	}
+}
+
+func TestRun_Create_ExitCodes(t *testing.T) {
+	refusal := faultyserver.Answer(422, "application/problem+json",
+		`{"code":"invalid_payment","detail":"1 field is wrong","errors":[{"pointer":"/currency","code":"unknown_currency"}]}`)
+	bug := faultyserver.Answer(500, "application/problem+json", `{"code":"internal","detail":"sorry"}`)
+	server := faultyserver.New().Serve(t, refusal, bug).URL
+	payclientRun(t, server, body, "create", "--json=-").expect(t, exitFailed, "", "/currency: unknown_currency")
+	payclientRun(t, server, body, "create", "--json=-", "--idempotency-key=K1").
+		expect(t, exitUnknown, "", "payclient get --idempotency-key=K1")
+}
+
+func TestRun_Get_NotSentInTime(t *testing.T) {
+	ledger := faultyserver.New()
+	ledger.NeverSend = true
+	server := ledger.Serve(t).URL
+	payclientRun(t, server, body, "create", "--json=-", "--idempotency-key=K").expect(t, exitOK, "", "")
+	payclientRun(t, server, "", "get", "--idempotency-key=K", "--wait=10ms").
+		expect(t, exitFailed, `"status": "created"`, "not sent within 10ms")
+}
+
+func TestRun_Load(t *testing.T) {
+	ledger := faultyserver.New()
+	server := ledger.Serve(t).URL
+	payclientRun(t, server, "", "load", "--workers=2", "--count=10", "--reads=3").
+		expect(t, exitOK, "answers to reads: 200 × 30", "")
+	o := payclientRun(t, server, "", "load", "--workers=2", "--count=10", "--reads=1", "--json")
+	var r payclient.Report
+	if err := json.Unmarshal([]byte(o.stdout), &r); err != nil || o.code != exitOK || r.Writes.Done != 10 || r.Reads.Done != 10 {
+		t.Errorf("exit code %d, %v, %+v", o.code, err, r)
+	}
+	if ledger.Payments() != 20 {
+		t.Errorf("%d payments", ledger.Payments())
+	}
+}
+
+// A load that fails still prints what it has measured.
+func TestRun_Load_Fails(t *testing.T) {
+	bug, refusal := faultyserver.Answer(500, "text/plain", "bug"), faultyserver.Answer(401, "application/problem+json", `{"code":"unauthorized"}`)
+	server := faultyserver.New().Serve(t, bug, refusal).URL
+	payclientRun(t, server, "", "load", "--workers=1", "--count=1").expect(t, exitUnknown, "outcome unknown: idempotency key", "unknown")
+	payclientRun(t, server, "", "load", "--workers=1", "--count=1").expect(t, exitFailed, "answers to writes: 401 × 1", "401 unauthorized")
+}
+
+func TestRun_Interrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	ledger := faultyserver.New()
+	ledger.OnTake = func(int) { cancel() }
+	var stdout, stderr bytes.Buffer
+	code := run(ctx, []string{"--key=k", "--server", ledger.Serve(t).URL, "load", "--duration=1h", "--workers=1"},
+		func(string) string { return "" }, nil, &stdout, &stderr)
+	if code != exitOK || !strings.Contains(stdout.String(), "interrupted") || ledger.Payments() != 1 {
+		t.Errorf("exit code %d, %d payments\n%s%s", code, ledger.Payments(), stdout.String(), stderr.String())
+	}
+}
+
+// Several servers, by repetition, by comma, from the environment; a flag goes before the environment.
+func TestRun_Servers(t *testing.T) {
+	ledger := faultyserver.New()
+	a, b := ledger.Serve(t).URL, ledger.Serve(t).URL
+	for name, tc := range map[string]struct {
+		env  string
+		args []string
+	}{
+		"Environment": {a + "," + b, nil},
+		"Comma":       {"http://127.0.0.1:1", []string{"--server=" + a + "," + b}},
+		"Repeated":    {"", []string{"--server=" + a, "--server=" + b}},
+	} {
+		before := len(ledger.Seen())
+		payclientRun(t, tc.env, "", append(tc.args, "load", "--count=2", "--reads=0", "--workers=1")...).expect(t, exitOK, "", "")
+		if seen := ledger.Seen()[before:]; len(seen) != 2 || seen[0].Server != 0 || seen[1].Server != 1 {
+			t.Errorf("%s: %+v", name, seen)
+		}
+	}
+}
+
+func TestRun_Usage(t *testing.T) {
+	ledger := faultyserver.New()
+	server := ledger.Serve(t).URL
+	for _, tc := range []struct {
+		says string
+		args []string
+	}{
+		{"expected one of", nil},
+		{"--amout", []string{"create", "--amout=1"}},
+		{"missing --currency, --originator-id", []string{"create", "--amount=1"}},
+		{"--amount cannot be given as well", []string{"create", "--json=-", "--amount=1"}},
+		{"unknown field", []string{"create", "--json=-"}},
+		{"no such file", []string{"create", "--json", filepath.Join(t.TempDir(), "none")}},
+		{"either an id or", []string{"get"}},
+		{"either an id or", []string{"get", "x", "--idempotency-key=y"}},
+		{"--wait", []string{"get", "x", "--wait=-1s"}},
+		{"-n must be within", []string{"simulate", "-n0"}},
+		{"--workers must be within", []string{"load", "--workers=0"}},
+		{"must not be negative", []string{"load", "--count=-1"}},
+		{"must be above 0", []string{"--retry-for=0s", "simulate"}},
+		{"server \"ftp://x\"", []string{"--server=ftp://x", "simulate"}},
+	} {
+		payclientRun(t, server, `{"amuont":1}`, tc.args...).expect(t, exitUsage, "", tc.says)
+	}
+	for _, stdin := range []string{"", "[]", body + "x", `{"amount":12.50}`, strings.Repeat(" ", bodyMax+1)} {
+		payclientRun(t, server, stdin, "create", "--json=-").expect(t, exitUsage, "", "read the payment")
+	}
+	if n := len(ledger.Seen()); n != 0 {
+		t.Errorf("%d requests in spite of wrong usage", n)
+	}
+	var stderr bytes.Buffer
+	none := func(string) string { return "" }
+	if code := run(t.Context(), []string{"simulate"}, none, nil, &stderr, &stderr); code != exitUsage || !strings.Contains(stderr.String(), "API key is needed") {
+		t.Errorf("without a key: exit code %d, %s", code, stderr.String())
+	}
+}
+
+func TestRun_Help(t *testing.T) {
+	for _, args := range [][]string{{"--help"}, {"simulate", "--help"}, {"create", "--help"}, {"get", "--help"}, {"load", "--help"}} {
+		o := payclientRun(t, "", "", args...)
+		o.expect(t, exitOK, "Usage: payclient", "")
+		if o.stderr != "" || strings.Count(o.stdout, "Usage: payclient") != 1 {
+			t.Errorf("%v: help is not printed once:\n%s%s", args, o.stdout, o.stderr)
+		}
+	}
+	payclientRun(t, "", "", "--help").expect(t, exitOK, "payclient get --idempotency-key K", "")
+}

@@ -1,0 +1,206 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/paylatch/paylatch/internal/sender"
+	"github.com/paylatch/paylatch/internal/store"
+)
+
+// The settings are read as text and checked together, so that all that is wrong is told at once; kong alone would stop at the first.
+
+type databaseSettings struct {
+	DatabaseURL string `env:"PAYLATCH_DATABASE_URL" placeholder:"postgres://…" help:"PostgreSQL 15 or newer; senders need direct connections, no transaction pooler."`
+}
+
+type kafkaSettings struct {
+	KafkaBrokers string `env:"PAYLATCH_KAFKA_BROKERS" placeholder:"HOST:PORT,…" help:"Brokers to begin with."`
+}
+
+type logSettings struct {
+	LogLevel string `env:"PAYLATCH_LOG_LEVEL" default:"info" help:"debug, info, warn or error. Each 2xx answer is logged at debug."`
+}
+
+type apiSettings struct {
+	Listen string `env:"PAYLATCH_LISTEN" default:"127.0.0.1:8080" help:"Where the API listens."`
+}
+
+type senderSettings struct {
+	Delivery string `env:"PAYLATCH_DELIVERY" default:"locked" help:"How payments are published. This version has locked."`
+	Source   string `env:"PAYLATCH_SOURCE" default:"/paylatch" help:"The events' ce_source: a URI reference that names this installation."`
+	BatchMax string `env:"PAYLATCH_BATCH_MAX" default:"1000" help:"Payments in one batch at most."`
+}
+
+type processSettings struct {
+	AdminListen         string `env:"PAYLATCH_ADMIN_LISTEN" default:"127.0.0.1:8081" help:"Where /metrics and /debug/pprof/ listen; not for clients."`
+	DatabaseConnections string `env:"PAYLATCH_DATABASE_CONNECTIONS" default:"16" help:"Pooled connections at most; senders have one more for each partition they own."`
+	ShutdownTimeout     string `env:"PAYLATCH_SHUTDOWN_TIMEOUT" default:"20s" help:"How long a stop may take in all before it is cut short, which is safe."`
+}
+
+// config is what the settings say, once they are checked.
+type config struct {
+	databaseURL     string
+	brokers         []string
+	listen          string // Empty: no API.
+	adminListen     string
+	delivery        store.Delivery // Empty: no sender.
+	source          string
+	batchMax        int
+	connections     int32
+	shutdownTimeout time.Duration
+	logLevel        slog.Level
+}
+
+// configError is all that is wrong with a configuration.
+type configError struct{ faults []string }
+
+func (e *configError) Error() string {
+	return "the configuration is wrong:\n  " + strings.Join(e.faults, "\n  ")
+}
+
+// checker gathers faults; each check returns the value it read.
+type checker struct{ faults []string }
+
+func (c *checker) fault(name, format string, args ...any) {
+	c.faults = append(c.faults, fmt.Sprintf("--%s (%s): ", name, envName(name))+fmt.Sprintf(format, args...))
+}
+
+func (c *checker) err() error {
+	if len(c.faults) == 0 {
+		return nil
+	}
+	return &configError{c.faults}
+}
+
+func envName(flag string) string {
+	return "PAYLATCH_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+func (c *checker) databaseURL(s string) string {
+	if s == "" {
+		c.fault("database-url", "is required, like postgres://user:password@host:5432/database")
+		return ""
+	}
+	if _, err := pgx.ParseConfig(s); err != nil {
+		c.fault("database-url", "is no PostgreSQL URL") // The error itself may hold the password.
+	}
+	return s
+}
+
+func (c *checker) brokers(s string) []string {
+	if s == "" {
+		c.fault("kafka-brokers", "is required, like kafka-1:9092,kafka-2:9092")
+		return nil
+	}
+	brokers := strings.Split(s, ",")
+	for i, b := range brokers {
+		brokers[i] = strings.TrimSpace(b)
+		c.address("kafka-brokers", brokers[i])
+	}
+	return brokers
+}
+
+func (c *checker) address(name, s string) string {
+	_, port, err := net.SplitHostPort(s)
+	if n, portErr := strconv.Atoi(port); err != nil || portErr != nil || n < 0 || n > 65535 {
+		c.fault(name, "%q is no HOST:PORT", s)
+	}
+	return s
+}
+
+func (c *checker) integer(name, s string, least, most int) int {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < least || n > most {
+		c.fault(name, "%q is no number from %d to %d", s, least, most)
+	}
+	return n
+}
+
+func (c *checker) duration(name, s string, least, most time.Duration) time.Duration {
+	d, err := time.ParseDuration(s)
+	if err != nil || d < least || d > most {
+		c.fault(name, "%q is no duration from %s to %s", s, least, most)
+	}
+	return d
+}
+
+func (c *checker) logLevel(s string) slog.Level {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(s)); err != nil {
+		c.fault("log-level", "%q is not one of debug, info, warn, error", s)
+	}
+	return level
+}
+
+// delivery takes the one mode that this version can send in. Fenced partitions may be in the database; they are left to a version that can.
+func (c *checker) delivery(s string) store.Delivery {
+	if store.Delivery(s) != store.Locked {
+		c.fault("delivery", "%q is not a delivery of this version, which has locked", s)
+	}
+	return store.Delivery(s)
+}
+
+func (c *checker) source(s string) string {
+	if u, err := url.Parse(s); s == "" || err != nil || u.String() != s {
+		c.fault("source", "%q is no URI reference", s)
+	}
+	return s
+}
+
+// topicForm is what Kafka takes as a topic's name.
+var topicForm = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
+
+func (c *checker) topic(s string) string {
+	if !topicForm.MatchString(s) || s == "." || s == ".." {
+		c.fault("topic", "%q is no topic name: letters, digits, dot, hyphen, underscore", s)
+	}
+	return s
+}
+
+func (c *checker) process(s processSettings, database databaseSettings, log logSettings) config {
+	return config{
+		databaseURL: c.databaseURL(database.DatabaseURL),
+		adminListen: c.address("admin-listen", s.AdminListen),
+		connections: int32(c.integer("database-connections", s.DatabaseConnections, 1, 1000)), //nolint:gosec // G115: at most 1000.
+		// Shorter than a pass would cut every stop short; longer than an orchestrator waits is no use.
+		shutdownTimeout: c.duration("shutdown-timeout", s.ShutdownTimeout, time.Second, 10*time.Minute),
+		logLevel:        c.logLevel(log.LogLevel),
+	}
+}
+
+func (c *checker) api(s apiSettings, to *config) { to.listen = c.address("listen", s.Listen) }
+
+func (c *checker) sender(s senderSettings, kafka kafkaSettings, to *config) {
+	to.brokers = c.brokers(kafka.KafkaBrokers)
+	to.delivery = c.delivery(s.Delivery)
+	to.source = c.source(s.Source)
+	to.batchMax = c.integer("batch-max", s.BatchMax, 1, 10*sender.BatchMaxDefault)
+}
+
+// LogValue shows the configuration without its secrets.
+func (c config) LogValue() slog.Value {
+	return slog.GroupValue(
+		slog.String("database_url", redacted(c.databaseURL)), slog.Any("kafka_brokers", c.brokers), slog.String("listen", c.listen),
+		slog.String("admin_listen", c.adminListen), slog.String("delivery", string(c.delivery)), slog.String("source", c.source),
+		slog.Int("batch_max", c.batchMax), slog.Int("database_connections", int(c.connections)),
+		slog.Duration("shutdown_timeout", c.shutdownTimeout), slog.String("log_level", c.logLevel.String()),
+	)
+}
+
+// redacted shows where a database is, not how one gets in: PostgreSQL takes the password in the authority, in the query, and in key=value form.
+func redacted(databaseURL string) string {
+	config, err := pgx.ParseConfig(databaseURL)
+	if err != nil {
+		return "***"
+	}
+	return fmt.Sprintf("postgres://%s:***@%s/%s", config.User, net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port))), config.Database)
+}

@@ -1,0 +1,81 @@
+// Command paylatch takes payments over HTTP, stores them in PostgreSQL, and emits them to Kafka.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/paylatch/paylatch/internal/embedded"
+)
+
+// Exit codes.
+const (
+	exitOK = iota
+	exitFailed
+	exitUsage // Flags, environment or configuration.
+)
+
+func main() {
+	embedded.Main() // In the process that owns an embedded PostgreSQL, this never returns.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// cli is the command line: one command for each thing that is done with an installation.
+type cli struct {
+	Dev        devCommand        `cmd:"" help:"Everything on this machine, for trying it out: PostgreSQL, a Kafka broker, the API and senders."`
+	Serve      serveCommand      `cmd:"" help:"The API and a sender, against given PostgreSQL and Kafka."`
+	API        apiCommand        `cmd:"" name:"api" help:"The API alone."`
+	Sender     senderCommand     `cmd:"" help:"A sender alone."`
+	Migrate    migrateCommand    `cmd:"" help:"The database's schema."`
+	Tenants    tenantsCommand    `cmd:"" help:"Tenants and their API keys."`
+	Partitions partitionsCommand `cmd:"" help:"The topic's partitions, and how far each is emitted."`
+}
+
+// outlet is where a command writes: results on stdout, logs and complaints on stderr.
+type outlet struct{ stdout, stderr io.Writer }
+
+// run is main without the process: tests call it, too. It returns the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int) {
+	var c cli
+	exited := -1
+	parser, err := kong.New(&c,
+		kong.Name("paylatch"),
+		kong.Description("Payments intake: taken over HTTP, stored in PostgreSQL, emitted to Kafka.\n\nEvery flag can be set by the environment variable named beside it."),
+		kong.Writers(stdout, stderr), kong.Exit(func(code int) { exited = code }), kong.UsageOnError(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+	)
+	if err != nil {
+		_, _ = fmt.Fprintln(stderr, "paylatch:", err)
+		return exitFailed
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	parsed, err := parser.Parse(args)
+	if exited >= 0 { // --help
+		return exited
+	}
+	if err != nil {
+		_, _ = fmt.Fprintf(stderr, "paylatch: %v\nSee paylatch --help.\n", err)
+		return exitUsage
+	}
+	parsed.BindTo(ctx, (*context.Context)(nil))
+	err = parsed.Run(outlet{stdout, stderr})
+	if err == nil {
+		return exitOK
+	}
+	_, _ = fmt.Fprintln(stderr, "paylatch:", err)
+	if _, ok := errors.AsType[*configError](err); ok {
+		return exitUsage
+	}
+	return exitFailed
+}

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+
+	"github.com/paylatch/paylatch/internal/store"
+	"github.com/paylatch/paylatch/migrations"
+)
+
+type migrateCommand struct {
+	Up     migrateUpCommand     `cmd:"" help:"Bring the schema to this program's version."`
+	Down   migrateDownCommand   `cmd:"" help:"Take the schema down by one version, with all the data that version holds."`
+	Status migrateStatusCommand `cmd:"" help:"Tell the schema's version."`
+}
+
+type (
+	migrateUpCommand   struct{ databaseSettings }
+	migrateDownCommand struct {
+		databaseSettings
+		Yes bool `help:"Required: going down deletes what the version holds, payments among it."`
+	}
+	migrateStatusCommand struct{ databaseSettings }
+)
+
+// Run migrates up.
+func (c *migrateUpCommand) Run(ctx context.Context, out outlet) error {
+	return migrate(ctx, out, c.databaseSettings, store.MigrateUp)
+}
+
+// Run migrates down by one.
+func (c *migrateDownCommand) Run(ctx context.Context, out outlet) error {
+	if !c.Yes {
+		return fmt.Errorf("migrate down deletes data; say --yes if that is what you want")
+	}
+	return migrate(ctx, out, c.databaseSettings, store.MigrateDown)
+}
+
+// Run tells the version.
+func (c *migrateStatusCommand) Run(ctx context.Context, out outlet) error {
+	return migrate(ctx, out, c.databaseSettings, store.MigrationStatus)
+}
+
+func migrate(ctx context.Context, out outlet, d databaseSettings, work func(context.Context, string, fs.FS) (store.Schema, error)) error {
+	var check checker
+	url := check.databaseURL(d.DatabaseURL)
+	if err := check.err(); err != nil {
+		return err
+	}
+	schema, err := work(ctx, url, migrations.FS)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out.stdout, "schema version %d of %d\n", schema.Current, schema.Latest)
+	return err
+}

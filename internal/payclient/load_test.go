@@ -1,0 +1,183 @@
+package payclient
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/paylatch/paylatch/internal/payclient/faultyserver"
+)
+
+func TestLoad_Count(t *testing.T) {
+	ledger := faultyserver.New()
+	c := newTestClient(t, nil, ledger.Serve(t).URL)
+	r, err := Load(t.Context(), c, LoadConfig{Workers: 4, Count: 50, Reads: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Writes.Done != 50 || r.Reads.Done != 100 || ledger.Payments() != 50 || r.Retries != 0 || r.Interrupted {
+		t.Errorf("%d payments, report %+v", ledger.Payments(), r)
+	}
+	if r.Writes.Answers["202"] != 50 || r.Reads.Answers["200"] != 100 || r.Writes.Latency.Count != 50 || r.Reads.Latency.Count != 100 {
+		t.Errorf("report %+v", r)
+	}
+	for _, l := range []Latency{r.Writes.Latency, r.Reads.Latency} {
+		if l.P50 <= 0 || l.P50 > l.P90 || l.P90 > l.P95 || l.P95 > l.P99 || l.P99 > l.Max {
+			t.Errorf("latency %+v", l)
+		}
+	}
+	var out bytes.Buffer
+	if err := r.Write(&out); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("\n%s", out.String())
+	for _, want := range []string{"writes", "reads", "p99 ms", "answers to writes: 202 × 50", "answers to reads: 200 × 100", "4 workers"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not in\n%s", want, out.String())
+		}
+	}
+	var back Report
+	if text, err := json.Marshal(r); err != nil || json.Unmarshal(text, &back) != nil || back.Writes.Latency != r.Writes.Latency {
+		t.Errorf("JSON %s, %v", text, err)
+	}
+}
+
+// Answers get lost under load, after the payment was taken and before; each payment is still made once, and the
+// report says what it took. With one worker each fault meets a payment of its own, so that replays can be told.
+func TestLoad_Faults(t *testing.T) {
+	for workers, replays := range map[int]int64{1: 10, 4: -1} {
+		ledger := faultyserver.New()
+		var faults []faultyserver.Fault
+		for range 10 {
+			faults = append(faults, faultyserver.DropAfter, nil, faultyserver.Unavailable, nil, faultyserver.DropBefore, nil)
+		}
+		c := newTestClient(t, nil, ledger.Serve(t, faults...).URL)
+		r, err := Load(t.Context(), c, LoadConfig{Workers: workers, Count: 40})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Writes.Done != 40 || ledger.Payments() != 40 || r.Retries != 30 || (replays >= 0 && r.Replays != replays) {
+			t.Errorf("%d workers: %d payments, report %+v", workers, ledger.Payments(), r)
+		}
+		if r.Writes.Answers["503"] != 10 || r.Writes.Answers["202"] != 40 || r.Writes.Answers["connection lost"] != 20 {
+			t.Errorf("%d workers: answers %v", workers, r.Writes.Answers)
+		}
+	}
+}
+
+func TestLoad_UnknownOutcomesAreListed(t *testing.T) {
+	ledger := faultyserver.New()
+	s := ledger.Serve(t, faultyserver.Each(3, faultyserver.Answer(500, "text/plain", "bug"))...)
+	r, err := Load(t.Context(), newTestClient(t, nil, s.URL), LoadConfig{Workers: 1, Count: 4, Reads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Writes.Unknown != 3 || r.Writes.Failed != 0 || r.Writes.Done != 1 || len(r.UnknownKeys) != 3 || len(r.Faults) == 0 {
+		t.Errorf("report %+v", r)
+	}
+	for i, key := range r.UnknownKeys {
+		if key != ledger.Seen()[i].Key {
+			t.Errorf("key %s, sent %s", key, ledger.Seen()[i].Key)
+		}
+	}
+}
+
+// All payments of a load are alike: one refusal ends it.
+func TestLoad_RefusalStops(t *testing.T) {
+	ledger := faultyserver.New()
+	s := ledger.Serve(t, faultyserver.Each(100, faultyserver.Answer(401, "application/problem+json", `{"code":"unauthorized"}`))...)
+	r, err := Load(t.Context(), newTestClient(t, nil, s.URL), LoadConfig{Workers: 3, Duration: time.Hour})
+	if p, ok := errors.AsType[*Problem](err); !ok || p.Code != "unauthorized" {
+		t.Errorf("error %v", err)
+	}
+	if r.Writes.Failed < 1 || r.Writes.Failed > 3 || r.Writes.Done != 0 || r.Interrupted {
+		t.Errorf("report %+v", r)
+	}
+}
+
+// Ctrl-C comes while requests are in hand: they get their answers, so that nothing is left unknown.
+func TestLoad_Interrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	ledger := faultyserver.New()
+	ledger.OnTake = func(payments int) {
+		if payments == 10 {
+			cancel()
+		}
+	}
+	r, err := Load(ctx, newTestClient(t, nil, ledger.Serve(t).URL), LoadConfig{Workers: 4, Duration: time.Hour, Reads: 1})
+	if err != nil || !r.Interrupted {
+		t.Errorf("interrupted %v, error %v", r.Interrupted, err)
+	}
+	if r.Writes.Unknown != 0 || r.Writes.Failed != 0 || int(r.Writes.Done) != ledger.Payments() || r.Writes.Done < 10 {
+		t.Errorf("%d payments, report %+v", ledger.Payments(), r)
+	}
+}
+
+// The grace has an end: a service that never answers does not keep the load alive, and the payment in hand is unknown.
+func TestLoad_GraceEnds(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	ledger := faultyserver.New()
+	ledger.OnTake = func(int) { cancel() }
+	c := newTestClient(t, func(cfg *Config) { cfg.AttemptTimeout = 200 * time.Millisecond }, ledger.Serve(t, faultyserver.Each(attemptsMax, faultyserver.Stall)...).URL)
+	r, err := Load(ctx, c, LoadConfig{Workers: 1, Duration: time.Hour})
+	if err != nil || r.Writes.Unknown != 1 || len(r.UnknownKeys) != 1 || ledger.Payments() != 1 {
+		t.Errorf("report %+v, error %v", r, err)
+	}
+}
+
+func TestLoad_Duration(t *testing.T) {
+	ledger := faultyserver.New()
+	var progress bytes.Buffer
+	r, err := Load(t.Context(), newTestClient(t, nil, ledger.Serve(t).URL), LoadConfig{Workers: 2, Duration: 1200 * time.Millisecond, Progress: &progress})
+	if err != nil || r.Interrupted || int(r.Writes.Done) != ledger.Payments() || r.Writes.Done == 0 {
+		t.Errorf("%d payments, report %+v, error %v", ledger.Payments(), r, err)
+	}
+	if text := progress.String(); !strings.Contains(text, " payments (") || !strings.HasSuffix(text, "\r\x1b[K") {
+		t.Errorf("progress %q", text)
+	}
+}
+
+func TestLoad_Bounds(t *testing.T) {
+	c := newTestClient(t, nil, "http://unused.invalid")
+	_, err := Load(t.Context(), c, LoadConfig{Workers: 0, Reads: -1})
+	for _, want := range []string{"workers:", "reads:", "duration or count:"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in %v", want, err)
+		}
+	}
+}
+
+// Beyond the bound each value has the same chance to be kept, so that percentiles stay near and the maximum exact.
+func TestLatencies(t *testing.T) {
+	var l latencies
+	const n = 3 * samplesMax
+	for i := 1; i <= n; i++ {
+		l.add(time.Duration(i))
+	}
+	s := l.summary()
+	if len(l.kept) != samplesMax || s.Count != n || s.Max != n {
+		t.Fatalf("kept %d, %+v", len(l.kept), s)
+	}
+	// The standard error of the median is below 0.16 % of n here; 2 % is out of reach of chance.
+	for p, got := range map[int]time.Duration{50: s.P50, 90: s.P90, 95: s.P95, 99: s.P99} {
+		if want := n * p / 100; int(got) < want-n/50 || int(got) > want+n/50 {
+			t.Errorf("p%d %d, want about %d", p, got, want)
+		}
+	}
+}
+
+func TestPercentile(t *testing.T) {
+	ten := []time.Duration{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}
+	for p, want := range map[int]time.Duration{1: 1, 10: 1, 11: 2, 50: 5, 90: 9, 91: 10, 99: 10, 100: 10} {
+		if got := percentile(ten, p); got != want {
+			t.Errorf("p%d %d, want %d", p, got, want)
+		}
+	}
+	if percentile(nil, 50) != 0 {
+		t.Error("nothing measured")
+	}
+}
