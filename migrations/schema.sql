@@ -1,0 +1,122 @@
+-- The sum of the migrations, for readers. Written by `make schema`; `make verify` sees that it is current.
+
+create type delivery_mode as enum ('locked', 'fenced');
+
+create type partition_state as enum ('active', 'halted');
+
+create type payment_status as enum ('created', 'sent', 'accepted', 'rejected');
+
+create sequence payments_seq as bigint cache 1;
+
+CREATE OR REPLACE FUNCTION public.refuse_change()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+begin
+    raise exception '% rows are immutable', tg_table_name using errcode = 'restrict_violation';
+end
+$function$
+;
+
+create table accounts (
+    id bigint not null generated always as identity,
+    tenant_id integer not null,
+    type text not null,
+    number text not null,
+    constraint accounts_id_is_unique PRIMARY KEY (id),
+    constraint accounts_content_is_unique UNIQUE (tenant_id, type, number),
+    constraint accounts_tenant_exists FOREIGN KEY (tenant_id) REFERENCES tenants(id),
+    constraint accounts_number_in_bounds CHECK (((char_length(number) >= 1) AND (char_length(number) <= 34))),
+    constraint accounts_type_has_form CHECK ((type ~ '^[a-z][a-z0-9_-]{0,34}$'::text))
+);
+
+create table api_keys (
+    id integer not null generated always as identity,
+    tenant_id integer not null,
+    hash bytea not null,
+    hint text not null,
+    created_at timestamp with time zone not null default now(),
+    revoked_at timestamp with time zone,
+    constraint api_keys_id_is_unique PRIMARY KEY (id),
+    constraint api_keys_hash_is_unique UNIQUE (hash),
+    constraint api_keys_tenant_exists FOREIGN KEY (tenant_id) REFERENCES tenants(id),
+    constraint api_keys_hash_is_256_bits CHECK ((octet_length(hash) = 32)),
+    constraint api_keys_revoked_after_created CHECK ((revoked_at >= created_at))
+);
+
+create table parties (
+    id bigint not null generated always as identity,
+    tenant_id integer not null,
+    party_id text not null,
+    name text not null,
+    constraint parties_id_is_unique PRIMARY KEY (id),
+    constraint parties_content_is_unique UNIQUE (tenant_id, party_id, name),
+    constraint parties_tenant_exists FOREIGN KEY (tenant_id) REFERENCES tenants(id),
+    constraint parties_name_in_bounds CHECK (((char_length(name) >= 1) AND (char_length(name) <= 140))),
+    constraint parties_party_id_in_bounds CHECK (((char_length(party_id) >= 1) AND (char_length(party_id) <= 35)))
+);
+
+create table payments (
+    seq bigint not null default nextval('payments_seq'::regclass),
+    amount bigint not null,
+    originator_id bigint not null,
+    beneficiary_id bigint not null,
+    sender_id bigint not null,
+    receiver_id bigint not null,
+    created_at timestamp with time zone not null default now(),
+    sent_at timestamp with time zone,
+    kafka_offset bigint,
+    id uuid not null,
+    tenant_id integer not null,
+    status payment_status not null default 'created'::payment_status,
+    partition smallint not null,
+    currency text not null,
+    reference text,
+    trace_context bytea,
+    constraint payments_id_is_unique PRIMARY KEY (id),
+    constraint payments_amount_in_bounds CHECK (((amount >= 1) AND (amount <= '999999999999999'::bigint))),
+    constraint payments_currency_has_form CHECK ((currency ~ '^[A-Z]{3}$'::text)),
+    constraint payments_offset_not_negative CHECK ((kafka_offset >= 0)),
+    constraint payments_partition_not_negative CHECK ((partition >= 0)),
+    constraint payments_reference_in_bounds CHECK (((char_length(reference) >= 1) AND (char_length(reference) <= 35))),
+    constraint payments_sent_means_in_topic CHECK ((((status = 'created'::payment_status) = (sent_at IS NULL)) AND ((sent_at IS NULL) = (kafka_offset IS NULL)))),
+    constraint payments_trace_context_has_form CHECK ((octet_length(trace_context) = 25))
+);
+
+create table tenants (
+    id integer not null generated always as identity,
+    name text not null,
+    salt bytea not null,
+    created_at timestamp with time zone not null default now(),
+    constraint tenants_id_is_unique PRIMARY KEY (id),
+    constraint tenants_name_is_unique UNIQUE (name),
+    constraint tenants_name_has_form CHECK ((name ~ '^[a-z0-9][a-z0-9-]{0,62}$'::text)),
+    constraint tenants_salt_is_256_bits CHECK ((octet_length(salt) = 32))
+);
+
+create table topic_partitions (
+    partition smallint not null,
+    topic text not null,
+    topic_id uuid not null,
+    transactional_id text not null,
+    delivery delivery_mode not null,
+    generation bigint not null default 0,
+    next_offset bigint not null,
+    state partition_state not null default 'active'::partition_state,
+    reason text,
+    changed_at timestamp with time zone not null default now(),
+    constraint topic_partitions_partition_is_unique PRIMARY KEY (partition),
+    constraint topic_partitions_transactional_id_is_unique UNIQUE (transactional_id),
+    constraint topic_partitions_generation_not_negative CHECK ((generation >= 0)),
+    constraint topic_partitions_halted_has_reason CHECK (((state = 'halted'::partition_state) = (reason IS NOT NULL))),
+    constraint topic_partitions_next_offset_not_negative CHECK ((next_offset >= 0)),
+    constraint topic_partitions_partition_not_negative CHECK ((partition >= 0))
+) with (fillfactor=20, autovacuum_vacuum_scale_factor=0, autovacuum_vacuum_threshold=1000);
+
+CREATE INDEX payments_unsent ON public.payments USING btree (partition, seq) WHERE (status = 'created'::payment_status);
+
+CREATE TRIGGER accounts_are_immutable BEFORE DELETE OR UPDATE ON public.accounts FOR EACH ROW EXECUTE FUNCTION refuse_change();
+
+CREATE TRIGGER parties_are_immutable BEFORE DELETE OR UPDATE ON public.parties FOR EACH ROW EXECUTE FUNCTION refuse_change();
+
+CREATE TRIGGER tenants_are_immutable BEFORE DELETE OR UPDATE ON public.tenants FOR EACH ROW EXECUTE FUNCTION refuse_change();

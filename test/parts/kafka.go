@@ -1,0 +1,86 @@
+package parts
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// Broker is a Kafka broker that can go away and come back, with its log, at the same address.
+type Broker struct {
+	Addr  string
+	stop  func(context.Context) error
+	start func(context.Context) error
+}
+
+// Stop makes the broker go away.
+func (b *Broker) Stop(t testing.TB) {
+	t.Helper()
+	if err := b.stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Start brings a stopped broker back.
+func (b *Broker) Start(t testing.TB) {
+	t.Helper()
+	if err := b.start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// shared is the broker of this process, for tests that do not stop it.
+var shared = sync.OnceValues(func() (*Broker, error) {
+	b, end, err := newBroker()
+	if end != nil {
+		stopAtEnd(end)
+	}
+	return b, err
+})
+
+// Kafka returns the address of a broker that all tests of the process share; each makes a topic of its own.
+func Kafka(t testing.TB) string {
+	t.Helper()
+	kind(t)
+	b, err := shared()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.Addr
+}
+
+var topics atomic.Int64
+
+// Topic returns a name that no other test uses.
+func Topic() string { return fmt.Sprintf("payments-%d", topics.Add(1)) }
+
+// OwnKafka starts a broker for one test, which may stop and start it.
+func OwnKafka(t testing.TB) *Broker {
+	t.Helper()
+	kind(t)
+	b, end, err := newBroker()
+	if end != nil {
+		t.Cleanup(func() {
+			if err := end(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func newBroker() (*Broker, func() error, error) {
+	k, err := choose()
+	if err != nil {
+		return nil, nil, err
+	}
+	if k == docker {
+		return newDockerBroker()
+	}
+	return newEmbeddedBroker()
+}

@@ -1,0 +1,70 @@
+package parts
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+	"github.com/testcontainers/testcontainers-go"
+	"github.com/testcontainers/testcontainers-go/wait"
+)
+
+// newDockerBroker starts Apache Kafka on a host port known beforehand: the broker tells it to clients, and keeps it when it is started again. The broker
+// talks to itself over a listener of its own, without which transactions hang.
+func newDockerBroker() (*Broker, func() error, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	port, err := freePort()
+	if err != nil {
+		return nil, nil, err
+	}
+	ready := wait.ForAll(wait.ForLog("Kafka Server started"), wait.ForListeningPort("9092/tcp"))
+	c, err := testcontainers.Run(ctx, "apache/kafka:4.3.1",
+		testcontainers.WithExposedPorts("9092/tcp"),
+		testcontainers.WithHostConfigModifier(func(hc *container.HostConfig) {
+			hc.PortBindings = network.PortMap{network.MustParsePort("9092/tcp"): {
+				{HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: strconv.Itoa(port)}}}
+		}),
+		testcontainers.WithEnv(map[string]string{
+			"KAFKA_NODE_ID":                                  "1",
+			"KAFKA_PROCESS_ROLES":                            "broker,controller",
+			"KAFKA_LISTENERS":                                "PLAINTEXT://:9092,BROKER://localhost:29092,CONTROLLER://localhost:9093",
+			"KAFKA_ADVERTISED_LISTENERS":                     fmt.Sprintf("PLAINTEXT://127.0.0.1:%d,BROKER://localhost:29092", port),
+			"KAFKA_LISTENER_SECURITY_PROTOCOL_MAP":           "PLAINTEXT:PLAINTEXT,BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT",
+			"KAFKA_INTER_BROKER_LISTENER_NAME":               "BROKER",
+			"KAFKA_CONTROLLER_LISTENER_NAMES":                "CONTROLLER",
+			"KAFKA_CONTROLLER_QUORUM_VOTERS":                 "1@localhost:9093",
+			"KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR":         "1",
+			"KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS":             "1",
+			"KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
+			"KAFKA_TRANSACTION_STATE_LOG_MIN_ISR":            "1",
+			"KAFKA_TRANSACTION_STATE_LOG_NUM_PARTITIONS":     "1",
+			"KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS":         "0",
+			"KAFKA_AUTO_CREATE_TOPICS_ENABLE":                "false",
+		}),
+		testcontainers.WithWaitStrategyAndDeadline(startTimeout, ready))
+	end := func() error { return testcontainers.TerminateContainer(c) }
+	if err != nil {
+		return nil, end, fmt.Errorf("apache/kafka:4.3.1: %w", err)
+	}
+	b := &Broker{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}
+	grace := 20 * time.Second
+	b.stop = func(ctx context.Context) error { return c.Stop(ctx, &grace) }
+	b.start = c.Start
+	return b, end, nil
+}
+
+// freePort returns a port that is free now. Nothing holds it until the container takes it; when somebody else is faster the start fails.
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
