@@ -249,7 +249,7 @@ func (c *devCommand) mend(err error) error {
 		return fmt.Errorf("the broker's log in %s is older than its database, which is new or was lost: delete the directory to begin anew (%w)", c.Data, err)
 	}
 	if errors.Is(err, embedded.ErrPortInUse) {
-		return fmt.Errorf("%w; or give --kafka-listen another address (port 0 takes any free one)", err)
+		return portInUse("kafka-listen", c.KafkaListen)
 	}
 	return err
 }

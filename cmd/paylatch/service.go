@@ -35,30 +35,34 @@ type service struct {
 }
 
 // newService makes the parts and takes the ports; nothing is served or sent before run.
-func newService(ctx context.Context, c config, senders int, logger *slog.Logger) (s *service, err error) {
-	s = &service{config: c, logger: logger, registry: prometheus.NewRegistry()}
-	defer func() {
-		if err != nil {
-			s.close()
-		}
-	}()
-	if s.store, err = store.Open(context.WithoutCancel(ctx), c.databaseURL, c.connections); err != nil {
+func newService(ctx context.Context, c config, senders int, logger *slog.Logger) (*service, error) {
+	s := &service{config: c, logger: logger, registry: prometheus.NewRegistry()}
+	if err := s.open(ctx, senders); err != nil {
+		s.close()
 		return nil, err
+	}
+	return s, nil
+}
+
+func (s *service) open(ctx context.Context, senders int) (err error) {
+	c := s.config
+	if s.store, err = store.Open(context.WithoutCancel(ctx), c.databaseURL, c.connections); err != nil {
+		return err
 	}
 	s.registry.MustRegister(store.Collector{Store: s.store}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if c.listen != "" {
 		if s.listener, err = listen("listen", c.listen); err != nil {
-			return nil, err
+			return err
 		}
-		s.server = api.New(s.store, logger, api.NewMetrics(s.registry))
+		s.server = api.New(s.store, s.logger, api.NewMetrics(s.registry))
 	}
 	if s.admin, err = listen("admin-listen", c.adminListen); err != nil {
-		return nil, err
+		return err
 	}
 	if c.delivery != "" {
-		return s, s.newSenders(ctx, senders)
+		return s.newSenders(ctx, senders)
 	}
-	return s, nil
+	return nil
 }
 
 // newSenders makes the sending parts. The topic's name comes from the database, where `partitions init` put it.
@@ -226,10 +230,14 @@ func listenerURL(l net.Listener) string {
 func listen(flag, address string) (net.Listener, error) {
 	l, err := net.Listen("tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("%s is in use by another program: stop it, or give --%s another address (port 0 takes any free one)", address, flag)
+		return nil, portInUse(flag, address)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("--%s: cannot listen on %s: %w", flag, address, err)
 	}
 	return l, nil
+}
+
+func portInUse(flag, address string) error {
+	return fmt.Errorf("%s is in use by another program: stop it, or give --%s another address (port 0 takes any free one)", address, flag)
 }

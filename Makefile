@@ -1,0 +1,56 @@
+# One word does the whole: `make` alone lists them.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+GOLANGCI := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOVULNCHECK := go run golang.org/x/vuln/cmd/govulncheck@v1.9.0
+
+.PHONY: help
+help: ## This list.
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## The programs, in bin/.
+	go build -o bin/ ./cmd/...
+
+.PHONY: run
+run: build ## Everything on this machine; twelve payments and the way of each; serves until Ctrl-C.
+	@bin/paylatch dev --simulate 12
+
+.PHONY: test
+test: ## All tests, with containers where Docker answers and embedded parts elsewhere.
+	go test -timeout 20m ./...
+
+.PHONY: test-race
+test-race: ## The same with the race detector (needs a C compiler).
+	go test -race -timeout 30m ./...
+
+FUZZTIME ?= 20s
+.PHONY: fuzz
+fuzz: ## Each fuzz target for FUZZTIME (20s).
+	@for target in $$(grep -rhoE '^func Fuzz[A-Za-z]+' internal/payment | cut -c6-); do \
+		go test ./internal/payment -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x || exit 1; done
+
+.PHONY: lint
+lint: ## golangci-lint, with the rules of .golangci.yml.
+	$(GOLANGCI) run ./...
+
+.PHONY: schema
+schema: ## Write migrations/schema.sql anew from the migrations.
+	go test ./migrations -run TestSchema_FileIsCurrent -update
+
+.PHONY: verify
+verify: ## See that what is written by tools is current: go.mod, schema.sql, formatting.
+	go mod tidy -diff
+	go mod verify
+	go test -count=1 ./migrations -run TestSchema_FileIsCurrent
+	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
+
+.PHONY: vuln
+vuln: ## Known vulnerabilities in what we use (needs the network).
+	$(GOVULNCHECK) ./...
+
+.PHONY: clean
+clean: ## Remove what make made, and the data of `make run`.
+	rm -rf bin .paylatch

@@ -1,0 +1,254 @@
+package integration
+
+import (
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// devPorts lets `dev` take any free ports.
+var devPorts = []string{"--listen", "127.0.0.1:0", "--kafka-listen", "127.0.0.1:0"}
+
+// TestDev_Simulate: `paylatch dev --simulate 12` takes twelve payments to the topic and shows it; each record's key and ce_id are the payment's id. Ctrl-C
+// ends it with code 0.
+func TestDev_Simulate(t *testing.T) {
+	t.Parallel()
+	p := launch(t, nil, append([]string{"dev", "--ephemeral", "--simulate", "12"}, devPorts...)...)
+	eventually(t, "the table", func() error {
+		if !strings.Contains(p.stdout.String(), "12 of 12 payments sent") {
+			return errNotYet
+		}
+		return nil
+	})
+	records := readTopic(t, word(t, p.ready, "kafka="), "payments")
+	if len(records) != 12 {
+		t.Errorf("%d records", len(records))
+	}
+	for _, r := range records {
+		var value struct{ ID string }
+		if err := json.Unmarshal(r.Value, &value); err != nil || value.ID != string(r.Key) {
+			t.Errorf("record %s has value %s: %v", r.Key, r.Value, err)
+		}
+		ceID := ""
+		for _, h := range r.Headers {
+			if h.Key == "ce_id" {
+				ceID = string(h.Value)
+			}
+		}
+		if ceID != string(r.Key) || !strings.Contains(p.stdout.String(), ceID) {
+			t.Errorf("record %s has ce_id %q, or is not in the table", r.Key, ceID)
+		}
+	}
+	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	<-p.done
+	if code := p.cmd.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("exit code %d after Ctrl-C\n%s", code, p.stderr.String())
+	}
+}
+
+// TestDev_KeptAcrossCrashes: what is in the data directory survives kill -9, twice, with payments in between; every payment is in the topic.
+func TestDev_KeptAcrossCrashes(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	t.Cleanup(func() { removePostgres(t, data) })
+	args := append([]string{"dev", "--data", data}, devPorts...)
+	ids := map[string]bool{}
+	for range 3 {
+		p := launch(t, nil, args...)
+		c := client(t, word(t, p.ready, "key="), word(t, p.ready, "api="))
+		for id := range ids {
+			if found, err := c.Get(t.Context(), id, 10*time.Second); err != nil || !found.Sent() {
+				t.Errorf("payment %s of an earlier run: %s, %v", id, found.Status, err)
+			}
+		}
+		for range 20 {
+			ids[create(t, c).ID] = true
+		}
+		p.kill()
+	}
+	p := launch(t, nil, args...)
+	c := client(t, word(t, p.ready, "key="), word(t, p.ready, "api="))
+	for id := range ids {
+		if found, err := c.Get(t.Context(), id, 10*time.Second); err != nil || !found.Sent() {
+			t.Errorf("payment %s: %s, %v", id, found.Status, err)
+		}
+	}
+	seen := map[string]bool{}
+	for _, r := range readTopic(t, word(t, p.ready, "kafka="), "payments") {
+		seen[string(r.Key)] = true
+	}
+	for id := range ids {
+		if !seen[id] {
+			t.Errorf("payment %s is not in the topic", id)
+		}
+	}
+}
+
+// TestDev_PortInUse: a port that another program has is told in a sentence that says what to do.
+func TestDev_PortInUse(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	for _, flag := range []string{"--listen", "--kafka-listen", "--admin-listen"} {
+		args := append([]string{"dev", "--ephemeral"}, devPorts...)
+		out, err := command(t, nil, append(args, flag, l.Addr().String())...).CombinedOutput()
+		if _, failed := err.(*exec.ExitError); !failed || !strings.Contains(string(out), l.Addr().String()) || !strings.Contains(string(out), flag) {
+			t.Errorf("%s: %v\n%s", flag, err, out)
+		}
+	}
+}
+
+// TestConfig_AllFaultsAtOnce: a wrong configuration is told whole, by flag and by variable, with exit code 2.
+func TestConfig_AllFaultsAtOnce(t *testing.T) {
+	t.Parallel()
+	env := map[string]string{
+		"PAYLATCH_DATABASE_URL": "postgres://u:sesame@[broken", "PAYLATCH_KAFKA_BROKERS": "nowhere", "PAYLATCH_LISTEN": "8080",
+		"PAYLATCH_DELIVERY": "best effort", "PAYLATCH_SHUTDOWN_TIMEOUT": "soon", "PAYLATCH_DATABASE_CONNECTIONS": "none", "PAYLATCH_LOG_LEVEL": "loud",
+		"PAYLATCH_SOURCE": "%", "PAYLATCH_BATCH_MAX": "0", "PAYLATCH_ADMIN_LISTEN": ":x",
+	}
+	cmd := command(t, env, "serve")
+	out, _ := cmd.CombinedOutput()
+	if code := cmd.ProcessState.ExitCode(); code != 2 {
+		t.Errorf("exit code %d", code)
+	}
+	for name := range env {
+		if !strings.Contains(string(out), name) {
+			t.Errorf("%s is not named:\n%s", name, out)
+		}
+	}
+	if strings.Contains(string(out), "sesame") {
+		t.Errorf("the password is shown:\n%s", out)
+	}
+}
+
+// TestServe_Observed: the metrics tell what was taken and sent, and the printed configuration shows no password.
+func TestServe_Observed(t *testing.T) {
+	t.Parallel()
+	i := install(t)
+	p := i.launch(t, "serve")
+	c := client(t, i.key, p.api)
+	create(t, c)
+	if _, err := c.Create(t.Context(), "twice", sample("1")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Create(t.Context(), "twice", sample("1")); err != nil {
+		t.Fatal(err)
+	}
+	post(t, p.api, i.key, "k", []byte(`{}`))
+	i.drained(t)
+	want := []string{
+		`paylatch_creates_total{kind="original"} 2`, `paylatch_creates_total{kind="replay"} 1`, `paylatch_refusals_total{code="invalid_payment"} 1`,
+		`paylatch_http_request_seconds_count{method="POST",route="/payments",status="202"} 3`, `paylatch_payments_sent_total 2`,
+		`paylatch_payments_oldest_unsent_seconds 0`, `paylatch_payments_unsent{partition="11"} 0`, `paylatch_partitions{state="active"} 12`,
+		`paylatch_partitions{state="halted"} 0`, `paylatch_sender_passes_total{outcome="sent"}`, `paylatch_sender_publish_seconds_count{outcome="acknowledged"}`,
+		`paylatch_sender_partitions_owned 12`, `paylatch_database_up 1`,
+	}
+	eventually(t, "metrics", func() error { // The counters move just after the rows.
+		metrics := get(t, p.admin+"/metrics")
+		for _, line := range want {
+			if !strings.Contains(metrics, line) {
+				t.Logf("not yet: %s", line)
+				return errNotYet
+			}
+		}
+		return nil
+	})
+	if !strings.Contains(get(t, p.admin+"/debug/pprof/goroutine?debug=1"), "goroutine profile") {
+		t.Error("no goroutine profile")
+	}
+	if !strings.Contains(p.stderr.String(), `"database_url":"postgres://paylatch:***@`) {
+		t.Errorf("the configuration is not logged, or not redacted:\n%s", p.stderr.String())
+	}
+}
+
+// TestServe_StopsCleanly: SIGTERM ends a held answer at once with what is known, and the process with code 0.
+func TestServe_StopsCleanly(t *testing.T) {
+	t.Parallel()
+	i := install(t)
+	p := i.launch(t, "api") // No sender: the payment stays created, and the answer is held.
+	id := create(t, client(t, i.key, p.api)).ID
+	held := make(chan int, 1)
+	go func() {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.api+"/payments/"+id, nil)
+		if err != nil {
+			t.Error(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+i.key)
+		r.Header.Set("Prefer", "wait=30")
+		response, err := plain.Do(r)
+		if err != nil {
+			t.Error(err)
+			held <- 0
+			return
+		}
+		held <- response.StatusCode
+		_ = response.Body.Close()
+	}()
+	eventually(t, "the answer is held", func() error {
+		if !strings.Contains(get(t, p.admin+"/debug/pprof/goroutine?debug=2"), "(*Server).await") {
+			return errNotYet
+		}
+		return nil
+	})
+	if err := p.stop(t); err != nil {
+		t.Error(err)
+	}
+	if status := <-held; status != http.StatusOK {
+		t.Errorf("the held answer is %d", status)
+	}
+}
+
+func get(t *testing.T, url string) string {
+	t.Helper()
+	response, err := plain.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s, %v\n%s", url, response.Status, err, body)
+	}
+	return string(body)
+}
+
+// word returns what follows name= in the line that `dev` prints.
+func word(t *testing.T, line, name string) string {
+	t.Helper()
+	for _, w := range strings.Fields(line) {
+		if value, ok := strings.CutPrefix(w, name); ok {
+			return value
+		}
+	}
+	t.Fatalf("no %s in %q", name, line)
+	return ""
+}
+
+func lastWord(s string) string {
+	words := strings.Fields(s)
+	return words[len(words)-1]
+}
+
+// removePostgres removes the data that `dev` keeps elsewhere when it runs as root, behind a link.
+func removePostgres(t *testing.T, data string) {
+	t.Helper()
+	target, err := os.Readlink(filepath.Join(data, "postgres"))
+	if err != nil {
+		return // Not root: the data are in the directory itself.
+	}
+	if err := os.RemoveAll(filepath.Dir(target)); err != nil {
+		t.Error(err)
+	}
+}

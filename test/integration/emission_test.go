@@ -1,0 +1,193 @@
+package integration
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/paylatch/paylatch/internal/payclient"
+)
+
+// load creates payments from several workers until it is stopped; stop returns the ids of all that were answered 202.
+func load(t *testing.T, c *payclient.Client, workers int) (stop func() []string) {
+	t.Helper()
+	var (
+		over     atomic.Bool
+		mu       sync.Mutex
+		accepted []string
+		all      sync.WaitGroup
+	)
+	for w := range workers {
+		all.Go(func() {
+			for n := 0; !over.Load(); n++ {
+				answer, err := c.Create(context.WithoutCancel(t.Context()), uuid.Must(uuid.NewV7()).String(), sample(string(rune('0'+(w+n)%10))))
+				if err != nil {
+					t.Errorf("create: %v", err)
+					return
+				}
+				mu.Lock()
+				accepted = append(accepted, answer.ID)
+				mu.Unlock()
+			}
+		})
+	}
+	return func() []string {
+		over.Store(true)
+		all.Wait()
+		return accepted
+	}
+}
+
+// repeats says how often each accepted payment is in the topic, and fails on one that is missing and on a record that is nobody's.
+func repeats(t *testing.T, accepted []string, records []*kgo.Record) (repeated int) {
+	t.Helper()
+	times := make(map[string]int, len(records))
+	for _, r := range records {
+		times[string(r.Key)]++
+	}
+	missing := 0
+	for _, id := range accepted {
+		switch n := times[id]; n {
+		case 0:
+			missing++
+		default:
+			repeated += n - 1
+		}
+		delete(times, id)
+	}
+	if missing > 0 || len(times) > 0 {
+		t.Errorf("of %d accepted payments %d are missing in the topic; %d records are of no accepted payment", len(accepted), missing, len(times))
+	}
+	return repeated
+}
+
+// TestSender_KilledAndStartedAgain: under load, the only sender is killed with -9 and another one started, three times. Nothing is lost. What a kill
+// interrupted may be repeated in locked delivery: at most one batch for each partition.
+func TestSender_KilledAndStartedAgain(t *testing.T) {
+	t.Parallel()
+	const kills, partitions, batchMax = 3, 12, 1000
+	i := install(t)
+	api := i.launch(t, "api")
+	sender := i.launch(t, "sender")
+	stop := load(t, client(t, i.key, api.api), 8)
+	for n := range kills {
+		before := i.count(t, `select count(*) from payments where status = 'sent'`)
+		eventually(t, "the sender sends", func() error {
+			if i.count(t, `select count(*) from payments where status = 'sent'`) < before+200 {
+				return errNotYet
+			}
+			return nil
+		})
+		sender.kill()
+		t.Logf("kill %d at %d sent", n+1, before)
+		sender = i.launch(t, "sender")
+	}
+	accepted := stop()
+	i.drained(t)
+	records := i.records(t)
+	repeated := repeats(t, accepted, records)
+	t.Logf("%d accepted, %d records, %d repeated by %d kills", len(accepted), len(records), repeated, kills)
+	if repeated > kills*partitions*batchMax {
+		t.Errorf("%d repeated, more than the batches that the kills can have interrupted", repeated)
+	}
+}
+
+// TestSender_CleanHandOver: under load, three replicas come and go cleanly. Each payment is in the topic once: locked delivery repeats nothing unless
+// something crashes.
+func TestSender_CleanHandOver(t *testing.T) {
+	t.Parallel()
+	i := install(t)
+	api := i.launch(t, "serve")
+	stop := load(t, client(t, i.key, api.api), 8)
+	for range 3 {
+		second, third := i.launch(t, "sender"), i.launch(t, "sender")
+		before := i.count(t, `select count(*) from payments where status = 'sent'`)
+		eventually(t, "all of them send", func() error {
+			if i.count(t, `select count(*) from payments where status = 'sent'`) < before+500 {
+				return errNotYet
+			}
+			return nil
+		})
+		for _, p := range []*process{second, third} {
+			if err := p.stop(t); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	accepted := stop()
+	i.drained(t)
+	if repeated := repeats(t, accepted, i.records(t)); repeated != 0 {
+		t.Errorf("%d records repeated", repeated)
+	}
+	t.Logf("%d payments, each once", len(accepted))
+}
+
+// TestSender_BrokerAway: the broker goes away for 10 s under load. The API goes on taking payments, nothing is lost, and all is sent once the broker is
+// back.
+func TestSender_BrokerAway(t *testing.T) {
+	t.Parallel()
+	i := installOnOwnBroker(t)
+	service := i.launch(t, "serve")
+	c := client(t, i.key, service.api)
+	stop := load(t, c, 4)
+	create(t, c)
+	i.broker.Stop(t)
+	unsent := i.count(t, `select count(*) from payments where status = 'created'`)
+	time.Sleep(10 * time.Second) // The outage itself.
+	if grown := i.count(t, `select count(*) from payments where status = 'created'`); grown <= unsent {
+		t.Errorf("%d unsent before the outage and %d at its end: either it did not happen or no payments were taken", unsent, grown)
+	}
+	i.broker.Start(t)
+	accepted := stop()
+	i.drained(t)
+	records := i.records(t)
+	// The test's own payment is not among load's.
+	repeated := repeats(t, append(accepted, i.others(t, accepted)...), records)
+	t.Logf("%d accepted, %d records, %d repeated by answers that the outage lost", len(accepted), len(records), repeated)
+}
+
+// TestSender_Halted: a partition that an operator halts is not sent to, the others are, and resume sends what waited.
+func TestSender_Halted(t *testing.T) {
+	t.Parallel()
+	i := install(t)
+	run(t, i.env, "partitions", "halt", "0", "--reason", "a test")
+	c := client(t, i.key, i.launch(t, "serve").api)
+	for range 100 {
+		create(t, c)
+	}
+	eventually(t, "only partition 0 waits", func() error {
+		if i.count(t, `select count(*) from payments where status = 'created' and partition <> 0`) > 0 {
+			return errNotYet
+		}
+		return nil
+	})
+	if n := i.count(t, `select count(*) from payments where status = 'sent' and partition = 0`); n > 0 {
+		t.Errorf("%d payments were sent to the halted partition", n)
+	}
+	run(t, i.env, "partitions", "resume", "0")
+	i.drained(t)
+	if records := i.records(t); len(records) != 100 {
+		t.Errorf("%d records of 100 payments", len(records))
+	}
+}
+
+// others are the payments in the table that are not among the given.
+func (i *installation) others(t *testing.T, given []string) []string {
+	t.Helper()
+	known := make(map[string]bool, len(given))
+	for _, id := range given {
+		known[id] = true
+	}
+	var others []string
+	for _, id := range i.ids(t) {
+		if !known[id] {
+			others = append(others, id)
+		}
+	}
+	return others
+}

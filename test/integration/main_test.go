@@ -1,0 +1,275 @@
+// Package integration tests the programs as their users run them: processes of the built binaries against real PostgreSQL and a real broker.
+package integration
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/paylatch/paylatch/test/parts"
+)
+
+func TestMain(m *testing.M) { parts.Main(m, removeBinaries) }
+
+// startTimeout bounds the wait for a process to say that it is up.
+const startTimeout = time.Minute
+
+var binaryDir string
+
+// binary builds paylatch once, with the race detector when the tests have it.
+var binary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "paylatch-bin-")
+	if err != nil {
+		return "", err
+	}
+	binaryDir = dir
+	path := filepath.Join(dir, "paylatch")
+	args := []string{"build", "-o", path}
+	if raceEnabled {
+		args = append(args, "-race")
+	}
+	out, err := exec.Command("go", append(args, "github.com/paylatch/paylatch/cmd/paylatch")...).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+func removeBinaries() error { return os.RemoveAll(binaryDir) }
+
+// process is a running paylatch. What it logged is judged when the test ends: it may hold no race report, no panic, and nothing of the secrets.
+type process struct {
+	cmd    *exec.Cmd
+	api    string // http://…
+	admin  string
+	ready  string // The line `dev` prints.
+	stdout lockedBuffer
+	stderr lockedBuffer
+	done   chan struct{}
+}
+
+// command prepares paylatch with an environment of its own: what the tests' environment says of Paylatch does not reach it.
+func command(t *testing.T, env map[string]string, args ...string) *exec.Cmd {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path, args...)
+	cmd.Dir = t.TempDir()
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, "PAYLATCH_") {
+			cmd.Env = append(cmd.Env, v)
+		}
+	}
+	for name, value := range env {
+		cmd.Env = append(cmd.Env, name+"="+value)
+	}
+	return cmd
+}
+
+// run runs a command of paylatch to its end and returns what it printed.
+func run(t *testing.T, env map[string]string, args ...string) string {
+	t.Helper()
+	cmd := command(t, env, args...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("paylatch %s: %v\n%s%s", strings.Join(args, " "), err, out, stderr.String())
+	}
+	return string(out)
+}
+
+// launch starts a command that goes on until it is stopped, and waits until it is up.
+func launch(t *testing.T, env map[string]string, args ...string) *process {
+	t.Helper()
+	p := &process{cmd: command(t, env, args...), done: make(chan struct{})}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	stdout, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stderr, err := p.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	up := make(chan struct{})
+	var once sync.Once
+	var readers sync.WaitGroup
+	readers.Go(func() { p.follow(stdout, &p.stdout, func() { once.Do(func() { close(up) }) }) })
+	readers.Go(func() { p.follow(stderr, &p.stderr, func() { once.Do(func() { close(up) }) }) })
+	go func() {
+		readers.Wait()
+		_ = p.cmd.Wait()
+		close(p.done)
+	}()
+	t.Cleanup(func() {
+		p.kill()
+		p.judgeLog(t)
+	})
+	select {
+	case <-up:
+	case <-p.done:
+		t.Fatalf("paylatch %s ended: %s\n%s", strings.Join(args, " "), p.cmd.ProcessState, p.stderr.String())
+	case <-time.After(startTimeout):
+		t.Fatalf("paylatch %s is not up after %s\n%s", strings.Join(args, " "), startTimeout, p.stderr.String())
+	}
+	return p
+}
+
+// follow keeps what the process prints, and calls up at the line that says where it listens.
+func (p *process) follow(r io.Reader, into *lockedBuffer, up func()) {
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		line := lines.Text()
+		into.add(line)
+		var started struct{ Msg, API, Admin string }
+		switch {
+		case strings.HasPrefix(line, "ready "):
+			p.ready = line
+			up()
+		case json.Unmarshal([]byte(line), &started) == nil && started.Msg == "started":
+			p.api, p.admin = started.API, started.Admin
+			up()
+		}
+	}
+}
+
+// kill ends the process as a crash does.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.done
+}
+
+// stop asks the process to stop and returns how it ended.
+func (p *process) stop(t *testing.T) error {
+	t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-p.done:
+	case <-time.After(startTimeout):
+		t.Fatalf("the process did not stop within %s\n%s", startTimeout, p.stderr.String())
+	}
+	if code := p.cmd.ProcessState.ExitCode(); code != 0 {
+		return fmt.Errorf("exit code %d", code)
+	}
+	return nil
+}
+
+func (p *process) judgeLog(t *testing.T) {
+	t.Helper()
+	log := p.stderr.String()
+	for _, bad := range append([]string{"WARNING: DATA RACE", `"msg":"panic"`, "goroutine "}, secrets...) {
+		if strings.Contains(log, bad) {
+			t.Errorf("the log holds %q:\n%s", bad, log)
+		}
+	}
+}
+
+// lockedBuffer is what a process printed so far.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lockedBuffer) add(line string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.b.WriteString(line + "\n")
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// installation is a database and a topic, set up by the commands that an operator would use.
+type installation struct {
+	env    map[string]string
+	broker *parts.Broker // Nil when it is shared with other tests.
+	topic  string
+	key    string // Of tenant acme.
+}
+
+// install sets up an installation on the broker that the tests share.
+func install(t *testing.T) *installation {
+	t.Helper()
+	return installOn(t, parts.Kafka(t), nil)
+}
+
+// installOnOwnBroker sets up one whose broker the test may stop and start.
+func installOnOwnBroker(t *testing.T) *installation {
+	t.Helper()
+	broker := parts.OwnKafka(t)
+	return installOn(t, broker.Addr, broker)
+}
+
+func installOn(t *testing.T, brokers string, broker *parts.Broker) *installation {
+	t.Helper()
+	i := &installation{broker: broker, topic: parts.Topic(), env: map[string]string{
+		"PAYLATCH_DATABASE_URL": parts.EmptyPostgres(t), "PAYLATCH_KAFKA_BROKERS": brokers,
+		"PAYLATCH_LISTEN": "127.0.0.1:0", "PAYLATCH_ADMIN_LISTEN": "127.0.0.1:0", "PAYLATCH_LOG_LEVEL": "debug",
+	}}
+	run(t, i.env, "migrate", "up")
+	run(t, i.env, "partitions", "init", "--topic", i.topic)
+	i.key = i.tenant(t, "acme")
+	return i
+}
+
+// tenant makes a tenant and returns its key, as an operator would read it.
+func (i *installation) tenant(t *testing.T, name string) string {
+	t.Helper()
+	return lastWord(run(t, i.env, "tenants", "create", name, "--env", "test"))
+}
+
+// launch starts a command of this installation, with more environment if need be.
+func (i *installation) launch(t *testing.T, command string, more ...map[string]string) *process {
+	t.Helper()
+	env := maps.Clone(i.env)
+	for _, m := range more {
+		maps.Copy(env, m)
+	}
+	return launch(t, env, command)
+}
+
+// service starts `paylatch serve` on an installation of its own, for tests that need nothing more, and returns the API's address and a key.
+func service(t *testing.T) (url, key string) {
+	t.Helper()
+	i := install(t)
+	return i.launch(t, "serve").api, i.key
+}
+
+var errNotYet = errors.New("not yet")
+
+// eventually calls check until it returns nil; its last error is the test's.
+func eventually(t *testing.T, what string, check func() error) {
+	t.Helper()
+	const patience, step = 90 * time.Second, 50 * time.Millisecond
+	var err error
+	for began := time.Now(); time.Since(began) < patience; time.Sleep(step) {
+		if err = check(); err == nil {
+			return
+		}
+	}
+	t.Fatalf("%s: still not after %s: %v", what, patience, err)
+}

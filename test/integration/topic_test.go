@@ -1,0 +1,129 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/paylatch/paylatch/internal/payclient"
+)
+
+// secrets are names and numbers that the tests' payments bear; no log may hold them.
+var secrets = []string{"Yolanda Quist", "Xavier Zork", "765543322771", "DE89370400440532013000"}
+
+// sample is a payment of the tests; account picks its sender and so its partition.
+func sample(account string) payclient.Request {
+	return payclient.Request{
+		Amount: 25687, Currency: "USD",
+		Originator:  payclient.Party{ID: "567", Name: secrets[0]},
+		Beneficiary: payclient.Party{ID: "123", Name: secrets[1]},
+		Sender:      payclient.Account{Type: "checking", Number: secrets[2] + account},
+		Receiver:    payclient.Account{Type: "iban", Number: secrets[3]},
+		Reference:   "INV-7",
+	}
+}
+
+func client(t *testing.T, key string, servers ...string) *payclient.Client {
+	t.Helper()
+	c, err := payclient.New(payclient.Config{Servers: servers, Key: key, RetryFor: time.Minute, Connections: 64})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+// create makes one payment with a new key.
+func create(t *testing.T, c *payclient.Client) payclient.Answer {
+	t.Helper()
+	answer, err := c.Create(t.Context(), uuid.Must(uuid.NewV7()).String(), sample(string(rune('0'+rand.N(10)))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer
+}
+
+// records reads the topic to its end as a read_committed consumer.
+func (i *installation) records(t *testing.T) []*kgo.Record {
+	t.Helper()
+	return readTopic(t, i.env["PAYLATCH_KAFKA_BROKERS"], i.topic)
+}
+
+func readTopic(t *testing.T, broker, topic string) []*kgo.Record {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	c, err := kgo.NewClient(kgo.SeedBrokers(broker), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.ConsumeTopics(topic),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.DisableClientMetrics())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ends, err := kadm.NewClient(c).ListCommittedOffsets(ctx, topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := 0
+	ends.Each(func(o kadm.ListedOffset) { left += int(o.Offset) }) // The tests' topics begin at 0, and locked delivery writes no markers.
+	var records []*kgo.Record
+	for len(records) < left {
+		fetches := c.PollFetches(ctx)
+		if err := errors.Join(fetches.Err(), ctx.Err()); err != nil {
+			t.Fatalf("read %d of %d records: %v", len(records), left, err)
+		}
+		records = append(records, fetches.Records()...)
+	}
+	return records
+}
+
+// count asks the database one number.
+func (i *installation) count(t *testing.T, sql string) int {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), i.env["PAYLATCH_DATABASE_URL"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
+	var n int
+	if err := conn.QueryRow(t.Context(), sql).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// drained waits until nothing is unsent.
+func (i *installation) drained(t *testing.T) {
+	t.Helper()
+	eventually(t, "drain", func() error {
+		if i.count(t, `select count(*) from payments where status = 'created'`) > 0 {
+			return errNotYet
+		}
+		return nil
+	})
+}
+
+// ids lists the table's payments.
+func (i *installation) ids(t *testing.T) []string {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), i.env["PAYLATCH_DATABASE_URL"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
+	rows, err := conn.Query(t.Context(), `select id::text from payments`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ids
+}
