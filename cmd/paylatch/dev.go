@@ -39,7 +39,7 @@ type devCommand struct {
 	PostgresBin string `env:"PAYLATCH_POSTGRES_BIN" placeholder:"DIR" help:"A directory with initdb, pg_ctl and postgres; by default PostgreSQL is fetched once."`
 	Senders     string `env:"PAYLATCH_SENDERS" default:"2" help:"Senders, which share the partitions."`
 	Simulate    int    `placeholder:"N" help:"Make N payments once everything is up, and show the way of each."`
-	LogLevel    string `env:"PAYLATCH_LOG_LEVEL" default:"warn" help:"debug, info, warn or error."`
+	LogLevel    string `env:"PAYLATCH_LOG_LEVEL" default:"error" help:"debug, info, warn or error."`
 }
 
 // Run sets everything up on this machine and serves until ctx ends.

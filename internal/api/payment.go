@@ -15,12 +15,6 @@ import (
 
 // create answers POST /payments: 202 once the payment is committed, or once it is found that it had been.
 func (s *Server) create(x *exchange) error {
-	select {
-	case s.creates <- struct{}{}:
-		defer func() { <-s.creates }()
-	default:
-		return errFull
-	}
 	key, err := idempotencyKey(x.r.Header.Values("Idempotency-Key"))
 	if err != nil {
 		return err
@@ -35,6 +29,12 @@ func (s *Server) create(x *exchange) error {
 	}
 	p.TraceParent = payment.ParseTraceParent(x.r.Header.Get("traceparent"))
 
+	select { // Only now: a client that sends its body slowly holds no place.
+	case s.creates <- struct{}{}:
+		defer func() { <-s.creates }()
+	default:
+		return errFull
+	}
 	ctx, cancel := x.workContext()
 	defer cancel()
 	stored, replayed, err := s.store.Create(ctx, p)

@@ -7,6 +7,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -118,6 +119,8 @@ func serve(ctx context.Context, server *http.Server, l net.Listener, grace time.
 	if err != nil { // Handlers that did not finish in time are cut off; what they stored is found by the retry.
 		_ = server.Close()
 	}
-	<-failed
+	if served := <-failed; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
+	}
 	return err
 }

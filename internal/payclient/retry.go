@@ -56,7 +56,7 @@ func (c *Client) call(ctx context.Context, e exchange) (answer, trail, error) {
 	first := c.next.Add(1) - 1
 	var last error
 	for {
-		server := c.servers[(first+uint64(t.attempts))%uint64(len(c.servers))]
+		server := c.servers[(first+uint64(t.attempts))%uint64(len(c.servers))] //nolint:gosec // G115: a small count.
 		a, err := c.attempt(callCtx, server, e)
 		t.note(a.status, err)
 		if err == nil {

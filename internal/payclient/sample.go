@@ -93,7 +93,7 @@ func Sample(r *rand.Rand) Request {
 
 // holderOf is a pure function of the number, so that nobody has to remember the population.
 func holderOf(n int) holder {
-	r := rand.New(rand.NewPCG(uint64(n), 0x7061796c61746368))
+	r := rand.New(rand.NewPCG(uint64(n), 0x7061796c61746368)) //nolint:gosec // G115: a count.
 	c := countries[r.IntN(len(countries))]
 	name := c.first[r.IntN(len(c.first))] + " " + c.second[r.IntN(len(c.second))]
 	return holder{
@@ -118,7 +118,7 @@ func sampleAmount(r *rand.Rand, currency string) int64 {
 func digits(r *rand.Rand, n int) string {
 	var b strings.Builder
 	for range n {
-		b.WriteByte(byte('0' + r.IntN(10)))
+		b.WriteByte(byte('0' + r.IntN(10))) //nolint:gosec // G115: a digit.
 	}
 	return b.String()
 }

@@ -220,7 +220,7 @@ func FuzzPartition(f *testing.F) {
 	f.Add("", "", "", uint32(1<<31-2))
 	f.Add("\xff", "東京", "\x00", uint32(4_000_000_000))
 	f.Fuzz(func(t *testing.T, name, kind, number string, n uint32) {
-		count := int32(n%(1<<31-1)) + 1 //nolint:gosec // G115: 1 to 2^31 - 1; the installation checks its count when it is set up.
+		count := int32(n%(1<<31-1)) + 1 // 1 to 2^31 - 1; the installation checks its count when it is set up.
 		a := payment.Account{Type: kind, Number: payment.Private(number)}
 		hash := payment.HashSender(name, a)
 		if p := payment.PartitionOf(hash, count); p < 0 || p >= count {

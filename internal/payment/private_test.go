@@ -32,7 +32,7 @@ type secret struct {
 func (s secret) spellings() []string {
 	head := s.bytes[:4]
 	spaced := strings.ToLower(strings.TrimSpace(fmt.Sprintf("% x", head)))
-	decimal := strings.Trim(fmt.Sprint(head), "[]")
+	decimal := strings.Trim(fmt.Sprintf("%d", head), "[]")
 	all := []string{
 		hex.EncodeToString(head), spaced, "0x" + strings.ReplaceAll(spaced, " ", ", 0x"), decimal, strings.ReplaceAll(decimal, " ", ","),
 		base64.StdEncoding.EncodeToString(s.bytes)[:5],

@@ -207,5 +207,5 @@ func (s *Sender) leave(ctx context.Context) {
 
 // jitter spreads d over 50 % to 100 %, so that replicas that failed together do not come back together.
 func jitter(d time.Duration) time.Duration {
-	return d/2 + rand.N(d/2) //nolint:gosec // G404: spreads load, guards nothing.
+	return d/2 + rand.N(d/2)
 }

@@ -109,4 +109,3 @@ func (p *Presence) News(ctx context.Context) (News, error) {
 	}
 	return News{Created: partitions}, nil
 }
-

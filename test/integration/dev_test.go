@@ -2,6 +2,7 @@ package integration
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -104,7 +105,7 @@ func TestDev_PortInUse(t *testing.T) {
 	for _, flag := range []string{"--listen", "--kafka-listen", "--admin-listen"} {
 		args := append([]string{"dev", "--ephemeral"}, devPorts...)
 		out, err := command(t, nil, append(args, flag, l.Addr().String())...).CombinedOutput()
-		if _, failed := err.(*exec.ExitError); !failed || !strings.Contains(string(out), l.Addr().String()) || !strings.Contains(string(out), flag) {
+		if _, failed := errors.AsType[*exec.ExitError](err); !failed || !strings.Contains(string(out), l.Addr().String()) || !strings.Contains(string(out), flag) {
 			t.Errorf("%s: %v\n%s", flag, err, out)
 		}
 	}
