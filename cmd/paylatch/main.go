@@ -38,6 +38,8 @@ type cli struct {
 	Migrate    migrateCommand    `cmd:"" help:"The database's schema."`
 	Tenants    tenantsCommand    `cmd:"" help:"Tenants and their API keys."`
 	Partitions partitionsCommand `cmd:"" help:"The topic's partitions, and how far each is emitted."`
+	Verify     verifyCommand     `cmd:"" help:"Hold the topic against the database: duplicates, missing, strangers. Also while everything runs."`
+	Storage    storageCommand    `cmd:"" help:"Tell what a payment takes in the database."`
 }
 
 // outlet is where a command writes: results on stdout, logs and complaints on stderr.

@@ -7,8 +7,6 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
-	"strconv"
-	"time"
 
 	"github.com/paylatch/paylatch/internal/payment"
 )
@@ -78,7 +76,6 @@ func (s *Server) findByKey(x *exchange) error {
 		return refuse("idempotency_key_invalid", "%v", err)
 	}
 	id := payment.DeriveID(x.tenant.Salt, key)
-	x.Header().Set("Content-Location", "/payments/"+id.String())
 	return s.answerStatus(x, func(ctx context.Context) (payment.Payment, error) {
 		return s.store.FindDerived(ctx, x.tenant.TenantRef, id)
 	})
@@ -88,16 +85,17 @@ func (s *Server) findByKey(x *exchange) error {
 func (s *Server) answerStatus(x *exchange, find func(context.Context) (payment.Payment, error)) error {
 	p, err := x.ask(find)
 	if err != nil {
-		x.Header().Del("Content-Location")
 		return err
 	}
 	if wait := preferredWait(x.r.Header.Values("Prefer")); wait > 0 {
-		x.Header().Set("Preference-Applied", "wait="+strconv.Itoa(int(wait/time.Second)))
 		if p, err = s.await(x, p, wait, find); err != nil {
 			return err
 		}
 	}
 	header := x.Header()
+	if x.r.URL.Path != "/payments/"+p.ID.String() { // Found by its key: this is where it is.
+		header.Set("Content-Location", "/payments/"+p.ID.String())
+	}
 	header.Set("ETag", etag(p))
 	header.Set("Cache-Control", "private, no-cache")
 	header.Set("Vary", "Authorization, Prefer")

@@ -17,7 +17,7 @@ const (
 )
 
 // waitPreference is the wait of a Prefer header (RFC 7240 section 4.3); it may stand among other preferences and be quoted.
-var waitPreference = regexp.MustCompile(`(?i)(?:^|[,;])\s*wait\s*=\s*"?([0-9]{1,9})"?\s*(?:$|[,;])`)
+var waitPreference = regexp.MustCompile(`(?i)(?:^|,)\s*wait\s*=\s*"?([0-9]{1,9})"?\s*(?:$|[,;])`)
 
 // preferredWait reads Prefer: wait=N, in seconds, cut to waitMax; 0 when there is none. One that cannot be read is ignored (RFC 7240 section 2).
 func preferredWait(values []string) time.Duration {
@@ -29,7 +29,7 @@ func preferredWait(values []string) time.Duration {
 	return min(time.Duration(n)*time.Second, waitMax)
 }
 
-// await holds the answer while the payment is as the client knows it: with If-None-Match that version, without it `created`. It ends early when the
+// await holds the answer, and says so, while the payment is as the client knows it: with If-None-Match that version, without it `created`. It ends early when the
 // client goes away or the server stops, and does not begin when waitersMax wait already; the answer is then the payment as it stands.
 func (s *Server) await(x *exchange, p payment.Payment, wait time.Duration, find func(context.Context) (payment.Payment, error)) (payment.Payment, error) {
 	known := x.r.Header.Values("If-None-Match")
@@ -45,6 +45,7 @@ func (s *Server) await(x *exchange, p payment.Payment, wait time.Duration, find 
 	default:
 		return p, nil
 	}
+	x.Header().Set("Preference-Applied", "wait="+strconv.Itoa(int(wait/time.Second)))
 	over := time.NewTimer(wait)
 	defer over.Stop()
 	step := time.NewTimer(waitStepMin)

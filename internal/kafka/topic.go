@@ -19,7 +19,10 @@ import (
 const askTimeout = 5 * time.Second
 
 // Cluster answers questions about the topic. Safe for concurrent use.
-type Cluster struct{ admin *kadm.Client }
+type Cluster struct {
+	client *kgo.Client
+	admin  *kadm.Client
+}
 
 // NewCluster returns a cluster behind the brokers; it connects when it is first asked.
 func NewCluster(brokers []string) (*Cluster, error) {
@@ -31,7 +34,7 @@ func NewCluster(brokers []string) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kafka client: %w", err)
 	}
-	return &Cluster{kadm.NewClient(client)}, nil
+	return &Cluster{client, kadm.NewClient(client)}, nil
 }
 
 // Close closes the connections.
@@ -110,9 +113,10 @@ func (c *Cluster) CreateTopic(ctx context.Context, name string, partitions int32
 
 // Range says how far one partition's log goes.
 type Range struct {
-	TopicID uuid.UUID
-	Start   int64 // The first offset that is still there.
-	End     int64 // The offset that the next record gets (high watermark).
+	TopicID   uuid.UUID
+	Start     int64 // The first offset that is still there.
+	StableEnd int64 // Below it every transaction is decided: the end for a read_committed consumer (last stable offset).
+	End       int64 // The offset that the next record gets (high watermark); asked for after StableEnd, so never below it.
 }
 
 // Ranges asks how far each of the topic's partitions goes, and of which topic, by metadata read just now.
@@ -125,18 +129,23 @@ func (c *Cluster) Ranges(ctx context.Context, topic string) ([]Range, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start offsets of %s: %w", topic, err)
 	}
+	stable, err := c.admin.ListCommittedOffsets(ctx, topic)
+	if err != nil {
+		return nil, fmt.Errorf("stable end offsets of %s: %w", topic, err)
+	}
 	ends, err := c.admin.ListEndOffsets(ctx, topic)
 	if err != nil {
 		return nil, fmt.Errorf("end offsets of %s: %w", topic, err)
 	}
 	ranges := make([]Range, t.Partitions)
 	for i := range t.Partitions {
-		start, _ := starts.Lookup(topic, i) // Of a partition that is not listed, both are zero with no error;
-		end, ok := ends.Lookup(topic, i)    // one look-up tells.
-		if err := errors.Join(start.Err, end.Err); err != nil || !ok {
+		start, startOK := starts.Lookup(topic, i)
+		decided, decidedOK := stable.Lookup(topic, i)
+		end, endOK := ends.Lookup(topic, i)
+		if err := errors.Join(start.Err, decided.Err, end.Err); err != nil || !startOK || !decidedOK || !endOK {
 			return nil, fmt.Errorf("offsets of %s/%d: %w", topic, i, cmp.Or(err, errNotListed))
 		}
-		ranges[i] = Range{TopicID: t.ID, Start: start.Offset, End: end.Offset}
+		ranges[i] = Range{TopicID: t.ID, Start: start.Offset, StableEnd: decided.Offset, End: end.Offset}
 	}
 	return ranges, nil
 }
@@ -184,4 +193,16 @@ func (t Topic) Warnings() []string {
 		warnings = append(warnings, fmt.Sprintf("topic %s has min.insync.replicas=%d: an acknowledged payment may be on one broker only", t.Name, n))
 	}
 	return warnings
+}
+
+// sleep waits, unless ctx ends first.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
 }

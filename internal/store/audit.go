@@ -1,0 +1,135 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/paylatch/paylatch/internal/payment"
+)
+
+// Snapshot is one consistent view of the payments, for an auditor: what is committed when it is taken, and nothing that comes later. Two
+// transactions share it, so that single payments can be looked up while the whole is streamed. It locks nothing.
+type Snapshot struct {
+	stream, lookUp *pgx.Conn
+}
+
+const (
+	beginSnapshot  = `begin isolation level repeatable read read only`
+	exportSnapshot = `select pg_export_snapshot()`
+	importSnapshot = `set transaction snapshot '%s'` // It takes no parameter; the name is PostgreSQL's own.
+)
+
+// Snapshot takes a view. Close it soon: while it is open, PostgreSQL keeps every old version of every row.
+func (s *Store) Snapshot(ctx context.Context) (*Snapshot, error) {
+	stream, err := pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig)
+	if err != nil {
+		return nil, translate(err)
+	}
+	lookUp, err := pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig)
+	if err != nil {
+		closeConn(stream)
+		return nil, translate(err)
+	}
+	snap := &Snapshot{stream, lookUp}
+	if err := snap.begin(ctx); err != nil {
+		snap.Close()
+		return nil, translate(err)
+	}
+	return snap, nil
+}
+
+func (s *Snapshot) begin(ctx context.Context) error {
+	var name string
+	if _, err := s.stream.Exec(ctx, beginSnapshot); err != nil {
+		return err
+	}
+	if err := s.stream.QueryRow(ctx, exportSnapshot).Scan(&name); err != nil {
+		return err
+	}
+	if _, err := s.lookUp.Exec(ctx, beginSnapshot); err != nil {
+		return err
+	}
+	_, err := s.lookUp.Exec(ctx, fmt.Sprintf(importSnapshot, name))
+	return err
+}
+
+// Close ends the view.
+func (s *Snapshot) Close() {
+	closeConn(s.stream)
+	closeConn(s.lookUp)
+}
+
+const selectCounts = `select count(*), count(*) filter (where status = 'created') from payments`
+
+// Counts tells how many payments there are, and how many of them are unsent.
+func (s *Snapshot) Counts(ctx context.Context) (payments, unsent int64, err error) {
+	err = s.lookUp.QueryRow(ctx, selectCounts).Scan(&payments, &unsent)
+	return payments, unsent, translate(err)
+}
+
+// Partitions lists the partitions in this view.
+func (s *Snapshot) Partitions(ctx context.Context) ([]Partition, error) {
+	rows, err := s.lookUp.Query(ctx, selectPartitions)
+	if err != nil {
+		return nil, translate(err)
+	}
+	partitions, err := pgx.CollectRows(rows, scanPartition)
+	return partitions, translate(err)
+}
+
+// No index serves this: an auditor's scan and sort, on the server's disk if need be, so that the sender's updates need not keep one.
+const selectSent = `select id, kafka_offset from payments where partition = $1 and status <> 'created' order by kafka_offset`
+
+// SentRows streams a partition's sent payments in order of offset.
+type SentRows struct{ rows pgx.Rows }
+
+// Sent begins a stream; one at a time, and read to its end or closed.
+func (s *Snapshot) Sent(ctx context.Context, partition int32) (*SentRows, error) {
+	rows, err := s.stream.Query(ctx, selectSent, partition)
+	return &SentRows{rows}, translate(err)
+}
+
+// Next returns the next row; ok is false at the end.
+func (r *SentRows) Next() (id payment.ID, offset int64, ok bool, err error) {
+	if !r.rows.Next() {
+		return id, 0, false, translate(r.rows.Err())
+	}
+	var raw uuid.UUID
+	err = r.rows.Scan(&raw, &offset)
+	return payment.ID(raw), offset, err == nil, err
+}
+
+// Close ends the stream.
+func (r *SentRows) Close() { r.rows.Close() }
+
+// Place says where a payment was marked sent; Offset is -1 while it is not.
+type Place struct {
+	Partition int32
+	Offset    int64
+}
+
+const selectPlaces = `select id, partition, coalesce(kafka_offset, -1) from payments where id = any($1::uuid[])`
+
+// Places looks payments up by id; those that do not exist are missing in the answer.
+func (s *Snapshot) Places(ctx context.Context, ids []payment.ID) (map[payment.ID]Place, error) {
+	raw := make([]uuid.UUID, len(ids))
+	for i, id := range ids {
+		raw[i] = uuid.UUID(id)
+	}
+	rows, err := s.lookUp.Query(ctx, selectPlaces, raw)
+	if err != nil {
+		return nil, translate(err)
+	}
+	places := make(map[payment.ID]Place, len(ids))
+	var id uuid.UUID
+	var partition int16
+	var offset int64
+	_, err = pgx.ForEachRow(rows, []any{&id, &partition, &offset}, func() error {
+		places[payment.ID(id)] = Place{int32(partition), offset}
+		return nil
+	})
+	return places, translate(err)
+}

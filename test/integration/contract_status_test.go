@@ -1,0 +1,128 @@
+package integration
+
+import (
+	"encoding/json"
+	"net/http"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// testStatus follows a payment to the topic: what was answered to the create stays, and what was added says where it is.
+func (c *contract) testStatus(t *testing.T) {
+	created := c.create(t, newKey(), order())
+	sent := c.sent(t, created.path())
+	sent.wantHeaders(t, "Cache-Control", "private, no-cache", "Vary", "Authorization, Prefer", "Retry-After", "", "Content-Location", "", "Content-Type", "application/json")
+	got, want := sent.members(t), created.members(t)
+	position := got["position"].(map[string]any)
+	if position["topic"] != c.topic {
+		t.Errorf("position %v, want topic %s", position, c.topic)
+	}
+	if got["sent_at"].(string) < got["created_at"].(string) { // Of one form, so that text compares as time.
+		t.Errorf("sent at %v, created at %v", got["sent_at"], got["created_at"])
+	}
+	want["status"], want["sent_at"], want["position"] = "sent", got["sent_at"], position
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("the payment is\n%v, want\n%v", got, want)
+	}
+}
+
+// testByKey finds the payment whose answer was lost.
+func (c *contract) testByKey(t *testing.T) {
+	key := newKey()
+	created := c.create(t, key, order())
+	byID := c.sent(t, created.path())
+	target := "/payments?idempotency_key=" + key
+	byKey := c.get(t, target)
+	byKey.want(t, http.StatusOK)
+	byKey.wantHeaders(t, "Content-Location", created.path(), "ETag", byID.header.Get("ETag"), "Cache-Control", "private, no-cache", "Vary", "Authorization, Prefer")
+	if string(byKey.body) != string(byID.body) {
+		t.Errorf("by key\n%s, by id\n%s", byKey.body, byID.body)
+	}
+	known := c.get(t, target, "If-None-Match", byID.header.Get("ETag"))
+	known.want(t, http.StatusNotModified)
+	known.wantHeaders(t, "Content-Location", created.path())
+	c.get(t, target, "Prefer", "wait=3").wantHeaders(t, "Preference-Applied", "wait=3")
+	unknown := c.get(t, "/payments?idempotency_key="+newKey())
+	unknown.wantProblem(t, "not_found")
+	unknown.wantHeaders(t, "Content-Location", "")
+}
+
+// testQuery goes through queries that are no lookup by key.
+func (c *contract) testQuery(t *testing.T) {
+	for name, query := range map[string]string{
+		"None": "", "Empty": "?", "Other": "?key=k", "Case": "?Idempotency_Key=k", "Twice": "?idempotency_key=a&idempotency_key=a", "OneMore": "?idempotency_key=k&page=2",
+		"BadEscape": "?idempotency_key=%zz", "Semicolon": "?idempotency_key=a;b",
+	} {
+		t.Run(name, func(t *testing.T) { c.get(t, "/payments"+query).wantProblem(t, "query_invalid") })
+	}
+	for name, key := range refusedKeys() {
+		t.Run("Key/"+name, func(t *testing.T) {
+			c.get(t, "/payments?idempotency_key="+escaped(key)).wantProblem(t, "idempotency_key_invalid")
+		})
+	}
+}
+
+// testNotModified asks with what is known, in each way that RFC 9110 section 13.1.2 has.
+func (c *contract) testNotModified(t *testing.T) {
+	path := c.create(t, newKey(), order()).path()
+	sent := c.sent(t, path)
+	tag := sent.header.Get("ETag")
+	for name, known := range map[string]string{"Same": tag, "Any": "*", "Listed": `"x", ` + tag + `, "y"`, "Weak": "W/" + tag} {
+		t.Run(name, func(t *testing.T) {
+			a := c.get(t, path, "If-None-Match", known)
+			a.want(t, http.StatusNotModified)
+			a.wantHeaders(t, "ETag", tag, "Cache-Control", "private, no-cache", "Vary", "Authorization, Prefer", "Content-Type", "")
+		})
+	}
+	for name, known := range map[string]string{"Other": `"created"`, "Unquoted": strings.Trim(tag, `"`), "Empty": "", "OtherCase": strings.ToUpper(tag)} {
+		t.Run("Modified/"+name, func(t *testing.T) { c.get(t, path, "If-None-Match", known).want(t, http.StatusOK) })
+	}
+	t.Run("OtherPayment", func(t *testing.T) {
+		other := c.sent(t, c.create(t, newKey(), order()).path())
+		if other.header.Get("ETag") == tag {
+			t.Errorf("two payments have the version %s", tag)
+		}
+	})
+	t.Run("Unknown", func(t *testing.T) { // Nothing is nothing, whatever is known of it.
+		c.get(t, "/payments/0193588a-7c3f-8f3c-9d41-6a5e8b7c1f20", "If-None-Match", "*").wantProblem(t, "not_found")
+	})
+}
+
+// testWait holds answers until the payment is sent, and reads Prefer as RFC 7240 says: what cannot be read is not there.
+func (c *contract) testWait(t *testing.T) {
+	t.Run("UntilSent", func(t *testing.T) {
+		a := c.get(t, c.create(t, newKey(), order()).path(), "Prefer", "wait=30")
+		a.want(t, http.StatusOK)
+		a.wantHeaders(t, "Preference-Applied", "wait=30")
+		if status := a.member(t, "status"); status != "sent" {
+			t.Errorf("status %v after a wait of 30 s", status)
+		}
+	})
+	t.Run("SinceCreated", func(t *testing.T) {
+		a := c.get(t, c.create(t, newKey(), order()).path(), "Prefer", "wait=30", "If-None-Match", `"created"`)
+		a.want(t, http.StatusOK)
+		if position, there := a.member(t, "position").(map[string]any); !there || position["offset"].(json.Number) == "" {
+			t.Errorf("no position: %s", a.body)
+		}
+	})
+	path := c.create(t, newKey(), order()).path()
+	tag := c.sent(t, path).header.Get("ETag")
+	t.Run("NoChange", func(t *testing.T) {
+		a := c.get(t, path, "Prefer", "wait=1", "If-None-Match", tag)
+		a.want(t, http.StatusNotModified)
+		a.wantHeaders(t, "Preference-Applied", "wait=1", "ETag", tag)
+	})
+	for prefer, applied := range map[string]string{
+		"wait=7": "wait=7", "wait=31": "wait=30", "wait=999999999": "wait=30", "WAIT=7": "wait=7", `wait="7"`: "wait=7", "wait = 7": "wait=7",
+		"respond-async, wait=7": "wait=7", "wait=7; foo=bar": "wait=7",
+		"": "", "wait": "", "wait=": "", "wait=x": "", "wait=-1": "", "wait=1.5": "", "wait=0": "", "wait=7s": "", "await=7": "", "respond-async": "",
+		"wait=99999999999999999999": "",
+	} {
+		t.Run("Prefer/"+prefer, func(t *testing.T) {
+			a := c.get(t, path, "Prefer", prefer)
+			a.want(t, http.StatusOK)
+			a.wantHeaders(t, "Preference-Applied", applied)
+		})
+	}
+}
