@@ -32,6 +32,24 @@ fuzz: ## Each fuzz target for FUZZTIME (20s).
 	@for target in $$(grep -rhoE '^func Fuzz[A-Za-z]+' internal/payment | cut -c6-); do \
 		go test ./internal/payment -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x || exit 1; done
 
+.PHONY: up
+up: ## The installation of docker-compose.yml, with REPLICAS (2) replicas.
+	docker compose up --build --detach --wait --scale paylatch=$(REPLICAS)
+
+REPLICAS ?= 2
+.PHONY: down
+down: ## Stop it and delete its data.
+	docker compose down --volumes
+
+.PHONY: simulate
+simulate: ## Twelve payments through it, and the way of each.
+	docker compose run --rm -T client simulate -n 12
+
+.PHONY: scale-test
+scale-test: ## Replicas come, go and are killed under load; then the topic is audited three times (needs Docker and kcat; STEP=15s).
+	go run ./test/scale --step $(STEP)
+
+STEP ?= 15s
 .PHONY: lint
 lint: ## golangci-lint, with the rules of .golangci.yml.
 	$(GOLANGCI) run ./...

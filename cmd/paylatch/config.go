@@ -46,6 +46,21 @@ type processSettings struct {
 	ShutdownTimeout     string `env:"PAYLATCH_SHUTDOWN_TIMEOUT" default:"20s" help:"How long a stop may take in all before it is cut short, which is safe."`
 }
 
+type topicSettings struct {
+	Topic       string `env:"PAYLATCH_TOPIC" default:"payments" help:"The topic that payments are emitted to; nobody else may write to it."`
+	Partitions  string `env:"PAYLATCH_PARTITIONS" default:"12" help:"How many partitions payments are spread over."`
+	Replication string `env:"PAYLATCH_REPLICATION" default:"0" help:"Replication factor of a new topic; 0 is the broker's default, 3 or more also sets min.insync.replicas=2."`
+	FromEnd     bool   `help:"Take a topic that holds records already: what is below its present end is not ours."`
+}
+
+// topicConfig is the topic to set up.
+type topicConfig struct {
+	name        string
+	partitions  int32
+	replication int16
+	fromEnd     bool
+}
+
 // config is what the settings say, once they are checked.
 type config struct {
 	databaseURL     string
@@ -159,11 +174,16 @@ func (c *checker) source(s string) string {
 // topicForm is what Kafka takes as a topic's name.
 var topicForm = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
 
-func (c *checker) topic(s string) string {
-	if !topicForm.MatchString(s) || s == "." || s == ".." {
-		c.fault("topic", "%q is no topic name: letters, digits, dot, hyphen, underscore", s)
+func (c *checker) topicSettings(s topicSettings) topicConfig {
+	if !topicForm.MatchString(s.Topic) || s.Topic == "." || s.Topic == ".." {
+		c.fault("topic", "%q is no topic name: letters, digits, dot, hyphen, underscore", s.Topic)
 	}
-	return s
+	return topicConfig{
+		name:        s.Topic,
+		partitions:  int32(c.integer("partitions", s.Partitions, 1, 10_000)), //nolint:gosec // G115: at most 10,000.
+		replication: int16(c.integer("replication", s.Replication, 0, 100)),  //nolint:gosec // G115: at most 100.
+		fromEnd:     s.FromEnd,
+	}
 }
 
 func (c *checker) process(s processSettings, database databaseSettings, log logSettings) config {

@@ -13,11 +13,9 @@ import (
 	"time"
 
 	"github.com/paylatch/paylatch/internal/embedded"
-	"github.com/paylatch/paylatch/internal/kafka"
 	"github.com/paylatch/paylatch/internal/payclient"
 	"github.com/paylatch/paylatch/internal/payment"
 	"github.com/paylatch/paylatch/internal/store"
-	"github.com/paylatch/paylatch/migrations"
 )
 
 // What `dev` sets up. All of it is on loopback and known to everyone who reads this: it guards nothing.
@@ -97,7 +95,7 @@ func (c *devCommand) start(ctx context.Context, senders int, level slog.Level, l
 			err = errors.Join(err, m.stop())
 		}
 	}()
-	if m.key, err = payment.APIKeyOf("dev", devKeyRandom); err != nil {
+	if m.key, err = developmentKey(); err != nil {
 		return m, err
 	}
 	// The ports that the user named come first: a clash is told at once.
@@ -111,7 +109,11 @@ func (c *devCommand) start(ctx context.Context, senders int, level slog.Level, l
 	if m.postgres, err = embedded.StartPostgres(ctx, embedded.PostgresConfig{Dir: c.Data, Bin: c.PostgresBin, Fsync: !c.Ephemeral, Log: postgresLog(level)}); err != nil {
 		return m, err
 	}
-	if err := setUp(ctx, m.postgres.URL(), m.broker.Addr(), m.key); err != nil {
+	topic := topicConfig{name: devTopic, partitions: devPartitions, replication: 1}
+	if err := setUp(ctx, m.postgres.URL(), []string{m.broker.Addr()}, topic, func(s *store.Store) error {
+		// The embedded broker aborts what a crash left open only in memory; see the store's comment. All senders ended with it.
+		return errors.Join(s.RenewTransactionalIDs(ctx), ensureDevelopmentTenant(ctx, s, devTenant))
+	}); err != nil {
 		return m, err
 	}
 	m.service, err = newService(ctx, config{
@@ -148,38 +150,6 @@ func (c *devCommand) ports() (api, admin string, err error) {
 		}
 	}
 	return c.Listen, net.JoinHostPort(host, "0"), nil
-}
-
-// setUp migrates the database, makes the topic and the tenant, or finds them from an earlier run.
-func setUp(ctx context.Context, databaseURL, broker string, key payment.APIKey) error {
-	if _, err := store.MigrateUp(ctx, databaseURL, migrations.FS); err != nil {
-		return err
-	}
-	s, err := store.Open(ctx, databaseURL, 2)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	cluster, err := kafka.NewCluster([]string{broker})
-	if err != nil {
-		return err
-	}
-	defer cluster.Close()
-	err = initPartitions(ctx, s, cluster, devTopic, devPartitions, 1, false)
-	if errors.Is(err, store.ErrTopicIsSetUp) {
-		// The embedded broker aborts what a crash left open only in memory; see the store's comment. All senders ended with it.
-		err = s.RenewTransactionalIDs(ctx)
-	}
-	if err != nil {
-		return err
-	}
-	if _, err := s.CreateTenant(ctx, devTenant); err != nil && !errors.Is(err, store.ErrTenantExists) {
-		return err
-	}
-	if _, err := s.AddAPIKey(ctx, devTenant, key); err != nil && !errors.Is(err, store.ErrKeyExists) {
-		return err
-	}
-	return nil
 }
 
 // run serves until ctx ends; once everything answers it says so in one line, for people and scripts, and simulates if asked to.

@@ -35,11 +35,13 @@ type cli struct {
 	Serve      serveCommand      `cmd:"" help:"The API and a sender, against given PostgreSQL and Kafka."`
 	API        apiCommand        `cmd:"" name:"api" help:"The API alone."`
 	Sender     senderCommand     `cmd:"" help:"A sender alone."`
+	Setup      setupCommand      `cmd:"" help:"Set an installation up, or find it set up: schema, topic, and a tenant if you name one."`
 	Migrate    migrateCommand    `cmd:"" help:"The database's schema."`
 	Tenants    tenantsCommand    `cmd:"" help:"Tenants and their API keys."`
 	Partitions partitionsCommand `cmd:"" help:"The topic's partitions, and how far each is emitted."`
 	Verify     verifyCommand     `cmd:"" help:"Hold the topic against the database: duplicates, missing, strangers. Also while everything runs."`
 	Storage    storageCommand    `cmd:"" help:"Tell what a payment takes in the database."`
+	Probe      probeCommand      `cmd:"" help:"Ask the API on this machine whether it is ready; for health checks of containers."`
 }
 
 // outlet is where a command writes: results on stdout, logs and complaints on stderr.

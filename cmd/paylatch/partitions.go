@@ -21,19 +21,14 @@ type partitionsCommand struct {
 type partitionsInitCommand struct {
 	databaseSettings
 	kafkaSettings
-	Topic       string `env:"PAYLATCH_TOPIC" default:"payments" help:"The topic that payments are emitted to; nobody else may write to it."`
-	Partitions  string `env:"PAYLATCH_PARTITIONS" default:"12" help:"How many partitions payments are spread over."`
-	Replication string `env:"PAYLATCH_REPLICATION" default:"0" help:"Replication factor of a new topic; 0 is the broker's default, 3 or more also sets min.insync.replicas=2."`
-	FromEnd     bool   `help:"Take a topic that holds records already: what is below its present end is not ours."`
+	topicSettings
 }
 
 // Run sets the topic up.
 func (c *partitionsInitCommand) Run(ctx context.Context, out outlet) error {
 	var check checker
 	brokers := check.brokers(c.KafkaBrokers)
-	topic := check.topic(c.Topic)
-	partitions := check.integer("partitions", c.Partitions, 1, 10_000)
-	replication := check.integer("replication", c.Replication, 0, 100)
+	topic := check.topicSettings(c.topicSettings)
 	if err := check.err(); err != nil {
 		return err
 	}
@@ -43,10 +38,10 @@ func (c *partitionsInitCommand) Run(ctx context.Context, out outlet) error {
 			return err
 		}
 		defer cluster.Close()
-		if err := initPartitions(ctx, s, cluster, topic, int32(partitions), int16(replication), c.FromEnd); err != nil { //nolint:gosec // G115: bounded above.
+		if err := initPartitions(ctx, s, cluster, topic); err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(out.stdout, "topic %s has %d partitions, recorded with delivery %s\n", topic, partitions, store.Locked)
+		_, err = fmt.Fprintf(out.stdout, "topic %s has %d partitions, recorded with delivery %s\n", topic.name, topic.partitions, store.Locked)
 		return err
 	})
 }
@@ -58,38 +53,38 @@ const topicTimeout = 30 * time.Second
 var errHoldsRecords = errors.New("the topic holds records already: payments need a topic of their own; --from-end if these may stay")
 
 // initPartitions makes the topic if it is absent, and records its partitions, from their present ends.
-func initPartitions(ctx context.Context, s *store.Store, cluster *kafka.Cluster, topic string, partitions int32, replication int16, fromEnd bool) error {
+func initPartitions(ctx context.Context, s *store.Store, cluster *kafka.Cluster, topic topicConfig) error {
 	if there, err := s.Partitions(ctx); err != nil {
 		return err
 	} else if len(there) > 0 {
 		return fmt.Errorf("%w: topic %s with %d", store.ErrTopicIsSetUp, there[0].Topic, len(there))
 	}
-	if err := cluster.CreateTopic(ctx, topic, partitions, replication); err != nil {
+	if err := cluster.CreateTopic(ctx, topic.name, topic.partitions, topic.replication); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, topicTimeout)
 	defer cancel()
-	ranges, err := cluster.Ranges(ctx, topic)
-	for ; err != nil && ctx.Err() == nil; ranges, err = cluster.Ranges(ctx, topic) { // A new topic has no leaders for a moment.
+	ranges, err := cluster.Ranges(ctx, topic.name)
+	for ; err != nil && ctx.Err() == nil; ranges, err = cluster.Ranges(ctx, topic.name) { // A new topic has no leaders for a moment.
 		time.Sleep(retryEvery / 10)
 	}
 	if err != nil {
 		return err
 	}
-	described, err := cluster.Topic(ctx, topic)
+	described, err := cluster.Topic(ctx, topic.name)
 	if err != nil {
 		return err
 	}
-	if faults := described.Faults(int(partitions)); len(faults) > 0 {
+	if faults := described.Faults(int(topic.partitions)); len(faults) > 0 {
 		return fmt.Errorf("the topic is not fit for payments: %s", faults)
 	}
 	ends := make([]int64, len(ranges))
 	for i, r := range ranges {
-		if ends[i] = r.End; r.End > 0 && !fromEnd {
-			return fmt.Errorf("topic %s, partition %d, end offset %d: %w", topic, i, r.End, errHoldsRecords)
+		if ends[i] = r.End; r.End > 0 && !topic.fromEnd {
+			return fmt.Errorf("topic %s, partition %d, end offset %d: %w", topic.name, i, r.End, errHoldsRecords)
 		}
 	}
-	return s.InitPartitions(ctx, topic, described.ID, store.Locked, ends)
+	return s.InitPartitions(ctx, topic.name, described.ID, store.Locked, ends)
 }
 
 type partitionsListCommand struct{ databaseSettings }
