@@ -155,16 +155,28 @@ func (m *merge) upTo(offset int64) error {
 	return nil
 }
 
-// record judges a record: it is the next row's, or it is looked up.
+// record judges a record: it is a row's that says so, or it is looked up. Several rows may claim one offset; at most one of them is right.
 func (m *merge) record(ctx context.Context, r kafka.Record) error {
 	id, err := payment.ParseID(string(r.Key))
-	if err != nil {
+	known := err == nil
+	claimed := false
+	for m.more && m.offset == r.Offset {
+		if known && m.id == id {
+			claimed = true
+		} else {
+			m.absent()
+		}
+		if err := m.next(); err != nil {
+			return err
+		}
+	}
+	switch {
+	case claimed:
+		return nil
+	case !known:
 		m.report.Strangers++
 		m.report.Examples.Strangers = example(m.report.Examples.Strangers, fmt.Sprintf("%q", bounded(r.Key)))
 		return nil
-	}
-	if m.more && m.offset == r.Offset && m.id == id {
-		return m.next()
 	}
 	m.pending = append(m.pending, id)
 	if len(m.pending) == lookUpMax {

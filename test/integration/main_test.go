@@ -214,20 +214,20 @@ type installation struct {
 // install sets up an installation on the broker that the tests share.
 func install(t *testing.T) *installation {
 	t.Helper()
-	return installOn(t, parts.Kafka(t), nil)
+	return installIn(t, parts.EmptyPostgres(t), parts.Kafka(t), nil)
 }
 
 // installOnOwnBroker sets up one whose broker the test may stop and start.
 func installOnOwnBroker(t *testing.T) *installation {
 	t.Helper()
 	broker := parts.OwnKafka(t)
-	return installOn(t, broker.Addr, broker)
+	return installIn(t, parts.EmptyPostgres(t), broker.Addr, broker)
 }
 
-func installOn(t *testing.T, brokers string, broker *parts.Broker) *installation {
+func installIn(t *testing.T, database, brokers string, broker *parts.Broker) *installation {
 	t.Helper()
 	i := &installation{broker: broker, topic: parts.Topic(), env: map[string]string{
-		"PAYLATCH_DATABASE_URL": parts.EmptyPostgres(t), "PAYLATCH_KAFKA_BROKERS": brokers,
+		"PAYLATCH_DATABASE_URL": database, "PAYLATCH_KAFKA_BROKERS": brokers,
 		"PAYLATCH_LISTEN": "127.0.0.1:0", "PAYLATCH_ADMIN_LISTEN": "127.0.0.1:0", "PAYLATCH_LOG_LEVEL": "debug",
 	}}
 	run(t, i.env, "migrate", "up")
@@ -250,13 +250,6 @@ func (i *installation) launch(t *testing.T, command string, more ...map[string]s
 		maps.Copy(env, m)
 	}
 	return launch(t, env, command)
-}
-
-// service starts `paylatch serve` on an installation of its own, for tests that need nothing more, and returns the API's address and a key.
-func service(t *testing.T) (url, key string) {
-	t.Helper()
-	i := install(t)
-	return i.launch(t, "serve").api, i.key
 }
 
 var errNotYet = errors.New("not yet")

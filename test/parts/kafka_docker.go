@@ -26,11 +26,7 @@ func newDockerBroker() (*Broker, func() error, error) {
 	ready := wait.ForAll(wait.ForLog("Kafka Server started"), wait.ForListeningPort("9092/tcp"))
 	c, err := testcontainers.Run(ctx, "apache/kafka:4.3.1",
 		testcontainers.WithExposedPorts("9092/tcp"),
-		testcontainers.WithHostConfigModifier(func(hc *container.HostConfig) {
-			hc.PortBindings = network.PortMap{network.MustParsePort("9092/tcp"): {
-				{HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: strconv.Itoa(port)},
-			}}
-		}),
+		testcontainers.WithHostConfigModifier(publish("9092/tcp", port)),
 		testcontainers.WithEnv(map[string]string{
 			"KAFKA_NODE_ID":                                  "1",
 			"KAFKA_PROCESS_ROLES":                            "broker,controller",
@@ -58,6 +54,15 @@ func newDockerBroker() (*Broker, func() error, error) {
 	b.stop = func(ctx context.Context) error { return c.Stop(ctx, &grace) }
 	b.start = c.Start
 	return b, end, nil
+}
+
+// publish binds a container's port to one of this machine's loopback.
+func publish(inside string, port int) func(*container.HostConfig) {
+	return func(hc *container.HostConfig) {
+		hc.PortBindings = network.PortMap{network.MustParsePort(inside): {
+			{HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: strconv.Itoa(port)},
+		}}
+	}
 }
 
 // freePort returns a port that is free now. Nothing holds it until the container takes it; when somebody else is faster the start fails.

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/testcontainers/testcontainers-go"
@@ -29,46 +30,93 @@ var server = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	start := startEmbeddedPostgres
-	if k == docker {
-		start = startDockerPostgres
+	p, end, err := newPostgres(ctx, k)
+	if end != nil {
+		stopAtEnd(end)
 	}
-	url, err := start(ctx)
 	if err != nil {
 		return "", err
 	}
-	if err := execute(ctx, url, "create database "+template); err != nil {
+	if err := execute(ctx, p.URL, "create database "+template); err != nil {
 		return "", err
 	}
-	_, err = store.MigrateUp(ctx, withDatabase(url, template), migrations.FS)
-	return url, err
+	_, err = store.MigrateUp(ctx, withDatabase(p.URL, template), migrations.FS)
+	return p.URL, err
 })
 
-func startEmbeddedPostgres(ctx context.Context) (string, error) {
-	p, err := embedded.StartPostgres(ctx, embedded.PostgresConfig{})
-	if err != nil {
-		return "", err
-	}
-	stopAtEnd(p.Stop)
-	return p.URL(), nil
+// Server is a PostgreSQL of its own, which can be restarted at the same address with its data.
+type Server struct {
+	URL     string // Of an empty database.
+	restart func(ctx context.Context, immediate bool) error
 }
 
-func startDockerPostgres(ctx context.Context) (string, error) {
+// Restart restarts the server; immediate is as a crash: what was committed comes back from its log.
+func (s *Server) Restart(t testing.TB, immediate bool) {
+	t.Helper()
+	if err := s.restart(t.Context(), immediate); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// OwnPostgres starts a PostgreSQL for one test, which may restart it.
+func OwnPostgres(t testing.TB) *Server {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
+	defer cancel()
+	s, end, err := newPostgres(ctx, kind(t))
+	if end != nil {
+		t.Cleanup(func() {
+			if err := end(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func newPostgres(ctx context.Context, kind string) (*Server, func() error, error) {
+	if kind == docker {
+		return newDockerPostgres(ctx)
+	}
+	p, err := embedded.StartPostgres(ctx, embedded.PostgresConfig{})
+	if err != nil {
+		return nil, nil, err
+	}
+	return &Server{URL: p.URL(), restart: p.Restart}, p.Stop, nil
+}
+
+func newDockerPostgres(ctx context.Context) (*Server, func() error, error) {
+	port, err := freePort() // Fixed, so that the server keeps its address over a restart.
+	if err != nil {
+		return nil, nil, err
+	}
 	c, err := testcontainers.Run(ctx, "postgres:17",
 		testcontainers.WithEnv(map[string]string{"POSTGRES_USER": "paylatch", "POSTGRES_PASSWORD": "paylatch", "POSTGRES_DB": "paylatch"}),
 		testcontainers.WithExposedPorts("5432/tcp"),
+		testcontainers.WithHostConfigModifier(publish("5432/tcp", port)),
 		testcontainers.WithCmd("postgres", "-c", "fsync=off", "-c", "max_connections=300"),
 		testcontainers.WithWaitStrategy(wait.ForAll(
 			wait.ForLog("database system is ready to accept connections").WithOccurrence(2), wait.ForListeningPort("5432/tcp"))),
 	)
-	if c != nil {
-		stopAtEnd(func() error { return testcontainers.TerminateContainer(c) })
-	}
+	end := func() error { return testcontainers.TerminateContainer(c) }
 	if err != nil {
-		return "", fmt.Errorf("postgres:17: %w", err)
+		return nil, end, fmt.Errorf("postgres:17: %w", err)
 	}
-	address, err := c.PortEndpoint(ctx, "5432/tcp", "")
-	return "postgres://paylatch:paylatch@" + address + "/paylatch?sslmode=disable", err
+	s := &Server{URL: fmt.Sprintf("postgres://paylatch:paylatch@127.0.0.1:%d/paylatch?sslmode=disable", port)}
+	s.restart = func(ctx context.Context, immediate bool) error {
+		grace := 30 * time.Second
+		if immediate {
+			grace = 0 // Docker then kills at once.
+		}
+		if err := c.Stop(ctx, &grace); err != nil {
+			return err
+		}
+		return c.Start(ctx)
+	}
+	return s, end, nil
 }
 
 var databases atomic.Int64
