@@ -48,7 +48,7 @@ type processSettings struct {
 
 type topicSettings struct {
 	Topic       string `env:"PAYLATCH_TOPIC" default:"payments" help:"The topic that payments are emitted to; nobody else may write to it."`
-	Partitions  string `env:"PAYLATCH_PARTITIONS" default:"12" help:"How many partitions payments are spread over."`
+	Partitions  string `env:"PAYLATCH_PARTITIONS" default:"12" help:"How many partitions payments are spread over, at most 1000; senders have a database session for each."`
 	Replication string `env:"PAYLATCH_REPLICATION" default:"0" help:"Replication factor of a new topic; 0 is the broker's default, 3 or more also sets min.insync.replicas=2."`
 	FromEnd     bool   `help:"Take a topic that holds records already: what is below its present end is not ours."`
 }
@@ -180,8 +180,8 @@ func (c *checker) topicSettings(s topicSettings) topicConfig {
 	}
 	return topicConfig{
 		name:        s.Topic,
-		partitions:  int32(c.integer("partitions", s.Partitions, 1, 10_000)), //nolint:gosec // G115: at most 10,000.
-		replication: int16(c.integer("replication", s.Replication, 0, 100)),  //nolint:gosec // G115: at most 100.
+		partitions:  int32(c.integer("partitions", s.Partitions, 1, 1000)),  //nolint:gosec // G115: at most 1,000.
+		replication: int16(c.integer("replication", s.Replication, 0, 100)), //nolint:gosec // G115: at most 100.
 		fromEnd:     s.FromEnd,
 	}
 }

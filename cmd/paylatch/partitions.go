@@ -97,7 +97,7 @@ func (c *partitionsListCommand) Run(ctx context.Context, out outlet) error {
 			return err
 		}
 		if len(partitions) == 0 {
-			return errors.New("no partitions: run paylatch partitions init")
+			return errNotSetUp
 		}
 		backlog, err := s.Backlog(ctx)
 		if err != nil {
@@ -137,16 +137,50 @@ func (c *partitionsHaltCommand) Run(ctx context.Context, out outlet) error {
 
 type partitionsResumeCommand struct {
 	databaseSettings
+	kafkaSettings
 	Partition int32 `arg:"" help:"The partition's number."`
+	TakeLog   bool  `help:"Take the log as it is now, whatever contradicted the database: this topic, from its present end. Unsent payments are sent behind it. Needs the brokers."`
 }
 
 // Run resumes a partition.
 func (c *partitionsResumeCommand) Run(ctx context.Context, out outlet) error {
 	return withStore(ctx, c.databaseSettings, func(s *store.Store) error {
-		if err := s.Resume(ctx, c.Partition); err != nil {
+		resume := s.Resume
+		if c.TakeLog {
+			resume = c.takeLog(s)
+		}
+		if err := resume(ctx, c.Partition); err != nil {
 			return fmt.Errorf("partition %d: %w", c.Partition, err)
 		}
 		_, err := fmt.Fprintf(out.stdout, "partition %d is active\n", c.Partition)
 		return err
 	})
+}
+
+// takeLog resumes with the log taken as it is.
+func (c *partitionsResumeCommand) takeLog(s *store.Store) func(context.Context, int32) error {
+	return func(ctx context.Context, partition int32) error {
+		var check checker
+		brokers := check.brokers(c.KafkaBrokers)
+		if err := check.err(); err != nil {
+			return err
+		}
+		partitions, err := s.Partitions(ctx)
+		if err != nil {
+			return err
+		}
+		if len(partitions) == 0 {
+			return errNotSetUp
+		}
+		cluster, err := kafka.NewCluster(brokers)
+		if err != nil {
+			return err
+		}
+		defer cluster.Close()
+		log, err := cluster.Range(ctx, partitions[0].Topic, partition)
+		if err != nil {
+			return err
+		}
+		return s.ResumeAt(ctx, partition, log.TopicID, log.End)
+	}
 }

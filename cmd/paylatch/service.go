@@ -22,29 +22,28 @@ import (
 
 // service is the parts of one process, connected: the one place where all rooms meet.
 type service struct {
-	config    config
-	logger    *slog.Logger
-	store     *store.Store
-	registry  *prometheus.Registry
-	server    *api.Server
-	listener  net.Listener // Nil without an API.
-	admin     net.Listener
-	cluster   *kafka.Cluster // Nil without a sender.
-	publisher *kafka.Locked
-	senders   []*sender.Sender
+	config   config
+	logger   *slog.Logger
+	store    *store.Store
+	registry *prometheus.Registry
+	server   *api.Server
+	listener net.Listener // Nil without an API.
+	admin    net.Listener
+	cluster  *kafka.Cluster // Nil without a sender.
+	senders  int
 }
 
 // newService makes the parts and takes the ports; nothing is served or sent before run.
 func newService(ctx context.Context, c config, senders int, logger *slog.Logger) (*service, error) {
-	s := &service{config: c, logger: logger, registry: prometheus.NewRegistry()}
-	if err := s.open(ctx, senders); err != nil {
+	s := &service{config: c, logger: logger, registry: prometheus.NewRegistry(), senders: senders}
+	if err := s.open(ctx); err != nil {
 		s.close()
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *service) open(ctx context.Context, senders int) (err error) {
+func (s *service) open(ctx context.Context) (err error) {
 	c := s.config
 	if s.store, err = store.Open(context.WithoutCancel(ctx), c.databaseURL, c.connections); err != nil {
 		return err
@@ -60,51 +59,13 @@ func (s *service) open(ctx context.Context, senders int) (err error) {
 		return err
 	}
 	if c.delivery != "" {
-		return s.newSenders(ctx, senders)
+		s.cluster, err = kafka.NewCluster(c.brokers)
 	}
-	return nil
-}
-
-// newSenders makes the sending parts. The topic's name comes from the database, where `partitions init` put it.
-func (s *service) newSenders(ctx context.Context, n int) (err error) {
-	if s.cluster, err = kafka.NewCluster(s.config.brokers); err != nil {
-		return err
-	}
-	topic, err := s.topicName(ctx)
-	if err != nil {
-		return err
-	}
-	s.publisher = kafka.NewLocked(s.config.brokers, topic, store.PublishTimeout)
-	metrics := sender.NewMetrics(s.registry)
-	for range n {
-		s.senders = append(s.senders, sender.New(sender.Config{
-			Store: s.store, Publisher: s.publisher, Log: s.cluster, Encoder: kafka.NewEncoder(s.config.source), Delivery: s.config.delivery,
-			BatchMax: s.config.batchMax, Logger: s.logger, Metrics: metrics,
-		}))
-	}
-	return nil
+	return err
 }
 
 // retryEvery paces the questions that a starting process repeats until the database or the broker is there.
 const retryEvery = time.Second
-
-// topicName waits for the topic to be set up and returns its name.
-func (s *service) topicName(ctx context.Context) (string, error) {
-	for told := false; ; told = true {
-		partitions, err := s.store.Partitions(ctx)
-		if err == nil && len(partitions) > 0 {
-			return partitions[0].Topic, nil
-		}
-		if !told {
-			s.logger.Warn("waiting for the database, with the topic set up (paylatch migrate up; paylatch partitions init)", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return "", fmt.Errorf("stopped while waiting for the database: %w", ctx.Err())
-		case <-time.After(retryEvery):
-		}
-	}
-}
 
 // run serves and sends until ctx ends or a part fails, and then stops in the order in which a payment goes: no new requests, handlers finish, no new
 // claims, the passes in hand finish, connections close; all within one deadline. A kill at any point is as safe.
@@ -154,48 +115,74 @@ func (s *service) start(ctx context.Context, failed context.CancelCauseFunc, par
 	}
 }
 
-// send runs the senders, once the topic is known to be fit for payments.
+// send waits for a topic that is fit for payments, and runs the senders. Payments are taken meanwhile.
 func (s *service) send(ctx context.Context) error {
-	if len(s.senders) == 0 {
+	if s.cluster == nil {
 		<-ctx.Done()
 		return nil
 	}
-	if err := s.judgeTopic(ctx); err != nil {
+	topic, err := s.awaitTopic(ctx)
+	if err != nil || ctx.Err() != nil {
 		return err
 	}
+	publisher := kafka.NewLocked(s.config.brokers, topic, store.PublishTimeout)
+	defer publisher.Close()
+	metrics := sender.NewMetrics(s.registry)
 	var senders sync.WaitGroup
-	for _, one := range s.senders {
+	for range s.senders {
+		one := sender.New(sender.Config{
+			Store: s.store, Publisher: publisher, Log: s.cluster, Encoder: kafka.NewEncoder(s.config.source), Delivery: s.config.delivery,
+			BatchMax: s.config.batchMax, Logger: s.logger, Metrics: metrics,
+		})
 		senders.Go(func() { one.Run(ctx) })
 	}
 	senders.Wait()
 	return nil
 }
 
-// judgeTopic asks, until the brokers answer, whether the topic is fit; faults are an error, warnings are logged. Payments are taken meanwhile.
-func (s *service) judgeTopic(ctx context.Context) error {
-	for {
-		partitions, err := s.store.Partitions(ctx)
+// awaitTopic asks, until database and brokers answer, which topic payments go to and whether it is fit for them. Faults are an error, warnings are logged.
+func (s *service) awaitTopic(ctx context.Context) (string, error) {
+	for told := ""; ; {
+		topic, partitions, err := s.topic(ctx)
 		if err == nil {
-			var topic kafka.Topic
-			if topic, err = s.cluster.Topic(ctx, partitions[0].Topic); err == nil {
-				for _, warning := range topic.Warnings() {
-					s.logger.Warn(warning)
-				}
-				if faults := topic.Faults(len(partitions)); len(faults) > 0 {
-					return fmt.Errorf("the topic is not fit for payments: %s", strings.Join(faults, "; "))
-				}
-				return nil
+			for _, warning := range topic.Warnings() {
+				s.logger.Warn(warning)
 			}
+			if faults := topic.Faults(partitions); len(faults) > 0 {
+				return "", fmt.Errorf("the topic is not fit for payments: %s", strings.Join(faults, "; "))
+			}
+			return topic.Name, nil
 		}
 		if ctx.Err() != nil {
-			return nil
+			return "", nil
 		}
-		s.logger.Warn("waiting for Kafka", "error", err)
+		if err.Error() != told { // Once for each reason.
+			told = err.Error()
+			s.logger.Warn("the sender waits", "error", err)
+		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(5 * retryEvery):
+		case <-time.After(retryEvery):
 		}
 	}
+}
+
+// errNotSetUp is told while the topic is not recorded in the database.
+var errNotSetUp = errors.New("the topic is not set up (paylatch partitions init)")
+
+// topic asks the database for the topic's name and partitions, and the brokers for the rest.
+func (s *service) topic(ctx context.Context) (kafka.Topic, int, error) {
+	ctx, cancel := context.WithTimeout(ctx, topicTimeout)
+	defer cancel()
+	partitions, err := s.store.Partitions(ctx)
+	if err != nil {
+		return kafka.Topic{}, 0, err
+	}
+	if len(partitions) == 0 {
+		return kafka.Topic{}, 0, errNotSetUp
+	}
+	topic, err := s.cluster.Topic(ctx, partitions[0].Topic)
+	return topic, len(partitions), err
 }
 
 // close closes what newService opened.
@@ -204,9 +191,6 @@ func (s *service) close() {
 		if l != nil {
 			_ = l.Close() // Closed already when it was served.
 		}
-	}
-	if s.publisher != nil {
-		s.publisher.Close()
 	}
 	if s.cluster != nil {
 		s.cluster.Close()

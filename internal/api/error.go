@@ -60,7 +60,7 @@ func problemOf(err error) *problem {
 		return newProblem("not_found", "there is no such payment")
 	case errors.Is(err, payment.ErrUnauthorized):
 		return newProblem("unauthorized", "the API key is not a live one")
-	case errors.Is(err, payment.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, payment.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return newProblem("unavailable", "the service cannot do this now; the same request may be made again, with the same idempotency key")
 	}
 	return newProblem("internal", "something went wrong here; the same request may be made again, with the same idempotency key")
@@ -98,12 +98,19 @@ func (s *Server) methodNotAllowed(x *exchange) error {
 	return &refusal{code: "method_not_allowed", detail: "this path answers " + allow, allow: allow}
 }
 
+// statusClientGone is how metrics and log tell a request whose client went away: a number of nobody's, as nginx writes it.
+const statusClientGone = 499
+
 // report counts the outcome, and logs it when somebody should look: ours at error, the client's at info, the rest at debug, since metrics count it.
 func (s *Server) report(x *exchange, route string, took time.Duration, err error) {
+	gone := err != nil && x.Context().Err() != nil // The client went away before the answer, which is no fault of ours.
+	if gone {
+		x.status, x.code = statusClientGone, "client_gone"
+	}
 	s.metrics.answered(x.r.Method, route, x.status, x.code, took)
 	level := slog.LevelDebug
 	switch {
-	case x.Context().Err() != nil: // The client went away before the answer.
+	case gone:
 	case x.status >= http.StatusInternalServerError:
 		level = slog.LevelError
 	case x.status >= http.StatusBadRequest:
@@ -122,8 +129,8 @@ func (s *Server) report(x *exchange, route string, took time.Duration, err error
 	if x.tenant.Name != "" {
 		attrs = append(attrs, slog.String("tenant", x.tenant.Name))
 	}
-	if err != nil {
-		attrs = append(attrs, slog.String("error", err.Error()))
+	if level == slog.LevelError { // A refusal's text may hold what the client sent.
+		attrs = append(attrs, slog.Any("error", err))
 	}
 	s.logger.LogAttrs(x.Context(), level, "request", attrs...)
 }

@@ -117,10 +117,6 @@ func (x *exchange) ask(find func(context.Context) (payment.Payment, error)) (pay
 	return find(ctx)
 }
 
-func (x *exchange) workContext() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(x.Context(), workTimeout)
-}
-
 // idempotencyKey reads the one key that a create must have.
 func idempotencyKey(values []string) (payment.Key, error) {
 	switch len(values) {
@@ -145,8 +141,8 @@ func (x *exchange) content() (payment.Content, []payment.Fault, error) {
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		return payment.Content{}, nil, refuse("body_too_large", "the body has more than %d bytes", bodyMax)
 	}
-	if err != nil {
-		return payment.Content{}, nil, refuse("malformed_json", "the body could not be read to its end")
+	if err != nil { // A fault of the network or of a slow client: nothing is known about the body, so nothing is refused for good.
+		return payment.Content{}, nil, refuse("request_timeout", "the body did not arrive whole within %s", readTimeout)
 	}
 	return decode(body)
 }

@@ -39,6 +39,7 @@ var problems = map[string]kind{
 	"malformed_json":          {http.StatusBadRequest, "The body is not a JSON object", "Send one JSON object in UTF-8 (RFC 8259)."},
 	"unknown_member":          {http.StatusBadRequest, "Unknown member", "Members that the API does not know are refused, so that a misspelled one is not lost. detail names it."},
 	"duplicate_member":        {http.StatusBadRequest, "Duplicate member", "A member given twice has no defined meaning (RFC 8259 section 4). detail names it."},
+	"request_timeout":         {http.StatusRequestTimeout, "The body did not arrive in time", "Nothing was stored. Make the same request again, with the same Idempotency-Key."},
 	"idempotency_key_missing": {http.StatusBadRequest, "Idempotency-Key is missing", "Make a new UUIDv7 for each payment, keep it, and send it as Idempotency-Key with every attempt for that payment."},
 	"idempotency_key_invalid": {http.StatusBadRequest, "Idempotency-Key is malformed", "A key is 1 to 255 visible ASCII characters, bare or as a quoted string (RFC 8941), in one header."},
 	"query_invalid":           {http.StatusBadRequest, "The query is malformed", "GET /payments takes exactly one parameter, idempotency_key."},

@@ -30,7 +30,7 @@ const (
 	writeTimeout      = waitMax + workTimeout + readTimeout
 	idleTimeout       = 2 * time.Minute
 	createsMax        = 1024 // Creates under way at once; more are answered 503 at once rather than queued without bound.
-	waitersMax        = 4096 // Requests that may hold their answer; more are answered without waiting.
+	waitersMax        = 512  // Requests that may hold their answer, each a look at the database every waitStepMax; more are answered without waiting.
 )
 
 // Store is what this room needs of what is on record. Its errors are those of package payment.

@@ -13,7 +13,7 @@ import (
 // The steps in which a held answer looks again: fine at first, since most payments are sent within milliseconds, then coarse.
 const (
 	waitStepMin = 5 * time.Millisecond
-	waitStepMax = 200 * time.Millisecond
+	waitStepMax = 500 * time.Millisecond
 )
 
 // waitPreference is the wait of a Prefer header (RFC 7240 section 4.3); it may stand among other preferences and be quoted.

@@ -84,7 +84,7 @@ func responseRecordErrors(r *kafkago.ProduceResponse) map[int]error {
 func refused(err error) bool {
 	for _, code := range []kafkago.Error{
 		kafkago.MessageSizeTooLarge, kafkago.RecordListTooLarge, kafkago.InvalidMessageSize, // Larger than the topic takes.
-		kafkago.InvalidRecord, kafkago.InvalidTimestamp, kafkago.UnsupportedForMessageFormat, // The topic's rules, or a compacted topic.
+		kafkago.InvalidRecord, kafkago.UnsupportedForMessageFormat, // The topic's rules, or a compacted topic.
 		kafkago.PolicyViolation,
 	} {
 		if errors.Is(err, code) {

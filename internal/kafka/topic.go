@@ -121,48 +121,58 @@ type Range struct {
 
 // Ranges asks how far each of the topic's partitions goes, and of which topic, by metadata read just now.
 func (c *Cluster) Ranges(ctx context.Context, topic string) ([]Range, error) {
-	t, err := c.metadata(ctx, topic)
+	o, err := c.offsets(ctx, topic)
 	if err != nil {
 		return nil, err
 	}
-	starts, err := c.admin.ListStartOffsets(ctx, topic)
-	if err != nil {
-		return nil, fmt.Errorf("start offsets of %s: %w", topic, err)
-	}
-	stable, err := c.admin.ListCommittedOffsets(ctx, topic)
-	if err != nil {
-		return nil, fmt.Errorf("stable end offsets of %s: %w", topic, err)
-	}
-	ends, err := c.admin.ListEndOffsets(ctx, topic)
-	if err != nil {
-		return nil, fmt.Errorf("end offsets of %s: %w", topic, err)
-	}
-	ranges := make([]Range, t.Partitions)
-	for i := range t.Partitions {
-		start, startOK := starts.Lookup(topic, i)
-		decided, decidedOK := stable.Lookup(topic, i)
-		end, endOK := ends.Lookup(topic, i)
-		if err := errors.Join(start.Err, decided.Err, end.Err); err != nil || !startOK || !decidedOK || !endOK {
-			return nil, fmt.Errorf("offsets of %s/%d: %w", topic, i, cmp.Or(err, errNotListed))
+	ranges := make([]Range, o.topic.Partitions)
+	for i := range ranges {
+		if ranges[i], err = o.rangeOf(int32(i)); err != nil { //nolint:gosec // G115: a partition's number.
+			return nil, err
 		}
-		ranges[i] = Range{TopicID: t.ID, Start: start.Offset, StableEnd: decided.Offset, End: end.Offset}
 	}
 	return ranges, nil
 }
 
-var errNotListed = errors.New("not listed by the broker")
-
-// Range asks how far one partition goes, and of which topic.
+// Range asks how far one partition goes, and of which topic. That another partition has no leader is no matter of this one's.
 func (c *Cluster) Range(ctx context.Context, topic string, partition int32) (Range, error) {
-	ranges, err := c.Ranges(ctx, topic)
+	o, err := c.offsets(ctx, topic)
 	if err != nil {
 		return Range{}, err
 	}
-	if int(partition) >= len(ranges) {
-		return Range{}, fmt.Errorf("%s/%d: no such partition", topic, partition)
-	}
-	return ranges[partition], nil
+	return o.rangeOf(partition)
 }
+
+// offsets is what the brokers say of all of a topic's partitions; err has what some brokers did not say.
+type offsets struct {
+	topic               Topic
+	starts, stable, end kadm.ListedOffsets
+	err                 error
+}
+
+func (c *Cluster) offsets(ctx context.Context, topic string) (o offsets, err error) {
+	if o.topic, err = c.metadata(ctx, topic); err != nil {
+		return o, err
+	}
+	var startErr, stableErr, endErr error
+	o.starts, startErr = c.admin.ListStartOffsets(ctx, topic)
+	o.stable, stableErr = c.admin.ListCommittedOffsets(ctx, topic)
+	o.end, endErr = c.admin.ListEndOffsets(ctx, topic) // After the stable end: see Range.
+	o.err = errors.Join(startErr, stableErr, endErr)
+	return o, nil
+}
+
+func (o offsets) rangeOf(partition int32) (Range, error) {
+	start, startOK := o.starts.Lookup(o.topic.Name, partition)
+	stable, stableOK := o.stable.Lookup(o.topic.Name, partition)
+	end, endOK := o.end.Lookup(o.topic.Name, partition)
+	if err := errors.Join(start.Err, stable.Err, end.Err); err != nil || !startOK || !stableOK || !endOK {
+		return Range{}, fmt.Errorf("offsets of %s/%d: %w", o.topic.Name, partition, cmp.Or(err, o.err, errNotListed))
+	}
+	return Range{TopicID: o.topic.ID, Start: start.Offset, StableEnd: stable.Offset, End: end.Offset}, nil
+}
+
+var errNotListed = errors.New("not listed by the broker")
 
 // Faults names what makes the topic unfit for payments spread over the given number of partitions.
 func (t Topic) Faults(partitions int) []string {

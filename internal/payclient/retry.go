@@ -86,7 +86,7 @@ func (c *Client) call(ctx context.Context, e exchange) (answer, trail, error) {
 func mayRetry(err error) bool {
 	if p, ok := errors.AsType[*Problem](err); ok {
 		switch p.Status {
-		case http.StatusServiceUnavailable: // the contract's own "later"
+		case http.StatusServiceUnavailable, http.StatusRequestTimeout: // the contract's own "later", and "your body was lost"
 			return true
 		case http.StatusBadGateway, http.StatusGatewayTimeout: // a balancer that has lost its replica
 			return true

@@ -23,7 +23,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		payments: prometheus.NewCounter(prometheus.CounterOpts{Name: "paylatch_payments_sent_total", Help: "Payments published and marked sent by this process."}),
 		passes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "paylatch_sender_passes_total", Help: "Passes that claimed payments, by outcome.",
+			Name: "paylatch_sender_passes_total", Help: "Passes that sent a batch, and passes and take-overs that failed.",
 		}, []string{"outcome"}),
 		batch: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "paylatch_sender_batch_payments", Help: "Payments per published batch.", Buckets: prometheus.ExponentialBuckets(1, 4, 6),

@@ -13,11 +13,12 @@ import (
 const (
 	// maxFailures is how many passes may fail in a row before the owner gives its partition to a replica that may do better.
 	maxFailures = 3
-	// passTimeout bounds a pass: one publish and a few statements.
-	passTimeout = store.PublishTimeout + 4*time.Second
 	// shrunkAfter is how long an end of the log below our next offset must last to be believed: a leader that has just taken over may
 	// not know its high watermark yet (KIP-207).
 	shrunkAfter = 5 * time.Second
+	// takeOverTimeout bounds a take-over, in whose transaction the log is asked how far it goes, twice if it seems to have shrunk; it stays below the
+	// session's idle-in-transaction time-out.
+	takeOverTimeout = shrunkAfter + 8*time.Second
 )
 
 // errHalted ends an owner whose partition waits for an operator.
@@ -37,6 +38,8 @@ type owner struct {
 	news      chan struct{}
 	cancel    context.CancelFunc
 	released  bool // Only the Sender's goroutine looks at it.
+
+	acknowledged *batch // What is in the topic and could not be marked; nil when nothing is.
 }
 
 // release asks the owner to finish the pass in hand and give its partition back.
@@ -63,7 +66,8 @@ func (o *owner) run(ctx context.Context) error {
 	o.sender.Logger.Debug("partition taken", "partition", o.partition)
 	work := o.takeOver
 	for failures := 0; ctx.Err() == nil; {
-		again, err := o.bounded(ctx, work)
+		// Work goes to its end even when ctx ends meanwhile: what is published must be marked. Each of its steps has a bound of its own.
+		again, err := work(context.WithoutCancel(ctx))
 		switch {
 		case err == nil:
 			work, failures = o.pass, 0
@@ -74,21 +78,15 @@ func (o *owner) run(ctx context.Context) error {
 			return ifLive(ctx, err)
 		default:
 			o.sender.Metrics.passFailed()
-			if failures++; failures == maxFailures {
+			// With a batch that is acknowledged and not marked, giving up would have another owner repeat it.
+			if failures = min(failures+1, maxFailures); failures == maxFailures && o.acknowledged == nil {
 				return fmt.Errorf("%w after %d failed passes: %w", errGaveUp, failures, err)
 			}
 			o.sender.Logger.Warn("pass failed", "partition", o.partition, "attempt", failures, "error", err)
-			o.rest(ctx, jitter(backoffMin<<failures))
+			pause(ctx, jitter(backoffMin<<failures)) // Not cut short by news: under load there always is some.
 		}
 	}
 	return nil
-}
-
-// bounded runs one piece of work to its end even when ctx ends meanwhile: what is published must be marked.
-func (o *owner) bounded(ctx context.Context, work func(context.Context) (again bool, err error)) (bool, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), passTimeout)
-	defer cancel()
-	return work(ctx)
 }
 
 // rest waits until there is news or the time is over.
@@ -112,6 +110,8 @@ func pause(ctx context.Context, d time.Duration) {
 // takeOver is the first work of an owner. It makes sure, under the partition's lock, that the topic is the one the payments so far went to, and that none of them can have been lost
 // there. Otherwise the partition halts: nothing is guessed, an operator decides.
 func (o *owner) takeOver(ctx context.Context) (again bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, takeOverTimeout)
+	defer cancel()
 	claim, err := o.session.Claim(ctx, 0)
 	if err != nil {
 		return false, err
@@ -171,6 +171,8 @@ func (o *owner) mayNotSend(p store.Partition) error {
 
 // halt puts on record that the partition waits for an operator, with all else that the claim has marked.
 func (o *owner) halt(ctx context.Context, claim *store.Claim, reason string) error {
+	ctx, cancel := context.WithTimeout(ctx, store.RecordTimeout)
+	defer cancel()
 	if err := claim.Halt(ctx, reason); err != nil {
 		return err
 	}

@@ -112,14 +112,11 @@ func (s *Sender) attend(ctx context.Context) error {
 			return err
 		}
 		gaveBack, err := s.reap()
-		if err != nil {
-			return err
-		}
-		if ctx.Err() != nil {
-			return nil
-		}
-		if gaveBack {
+		if gaveBack && ctx.Err() == nil {
 			s.Store.AskToLook(ctx)
+		}
+		if err != nil || ctx.Err() != nil {
+			return err
 		}
 	}
 }

@@ -30,6 +30,10 @@ func translate(err error) error {
 	if _, ok := errors.AsType[pgx.ScanArgError](err); ok {
 		return err
 	}
+	// No connection came about, for whatever reason: also a password that was just changed, or a database that is being restored.
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("%w: %w", payment.ErrUnavailable, err)
+	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch {
 		case pg.Code == "42P01" || pg.Code == "3F000" || pg.Code == "42703": // Undefined table, schema, column.

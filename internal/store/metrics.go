@@ -12,7 +12,7 @@ import (
 const collectTimeout = 2 * time.Second
 
 var (
-	unsentDesc = prometheus.NewDesc("paylatch_payments_unsent", "Payments created and not yet sent, by partition; counted up to 100000.", []string{"partition"}, nil)
+	unsentDesc = prometheus.NewDesc("paylatch_payments_unsent", "Payments created and not yet sent, by partition; counted up to 10000.", []string{"partition"}, nil)
 	oldestDesc = prometheus.NewDesc("paylatch_payments_oldest_unsent_seconds",
 		"Age of the oldest unsent payment of all partitions; 0 when there is none. Every replica tells the same: aggregate with max, not sum.", nil, nil)
 	stateDesc = prometheus.NewDesc("paylatch_partitions", "Partitions of the topic, by state.", []string{"state"}, nil)

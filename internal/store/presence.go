@@ -22,6 +22,8 @@ const (
 
 // Join counts the caller in and listens for news.
 func (s *Store) Join(ctx context.Context) (*Presence, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*askTimeout) // To connect, and to ask.
+	defer cancel()
 	conn, err := s.dedicated(ctx)
 	if err != nil {
 		return nil, err
@@ -53,6 +55,8 @@ const selectLocks = `select classid::bigint, objid::bigint, pid from pg_locks wh
 
 // Look sees who is present, who owns what, and how the partitions stand. It is also the touch that keeps the session alive.
 func (p *Presence) Look(ctx context.Context) (View, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
 	rows, err := p.conn.Query(ctx, selectLocks, lockClassReplica, lockClassPartition)
 	if err != nil {
 		return View{}, translate(err)

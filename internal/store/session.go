@@ -23,6 +23,11 @@ const (
 	// in time can always be recorded.
 	PublishTimeout    = 8 * time.Second
 	idleInTransaction = PublishTimeout + 7*time.Second
+	// RecordTimeout bounds the mark and the commit of what was published; with PublishTimeout it stays below idleInTransaction.
+	RecordTimeout = 5 * time.Second
+	// askTimeout bounds one question on a dedicated session. A database that vanished without a word is noticed by it, and not by TCP, which takes a
+	// quarter of an hour.
+	askTimeout = 5 * time.Second
 	// closeTimeout bounds the courtesy of a closing message.
 	closeTimeout = time.Second
 )
@@ -42,14 +47,21 @@ var sessionSettings = map[string]string{
 	"tcp_user_timeout":                    "10000",
 }
 
-// dedicated opens a connection of its own, outside the pool, with sessionSettings. It needs PostgreSQL itself or a pooler in session mode.
+// dedicated opens a connection of its own, outside the pool, with sessionSettings. It needs PostgreSQL itself, not a pooler.
 func (s *Store) dedicated(ctx context.Context) (*pgx.Conn, error) {
 	config := s.pool.Config().ConnConfig
 	for name, value := range sessionSettings {
 		config.RuntimeParams[name] = value
 	}
 	conn, err := pgx.ConnectConfig(ctx, config)
-	return conn, translate(err)
+	if err != nil {
+		return nil, translate(err)
+	}
+	if err := commitSynchronously(ctx, conn); err != nil {
+		closeConn(conn)
+		return nil, translate(err)
+	}
+	return conn, nil
 }
 
 // closeConn ends a dedicated session, cleanly if the server still listens.
@@ -74,6 +86,8 @@ const tryLockPartition = `select pg_try_advisory_lock($1, $2)`
 
 // Own makes the caller the owner of partition, or returns ErrOwned.
 func (s *Store) Own(ctx context.Context, partition int32) (*Session, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*askTimeout) // To connect, and to ask.
+	defer cancel()
 	conn, err := s.dedicated(ctx)
 	if err != nil {
 		return nil, err
@@ -108,6 +122,8 @@ const selectHasUnsent = `select exists (select from payments where partition = $
 
 // HasUnsent tells whether the partition has a payment to send. It is also the touch that keeps the session alive.
 func (s *Session) HasUnsent(ctx context.Context) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
 	var unsent bool
 	err := s.conn.QueryRow(ctx, selectHasUnsent, s.partition).Scan(&unsent)
 	return unsent, translate(err)

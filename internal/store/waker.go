@@ -66,9 +66,7 @@ func (w *waker) run(ctx context.Context) {
 			return
 		case <-w.signal:
 		}
-		sendCtx, cancel := context.WithTimeout(ctx, wakeTimeout)
-		w.send(sendCtx, w.take())
-		cancel()
+		w.send(ctx, w.take())
 		pause.Reset(wakeEvery)
 		select {
 		case <-ctx.Done():
@@ -99,5 +97,7 @@ const notifyCreated = `select pg_notify($1, $2)`
 func (s *Store) AskToLook(ctx context.Context) { s.notify(ctx, wakeLook) }
 
 func (s *Store) notify(ctx context.Context, payload string) {
+	ctx, cancel := context.WithTimeout(ctx, wakeTimeout)
+	defer cancel()
 	_, _ = s.pool.Exec(ctx, notifyCreated, wakeChannel, payload) // Polling finds what a lost notification would have told.
 }

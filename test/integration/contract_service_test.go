@@ -143,8 +143,20 @@ func (c *contract) testNotHTTP(t *testing.T) {
 	}
 }
 
+// testHalfABody breaks off in the middle of a body. The service knows nothing about the rest, so it refuses nothing for good.
+func (c *contract) testHalfABody(t *testing.T) {
+	header := fmt.Sprintf("Authorization: Bearer %s\r\nContent-Type: application/json\r\nIdempotency-Key: half\r\nContent-Length: 100", c.key)
+	c.rawBody(t, "POST", "/payments", header, `{"amount":`).wantProblem(t, "request_timeout")
+}
+
 // raw makes a request that no HTTP client would make.
 func (c *contract) raw(t *testing.T, method, target, header string) *answer {
+	t.Helper()
+	return c.rawBody(t, method, target, header, "")
+}
+
+// rawBody is raw with a body, after which nothing more is sent.
+func (c *contract) rawBody(t *testing.T, method, target, header, body string) *answer {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(c.base, "http://"))
 	if err != nil {
@@ -154,8 +166,13 @@ func (c *contract) raw(t *testing.T, method, target, header string) *answer {
 	if err := conn.SetDeadline(time.Now().Add(startTimeout)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: paylatch\r\n%s\r\n\r\n", method, target, header); err != nil {
+	if _, err := fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: paylatch\r\n%s\r\n\r\n%s", method, target, header, body); err != nil {
 		t.Fatal(err)
+	}
+	if body != "" {
+		if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	response, err := http.ReadResponse(bufio.NewReader(conn), nil) //nolint:bodyclose // The caller reads it; the connection is closed.
 	if err != nil {

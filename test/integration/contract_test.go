@@ -26,7 +26,7 @@ func TestContract(t *testing.T) {
 			"Invalid": c.testInvalid, "AllFaults": c.testAllFaults, "Amount": c.testAmount, "NothingStored": c.testNothingStored,
 			"Status": c.testStatus, "ByKey": c.testByKey, "Query": c.testQuery, "NotModified": c.testNotModified, "Wait": c.testWait,
 			"NotFound": c.testNotFound, "Method": c.testMethod, "Head": c.testHead, "RequestID": c.testRequestID,
-			"Service": c.testService, "Problems": c.testProblems, "NotHTTP": c.testNotHTTP,
+			"Service": c.testService, "Problems": c.testProblems, "NotHTTP": c.testNotHTTP, "HalfABody": c.testHalfABody,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
@@ -39,7 +39,7 @@ func TestContract(t *testing.T) {
 
 // statusOf is the closed set of problem codes, as the design has it; the document and the service are each held to it.
 var statusOf = map[string]int{
-	"malformed_json": 400, "unknown_member": 400, "duplicate_member": 400, "idempotency_key_missing": 400, "idempotency_key_invalid": 400,
+	"malformed_json": 400, "unknown_member": 400, "duplicate_member": 400, "request_timeout": 408, "idempotency_key_missing": 400, "idempotency_key_invalid": 400,
 	"query_invalid": 400, "unauthorized": 401, "not_found": 404, "method_not_allowed": 405, "body_too_large": 413, "unsupported_media_type": 415,
 	"invalid_payment": 422, "idempotency_key_reused": 422, "internal": 500, "unavailable": 503,
 }

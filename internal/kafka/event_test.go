@@ -1,0 +1,188 @@
+package kafka
+
+import (
+	"bytes"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/paylatch/paylatch/internal/payment"
+)
+
+// The event is a contract with consumers: its bytes may not drift.
+func TestEncoder_Golden(t *testing.T) {
+	t.Parallel()
+	const id = "7b2d881c-4fb6-89d4-bbfb-09b015e61438"
+	p := sample(t, 4711)
+	var err error
+	if p.ID, err = payment.ParseID(id); err != nil {
+		t.Fatal(err)
+	}
+	value := `{"id":"` + id + `","tenant":"acme","seq":4711,"amount":25687,"currency":"USD",` +
+		`"originator":{"id":"567","name":"Yolanda Quist"},"beneficiary":{"id":"123","name":"Xavier \"X\" Zörk & <Co>"},` +
+		`"sender":{"type":"checking","number":"765543322"},"receiver":{"type":"iban","number":"DE89370400440532013000"},` +
+		`"reference":"INV-7","created_at":"2026-11-23T12:00:00.123456Z"}`
+	headers := []string{
+		"ce_specversion: 1.0", "ce_id: " + id, "ce_type: paylatch.payment.created.v1", "ce_source: /paylatch", "ce_time: 2026-11-23T12:00:00.123456Z",
+		"ce_subject: payments/" + id, "content-type: application/json", "tenant: acme", "seq: 4711",
+	}
+	traced := p
+	traced.TraceParent = payment.ParseTraceParent("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+	bare := p
+	bare.Reference = ""
+	for _, test := range []struct {
+		name    string
+		payment payment.Payment
+		value   string
+		headers []string
+	}{
+		{"Whole", p, value, headers},
+		{"WithTrace", traced, value, append(slices.Clone(headers), "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")},
+		{"WithoutReference", bare, strings.Replace(value, `"reference":"INV-7",`, "", 1), headers},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			e := encode(t, test.payment)
+			if string(e.Key) != id {
+				t.Errorf("key %q, want %q", e.Key, id)
+			}
+			if string(e.Value) != test.value {
+				t.Errorf("value\n%s, want\n%s", e.Value, test.value)
+			}
+			var got []string
+			for _, h := range e.Headers {
+				got = append(got, h.Key+": "+string(h.Value))
+			}
+			if !slices.Equal(got, test.headers) {
+				t.Errorf("headers\n%q, want\n%q", got, test.headers)
+			}
+		})
+	}
+}
+
+// Whoever repeats a batch must repeat its bytes: the same payment makes the same event, in whatever time zone its time is held.
+func TestEncoder_SamePaymentSameBytes(t *testing.T) {
+	t.Parallel()
+	p := sample(t, 1)
+	elsewhere := p
+	elsewhere.CreatedAt = p.CreatedAt.In(time.FixedZone("east", 5*60*60+30*60))
+	for range 100 {
+		a, b := encode(t, p), encode(t, elsewhere)
+		same := func(a, b Header) bool { return a.Key == b.Key && bytes.Equal(a.Value, b.Value) }
+		if !bytes.Equal(a.Key, b.Key) || !bytes.Equal(a.Value, b.Value) || !slices.EqualFunc(a.Headers, b.Headers, same) {
+			t.Fatalf("two events of one payment:\n%s\n%s", a.Value, b.Value)
+		}
+	}
+}
+
+// largestPayment has every field at its bound, and all that the database and the request add to it, too.
+func largestPayment(t testing.TB) payment.Payment {
+	t.Helper()
+	p := sample(t, 1, largest)
+	p.Tenant.Name = strings.Repeat("t", 63)
+	if err := payment.CheckTenantName(p.Tenant.Name); err != nil {
+		t.Fatal(err)
+	}
+	p.Seq = math.MaxInt64
+	p.TraceParent = payment.ParseTraceParent("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+	return p
+}
+
+// The bounds of package payment are what keeps an event below EventMax: the largest payment fits, and nothing larger is taken.
+func TestEncoder_LargestPaymentFits(t *testing.T) {
+	t.Parallel()
+	e := encode(t, largestPayment(t))
+	if e.size() > EventMax {
+		t.Errorf("the largest event has %d bytes, more than %d", e.size(), EventMax)
+	}
+	t.Logf("the largest event has %d bytes of %d", e.size(), EventMax)
+
+	key, err := payment.ParseKey("larger")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, grow := range map[string]func(*payment.Content){
+		"OriginatorID":    func(c *payment.Content) { c.Originator.ID += "x" },
+		"OriginatorName":  func(c *payment.Content) { c.Originator.Name += "x" },
+		"BeneficiaryID":   func(c *payment.Content) { c.Beneficiary.ID += "x" },
+		"BeneficiaryName": func(c *payment.Content) { c.Beneficiary.Name += "x" },
+		"SenderType":      func(c *payment.Content) { c.Sender.Type += "x" },
+		"SenderNumber":    func(c *payment.Content) { c.Sender.Number += "x" },
+		"ReceiverType":    func(c *payment.Content) { c.Receiver.Type += "x" },
+		"ReceiverNumber":  func(c *payment.Content) { c.Receiver.Number += "x" },
+		"Reference":       func(c *payment.Content) { c.Reference = new(*c.Reference + "x") },
+		"Amount":          func(c *payment.Content) { c.Amount += "0" },
+	} {
+		var c payment.Content
+		largest(&c)
+		grow(&c)
+		if _, err := payment.New(payment.Tenant{}, key, c); err == nil {
+			t.Errorf("%s: a larger one was taken, so the largest is not the largest", name)
+		}
+	}
+}
+
+// Characters that JSON escapes take more bytes than they have; none takes more than the widest character.
+func TestEncoder_EscapedIsNotLarger(t *testing.T) {
+	t.Parallel()
+	plain := encode(t, sample(t, 1, largest)).size()
+	for r := rune(0); r <= 0x2100; r++ {
+		s := strings.Repeat(string(r), 140)
+		key, err := payment.ParseKey("escaped")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var c payment.Content
+		largest(&c)
+		c.Originator.Name = s
+		p, err := payment.New(payment.Tenant{TenantRef: payment.TenantRef{Name: "acme"}}, key, c)
+		if err != nil {
+			continue // Such a name is not taken.
+		}
+		if size := encode(t, p).size(); size > plain+8 { // seq has other digits.
+			t.Errorf("a name of %U makes an event of %d bytes, more than %d", r, size, plain)
+		}
+	}
+}
+
+// An event over EventMax means that a rule of package payment was broken; it is not published, it is told.
+func TestEncoder_TooLarge(t *testing.T) {
+	t.Parallel()
+	p := sample(t, 1)
+	p.Reference = strings.Repeat("x", EventMax)
+	if e, err := NewEncoder("/paylatch").Encode(p); err == nil || !strings.Contains(err.Error(), p.ID.String()) {
+		t.Errorf("an event of %d bytes, error %v; want an error that names the payment", e.size(), err)
+	}
+}
+
+// Fit cuts where the batch would grow over BatchBytesMax, and makes progress with any event at all.
+func TestFit(t *testing.T) {
+	t.Parallel()
+	of := func(sizes ...int) []Event {
+		events := make([]Event, len(sizes))
+		for i, size := range sizes {
+			events[i].Value = make([]byte, size-events[i].size())
+		}
+		return events
+	}
+	const half = BatchBytesMax / 2
+	for name, test := range map[string]struct {
+		events []Event
+		want   int
+	}{
+		"None":           {nil, 0},
+		"One":            {of(100), 1},
+		"All":            {of(100, 200, 300), 3},
+		"ExactlyFull":    {of(half, half), 2},
+		"OneByteOver":    {of(half, half+1), 1},
+		"CutInTheMiddle": {of(half, half-100, 100, 1000), 3},
+		"OneTooLarge":    {of(BatchBytesMax + 1), 1},
+		"TooLargeFirst":  {of(BatchBytesMax+1, 100), 1},
+		"TooLargeSecond": {of(100, BatchBytesMax), 1},
+	} {
+		if got := Fit(test.events); got != test.want {
+			t.Errorf("%s: %d fit, want %d", name, got, test.want)
+		}
+	}
+}

@@ -1,0 +1,45 @@
+package store
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/paylatch/paylatch/internal/payment"
+)
+
+// What the tests must reach inside for. They stand outside otherwise: test/parts, which they run on, imports this package.
+const (
+	ClaimPaymentsSQL   = claimPayments
+	AuthTTL            = authTTL
+	WakeChannel        = wakeChannel
+	LockClassPartition = lockClassPartition
+	LockClassReplica   = lockClassReplica
+)
+
+var ErrImpossible = errImpossible
+
+// Conn is the session's own connection, for what a test forges in it.
+func (s *Session) Conn() *pgx.Conn { return s.conn }
+
+// Conn is the presence's own connection, for what a test forges in it.
+func (p *Presence) Conn() *pgx.Conn { return p.conn }
+
+// CreateBatch stores a batch in one statement, as Create will for requests that wait together, and returns each payment's error.
+func (s *Store) CreateBatch(ctx context.Context, batch []payment.Payment) ([]payment.Payment, []error, error) {
+	created, err := s.createBatch(ctx, batch)
+	stored, errs := make([]payment.Payment, len(created)), make([]error, len(created))
+	for i, c := range created {
+		stored[i], errs[i] = c.stored, c.err
+	}
+	return stored, errs, err
+}
+
+// Waker is a waker whose notifications a test receives.
+type Waker struct{ w *waker }
+
+func NewWaker(send func(ctx context.Context, payload string)) Waker { return Waker{newWaker(send)} }
+
+func (w Waker) Wake(partition int32) { w.w.wake(partition) }
+
+func (w Waker) Close() { w.w.close() }

@@ -1,0 +1,173 @@
+package store_test
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/paylatch/paylatch/internal/store"
+)
+
+// TestStore_InitPartitions shows what is on record once the topic is set up: a row for each partition, from its own end, ready to be sent to.
+func TestStore_InitPartitions(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 0)
+	if none, err := f.Partitions(t.Context()); err != nil || len(none) != 0 {
+		t.Fatalf("%d partitions before, %v", len(none), err)
+	}
+	topicID, ends := uuid.New(), []int64{0, 17, 4_000_000_000}
+	if err := f.InitPartitions(t.Context(), topic, topicID, store.Fenced, ends); err != nil {
+		t.Fatal(err)
+	}
+	partitions, err := f.Partitions(t.Context())
+	if err != nil || len(partitions) != len(ends) {
+		t.Fatalf("%d partitions, %v, want %d", len(partitions), err, len(ends))
+	}
+	for i, p := range partitions {
+		want := store.Partition{
+			Number: int32(i), Topic: topic, TopicID: topicID, Delivery: store.Fenced, NextOffset: ends[i], State: store.Active,
+			TransactionalID: p.TransactionalID, ChangedAt: p.ChangedAt,
+		}
+		if p != want || p.TransactionalID == "" || p.ChangedAt.IsZero() {
+			t.Errorf("partition %d is %+v, want %+v", i, p, want)
+		}
+	}
+	if ids := transactionalIDs(f); len(ids) != len(ends) {
+		t.Errorf("transactional ids %q are not %d different ones", ids, len(ends))
+	}
+}
+
+// transactionalIDs returns the different ids in use, sorted.
+func transactionalIDs(f *fixture) []string {
+	f.t.Helper()
+	return query[[]string](f, `select array_agg(distinct transactional_id order by transactional_id) from topic_partitions`)
+}
+
+// TestStore_InitPartitions_AllOrNothing: the third of four partitions cannot be written. Then none may be: payments would be spread over two.
+func TestStore_InitPartitions_AllOrNothing(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 0)
+	err := f.InitPartitions(t.Context(), topic, uuid.New(), store.Locked, []int64{0, 0, -1, 0})
+	if constraintOf(err) != "topic_partitions_next_offset_not_negative" {
+		t.Errorf("error %v, want the broken constraint", err)
+	}
+	if partitions, err := f.Partitions(t.Context()); err != nil || len(partitions) != 0 {
+		t.Errorf("%d partitions are left, %v", len(partitions), err)
+	}
+	if err := f.InitPartitions(t.Context(), topic, uuid.New(), store.Locked, make([]int64, 4)); err != nil {
+		t.Errorf("once more, rightly: %v", err)
+	}
+}
+
+// TestStore_InitPartitions_Twice: whoever sets the topic up once more, with whatever count, is told and changes nothing.
+func TestStore_InitPartitions_Twice(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 2)
+	before, err := f.Partitions(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{1, 2, 5} {
+		err := f.InitPartitions(t.Context(), "another", uuid.New(), store.Fenced, make([]int64, n))
+		if !errors.Is(err, store.ErrTopicIsSetUp) {
+			t.Errorf("%d partitions: %v, want ErrTopicIsSetUp", n, err)
+		}
+	}
+	if after, err := f.Partitions(t.Context()); err != nil || !slices.Equal(after, before) {
+		t.Errorf("the partitions have changed: %v", err)
+	}
+}
+
+// TestStore_InitPartitions_AtOnce: five operators set the topic up at once, each with another count. One does it, whole; the others are told.
+func TestStore_InitPartitions_AtOnce(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 0)
+	type result struct {
+		n   int
+		err error
+	}
+	const operators = 5
+	results, start := make(chan result, operators), make(chan struct{})
+	for i := range operators {
+		s := openStore(t, f.url)
+		go func() {
+			<-start
+			results <- result{i + 3, s.InitPartitions(t.Context(), topic, uuid.New(), store.Locked, make([]int64, i+3))}
+		}()
+	}
+	close(start)
+	done := 0
+	for range operators {
+		r := receive(t, results)
+		if r.err == nil {
+			done += r.n
+		} else if !errors.Is(r.err, store.ErrTopicIsSetUp) {
+			t.Errorf("one was told %v, want ErrTopicIsSetUp", r.err)
+		}
+	}
+	partitions, err := f.Partitions(t.Context())
+	if err != nil || len(partitions) != done {
+		t.Fatalf("%d partitions, %v, want the %d of the one who succeeded", len(partitions), err, done)
+	}
+	for _, p := range partitions {
+		if p.TopicID != partitions[0].TopicID {
+			t.Error("two operators' partitions are mixed")
+		}
+	}
+}
+
+// TestStore_RenewTransactionalIDs shows that every partition gets an id that none had before, and keeps all else.
+func TestStore_RenewTransactionalIDs(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 12)
+	seen := transactionalIDs(f)
+	rest := `select string_agg((to_jsonb(p) - 'transactional_id')::text, '' order by partition) from topic_partitions p`
+	before := query[string](f, rest)
+	for range 3 {
+		if err := f.RenewTransactionalIDs(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		seen = append(seen, transactionalIDs(f)...)
+	}
+	slices.Sort(seen)
+	if n := len(slices.Compact(seen)); n != 4*12 {
+		t.Errorf("%d different ids in four rounds of 12, want 48", n)
+	}
+	if query[string](f, rest) != before {
+		t.Error("more than the transactional ids has changed")
+	}
+}
+
+// TestStore_Backlog shows what waits in each partition: how many are created, and the age of the first in order, sent ones not counted.
+func TestStore_Backlog(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 3)
+	sent := f.create(f.inPartition("sent", 0, 3))
+	f.exec(`update payments set status = 'sent', sent_at = now(), kafka_offset = 0, created_at = now() - interval '9 days' where id = $1`, [16]byte(sent.ID))
+	oldest := f.create(f.inPartition("oldest", 0, 3))
+	f.exec(`update payments set created_at = now() - interval '1 hour' where id = $1`, [16]byte(oldest.ID))
+	f.create(f.inPartition("newest", 0, 3))
+	ahead := f.create(f.inPartition("ahead", 2, 3))
+	f.exec(`update payments set created_at = now() + interval '1 hour' where id = $1`, [16]byte(ahead.ID)) // A clock that was put back since.
+	if err := f.Halt(t.Context(), 2, "why"); err != nil {
+		t.Fatal(err)
+	}
+	backlog, err := f.Backlog(t.Context())
+	if err != nil || len(backlog) != 3 {
+		t.Fatalf("%d partitions, %v, want 3", len(backlog), err)
+	}
+	if age := backlog[0].OldestAge; age < time.Hour || age > 2*time.Hour {
+		t.Errorf("the oldest of partition 0 is %v old, want an hour and what the test took", age)
+	}
+	backlog[0].OldestAge = 0
+	for i, want := range []store.Backlog{
+		{Partition: 0, State: store.Active, Unsent: 2}, {Partition: 1, State: store.Active}, {Partition: 2, State: store.Halted, Unsent: 1},
+	} {
+		if backlog[i] != want {
+			t.Errorf("backlog %+v, want %+v", backlog[i], want)
+		}
+	}
+}

@@ -1,0 +1,172 @@
+package store_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/paylatch/paylatch/internal/payment"
+	"github.com/paylatch/paylatch/internal/store"
+)
+
+func newKey(t testing.TB) payment.APIKey {
+	t.Helper()
+	key, err := payment.NewAPIKey("test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// addKey gives acme a key.
+func (f *fixture) addKey() (payment.APIKey, int32) {
+	f.t.Helper()
+	key := newKey(f.t)
+	id, err := f.AddAPIKey(f.t.Context(), "acme", key)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return key, id
+}
+
+// wantTenant wants the key to be the tenant's, with the salt that ids are derived under.
+func wantTenant(t testing.TB, s *store.Store, key payment.APIKey, want payment.Tenant) {
+	t.Helper()
+	got, err := s.Authenticate(t.Context(), key.Hash())
+	if err != nil || got != want {
+		t.Errorf("authenticated as %q with the right salt: %t, %v; want %q", got.Name, got.Salt == want.Salt, err, want.Name)
+	}
+}
+
+func wantUnauthorized(t testing.TB, s *store.Store, key payment.APIKey) {
+	t.Helper()
+	got, err := s.Authenticate(t.Context(), key.Hash())
+	if !errors.Is(err, payment.ErrUnauthorized) || errors.Is(err, payment.ErrUnavailable) || got != (payment.Tenant{}) {
+		t.Errorf("authenticated as %q, %v, want payment.ErrUnauthorized", got.Name, err)
+	}
+}
+
+// TestStore_Tenant_Lifecycle walks from a new tenant over several live keys to the last one revoked.
+func TestStore_Tenant_Lifecycle(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 1)
+	other := f.newTenant("other")
+	if f.tenant.Salt == other.Salt || f.tenant.Salt == (payment.Salt{}) || f.tenant.ID == other.ID {
+		t.Fatal("two tenants share an id or a salt")
+	}
+	unknown := newKey(t)
+	wantUnauthorized(t, f.Store, unknown)
+
+	first, firstID := f.addKey()
+	second, secondID := f.addKey()
+	theirs := newKey(t)
+	if _, err := f.AddAPIKey(t.Context(), "other", theirs); err != nil {
+		t.Fatal(err)
+	}
+	wantTenant(t, f.Store, first, f.tenant)
+	wantTenant(t, f.Store, first, f.tenant) // Once more, now remembered.
+	wantTenant(t, f.Store, second, f.tenant)
+	wantTenant(t, f.Store, theirs, other)
+
+	if err := f.RevokeAPIKey(t.Context(), "acme", firstID); err != nil {
+		t.Fatal(err)
+	}
+	wantUnauthorized(t, openStore(t, f.url), first)
+	wantTenant(t, openStore(t, f.url), second, f.tenant)
+	if err := f.RevokeAPIKey(t.Context(), "acme", secondID); err != nil {
+		t.Fatal(err)
+	}
+	fresh := openStore(t, f.url)
+	wantUnauthorized(t, fresh, second)
+	wantTenant(t, fresh, theirs, other)
+	wantUnauthorized(t, fresh, unknown)
+}
+
+// TestStore_Tenant_Revoked: a replica has just used a key and trusts it; another one revokes it. The first must refuse it too. How long it may
+// trust is a bound in the code, below the 5 s of the contract; that it stops is shown here.
+func TestStore_Tenant_Revoked(t *testing.T) {
+	t.Parallel()
+	if store.AuthTTL >= 5*time.Second {
+		t.Errorf("a key is trusted for %v, the contract says less than 5 s", store.AuthTTL)
+	}
+	f := newFixture(t, 1)
+	trusting := openStore(t, f.url)
+	key, id := f.addKey()
+	wantTenant(t, f.Store, key, f.tenant)
+	wantTenant(t, trusting, key, f.tenant)
+	if err := f.RevokeAPIKey(t.Context(), "acme", id); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []*store.Store{trusting, f.Store} {
+		f.await("the refusal of a revoked key", func() bool {
+			_, err := s.Authenticate(t.Context(), key.Hash())
+			if err != nil && !errors.Is(err, payment.ErrUnauthorized) {
+				t.Fatal(err)
+			}
+			return err != nil
+		})
+		wantUnauthorized(t, s, key) // And it stays so.
+	}
+}
+
+// TestStore_Tenant_Refusals shows what an operator's slip is answered with.
+func TestStore_Tenant_Refusals(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 1)
+	f.newTenant("other")
+	key, id := f.addKey()
+	_, twice := f.CreateTenant(t.Context(), "acme")
+	_, ill := f.CreateTenant(t.Context(), "Acme!")
+	_, nobody := f.AddAPIKey(t.Context(), "nobody", newKey(t))
+	_, again := f.AddAPIKey(t.Context(), "acme", key)
+	_, stolen := f.AddAPIKey(t.Context(), "other", key)
+	for _, c := range []struct {
+		name      string
+		got, want error
+	}{ // Evaluated in this order.
+		{"TenantTwice", twice, store.ErrTenantExists},
+		{"KeyOfNobody", nobody, store.ErrNoTenant},
+		{"KeyTwice", again, store.ErrKeyExists},
+		{"KeyOfAnother", stolen, store.ErrKeyExists},
+		{"RevokeUnknown", f.RevokeAPIKey(t.Context(), "acme", id+1000), store.ErrNoAPIKey},
+		{"RevokeAnothersKey", f.RevokeAPIKey(t.Context(), "other", id), store.ErrNoAPIKey},
+		{"RevokeOfNobody", f.RevokeAPIKey(t.Context(), "nobody", id), store.ErrNoAPIKey},
+		{"RevokeOnce", f.RevokeAPIKey(t.Context(), "acme", id), nil},
+		{"RevokeTwice", f.RevokeAPIKey(t.Context(), "acme", id), store.ErrNoAPIKey},
+	} {
+		if !errors.Is(c.got, c.want) {
+			t.Errorf("%s: %v, want %v", c.name, c.got, c.want)
+		}
+	}
+	if ill == nil || !strings.Contains(ill.Error(), "Acme!") {
+		t.Errorf("an ill-formed name: %v, want an error that names it", ill)
+	}
+	if n := query[int](f, `select count(*) from tenants`); n != 2 {
+		t.Errorf("%d tenants, want 2", n)
+	}
+}
+
+// TestStore_Tenant_List shows that operators see every tenant and every key, the revoked ones with their time, and of a key only its hint.
+func TestStore_Tenant_List(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 1)
+	f.newTenant("zeta")
+	first, firstID := f.addKey()
+	second, secondID := f.addKey()
+	if err := f.RevokeAPIKey(t.Context(), "acme", firstID); err != nil {
+		t.Fatal(err)
+	}
+	infos, err := f.Tenants(t.Context())
+	if err != nil || len(infos) != 3 {
+		t.Fatalf("%d lines, %v, want 3", len(infos), err)
+	}
+	for i, want := range []store.APIKeyInfo{
+		{Tenant: "acme", KeyID: firstID, Hint: first.Hint()}, {Tenant: "acme", KeyID: secondID, Hint: second.Hint()}, {Tenant: "zeta"},
+	} {
+		got := infos[i]
+		if got.Tenant != want.Tenant || got.KeyID != want.KeyID || got.Hint != want.Hint || got.CreatedAt.IsZero() || (got.RevokedAt != nil) != (i == 0) {
+			t.Errorf("line %d is %+v, want %+v, revoked: %t", i, got, want, i == 0)
+		}
+	}
+}
