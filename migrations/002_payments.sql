@@ -35,6 +35,9 @@ $$;
 create trigger parties_are_immutable before update or delete on parties for each row execute function refuse_change();
 create trigger accounts_are_immutable before update or delete on accounts for each row execute function refuse_change();
 create trigger tenants_are_immutable before update or delete on tenants for each row execute function refuse_change();
+create trigger parties_are_kept before truncate on parties for each statement execute function refuse_change();
+create trigger accounts_are_kept before truncate on accounts for each statement execute function refuse_change();
+create trigger tenants_are_kept before truncate on tenants for each statement execute function refuse_change();
 
 create type payment_status as enum ('created', 'sent', 'accepted', 'rejected');
 
@@ -78,6 +81,7 @@ drop table payments;
 drop sequence payments_seq;
 drop type payment_status;
 drop trigger tenants_are_immutable on tenants;
+drop trigger tenants_are_kept on tenants;
 drop table accounts;
 drop table parties;
 drop function refuse_change();

@@ -117,6 +117,12 @@ CREATE INDEX payments_unsent ON public.payments USING btree (partition, seq) WHE
 
 CREATE TRIGGER accounts_are_immutable BEFORE DELETE OR UPDATE ON public.accounts FOR EACH ROW EXECUTE FUNCTION refuse_change();
 
+CREATE TRIGGER accounts_are_kept BEFORE TRUNCATE ON public.accounts FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
 CREATE TRIGGER parties_are_immutable BEFORE DELETE OR UPDATE ON public.parties FOR EACH ROW EXECUTE FUNCTION refuse_change();
 
+CREATE TRIGGER parties_are_kept BEFORE TRUNCATE ON public.parties FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
 CREATE TRIGGER tenants_are_immutable BEFORE DELETE OR UPDATE ON public.tenants FOR EACH ROW EXECUTE FUNCTION refuse_change();
+
+CREATE TRIGGER tenants_are_kept BEFORE TRUNCATE ON public.tenants FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();

@@ -127,7 +127,7 @@ func (c *Cluster) Ranges(ctx context.Context, topic string) ([]Range, error) {
 	}
 	ranges := make([]Range, o.topic.Partitions)
 	for i := range ranges {
-		if ranges[i], err = o.rangeOf(int32(i)); err != nil { //nolint:gosec // G115: a partition's number.
+		if ranges[i], err = o.rangeOf(int32(i)); err != nil {
 			return nil, err
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // All replicas come to the same answer without talking: the shares add up to all partitions and are as even as can be.
@@ -36,7 +38,14 @@ type load struct {
 	least   int64
 	created atomic.Int64
 	stop    chan struct{}
+	once    sync.Once
 	done    sync.WaitGroup
+}
+
+// finish waits until the callers have ended, with as many payments as there must be.
+func (l *load) finish() {
+	l.once.Do(func() { close(l.stop) })
+	l.done.Wait()
 }
 
 const callers = 4
@@ -55,6 +64,7 @@ func (r *rig) load(least int64) *load {
 			}
 		})
 	}
+	r.t.Cleanup(l.finish) // Before the store closes, also when the test has failed.
 	return l
 }
 
@@ -77,8 +87,7 @@ func (l *load) more(n int64) {
 // end lets the load finish, waits until all is sent, and returns how many payments there were.
 func (l *load) end() int64 {
 	l.r.t.Helper()
-	close(l.stop)
-	l.done.Wait()
+	l.finish()
 	l.r.allSent()
 	return l.created.Load()
 }
@@ -170,11 +179,29 @@ func TestSender_Share_SessionsEnded(t *testing.T) {
 	for range 3 {
 		r.wantShares(3, a, b)
 		load.more(30)
-		if n := r.count(`select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'paylatch sender' and datname = current_database()`); n < 8 {
+		if n := r.endSessions(); n < 8 {
 			t.Fatalf("%d sessions were ended, want the 6 of the partitions and the 2 of the replicas", n)
 		}
 	}
 	r.wantShares(3, a, b)
 	load.end()
 	r.verdictAtLeastOnce(4)
+}
+
+// endSessions ends every session of every sender, waits until they are gone, and returns how many they were.
+func (r *rig) endSessions() int {
+	r.t.Helper()
+	rows, err := r.sql.Query(bounded(r.t), `select pid from pg_stat_activity where application_name = 'paylatch sender' and datname = current_database()`)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	pids, err := pgx.CollectRows(rows, pgx.RowTo[int32])
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.exec(`select pg_terminate_backend(pid) from unnest($1::int[]) as pid`, pids)
+	until(r.t, "the sessions are gone", func() bool {
+		return r.count(`select count(*) from pg_stat_activity where pid = any($1::int[])`, pids) == 0
+	})
+	return len(pids)
 }

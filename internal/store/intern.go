@@ -5,10 +5,10 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/paylatch/paylatch/internal/payment"
 )
@@ -26,18 +26,18 @@ func compareContent(x, y content) int {
 
 // interner turns content into the id of the one row that holds it. Rows are immutable, so an id once committed is remembered for good.
 type interner struct {
-	pool      *pgxpool.Pool
 	known     *lru.Cache[content, int64]
+	forgotten atomic.Int64 // Counts how often known was emptied.
 	selectSQL string
 	insertSQL string
 }
 
-func newInterner(pool *pgxpool.Pool, selectSQL, insertSQL string) (*interner, error) {
+func newInterner(selectSQL, insertSQL string) (*interner, error) {
 	known, err := lru.New[content, int64](internedMax)
 	if err != nil {
 		return nil, fmt.Errorf("cache of interned rows: %w", err)
 	}
-	return &interner{pool: pool, known: known, selectSQL: selectSQL, insertSQL: insertSQL}, nil
+	return &interner{known: known, selectSQL: selectSQL, insertSQL: insertSQL}, nil
 }
 
 // Both find by the unique index on the content. The inserts take their rows in the order of that index: two that insert the same rows
@@ -55,7 +55,7 @@ const (
 
 // ids returns the row id of each content. Rows that are missing are written, each statement a transaction of its own: after a crash there may
 // be rows that no payment uses, never a payment without its rows. Ids are remembered only once their row is committed.
-func (in *interner) ids(ctx context.Context, wanted []content) (map[content]int64, error) {
+func (in *interner) ids(ctx context.Context, q querier, wanted []content) (map[content]int64, error) {
 	found := make(map[content]int64, len(wanted))
 	missing := make([]content, 0, len(wanted))
 	for _, c := range wanted {
@@ -73,7 +73,7 @@ func (in *interner) ids(ctx context.Context, wanted []content) (map[content]int6
 		if len(missing) == 0 {
 			return found, nil
 		}
-		if err := in.run(ctx, sql, missing, found); err != nil {
+		if err := in.run(ctx, q, sql, missing, found); err != nil {
 			return nil, err
 		}
 		missing = slices.DeleteFunc(missing, func(c content) bool { _, ok := found[c]; return ok })
@@ -85,12 +85,13 @@ func (in *interner) ids(ctx context.Context, wanted []content) (map[content]int6
 }
 
 // run executes one of the statements for the wanted contents and notes the ids it returns.
-func (in *interner) run(ctx context.Context, sql string, wanted []content, found map[content]int64) error {
+func (in *interner) run(ctx context.Context, q querier, sql string, wanted []content, found map[content]int64) error {
 	tenants, as, bs := make([]int32, len(wanted)), make([]string, len(wanted)), make([]string, len(wanted))
 	for i, c := range wanted {
 		tenants[i], as[i], bs[i] = c.tenant, c.a, c.b
 	}
-	rows, err := in.pool.Query(ctx, sql, tenants, as, bs)
+	forgotten := in.forgotten.Load()
+	rows, err := q.Query(ctx, sql, tenants, as, bs)
 	if err != nil {
 		return translate(err)
 	}
@@ -106,9 +107,17 @@ func (in *interner) run(ctx context.Context, sql string, wanted []content, found
 	}
 	for c, id := range fresh { // Only now is the statement known to be committed.
 		found[c] = id
-		in.known.Add(c, id)
+		if in.forgotten.Load() == forgotten { // Else it may be of a database that is no more.
+			in.known.Add(c, id)
+		}
 	}
 	return nil
+}
+
+// forget empties what is remembered: the database is another one, in which ids may mean other rows.
+func (in *interner) forget() {
+	in.forgotten.Add(1)
+	in.known.Purge()
 }
 
 func partyContent(t payment.TenantRef, p payment.Party) content {

@@ -33,11 +33,18 @@ type creation struct {
 
 // createBatch stores the payments in one statement and so one commit. The error is of the whole batch; a payment's own is in its place.
 func (s *Store) createBatch(ctx context.Context, batch []payment.Payment) ([]creation, error) {
-	topic, err := s.topic.get(ctx, s.pool)
+	// One connection for all of it: what is remembered of the database is forgotten when a new connection finds another incarnation of it, so what
+	// is remembered now is true for as long as this connection lives.
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return nil, translate(err)
+	}
+	defer conn.Release()
+	topic, err := s.topic.get(ctx, conn)
 	if err != nil {
 		return nil, err
 	}
-	inserted, err := s.insert(ctx, batch, topic)
+	inserted, err := s.insert(ctx, conn, batch, topic)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +64,7 @@ func (s *Store) createBatch(ctx context.Context, batch []payment.Payment) ([]cre
 		return outcomes, nil
 	}
 	// A statement of its own: the insert's snapshot cannot see a row whose transaction it has just waited for.
-	stored, err := s.find(ctx, s.pool, there, topic.name)
+	stored, err := s.find(ctx, conn, there, topic.name)
 	if err != nil {
 		return nil, err
 	}
@@ -110,12 +117,12 @@ func (g given) complete(p *payment.Payment) {
 }
 
 // insert stores what is not there yet and returns it by id.
-func (s *Store) insert(ctx context.Context, batch []payment.Payment, topic topicInfo) (map[payment.ID]given, error) {
-	columns, err := s.columns(ctx, batch, topic.partitions)
+func (s *Store) insert(ctx context.Context, q querier, batch []payment.Payment, topic topicInfo) (map[payment.ID]given, error) {
+	columns, err := s.columns(ctx, q, batch, topic.partitions)
 	if err != nil {
 		return nil, err
 	}
-	rows, err := s.pool.Query(ctx, insertPayments, columns...)
+	rows, err := q.Query(ctx, insertPayments, columns...)
 	if err != nil {
 		return nil, translate(err)
 	}
@@ -130,19 +137,19 @@ func (s *Store) insert(ctx context.Context, batch []payment.Payment, topic topic
 }
 
 // columns interns the batch's parties and accounts and lays it out as insertPayments wants it.
-func (s *Store) columns(ctx context.Context, batch []payment.Payment, partitions int32) ([]any, error) {
+func (s *Store) columns(ctx context.Context, q querier, batch []payment.Payment, partitions int32) ([]any, error) {
 	batch = slices.Clone(batch)
-	slices.SortFunc(batch, func(p, q payment.Payment) int { return slices.Compare(p.ID[:], q.ID[:]) })
+	slices.SortStableFunc(batch, func(p, q payment.Payment) int { return slices.Compare(p.ID[:], q.ID[:]) })
 	var parties, accounts []content
 	for _, p := range batch {
 		parties = append(parties, partyContent(p.Tenant, p.Originator), partyContent(p.Tenant, p.Beneficiary))
 		accounts = append(accounts, accountContent(p.Tenant, p.Sender), accountContent(p.Tenant, p.Receiver))
 	}
-	partyIDs, err := s.parties.ids(ctx, parties)
+	partyIDs, err := s.parties.ids(ctx, q, parties)
 	if err != nil {
 		return nil, err
 	}
-	accountIDs, err := s.accounts.ids(ctx, accounts)
+	accountIDs, err := s.accounts.ids(ctx, q, accounts)
 	if err != nil {
 		return nil, err
 	}

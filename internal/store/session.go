@@ -41,6 +41,7 @@ var sessionSettings = map[string]string{
 	"client_connection_check_interval":    "1s",
 	"statement_timeout":                   "10s", // No statement of a pass takes near as long.
 	"lock_timeout":                        "2s",
+	"plan_cache_mode":                     "force_generic_plan", // With stale statistics a custom plan sorts the whole backlog; the generic one walks the index.
 	"tcp_keepalives_idle":                 "5", // A dead host is noticed within 5 + 3 × 1 s.
 	"tcp_keepalives_interval":             "1",
 	"tcp_keepalives_count":                "3",
@@ -64,10 +65,13 @@ func (s *Store) dedicated(ctx context.Context) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-// closeConn ends a dedicated session, cleanly if the server still listens.
+// closeConn ends a dedicated session, cleanly if the server still listens. It gives the locks back first: the farewell itself is not waited for.
 func closeConn(conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
+	if !conn.IsClosed() && conn.PgConn().TxStatus() == 'I' {
+		_, _ = conn.Exec(ctx, `select pg_advisory_unlock_all()`)
+	}
 	_ = conn.Close(ctx) // Either way the server releases the locks.
 }
 

@@ -8,6 +8,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -33,6 +34,9 @@ type Store struct {
 	tenants  *lru.Cache[payment.APIKeyHash, tenantEntry]
 	topic    topicCache
 	waker    *waker
+
+	mu          sync.Mutex
+	incarnation string // Of the database that all of the above is remembered of.
 }
 
 // Open prepares a store on the database at url; it does not wait for the database, which may come up later. connectionsMax bounds the pool.
@@ -45,24 +49,23 @@ func Open(ctx context.Context, url string, connectionsMax int32) (*Store, error)
 	config.ConnConfig.ConnectTimeout = connectTimeout
 	config.ConnConfig.RuntimeParams["application_name"] = "paylatch"
 	config.ConnConfig.RuntimeParams["timezone"] = "UTC"
-	config.AfterConnect = commitSynchronously
-	pool, err := pgxpool.NewWithConfig(ctx, config)
-	if err != nil {
-		return nil, fmt.Errorf("database pool: %w", err)
-	}
 	tenants, err := lru.New[payment.APIKeyHash, tenantEntry](tenantsMax)
 	if err != nil {
 		return nil, fmt.Errorf("tenant cache: %w", err)
 	}
-	parties, err := newInterner(pool, selectParties, insertParties)
+	parties, err := newInterner(selectParties, insertParties)
 	if err != nil {
 		return nil, err
 	}
-	accounts, err := newInterner(pool, selectAccounts, insertAccounts)
+	accounts, err := newInterner(selectAccounts, insertAccounts)
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{pool: pool, parties: parties, accounts: accounts, tenants: tenants}
+	s := &Store{parties: parties, accounts: accounts, tenants: tenants}
+	config.AfterConnect = s.afterConnect
+	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
+		return nil, fmt.Errorf("database pool: %w", err)
+	}
 	s.waker = newWaker(s.notify)
 	return s, nil
 }
@@ -74,6 +77,31 @@ const setSynchronousCommit = `select set_config('synchronous_commit', 'on', fals
 func commitSynchronously(ctx context.Context, conn *pgx.Conn) error {
 	_, err := conn.Exec(ctx, setSynchronousCommit)
 	return err
+}
+
+// The server's start and the database's oid: a restart, a fail-over, a restore, and a database made anew all change it.
+const selectIncarnation = `select pg_postmaster_start_time()::text || ' ' || oid from pg_database where datname = current_database()`
+
+// afterConnect prepares a new connection. When it leads to another incarnation of the database, everything that is remembered is forgotten: rows may be gone, and
+// ids given anew. The connections of the old one are dead.
+func (s *Store) afterConnect(ctx context.Context, conn *pgx.Conn) error {
+	if err := commitSynchronously(ctx, conn); err != nil {
+		return err
+	}
+	var incarnation string
+	if err := conn.QueryRow(ctx, selectIncarnation).Scan(&incarnation); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.incarnation != incarnation {
+		s.incarnation = incarnation
+		s.parties.forget()
+		s.accounts.forget()
+		s.tenants.Purge()
+		s.topic.known.Store(nil)
+	}
+	return nil
 }
 
 // Close waits for what is under way and closes all connections.

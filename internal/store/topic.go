@@ -5,7 +5,6 @@ import (
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // topicInfo is what intake must know of the topic: its name, for answers, and how many partitions payments are spread over.
@@ -19,11 +18,11 @@ type topicCache struct{ known atomic.Pointer[topicInfo] }
 
 const selectTopic = `select topic, count(*)::integer from topic_partitions group by topic`
 
-func (c *topicCache) get(ctx context.Context, pool *pgxpool.Pool) (topicInfo, error) {
+func (c *topicCache) get(ctx context.Context, q querier) (topicInfo, error) {
 	if t := c.known.Load(); t != nil {
 		return *t, nil
 	}
-	rows, err := pool.Query(ctx, selectTopic)
+	rows, err := q.Query(ctx, selectTopic)
 	if err != nil {
 		return topicInfo{}, translate(err)
 	}
