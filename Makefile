@@ -71,4 +71,5 @@ vuln: ## Known vulnerabilities in what we use (needs the network).
 
 .PHONY: clean
 clean: ## Remove what make made, and the data of `make run`.
-	rm -rf bin .paylatch
+	@if [ -L .paylatch/postgres ]; then rm -rf "$$(dirname "$$(readlink .paylatch/postgres)")"; fi # As root the data are elsewhere.
+	rm -rf bin .paylatch .cache

@@ -212,7 +212,7 @@ func (c config) LogValue() slog.Value {
 		slog.String("database_url", redacted(c.databaseURL)), slog.Any("kafka_brokers", c.brokers), slog.String("listen", c.listen),
 		slog.String("admin_listen", c.adminListen), slog.String("delivery", string(c.delivery)), slog.String("source", c.source),
 		slog.Int("batch_max", c.batchMax), slog.Int("database_connections", int(c.connections)),
-		slog.Duration("shutdown_timeout", c.shutdownTimeout), slog.String("log_level", c.logLevel.String()),
+		slog.String("shutdown_timeout", c.shutdownTimeout.String()), slog.String("log_level", c.logLevel.String()),
 	)
 }
 

@@ -185,10 +185,10 @@ func (m *machine) simulate(ctx context.Context, n int, out outlet) error {
 
 func (m *machine) sayHowToGoOn(out outlet) {
 	_, _ = fmt.Fprintf(out.stdout, `
-Go on by hand, until Ctrl-C:
+Go on by hand, until Ctrl-C. The same key twice is the same payment; take another key for another one.
 
   curl -i %[1]s/payments -H 'Authorization: Bearer %[2]s' -H 'Content-Type: application/json' \
-    -H "Idempotency-Key: $(date +%%s)" -d '{
+    -H 'Idempotency-Key: my-first-payment' -d '{
       "amount": 25687, "currency": "USD",
       "originator":  {"id": "567", "name": "Y"},
       "beneficiary": {"id": "123", "name": "X"},

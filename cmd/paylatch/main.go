@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -31,6 +32,8 @@ func main() {
 
 // cli is the command line: one command for each thing that is done with an installation.
 type cli struct {
+	Version kong.VersionFlag `help:"Tell the version and quit."`
+
 	Dev        devCommand        `cmd:"" help:"Everything on this machine, for trying it out: PostgreSQL, a Kafka broker, the API and senders."`
 	Serve      serveCommand      `cmd:"" help:"The API and a sender, against given PostgreSQL and Kafka."`
 	API        apiCommand        `cmd:"" name:"api" help:"The API alone."`
@@ -44,6 +47,15 @@ type cli struct {
 	Probe      probeCommand      `cmd:"" help:"Ask the API on this machine whether it is ready; for health checks of containers."`
 }
 
+// version is what the Go tool knows of this build.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	return info.Main.Version + " " + info.GoVersion
+}
+
 // outlet is where a command writes: results on stdout, logs and complaints on stderr.
 type outlet struct{ stdout, stderr io.Writer }
 
@@ -55,6 +67,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		kong.Name("paylatch"),
 		kong.Description("Payments intake: taken over HTTP, stored in PostgreSQL, emitted to Kafka.\n\nEvery flag can be set by the environment variable named beside it."),
 		kong.Writers(stdout, stderr), kong.Exit(func(code int) { exited = code }), kong.UsageOnError(),
+		kong.Vars{"version": version()},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 	)
 	if err != nil {

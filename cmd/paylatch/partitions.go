@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -127,6 +128,9 @@ type partitionsHaltCommand struct {
 // Run halts a partition.
 func (c *partitionsHaltCommand) Run(ctx context.Context, out outlet) error {
 	return withStore(ctx, c.databaseSettings, func(s *store.Store) error {
+		if strings.TrimSpace(c.Reason) == "" {
+			return errors.New("--reason must say why: the next operator reads it")
+		}
 		if err := s.Halt(ctx, c.Partition, "by an operator: "+c.Reason); err != nil {
 			return fmt.Errorf("partition %d: %w", c.Partition, err)
 		}
@@ -152,7 +156,7 @@ func (c *partitionsResumeCommand) Run(ctx context.Context, out outlet) error {
 		if err := resume(ctx, c.Partition); err != nil {
 			return fmt.Errorf("partition %d: %w", c.Partition, err)
 		}
-		_, err := fmt.Fprintf(out.stdout, "partition %d is active\n", c.Partition)
+		_, err := fmt.Fprintf(out.stdout, "partition %d is active; it halts again if the log still contradicts the database (see --take-log)\n", c.Partition)
 		return err
 	})
 }

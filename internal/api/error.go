@@ -41,7 +41,7 @@ func problemOf(err error) *problem {
 		return newProblem(r.code, r.detail)
 	}
 	if invalid, ok := errors.AsType[*payment.Invalid](err); ok {
-		p := newProblem("invalid_payment", strconv.Itoa(len(invalid.Faults))+" of the payment's members are wrong; see errors")
+		p := newProblem("invalid_payment", "members of the payment that are wrong: "+strconv.Itoa(len(invalid.Faults))+"; see errors")
 		for _, f := range invalid.Faults {
 			p.Errors = append(p.Errors, fault{f.Pointer, f.Code, f.Detail})
 		}
@@ -120,7 +120,7 @@ func (s *Server) report(x *exchange, route string, took time.Duration, err error
 		return
 	}
 	attrs := []slog.Attr{
-		slog.String("method", x.r.Method), slog.String("route", route), slog.Int("status", x.status), slog.Duration("took", took),
+		slog.String("method", x.r.Method), slog.String("route", route), slog.Int("status", x.status), slog.String("took", took.String()),
 		slog.String("request_id", x.requestID),
 	}
 	if x.code != "" {

@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/paylatch/paylatch/internal/payment"
 )
@@ -134,8 +135,11 @@ func idempotencyKey(values []string) (payment.Key, error) {
 
 // content reads the body. The faults are members of the wrong JSON type, to be told together with those that payment.New finds.
 func (x *exchange) content() (payment.Content, []payment.Fault, error) {
-	if mediaType, _, err := mime.ParseMediaType(x.r.Header.Get("Content-Type")); err != nil || mediaType != "application/json" {
-		return payment.Content{}, nil, refuse("unsupported_media_type", "the body must be application/json")
+	if !plainJSON(x.r.Header) {
+		return payment.Content{}, nil, refuse("unsupported_media_type", "the body must be application/json in UTF-8, without a content coding")
+	}
+	if x.r.ContentLength > bodyMax { // Told before it is sent.
+		return payment.Content{}, nil, refuse("body_too_large", "the body has more than %d bytes", bodyMax)
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(x.w, x.r.Body, bodyMax))
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
@@ -145,6 +149,14 @@ func (x *exchange) content() (payment.Content, []payment.Fault, error) {
 		return payment.Content{}, nil, refuse("request_timeout", "the body did not arrive whole within %s", readTimeout)
 	}
 	return decode(body)
+}
+
+// plainJSON tells whether a body is what its header must say: JSON in UTF-8 (RFC 8259 section 8.1), as it is.
+func plainJSON(h http.Header) bool {
+	mediaType, parameters, err := mime.ParseMediaType(h.Get("Content-Type"))
+	charset, coding := parameters["charset"], h.Get("Content-Encoding")
+	return err == nil && mediaType == "application/json" && (charset == "" || strings.EqualFold(charset, "utf-8")) &&
+		(coding == "" || strings.EqualFold(coding, "identity"))
 }
 
 // allFaults joins the faults of the JSON types with those of the content: a member that has the wrong type is told once, as that.

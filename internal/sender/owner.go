@@ -82,7 +82,7 @@ func (o *owner) run(ctx context.Context) error {
 			if failures = min(failures+1, maxFailures); failures == maxFailures && o.acknowledged == nil {
 				return fmt.Errorf("%w after %d failed passes: %w", errGaveUp, failures, err)
 			}
-			o.sender.Logger.Warn("pass failed", "partition", o.partition, "attempt", failures, "error", err)
+			o.sender.Logger.Debug("pass failed", "partition", o.partition, "attempt", failures, "error", err)
 			pause(ctx, jitter(backoffMin<<failures)) // Not cut short by news: under load there always is some.
 		}
 	}

@@ -185,7 +185,7 @@ func (s *Sender) forget(e ended) {
 		s.Logger.Error("partition halted; see `paylatch partitions list`", "partition", e.partition, "error", e.err)
 	default:
 		s.rested[e.partition] = time.Now().Add(jitter(backoffMax))
-		s.Logger.Warn("partition given back", "partition", e.partition, "error", e.err)
+		s.Logger.Info("partition given back", "partition", e.partition, "error", e.err)
 	}
 }
 

@@ -57,7 +57,7 @@ func scanPartition(row pgx.CollectableRow) (Partition, error) {
 // What operators are told about partitions.
 var (
 	ErrTopicIsSetUp = errors.New("the topic's partitions are in the database already")
-	ErrNoPartition  = errors.New("no such partition, or not in a state that this changes")
+	ErrNoPartition  = errors.New("there is no such partition, or it is in that state already")
 )
 
 const insertPartition = `insert into topic_partitions (partition, topic, topic_id, transactional_id, delivery, next_offset) values ($1, $2, $3, $4, $5, $6)`

@@ -42,7 +42,7 @@ var sessionSettings = map[string]string{
 	"statement_timeout":                   "10s", // No statement of a pass takes near as long.
 	"lock_timeout":                        "2s",
 	"plan_cache_mode":                     "force_generic_plan", // With stale statistics a custom plan sorts the whole backlog; the generic one walks the index.
-	"tcp_keepalives_idle":                 "5", // A dead host is noticed within 5 + 3 × 1 s.
+	"tcp_keepalives_idle":                 "5",                  // A dead host is noticed within 5 + 3 × 1 s.
 	"tcp_keepalives_interval":             "1",
 	"tcp_keepalives_count":                "3",
 	"tcp_user_timeout":                    "10000",
