@@ -28,21 +28,15 @@ type partitionsInitCommand struct {
 // Run sets the topic up.
 func (c *partitionsInitCommand) Run(ctx context.Context, out outlet) error {
 	var check checker
-	brokers := check.brokers(c.KafkaBrokers)
 	topic := check.topicSettings(c.topicSettings)
 	if err := check.err(); err != nil {
 		return err
 	}
-	return withStore(ctx, c.databaseSettings, func(s *store.Store) error {
-		cluster, err := kafka.NewCluster(brokers)
-		if err != nil {
-			return err
-		}
-		defer cluster.Close()
+	return withStoreAndCluster(ctx, c.databaseSettings, c.kafkaSettings, func(s *store.Store, cluster *kafka.Cluster) error {
 		if err := initPartitions(ctx, s, cluster, topic); err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(out.stdout, "topic %s has %d partitions, recorded with delivery %s\n", topic.name, topic.partitions, store.Locked)
+		_, err := fmt.Fprintf(out.stdout, "topic %s has %d partitions, recorded with delivery %s\n", topic.name, topic.partitions, store.Locked)
 		return err
 	})
 }
@@ -148,12 +142,13 @@ type partitionsResumeCommand struct {
 
 // Run resumes a partition.
 func (c *partitionsResumeCommand) Run(ctx context.Context, out outlet) error {
+	if c.TakeLog {
+		return withStoreAndCluster(ctx, c.databaseSettings, c.kafkaSettings, func(s *store.Store, cluster *kafka.Cluster) error {
+			return c.takeLog(ctx, out, s, cluster)
+		})
+	}
 	return withStore(ctx, c.databaseSettings, func(s *store.Store) error {
-		resume := s.Resume
-		if c.TakeLog {
-			resume = c.takeLog(s)
-		}
-		if err := resume(ctx, c.Partition); err != nil {
+		if err := s.Resume(ctx, c.Partition); err != nil {
 			return fmt.Errorf("partition %d: %w", c.Partition, err)
 		}
 		_, err := fmt.Fprintf(out.stdout, "partition %d is active; it halts again if the log still contradicts the database (see --take-log)\n", c.Partition)
@@ -162,29 +157,21 @@ func (c *partitionsResumeCommand) Run(ctx context.Context, out outlet) error {
 }
 
 // takeLog resumes with the log taken as it is.
-func (c *partitionsResumeCommand) takeLog(s *store.Store) func(context.Context, int32) error {
-	return func(ctx context.Context, partition int32) error {
-		var check checker
-		brokers := check.brokers(c.KafkaBrokers)
-		if err := check.err(); err != nil {
-			return err
-		}
-		partitions, err := s.Partitions(ctx)
-		if err != nil {
-			return err
-		}
-		if len(partitions) == 0 {
-			return errNotSetUp
-		}
-		cluster, err := kafka.NewCluster(brokers)
-		if err != nil {
-			return err
-		}
-		defer cluster.Close()
-		log, err := cluster.Range(ctx, partitions[0].Topic, partition)
-		if err != nil {
-			return err
-		}
-		return s.ResumeAt(ctx, partition, log.TopicID, log.End)
+func (c *partitionsResumeCommand) takeLog(ctx context.Context, out outlet, s *store.Store, cluster *kafka.Cluster) error {
+	partitions, err := s.Partitions(ctx)
+	if err != nil {
+		return err
 	}
+	if len(partitions) == 0 {
+		return errNotSetUp
+	}
+	log, err := cluster.Range(ctx, partitions[0].Topic, c.Partition)
+	if err != nil {
+		return err
+	}
+	if err := s.ResumeAt(ctx, c.Partition, log.TopicID, log.End); err != nil {
+		return fmt.Errorf("partition %d: %w", c.Partition, err)
+	}
+	_, err = fmt.Fprintf(out.stdout, "partition %d is active, from offset %d of topic id %s on\n", c.Partition, log.End, log.TopicID)
+	return err
 }

@@ -24,17 +24,7 @@ var errNotOK = errors.New("the topic and the database do not agree")
 
 // Run holds the topic against the database. Exit code 0 says that there are no duplicates, none missing and no strangers.
 func (c *verifyCommand) Run(ctx context.Context, out outlet) error {
-	var check checker
-	brokers := check.brokers(c.KafkaBrokers)
-	if err := check.err(); err != nil {
-		return err
-	}
-	return withStore(ctx, c.databaseSettings, func(s *store.Store) error {
-		cluster, err := kafka.NewCluster(brokers)
-		if err != nil {
-			return err
-		}
-		defer cluster.Close()
+	return withStoreAndCluster(ctx, c.databaseSettings, c.kafkaSettings, func(s *store.Store, cluster *kafka.Cluster) error {
 		report, err := auditor.Audit(ctx, s, cluster)
 		if err != nil {
 			return err

@@ -160,17 +160,17 @@ func (s *Sender) standBack(ctx context.Context, d time.Duration) {
 var errGaveUp = errors.New("gave the partition up")
 
 // reap forgets owners that have ended, and tells whether there were any. The error is that of one that gave up.
-func (s *Sender) reap() (any bool, gaveUp error) {
+func (s *Sender) reap() (gaveBack bool, gaveUp error) {
 	for {
 		select {
 		case e := <-s.ended:
 			s.forget(e)
-			any = true
+			gaveBack = true
 			if errors.Is(e.err, errGaveUp) {
 				gaveUp = e.err
 			}
 		default:
-			return any, gaveUp
+			return gaveBack, gaveUp
 		}
 	}
 }

@@ -191,3 +191,25 @@ func (i *installation) others(t *testing.T, given []string) []string {
 	}
 	return others
 }
+
+// TestSender_TakeLog: a log that contradicts the database halts its partition, a plain resume halts again, and --take-log accepts the log as it is: what is
+// unsent is sent behind its present end.
+func TestSender_TakeLog(t *testing.T) {
+	t.Parallel()
+	i := install(t)
+	i.bulk(t, 120)
+	i.execute(t, `update topic_partitions set next_offset = 1000 where partition = 3`) // As if the log had lost a thousand records.
+	i.launch(t, "sender")
+	halted := func() error {
+		if i.count(t, `select count(*) from topic_partitions where partition = 3 and state = 'halted' and reason like '%acknowledged records are lost%'`) != 1 {
+			return errNotYet
+		}
+		return nil
+	}
+	eventually(t, "the partition halts", halted)
+	run(t, i.env, "partitions", "resume", "3")
+	eventually(t, "it halts again", halted)
+	run(t, i.env, "partitions", "resume", "3", "--take-log")
+	i.drained(t)
+	i.wantClean(t, 120)
+}
