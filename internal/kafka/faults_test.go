@@ -9,6 +9,7 @@ import (
 	kafkago "github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // keyProduce is the API key of a produce request. Source: https://kafka.apache.org/protocol#protocol_api_keys
@@ -31,9 +32,7 @@ const fakeTopic = "payments"
 
 // onProduce answers the next n produce requests with err; its Hits prove that it did.
 func onProduce(cluster *kfake.Cluster, n int, err *kerr.Error) *kfake.FaultHandle {
-	fault := kfake.Fault{Topic: fakeTopic, Err: err, Count: n}
-	fault.Keys = append(fault.Keys, keyProduce)
-	return cluster.Fault(fault)
+	return cluster.Fault(kfake.Fault{Keys: []kmsg.Key{keyProduce}, Topic: fakeTopic, Err: err, Count: n})
 }
 
 // Which answers say "never", and which say "not known, or not now": taking one of the second kind for a refusal would halt a partition for nothing,
@@ -114,9 +113,7 @@ func TestLocked_Publish_LeaderMoved(t *testing.T) {
 	publish(t, l, 0, events[:10])
 
 	old := cluster.LeaderFor(fakeTopic, 0)
-	seen := kfake.Fault{Topic: fakeTopic, Nodes: []int32{old}, Observe: true, Count: -1}
-	seen.Keys = append(seen.Keys, keyProduce)
-	atOld := cluster.Fault(seen)
+	atOld := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{keyProduce}, Topic: fakeTopic, Nodes: []int32{old}, Observe: true, Count: -1})
 	if err := cluster.MoveTopicPartition(fakeTopic, 0, (old+1)%3); err != nil {
 		t.Fatal(err)
 	}
@@ -153,4 +150,24 @@ func TestLocked_Publish_NoAnswer(t *testing.T) {
 		t.Errorf("no answer came, and the error is %v", err)
 	}
 	wantRecords(t, addr, fakeTopic, 0, events)
+}
+
+// What is asked of the broker: that all in-sync replicas have the batch before it is acknowledged, in one request of one batch.
+func TestLocked_Publish_AsksForAllReplicas(t *testing.T) {
+	t.Parallel()
+	cluster, addr := newFake(t, 1)
+	l, events := newLocked(t, addr, fakeTopic), samples(t, 10)
+	acks := make(chan int16, 10)
+	seen := kfake.Fault{Keys: []kmsg.Key{keyProduce}, Topic: fakeTopic, Observe: true, Count: -1, When: func(r kmsg.Request) bool {
+		acks <- r.(*kmsg.ProduceRequest).Acks
+		return true
+	}}
+	requests := cluster.Fault(seen)
+	publish(t, l, 0, events)
+	if got := requests.Hits(); got != 1 {
+		t.Fatalf("%d requests for one batch", got)
+	}
+	if got := <-acks; got != -1 {
+		t.Errorf("acks=%d, want -1 (all)", got)
+	}
 }
