@@ -30,6 +30,7 @@ type service struct {
 	listener net.Listener // Nil without an API.
 	admin    net.Listener
 	cluster  *kafka.Cluster // Nil without a sender.
+	sending  *sender.Metrics
 	senders  int
 }
 
@@ -59,6 +60,7 @@ func (s *service) open(ctx context.Context) (err error) {
 		return err
 	}
 	if c.delivery != "" {
+		s.sending = sender.NewMetrics(s.registry) // There from the start, at zero.
 		s.cluster, err = kafka.NewCluster(c.brokers)
 	}
 	return err
@@ -127,12 +129,11 @@ func (s *service) send(ctx context.Context) error {
 	}
 	publisher := kafka.NewLocked(s.config.brokers, topic, store.PublishTimeout)
 	defer publisher.Close()
-	metrics := sender.NewMetrics(s.registry)
 	var senders sync.WaitGroup
 	for range s.senders {
 		one := sender.New(sender.Config{
 			Store: s.store, Publisher: publisher, Log: s.cluster, Encoder: kafka.NewEncoder(s.config.source), Delivery: s.config.delivery,
-			BatchMax: s.config.batchMax, Logger: s.logger, Metrics: metrics,
+			BatchMax: s.config.batchMax, Logger: s.logger, Metrics: s.sending,
 		})
 		senders.Go(func() { one.Run(ctx) })
 	}
