@@ -20,11 +20,11 @@ run: build ## Everything on this machine; twelve payments and the way of each; s
 
 .PHONY: test
 test: ## All tests, with containers where Docker answers and embedded parts elsewhere.
-	go test -timeout 20m ./...
+	go test -count=1 -timeout 20m ./...
 
 .PHONY: test-race
 test-race: ## The same with the race detector (needs a C compiler).
-	go test -race -timeout 30m ./...
+	go test -count=1 -race -timeout 30m ./...
 
 FUZZTIME ?= 20s
 .PHONY: fuzz

@@ -165,8 +165,9 @@ func (c *checker) delivery(s string) store.Delivery {
 }
 
 func (c *checker) source(s string) string {
-	if u, err := url.Parse(s); s == "" || err != nil || u.String() != s {
-		c.fault("source", "%q is no URI reference", s)
+	const sourceMax = 255 // It is in every event, and an event has 8 KiB.
+	if u, err := url.Parse(s); s == "" || len(s) > sourceMax || err != nil || u.String() != s {
+		c.fault("source", "%.40q is no URI reference of at most %d bytes", s, sourceMax)
 	}
 	return s
 }

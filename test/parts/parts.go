@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/moby/moby/client"
 	"github.com/testcontainers/testcontainers-go"
 	"go.uber.org/goleak"
@@ -55,6 +56,13 @@ func dockerAnswers() (err error) {
 			err = fmt.Errorf("no Docker: %v", p)
 		}
 	}()
+	// A reaper of this process's own: packages that test at once share one otherwise, and fail when they start it together.
+	const session = "TESTCONTAINERS_SESSION_ID"
+	if os.Getenv(session) == "" {
+		if err := os.Setenv(session, uuid.NewString()); err != nil {
+			return err
+		}
+	}
 	provider, err := testcontainers.NewDockerProvider()
 	if err != nil {
 		return err
