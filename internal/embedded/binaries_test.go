@@ -80,6 +80,7 @@ func TestPostgres_UnusableBinaries(t *testing.T) {
 // No network at the first start, and a fetch that was killed in the middle before: what that one left has all the programs, but not the
 // mark that it is complete, so it must be neither run nor kept.
 func TestPostgres_NoNetwork(t *testing.T) {
+	proxy := os.Getenv("HTTPS_PROXY")
 	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1") // nobody listens there
 	cache := openTempDir(t)
 	dir := t.TempDir()
@@ -104,7 +105,8 @@ func TestPostgres_NoNetwork(t *testing.T) {
 	if exists(left) {
 		t.Error("what the killed fetch left is still there")
 	}
-	start(t, PostgresConfig{Dir: dir}) // with the real cache: the refusals have spoilt nothing
+	t.Setenv("HTTPS_PROXY", proxy)     // the real cache may still be empty: this may be the first test of a fresh machine
+	start(t, PostgresConfig{Dir: dir}) // the refusals have spoilt nothing
 }
 
 func chownToOwner(t *testing.T, path string) {
