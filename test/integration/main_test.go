@@ -97,7 +97,7 @@ func run(t *testing.T, env map[string]string, args ...string) string {
 func launch(t *testing.T, env map[string]string, args ...string) *process {
 	t.Helper()
 	p := &process{cmd: command(t, env, args...), done: make(chan struct{})}
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	p.cmd.SysProcAttr = endWithUs()
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
