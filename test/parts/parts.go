@@ -115,16 +115,20 @@ func Main(m *testing.M, cleanups ...func() error) {
 	for i := len(stops) - 1; i >= 0; i-- {
 		fail(stops[i]())
 	}
+	var known []goleak.Option
 	if len(stops) > 0 {
 		k, _ := choose()
 		fmt.Println("parts:", k)
+		if k == docker {
+			known = append(known,
+				// The connection to the container that removes ours should this process die; it lives as long as the process.
+				goleak.IgnoreAnyFunction("github.com/testcontainers/testcontainers-go.(*Reaper).connect.func1"),
+				goleak.IgnoreTopFunction("internal/poll.runtime_pollWait"), // Idle HTTP connections to the Docker daemon.
+			)
+		}
 	}
 	if code == 0 {
-		fail(goleak.Find(
-			// The connection to the container that removes ours should this process die; it lives as long as the process.
-			goleak.IgnoreAnyFunction("github.com/testcontainers/testcontainers-go.(*Reaper).connect.func1"),
-			goleak.IgnoreTopFunction("internal/poll.runtime_pollWait"), // Idle HTTP connections to the Docker daemon.
-		))
+		fail(goleak.Find(known...))
 	}
 	os.Exit(code)
 }
