@@ -253,3 +253,34 @@ func removePostgres(t *testing.T, data string) {
 		t.Error(err)
 	}
 }
+
+// TestServe_DatabaseAway: `serve` that starts before its database is alive and says that it is not ready; a create is answered 503 and not refused for good. An orchestrator
+// that asks for liveness has no reason to start it again for ever.
+func TestServe_DatabaseAway(t *testing.T) {
+	t.Parallel()
+	p := launch(t, map[string]string{
+		"PAYLATCH_DATABASE_URL": "postgres://paylatch:paylatch@127.0.0.1:1/paylatch?sslmode=disable", "PAYLATCH_KAFKA_BROKERS": "127.0.0.1:1",
+		"PAYLATCH_LISTEN": "127.0.0.1:0", "PAYLATCH_ADMIN_LISTEN": "127.0.0.1:0",
+	}, "serve")
+	if body := get(t, p.api+"/livez"); !strings.Contains(body, "live") {
+		t.Errorf("livez: %s", body)
+	}
+	if metrics := get(t, p.admin+"/metrics"); !strings.Contains(metrics, "paylatch_database_up 0") {
+		t.Error("the metrics do not tell that the database is away")
+	}
+	response, err := plain.Get(p.api + "/readyz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	if response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("Retry-After") == "" {
+		t.Errorf("readyz: %s", response.Status)
+	}
+	status, _, answer := post(t, p.api, "pl_dev_DevelopmentOnlyGuardsNothing00001xSUng", "k", []byte(`{}`))
+	if status != http.StatusServiceUnavailable || !strings.Contains(answer, `"code":"unavailable"`) {
+		t.Errorf("create: %d %s", status, answer)
+	}
+	if err := p.stop(t); err != nil {
+		t.Error(err)
+	}
+}
