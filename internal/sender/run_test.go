@@ -114,3 +114,20 @@ func TestSender_DatabaseAway(t *testing.T) {
 	r.wantInOrder(0, all, more)
 	r.verdict()
 }
+
+// The database vanishes without a word, as with a power cut and a fail-over behind one name: no connection is closed, none answers, new ones work. Nothing may wait
+// for an answer for ever.
+func TestSender_DatabaseSilent(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 2, nil)
+	all := r.create(0, 5)
+	w := newWire(t, r.url)
+	stop := r.run(r.replica(func(c *Config) { c.Store = r.open(w.url) }))
+	r.allSent()
+	w.silence()
+	more := r.create(0, 5)
+	r.allSent()
+	stop()
+	r.wantInOrder(0, all, more)
+	r.verdict()
+}

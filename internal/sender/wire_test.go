@@ -21,6 +21,8 @@ type wire struct {
 	refused    int
 	loseCommit bool
 	lost       bool
+	silent     map[net.Conn]bool // What comes from these goes nowhere, and neither does their end.
+	over       chan struct{}
 	running    sync.WaitGroup
 }
 
@@ -31,7 +33,7 @@ func newWire(t testing.TB, databaseURL string) *wire {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &wire{server: u.Host, conns: map[net.Conn]bool{}}
+	w := &wire{server: u.Host, conns: map[net.Conn]bool{}, silent: map[net.Conn]bool{}, over: make(chan struct{})}
 	if w.listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		t.Fatal(err)
 	}
@@ -39,6 +41,7 @@ func newWire(t testing.TB, databaseURL string) *wire {
 	w.url = u.String()
 	w.running.Go(w.accept)
 	t.Cleanup(func() {
+		close(w.over)
 		w.cut()
 		_ = w.listener.Close()
 		w.running.Wait()
@@ -54,6 +57,21 @@ func (w *wire) cut() {
 	for conn := range w.conns {
 		_ = conn.Close()
 	}
+}
+
+// silence makes the present connections dumb without a word to either end, as a host that lost its power does; new ones work, as after a fail-over.
+func (w *wire) silence() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for conn := range w.conns {
+		w.silent[conn] = true
+	}
+}
+
+func (w *wire) isSilent(conn net.Conn) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.silent[conn]
 }
 
 // mend lets connections begin again.
@@ -124,6 +142,13 @@ func (w *wire) carry(to, from net.Conn, passes func([]byte) bool) {
 	buffer := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(buffer)
+		if w.isSilent(from) {
+			if err != nil {
+				<-w.over // The other end is not told that this one has closed.
+				break
+			}
+			continue
+		}
 		if n > 0 && passes(buffer[:n]) {
 			_, err = to.Write(buffer[:n])
 		} else if n > 0 {
