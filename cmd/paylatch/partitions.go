@@ -92,7 +92,7 @@ func (c *partitionsListCommand) Run(ctx context.Context, out outlet) error {
 			return err
 		}
 		if len(partitions) == 0 {
-			return errNotSetUp
+			return store.ErrNoTopic
 		}
 		backlog, err := s.Backlog(ctx)
 		if err != nil {
@@ -163,7 +163,7 @@ func (c *partitionsResumeCommand) takeLog(ctx context.Context, out outlet, s *st
 		return err
 	}
 	if len(partitions) == 0 {
-		return errNotSetUp
+		return store.ErrNoTopic
 	}
 	log, err := cluster.Range(ctx, partitions[0].Topic, c.Partition)
 	if err != nil {

@@ -168,9 +168,6 @@ func (s *service) awaitTopic(ctx context.Context) (string, error) {
 	}
 }
 
-// errNotSetUp is told while the topic is not recorded in the database.
-var errNotSetUp = errors.New("the topic is not set up (paylatch partitions init)")
-
 // topic asks the database for the topic's name and partitions, and the brokers for the rest.
 func (s *service) topic(ctx context.Context) (kafka.Topic, int, error) {
 	ctx, cancel := context.WithTimeout(ctx, topicTimeout)
@@ -180,7 +177,7 @@ func (s *service) topic(ctx context.Context) (kafka.Topic, int, error) {
 		return kafka.Topic{}, 0, err
 	}
 	if len(partitions) == 0 {
-		return kafka.Topic{}, 0, errNotSetUp
+		return kafka.Topic{}, 0, store.ErrNoTopic
 	}
 	topic, err := s.cluster.Topic(ctx, partitions[0].Topic)
 	return topic, len(partitions), err

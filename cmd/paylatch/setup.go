@@ -58,20 +58,12 @@ func setUp(ctx context.Context, databaseURL string, brokers []string, topic topi
 	if _, err := store.MigrateUp(ctx, databaseURL, migrations.FS); err != nil {
 		return err
 	}
-	s, err := store.Open(ctx, databaseURL, 2)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	cluster, err := kafka.NewCluster(brokers)
-	if err != nil {
-		return err
-	}
-	defer cluster.Close()
-	if err := initPartitions(ctx, s, cluster, topic); err != nil && !errors.Is(err, store.ErrTopicIsSetUp) {
-		return err
-	}
-	return then(s)
+	return withParts(ctx, databaseURL, brokers, func(s *store.Store, cluster *kafka.Cluster) error {
+		if err := initPartitions(ctx, s, cluster, topic); err != nil && !errors.Is(err, store.ErrTopicIsSetUp) {
+			return err
+		}
+		return then(s)
+	})
 }
 
 // developmentKey is the same on every machine and known to everyone: it guards nothing.

@@ -7,7 +7,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/paylatch/paylatch/internal/kafka"
 	"github.com/paylatch/paylatch/internal/payment"
 	"github.com/paylatch/paylatch/internal/store"
 )
@@ -120,35 +119,4 @@ func (c *tenantsListCommand) Run(ctx context.Context, out outlet) error {
 		}
 		return w.Flush()
 	})
-}
-
-// withStoreAndCluster runs one operator's command against the database and the brokers.
-func withStoreAndCluster(ctx context.Context, d databaseSettings, k kafkaSettings, work func(*store.Store, *kafka.Cluster) error) error {
-	var check checker
-	check.databaseURL(d.DatabaseURL)
-	brokers := check.brokers(k.KafkaBrokers)
-	if err := check.err(); err != nil {
-		return err
-	}
-	cluster, err := kafka.NewCluster(brokers)
-	if err != nil {
-		return err
-	}
-	defer cluster.Close()
-	return withStore(ctx, d, func(s *store.Store) error { return work(s, cluster) })
-}
-
-// withStore runs one operator's command against the database.
-func withStore(ctx context.Context, d databaseSettings, work func(*store.Store) error) error {
-	var check checker
-	url := check.databaseURL(d.DatabaseURL)
-	if err := check.err(); err != nil {
-		return err
-	}
-	s, err := store.Open(ctx, url, 2)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	return work(s)
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gorilla/mux"
+
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
@@ -96,6 +98,14 @@ func (s *Server) methodNotAllowed(x *exchange) error {
 	}
 	allow := strings.Join(allowed, ", ")
 	return &refusal{code: "method_not_allowed", detail: "this path answers " + allow, allow: allow}
+}
+
+// matches tells whether the router has the request's path for method.
+func (s *Server) matches(r *http.Request, method string) bool {
+	other := r.Clone(r.Context())
+	other.Method = method
+	var match mux.RouteMatch
+	return s.router.Match(other, &match) && match.MatchErr == nil
 }
 
 // statusClientGone is how metrics and log tell a request whose client went away: a number of nobody's, as nginx writes it.

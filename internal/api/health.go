@@ -4,8 +4,6 @@ import (
 	_ "embed"
 	"net/http"
 
-	"github.com/gorilla/mux"
-
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
@@ -43,12 +41,4 @@ func openAPI(x *exchange) error {
 	x.Header().Set("Content-Type", "application/json")
 	_, err := x.Write(OpenAPI)
 	return err
-}
-
-// matches tells whether the router has the request's path for method.
-func (s *Server) matches(r *http.Request, method string) bool {
-	other := r.Clone(r.Context())
-	other.Method = method
-	var match mux.RouteMatch
-	return s.router.Match(other, &match) && match.MatchErr == nil
 }

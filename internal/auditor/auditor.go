@@ -65,7 +65,7 @@ func Audit(ctx context.Context, s *store.Store, cluster *kafka.Cluster) (Report,
 		return Report{}, err
 	}
 	if len(partitions) == 0 {
-		return Report{}, errors.New("the topic is not set up (paylatch partitions init)")
+		return Report{}, store.ErrNoTopic
 	}
 	topic := partitions[0].Topic
 	ranges, err := cluster.Ranges(ctx, topic) // Before the snapshot: see the package.

@@ -11,9 +11,12 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// Conditions that an operator mends.
+// ErrNoTopic says that InitPartitions was never called.
+var ErrNoTopic = errors.New("the topic is not set up (paylatch partitions init)")
+
+// Conditions under which payments cannot be taken until an operator mends them.
 var (
-	errNoTopic     = fmt.Errorf("%w: the topic is not set up (paylatch partitions init)", payment.ErrUnavailable)
+	errNoTopic     = fmt.Errorf("%w: %w", payment.ErrUnavailable, ErrNoTopic)
 	errNotMigrated = fmt.Errorf("%w: the database's schema is missing or older than this program (paylatch migrate up)", payment.ErrUnavailable)
 )
 

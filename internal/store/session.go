@@ -97,22 +97,15 @@ func (s *Store) Own(ctx context.Context, partition int32) (*Session, error) {
 		return nil, err
 	}
 	var locked bool
-	err = conn.QueryRow(ctx, tryLockPartition, lockClassPartition, partition).Scan(&locked)
-	if err != nil || !locked {
+	err = translate(conn.QueryRow(ctx, tryLockPartition, lockClassPartition, partition).Scan(&locked))
+	if err == nil && !locked {
+		err = ErrOwned
+	}
+	if err != nil {
 		closeConn(conn)
-		if err == nil {
-			err = ErrOwned
-		}
-		return nil, translateOwn(err)
+		return nil, err
 	}
 	return &Session{conn: conn, partition: partition}, nil
-}
-
-func translateOwn(err error) error {
-	if errors.Is(err, ErrOwned) {
-		return err
-	}
-	return translate(err)
 }
 
 // Close gives the partition back.

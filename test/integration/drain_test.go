@@ -66,18 +66,6 @@ func (i *installation) bulk(t *testing.T, n int) {
 	i.execute(t, insertBulk, n)
 }
 
-func (i *installation) execute(t *testing.T, sql string, args ...any) {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), i.env["PAYLATCH_DATABASE_URL"])
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
-	if _, err := conn.Exec(t.Context(), sql, args...); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // sentBy reads how many payments a process has sent.
 func sentBy(t *testing.T, p *process) int {
 	t.Helper()

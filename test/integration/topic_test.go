@@ -86,16 +86,31 @@ func readTopic(t *testing.T, broker, topic string) []*kgo.Record {
 // count asks the database one number.
 func (i *installation) count(t *testing.T, sql string) int {
 	t.Helper()
+	var n int
+	i.onDatabase(t, func(conn *pgx.Conn) error { return conn.QueryRow(t.Context(), sql).Scan(&n) })
+	return n
+}
+
+// execute changes the database.
+func (i *installation) execute(t *testing.T, sql string, args ...any) {
+	t.Helper()
+	i.onDatabase(t, func(conn *pgx.Conn) error {
+		_, err := conn.Exec(t.Context(), sql, args...)
+		return err
+	})
+}
+
+// onDatabase works on a connection of its own.
+func (i *installation) onDatabase(t *testing.T, work func(*pgx.Conn) error) {
+	t.Helper()
 	conn, err := pgx.Connect(t.Context(), i.env["PAYLATCH_DATABASE_URL"])
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
-	var n int
-	if err := conn.QueryRow(t.Context(), sql).Scan(&n); err != nil {
+	if err := work(conn); err != nil {
 		t.Fatal(err)
 	}
-	return n
 }
 
 // drained waits until nothing is unsent.
@@ -112,18 +127,14 @@ func (i *installation) drained(t *testing.T) {
 // ids lists the table's payments.
 func (i *installation) ids(t *testing.T) []string {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), i.env["PAYLATCH_DATABASE_URL"])
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
-	rows, err := conn.Query(t.Context(), `select id::text from payments`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		t.Fatal(err)
-	}
+	var ids []string
+	i.onDatabase(t, func(conn *pgx.Conn) error {
+		rows, err := conn.Query(t.Context(), `select id::text from payments`)
+		if err != nil {
+			return err
+		}
+		ids, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		return err
+	})
 	return ids
 }
