@@ -34,8 +34,12 @@ type apiSettings struct {
 	Listen string `env:"PAYLATCH_LISTEN" default:"127.0.0.1:8080" help:"Where the API listens."`
 }
 
+type deliverySettings struct {
+	Delivery string `env:"PAYLATCH_DELIVERY" default:"fenced" help:"fenced emits each payment exactly once, and needs a broker with transactions; locked needs acks only, and repeats a batch that a crash interrupted. The partitions and their senders must have the same."`
+}
+
 type senderSettings struct {
-	Delivery string `env:"PAYLATCH_DELIVERY" default:"locked" help:"How payments are published. This version has locked."`
+	deliverySettings
 	Source   string `env:"PAYLATCH_SOURCE" default:"/paylatch" help:"The events' ce_source: a URI reference that names this installation."`
 	BatchMax string `env:"PAYLATCH_BATCH_MAX" default:"1000" help:"Payments in one batch at most."`
 }
@@ -47,6 +51,7 @@ type processSettings struct {
 }
 
 type topicSettings struct {
+	deliverySettings
 	Topic       string `env:"PAYLATCH_TOPIC" default:"payments" help:"The topic that payments are emitted to; nobody else may write to it."`
 	Partitions  string `env:"PAYLATCH_PARTITIONS" default:"12" help:"How many partitions payments are spread over, at most 1000; senders have a database session for each."`
 	Replication string `env:"PAYLATCH_REPLICATION" default:"0" help:"Replication factor of a new topic; 0 is the broker's default, 3 or more also sets min.insync.replicas=2."`
@@ -59,6 +64,7 @@ type topicConfig struct {
 	partitions  int32
 	replication int16
 	fromEnd     bool
+	delivery    store.Delivery
 }
 
 // config is what the settings say, once they are checked.
@@ -156,12 +162,12 @@ func (c *checker) logLevel(s string) slog.Level {
 	return level
 }
 
-// delivery takes the one mode that this version can send in. Fenced partitions may be in the database; they are left to a version that can.
 func (c *checker) delivery(s string) store.Delivery {
-	if store.Delivery(s) != store.Locked {
-		c.fault("delivery", "%q is not a delivery of this version, which has locked", s)
+	d := store.Delivery(s)
+	if d != store.Fenced && d != store.Locked {
+		c.fault("delivery", "%q is neither %s nor %s", s, store.Fenced, store.Locked)
 	}
-	return store.Delivery(s)
+	return d
 }
 
 func (c *checker) source(s string) string {
@@ -184,6 +190,7 @@ func (c *checker) topicSettings(s topicSettings) topicConfig {
 		partitions:  int32(c.integer("partitions", s.Partitions, 1, 1000)),  //nolint:gosec // G115: at most 1,000.
 		replication: int16(c.integer("replication", s.Replication, 0, 100)), //nolint:gosec // G115: at most 100.
 		fromEnd:     s.FromEnd,
+		delivery:    c.delivery(s.Delivery),
 	}
 }
 

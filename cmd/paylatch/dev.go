@@ -109,7 +109,7 @@ func (c *devCommand) start(ctx context.Context, senders int, level slog.Level, l
 	if m.postgres, err = embedded.StartPostgres(ctx, embedded.PostgresConfig{Dir: c.Data, Bin: c.PostgresBin, Fsync: !c.Ephemeral, Log: postgresLog(level)}); err != nil {
 		return m, err
 	}
-	topic := topicConfig{name: devTopic, partitions: devPartitions, replication: 1}
+	topic := topicConfig{name: devTopic, partitions: devPartitions, replication: 1, delivery: store.Fenced}
 	if err := setUp(ctx, m.postgres.URL(), []string{m.broker.Addr()}, topic, func(s *store.Store) error {
 		// The embedded broker aborts what a crash left open only in memory; see the store's comment. All senders ended with it.
 		return errors.Join(s.RenewTransactionalIDs(ctx), ensureDevelopmentTenant(ctx, s, devTenant))
@@ -117,7 +117,7 @@ func (c *devCommand) start(ctx context.Context, senders int, level slog.Level, l
 		return m, err
 	}
 	m.service, err = newService(ctx, config{
-		databaseURL: m.postgres.URL(), brokers: []string{m.broker.Addr()}, listen: api, adminListen: admin, delivery: store.Locked, source: "/paylatch/dev",
+		databaseURL: m.postgres.URL(), brokers: []string{m.broker.Addr()}, listen: api, adminListen: admin, delivery: store.Fenced, source: "/paylatch/dev",
 		connections: 16, shutdownTimeout: 20 * time.Second, logLevel: level,
 	}, senders, logger)
 	return m, err

@@ -36,7 +36,7 @@ func (c *partitionsInitCommand) Run(ctx context.Context, out outlet) error {
 		if err := initPartitions(ctx, s, cluster, topic); err != nil {
 			return err
 		}
-		_, err := fmt.Fprintf(out.stdout, "topic %s has %d partitions, recorded with delivery %s\n", topic.name, topic.partitions, store.Locked)
+		_, err := fmt.Fprintf(out.stdout, "topic %s has %d partitions, recorded with delivery %s\n", topic.name, topic.partitions, topic.delivery)
 		return err
 	})
 }
@@ -79,7 +79,7 @@ func initPartitions(ctx context.Context, s *store.Store, cluster *kafka.Cluster,
 			return fmt.Errorf("topic %s, partition %d, end offset %d: %w", topic.name, i, r.End, errHoldsRecords)
 		}
 	}
-	return s.InitPartitions(ctx, topic.name, described.ID, store.Locked, ends)
+	return s.InitPartitions(ctx, topic.name, described.ID, topic.delivery, ends)
 }
 
 type partitionsListCommand struct{ databaseSettings }

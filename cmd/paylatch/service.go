@@ -129,10 +129,11 @@ func (s *service) send(ctx context.Context) error {
 	}
 	publisher := kafka.NewLocked(s.config.brokers, topic, store.PublishTimeout)
 	defer publisher.Close()
+	fencer := sender.FencerOf(kafka.NewFencer(s.config.brokers, topic, store.PublishTimeout))
 	var senders sync.WaitGroup
 	for range s.senders {
 		one := sender.New(sender.Config{
-			Store: s.store, Publisher: publisher, Log: s.cluster, Encoder: kafka.NewEncoder(s.config.source), Delivery: s.config.delivery,
+			Store: s.store, Delivery: s.config.delivery, Publisher: publisher, Fencer: fencer, Log: s.cluster, Encoder: kafka.NewEncoder(s.config.source),
 			BatchMax: s.config.batchMax, Logger: s.logger, Metrics: s.sending,
 		})
 		senders.Go(func() { one.Run(ctx) })

@@ -1,8 +1,10 @@
 package kafka
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/go-json-experiment/json"
 
@@ -109,6 +111,40 @@ func (e Encoder) Encode(p payment.Payment) (Event, error) {
 		return Event{}, fmt.Errorf("payment %s: event of %d bytes, more than %d", id, size, EventMax)
 	}
 	return event, nil
+}
+
+// Decode makes the payment of an event: what Encode was given, but for the partition and the offset, which the log knows, and the tenant's number, which the
+// database knows. What is not an event of ours, or not whole, is an error.
+func Decode(e Event) (payment.Payment, error) {
+	headers := map[string]string{}
+	for _, h := range e.Headers {
+		headers[h.Key] = string(h.Value)
+	}
+	var b body
+	if headers["ce_type"] != eventType {
+		return payment.Payment{}, fmt.Errorf("not an event of ours: its ce_type is %.100q", headers["ce_type"])
+	}
+	if err := json.Unmarshal(e.Value, &b, json.RejectUnknownMembers(true)); err != nil {
+		return payment.Payment{}, errors.New("not an event of ours: its value is not the JSON of one") // The error itself may hold a name.
+	}
+	id, err := payment.ParseID(b.ID)
+	if err != nil || b.ID != string(e.Key) || b.ID != headers["ce_id"] {
+		return payment.Payment{}, fmt.Errorf("not an event of ours: id %.50q, key %.50q, ce_id %.50q", b.ID, e.Key, headers["ce_id"])
+	}
+	createdAt, err := time.Parse(timeFormat, b.CreatedAt)
+	if err != nil {
+		return payment.Payment{}, fmt.Errorf("not an event of ours: created_at: %w", err)
+	}
+	p := payment.Payment{
+		ID: id, Tenant: payment.TenantRef{Name: b.Tenant}, Money: payment.Money{Minor: b.Amount, Currency: b.Currency},
+		Originator:  payment.Party{ID: b.Originator.ID, Name: payment.Private(b.Originator.Name)},
+		Beneficiary: payment.Party{ID: b.Beneficiary.ID, Name: payment.Private(b.Beneficiary.Name)},
+		Sender:      payment.Account{Type: b.Sender.Type, Number: payment.Private(b.Sender.Number)},
+		Receiver:    payment.Account{Type: b.Receiver.Type, Number: payment.Private(b.Receiver.Number)},
+		Reference:   b.Reference, TraceParent: payment.ParseTraceParent(headers["traceparent"]), Seq: b.Seq, CreatedAt: createdAt,
+	}
+	p.PartitionHash = payment.HashSender(b.Tenant, p.Sender)
+	return p, nil
 }
 
 // Fit returns how many of the events, from the first, go into one batch of BatchBytesMax; at least one when there is any.

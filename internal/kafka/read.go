@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -21,8 +22,8 @@ const (
 // Record is a committed record of the topic.
 type Record struct {
 	Offset int64
-	Key    []byte
-	Value  []byte
+	At     time.Time // When its producer published it.
+	Event
 }
 
 // Read hands the committed records of a partition whose offsets are from ≤ offset < to, in order, to each; one answer of the broker is in memory at a time. It
@@ -46,7 +47,7 @@ func (c *Cluster) Read(ctx context.Context, topic string, partition int32, from,
 			if r.Offset >= to {
 				return nil
 			}
-			if err := each(Record{Offset: r.Offset, Key: r.Key, Value: r.Value}); err != nil {
+			if err := each(record(r)); err != nil {
 				return err
 			}
 		}
@@ -59,6 +60,14 @@ func (c *Cluster) Read(ctx context.Context, topic string, partition int32, from,
 		from = next
 	}
 	return nil
+}
+
+func record(r *kgo.Record) Record {
+	e := Event{Key: r.Key, Value: r.Value, Headers: make([]Header, len(r.Headers))}
+	for i, h := range r.Headers {
+		e.Headers[i] = Header{h.Key, h.Value}
+	}
+	return Record{Offset: r.Offset, At: r.Timestamp, Event: e}
 }
 
 // fetch asks the partition's leader for what is at from, read_committed, and returns the offset to go on from. A plain request rather than a consumer: the

@@ -250,19 +250,19 @@ func (s replica) value(name string) float64 {
 }
 
 // own makes an owner of the partition that holds its session and has taken over: the test makes its passes.
-func (r *rig) own(s replica, partition int32) *owner {
+func (r *rig) own(s replica, partition int32) *locked {
 	r.t.Helper()
 	o := r.ownOnly(s, partition)
-	if again, err := o.takeOver(bounded(r.t)); err != nil || !again {
-		r.t.Fatalf("take over: again %t, error %v", again, err)
+	if err := o.takeOver(bounded(r.t)); err != nil {
+		r.t.Fatalf("take over: %v", err)
 	}
 	return o
 }
 
 // ownOnly makes an owner that has yet to take over.
-func (r *rig) ownOnly(s replica, partition int32) *owner {
+func (r *rig) ownOnly(s replica, partition int32) *locked {
 	r.t.Helper()
-	o := &owner{sender: s.Sender, partition: partition, news: make(chan struct{}, 1), cancel: func() {}}
+	o := &locked{owner: &owner{sender: s.Sender, partition: partition, news: make(chan struct{}, 1), cancel: func() {}}}
 	until(r.t, "the partition is free", func() bool {
 		session, err := s.Store.Own(bounded(r.t), partition)
 		if err != nil && !errors.Is(err, store.ErrOwned) {
@@ -276,7 +276,7 @@ func (r *rig) ownOnly(s replica, partition int32) *owner {
 }
 
 // drain makes passes until nothing is left to send, and returns how many sent something.
-func (r *rig) drain(o *owner) int {
+func (r *rig) drain(o *locked) int {
 	r.t.Helper()
 	for n := 0; ; n++ {
 		again, err := o.pass(bounded(r.t))

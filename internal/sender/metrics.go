@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/paylatch/paylatch/internal/payment"
+	"github.com/paylatch/paylatch/internal/store"
 )
 
 // Metrics counts what a sender does.
@@ -15,6 +16,8 @@ type Metrics struct {
 	batch         prometheus.Histogram
 	publish       *prometheus.HistogramVec
 	ownedNow      prometheus.Gauge
+	takeOver      prometheus.Histogram
+	tail          *prometheus.CounterVec
 	createdToSent prometheus.Histogram
 }
 
@@ -33,18 +36,31 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
 		}, []string{"outcome"}),
 		ownedNow: prometheus.NewGauge(prometheus.GaugeOpts{Name: "paylatch_sender_partitions_owned", Help: "Partitions that a sender of this process owns."}),
+		takeOver: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "paylatch_sender_take_over_seconds", Help: "Time from fencing the last owner of a partition to knowing all of its log (fenced delivery).",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
+		}),
+		tail: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "paylatch_sender_tail_payments_total", Help: "Payments that a take-over found in the log and not in the table: marked, or restored with their row.",
+		}, []string{"outcome"}),
 		createdToSent: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "paylatch_payment_created_to_sent_seconds", Help: "Age of a payment when it is marked sent (this process's clock against the database's).",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 18),
 		}),
 	}
-	r.MustRegister(m.payments, m.passes, m.batch, m.publish, m.ownedNow, m.createdToSent)
+	r.MustRegister(m.payments, m.passes, m.batch, m.publish, m.ownedNow, m.takeOver, m.tail, m.createdToSent)
 	return m
 }
 
 func (m *Metrics) taken() { m.ownedNow.Inc() }
 
 func (m *Metrics) givenBack() { m.ownedNow.Dec() }
+
+func (m *Metrics) tookOver(took time.Duration, tail store.Recovered) {
+	m.takeOver.Observe(took.Seconds())
+	m.tail.WithLabelValues("marked").Add(float64(tail.Marked))
+	m.tail.WithLabelValues("restored").Add(float64(tail.Restored))
+}
 
 func (m *Metrics) passFailed() { m.passes.WithLabelValues("failed").Inc() }
 

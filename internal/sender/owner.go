@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/paylatch/paylatch/internal/kafka"
+	"github.com/paylatch/paylatch/internal/payment"
 	"github.com/paylatch/paylatch/internal/store"
 )
 
@@ -30,16 +31,32 @@ type ended struct {
 	err       error
 }
 
-// owner holds one partition: it takes over once, and then makes passes, paced by news and by a tick.
+// owner holds one partition: it paces the work of a delivery, by news and by a tick.
 type owner struct {
 	sender    *Sender
 	partition int32
-	session   *store.Session
+	session   *store.Session // Nil between two sessions.
 	news      chan struct{}
 	cancel    context.CancelFunc
 	released  bool // Only the Sender's goroutine looks at it.
+}
 
-	acknowledged *batch // What is in the topic and could not be marked; nil when nothing is.
+// delivery is how a partition's payments are sent: locked.go, fenced.go.
+type delivery interface {
+	// work takes the partition over, when that is to be done, or makes a pass; again tells that there may be more to do at once.
+	work(ctx context.Context) (again bool, err error)
+	// failed lets go of what an error has made doubtful; without a session the owner opens a new one.
+	failed()
+	// indebted tells that nobody else could do better than this owner.
+	indebted() bool
+}
+
+// delivery returns what does the owner's work.
+func (o *owner) delivery() delivery {
+	if o.sender.Delivery == store.Fenced {
+		return &fenced{owner: o}
+	}
+	return &locked{owner: o}
 }
 
 // release asks the owner to finish the pass in hand and give its partition back.
@@ -56,37 +73,52 @@ func (o *owner) wake() {
 	}
 }
 
-// run owns the partition until ctx ends, the session is lost, the partition is halted, or maxFailures passes have failed in a row.
+// run owns the partition until ctx ends, the partition is halted or owned by another, or maxFailures pieces of work have failed in a row.
 func (o *owner) run(ctx context.Context) error {
-	var err error
-	if o.session, err = o.sender.Store.Own(ctx, o.partition); err != nil {
-		return ifLive(ctx, err)
-	}
-	defer o.session.Close()
-	o.sender.Logger.Debug("partition taken", "partition", o.partition)
-	work := o.takeOver
+	d := o.delivery()
+	defer func() {
+		if o.session != nil {
+			d.failed() // Of no use any more, whatever it holds.
+		}
+		if o.session != nil {
+			o.session.Close()
+		}
+	}()
 	for failures := 0; ctx.Err() == nil; {
-		// Work goes to its end even when ctx ends meanwhile: what is published must be marked. Each of its steps has a bound of its own.
-		again, err := work(context.WithoutCancel(ctx))
+		again, err := o.work(ctx, d)
 		switch {
 		case err == nil:
-			work, failures = o.pass, 0
+			failures = 0
 			if !again {
 				o.rest(ctx, store.TouchEvery)
 			}
-		case errors.Is(err, errHalted), o.session.Lost():
+		case errors.Is(err, errHalted), errors.Is(err, store.ErrOwned):
 			return ifLive(ctx, err)
 		default:
 			o.sender.Metrics.passFailed()
-			// With a batch that is acknowledged and not marked, giving up would have another owner repeat it.
-			if failures = min(failures+1, maxFailures); failures == maxFailures && o.acknowledged == nil {
+			if failures = min(failures+1, maxFailures); failures == maxFailures && !d.indebted() {
 				return fmt.Errorf("%w after %d failed passes: %w", errGaveUp, failures, err)
+			}
+			if o.session != nil {
+				d.failed()
 			}
 			o.sender.Logger.Debug("pass failed", "partition", o.partition, "attempt", failures, "error", err)
 			pause(ctx, jitter(backoffMin<<failures)) // Not cut short by news: under load there always is some.
 		}
 	}
 	return nil
+}
+
+// work does the next piece of work, on a session. It goes to its end even when ctx ends meanwhile: what is published must be marked. Each of its steps has a bound of
+// its own.
+func (o *owner) work(ctx context.Context, d delivery) (again bool, err error) {
+	if o.session == nil {
+		if o.session, err = o.sender.Store.Own(ctx, o.partition); err != nil {
+			return false, err
+		}
+		o.sender.Logger.Debug("partition taken", "partition", o.partition)
+	}
+	return d.work(context.WithoutCancel(ctx))
 }
 
 // rest waits until there is news or the time is over.
@@ -107,42 +139,18 @@ func pause(ctx context.Context, d time.Duration) {
 	<-ctx.Done()
 }
 
-// takeOver is the first work of an owner. It makes sure, under the partition's lock, that the topic is the one the payments so far went to, and that none of them can have been lost
-// there. Otherwise the partition halts: nothing is guessed, an operator decides.
-func (o *owner) takeOver(ctx context.Context) (again bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, takeOverTimeout)
-	defer cancel()
-	claim, err := o.session.Claim(ctx, 0)
-	if err != nil {
-		return false, err
-	}
-	defer claim.Rollback()
-	if err := o.mayNotSend(claim.Partition); err != nil {
-		return false, err
-	}
-	reason, err := o.judge(ctx, claim.Partition)
-	if err != nil {
-		return false, err
-	}
-	if reason != "" {
-		return false, o.halt(ctx, claim, reason)
-	}
-	return true, nil
-}
-
 // judge compares what the log is with what the database says of it; a reason is why they cannot both be true.
-func (o *owner) judge(ctx context.Context, p store.Partition) (reason string, err error) {
-	log, err := o.sender.Log.Range(ctx, p.Topic, p.Number)
-	if err != nil {
-		return "", err
+func (o *owner) judge(ctx context.Context, p store.Partition) (log kafka.Range, reason string, err error) {
+	if log, err = o.sender.Log.Range(ctx, p.Topic, p.Number); err != nil {
+		return log, "", err
 	}
 	if log.End < p.NextOffset && log.TopicID == p.TopicID { // Looked at twice: see shrunkAfter.
 		pause(ctx, shrunkAfter)
 		if log, err = o.sender.Log.Range(ctx, p.Topic, p.Number); err != nil {
-			return "", err
+			return log, "", err
 		}
 	}
-	return contradiction(p, log), nil
+	return log, contradiction(p, log), nil
 }
 
 // contradiction says what about the log cannot be if all that the database has marked is in it; empty when nothing.
@@ -180,6 +188,28 @@ func (o *owner) halt(ctx context.Context, claim *store.Claim, reason string) err
 		return err
 	}
 	return fmt.Errorf("partition %d is now %w: %s", o.partition, errHalted, reason)
+}
+
+// errNothingClaimed says that there are unsent payments that a claim does not see: a row they refer to is missing (a partial restore), or a session
+// outside of this program holds them.
+var errNothingClaimed = errors.New("there are unsent payments, but none can be claimed: a party or account is missing, or another session holds the rows")
+
+// encode makes the events of as many payments as fit into one batch.
+func (o *owner) encode(payments []payment.Payment) ([]kafka.Event, error) {
+	events := make([]kafka.Event, len(payments))
+	for i, p := range payments {
+		var err error
+		if events[i], err = o.sender.Encoder.Encode(p); err != nil {
+			return nil, err
+		}
+	}
+	return events[:kafka.Fit(events)], nil
+}
+
+// sent counts a batch that is on record.
+func (o *owner) sent(payments []payment.Payment) {
+	o.sender.worked.Store(true)
+	o.sender.Metrics.sent(payments)
 }
 
 // ifLive drops errors that only say that we were asked to stop.

@@ -151,7 +151,7 @@ func TestSender_OtherDelivery(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 3, nil)
 	r.exec(`update topic_partitions set delivery = 'fenced' where partition = 1`)
-	if _, err := r.ownOnly(r.replica(), 1).takeOver(bounded(t)); !halted(err) {
+	if err := r.ownOnly(r.replica(), 1).takeOver(bounded(t)); !halted(err) {
 		t.Errorf("take over: error %v", err)
 	}
 	for p := range int32(3) {

@@ -1,11 +1,13 @@
 // Package sender takes what is stored and not yet sent, has it published, and records that it was.
 //
-// Any number of replicas share the partitions among them; none is configured with its share. A partition has one owner at a time, which makes
-// passes: claim, publish, mark, commit. While database sessions live, no two replicas emit one payment. In locked delivery, a crash, a lost answer,
-// or a session lost while a batch is being published repeats that batch; nothing is ever lost, since a payment leaves `created` only in the
-// transaction that records its offset.
+// Any number of replicas share the partitions among them; none is configured with its share. A partition has one owner at a time, which takes it over and then makes
+// passes: claim, publish, mark, commit. A payment leaves `created` only in the transaction that records its offset, so nothing is ever lost.
 //
-// The parts: Sender shares the partitions (share.go), an owner paces the passes of one partition (owner.go), and the pass does the work (pass.go).
+// In fenced delivery each batch is a Kafka transaction, and a new owner first reads what the log holds beyond the table: each payment is emitted exactly once, whatever
+// crashes. In locked delivery no two replicas emit one payment while database sessions live; a crash, a lost answer, or a session lost while a batch is being
+// published repeats that batch.
+//
+// The parts: Sender shares the partitions (share.go), an owner paces the work on one partition (owner.go), and a delivery does it (locked.go, fenced.go).
 package sender
 
 import (
@@ -34,21 +36,24 @@ type Publisher interface {
 	Publish(ctx context.Context, partition int32, events []kafka.Event) (base int64, err error)
 }
 
-// Log tells how far a partition of the topic goes.
+// Log tells how far a partition of the topic goes, and what is in it.
 type Log interface {
 	Range(ctx context.Context, topic string, partition int32) (kafka.Range, error)
+	Read(ctx context.Context, topic string, partition int32, from, to int64, each func(kafka.Record) error) error
 }
 
 // Config is what a Sender is made of.
 type Config struct {
 	Store     *store.Store
-	Publisher Publisher
+	Delivery  store.Delivery // Partitions set to the other mode are left alone.
+	Publisher Publisher      // For locked delivery.
+	Fencer    Fencer         // For fenced delivery.
 	Log       Log
 	Encoder   kafka.Encoder
-	Delivery  store.Delivery // Partitions set to the other mode are left alone.
-	BatchMax  int            // Payments in one batch; 0 takes BatchMaxDefault.
+	BatchMax  int // Payments in one batch; 0 takes BatchMaxDefault.
 	Logger    *slog.Logger
 	Metrics   *Metrics
+	At        func(partition int32, p Point) // What a test does at a point of fenced delivery; nil in operation.
 }
 
 // BatchMaxDefault is at the knee of the measured curve (facts, exactly-once section 5).
@@ -96,7 +101,7 @@ func (s *Sender) Run(ctx context.Context) {
 
 // attend counts this replica in and shares the partitions with the others until ctx ends, the database is lost, or an owner gives up.
 func (s *Sender) attend(ctx context.Context) error {
-	presence, err := s.Store.Join(ctx)
+	presence, err := s.Store.Join(ctx, s.Delivery)
 	if err != nil {
 		return err
 	}

@@ -19,8 +19,8 @@ func (r *rig) wantHaltedAtTakeOver(words ...string) {
 	r.t.Helper()
 	unsent := r.unsent(0)
 	o := r.ownOnly(r.replica(), 0)
-	if again, err := o.takeOver(bounded(r.t)); !halted(err) || again {
-		r.t.Errorf("take over: again %t, error %v", again, err)
+	if err := o.takeOver(bounded(r.t)); !halted(err) {
+		r.t.Errorf("take over: error %v", err)
 	}
 	p := r.row(0)
 	if p.State != store.Halted {
@@ -31,7 +31,7 @@ func (r *rig) wantHaltedAtTakeOver(words ...string) {
 			r.t.Errorf("the reason %q does not say %q", p.Reason, word)
 		}
 	}
-	if _, err := o.takeOver(bounded(r.t)); !halted(err) { // It stays so.
+	if err := o.takeOver(bounded(r.t)); !halted(err) { // It stays so.
 		r.t.Errorf("take over again: error %v", err)
 	}
 	r.wantUnsent(0, unsent)
@@ -162,13 +162,13 @@ func TestSender_TakeOver_BrokerAway(t *testing.T) {
 	t.Cleanup(away.Close)
 	o := r.ownOnly(s, 0)
 	o.sender.Log = away
-	if again, err := o.takeOver(bounded(t)); err == nil || halted(err) || again {
-		t.Fatalf("take over: again %t, error %v", again, err)
+	if err := o.takeOver(bounded(t)); err == nil || halted(err) {
+		t.Fatalf("take over: error %v", err)
 	}
 	r.wantRow(0, 0)
 	o.sender.Log = r.cluster
-	if again, err := o.takeOver(bounded(t)); err != nil || !again {
-		t.Fatalf("take over: again %t, error %v", again, err)
+	if err := o.takeOver(bounded(t)); err != nil {
+		t.Fatalf("take over: error %v", err)
 	}
 	r.drain(o)
 	r.verdict()

@@ -118,7 +118,7 @@ func TestClaim_MarkSent(t *testing.T) {
 			if claim.Partition.NextOffset != 40 {
 				t.Errorf("next offset %d, want 40", claim.Partition.NextOffset)
 			}
-			if err := claim.MarkSent(t.Context(), 100, c.n); err != nil {
+			if err := claim.MarkSent(t.Context(), 100, c.n, 100+int64(c.n)); err != nil {
 				t.Fatal(err)
 			}
 			wantEmission(f, payments, 0, 0, 40)
@@ -147,7 +147,7 @@ func TestClaim_MarkSent_Impossible(t *testing.T) {
 			_, err := s.Conn().Exec(f.t.Context(), `update payments set status = 'sent', sent_at = now(), kafka_offset = 7 where seq = (select min(seq) from payments)`)
 			return err
 		},
-		"MarkedTwice": func(f *fixture, c *store.Claim, _ *store.Session) error { return c.MarkSent(f.t.Context(), 0, 3) },
+		"MarkedTwice": func(f *fixture, c *store.Claim, _ *store.Session) error { return c.MarkSent(f.t.Context(), 0, 3, 3) },
 		"Vanished": func(f *fixture, _ *store.Claim, s *store.Session) error {
 			_, err := s.Conn().Exec(f.t.Context(), `delete from payments where seq = (select min(seq) from payments)`)
 			return err
@@ -166,7 +166,7 @@ func TestClaim_MarkSent_Impossible(t *testing.T) {
 			if err := forge(f, claim, session); err != nil {
 				t.Fatal(err)
 			}
-			err := claim.MarkSent(t.Context(), 0, 3)
+			err := claim.MarkSent(t.Context(), 0, 3, 3)
 			if !errors.Is(err, store.ErrImpossible) || errors.Is(err, payment.ErrUnavailable) {
 				t.Errorf("error %v, want the impossible state, not 'later'", err)
 			}

@@ -10,12 +10,13 @@ import (
 
 // What the tests must reach inside for. They stand outside otherwise: test/parts, which they run on, imports this package.
 const (
-	ClaimPaymentsSQL   = claimPayments
 	AuthTTL            = authTTL
 	WakeChannel        = wakeChannel
 	LockClassPartition = lockClassPartition
 	LockClassReplica   = lockClassReplica
 )
+
+var ClaimPaymentsSQL = claimPayments[Fenced]
 
 var ErrImpossible = errImpossible
 

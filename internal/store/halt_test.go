@@ -61,7 +61,7 @@ func TestStore_Halt_WaitsForThePass(t *testing.T) {
 	halted := make(chan error, 1)
 	go func() { halted <- f.Halt(t.Context(), 0, "why") }()
 	f.awaitBlocked(1)
-	if err := claim.MarkSent(t.Context(), 0, 2); err != nil {
+	if err := claim.MarkSent(t.Context(), 0, 2, 2); err != nil {
 		t.Fatal(err)
 	}
 	select {

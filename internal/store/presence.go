@@ -13,22 +13,28 @@ import (
 
 // Presence makes a replica count among those that share the partitions: a session that holds a shared advisory lock, which the others
 // find in pg_locks. It needs no table and no heartbeat; a replica that dies is gone with its session. Not safe for concurrent use.
-type Presence struct{ conn *pgx.Conn }
+type Presence struct {
+	conn *pgx.Conn
+	mode int64 // Replicas share partitions with those of the same delivery.
+}
+
+// deliveryNumber is a delivery mode within the lock class of replicas.
+var deliveryNumber = map[Delivery]int64{Locked: 0, Fenced: 1}
 
 const (
-	lockReplica   = `select pg_advisory_lock_shared($1, 0)`
+	lockReplica   = `select pg_advisory_lock_shared($1, $2)`
 	listenCreated = `listen ` + wakeChannel
 )
 
-// Join counts the caller in and listens for news.
-func (s *Store) Join(ctx context.Context) (*Presence, error) {
+// Join counts the caller in among the replicas of its delivery, and listens for news.
+func (s *Store) Join(ctx context.Context, delivery Delivery) (*Presence, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*askTimeout) // To connect, and to ask.
 	defer cancel()
 	conn, err := s.dedicated(ctx)
 	if err != nil {
 		return nil, err
 	}
-	_, err = conn.Exec(ctx, lockReplica, lockClassReplica)
+	_, err = conn.Exec(ctx, lockReplica, lockClassReplica, deliveryNumber[delivery])
 	if err == nil {
 		_, err = conn.Exec(ctx, listenCreated)
 	}
@@ -36,7 +42,7 @@ func (s *Store) Join(ctx context.Context) (*Presence, error) {
 		closeConn(conn)
 		return nil, translate(err)
 	}
-	return &Presence{conn}, nil
+	return &Presence{conn, deliveryNumber[delivery]}, nil
 }
 
 // Leave counts the caller out.
@@ -44,7 +50,7 @@ func (p *Presence) Leave() { closeConn(p.conn) }
 
 // View is what a replica sees of the others and of the partitions.
 type View struct {
-	Replicas   int // Those present, the caller among them.
+	Replicas   int // Those present with the caller's delivery, the caller among them.
 	Rank       int // The caller's place among them, from 0: the same order for all that look.
 	Partitions []Partition
 	Owned      map[int32]bool // The partitions that some session owns.
@@ -66,10 +72,11 @@ func (p *Presence) Look(ctx context.Context) (View, error) {
 	var class, object int64
 	var pid int32
 	_, err = pgx.ForEachRow(rows, []any{&class, &object, &pid}, func() error {
-		if class == lockClassReplica {
-			replicas = append(replicas, uint32(pid)) //nolint:gosec // G115: a process id is positive.
-		} else {
+		switch {
+		case class == lockClassPartition:
 			view.Owned[int32(object)] = true //nolint:gosec // G115: Own took it from an int32.
+		case object == p.mode:
+			replicas = append(replicas, uint32(pid)) //nolint:gosec // G115: a process id is positive.
 		}
 		return nil
 	})

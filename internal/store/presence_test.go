@@ -14,7 +14,7 @@ import (
 // join makes one more replica present, by a store of its own.
 func (f *fixture) join() *store.Presence {
 	f.t.Helper()
-	p, err := openStore(f.t, f.url).Join(f.t.Context())
+	p, err := openStore(f.t, f.url).Join(f.t.Context(), store.Locked)
 	if err != nil {
 		f.t.Fatal(err)
 	}

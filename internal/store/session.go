@@ -12,6 +12,7 @@ import (
 const (
 	lockClassReplica   = 1_886_413_921
 	lockClassPartition = 1_886_413_922
+	lockClassSeq       = 1_886_413_924 // 923 is the intake's.
 )
 
 const (
@@ -82,6 +83,7 @@ var ErrOwned = errors.New("the partition is owned by another session")
 // ends, however it ends, ownership is free at once. Ownership only keeps replicas out of each other's way: what makes emission exclusive is
 // the row lock of a Claim. Not safe for concurrent use.
 type Session struct {
+	store     *Store
 	conn      *pgx.Conn
 	partition int32
 }
@@ -105,7 +107,7 @@ func (s *Store) Own(ctx context.Context, partition int32) (*Session, error) {
 		closeConn(conn)
 		return nil, err
 	}
-	return &Session{conn: conn, partition: partition}, nil
+	return &Session{s, conn, partition}, nil
 }
 
 // Close gives the partition back.

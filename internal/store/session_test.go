@@ -188,7 +188,7 @@ func TestSession_Terminated(t *testing.T) {
 	payments := f.createMany(3)
 	session := f.own(0)
 	claim := f.claim(session, 10)
-	if err := claim.MarkSent(t.Context(), 0, 3); err != nil {
+	if err := claim.MarkSent(t.Context(), 0, 3, 3); err != nil {
 		t.Fatal(err)
 	}
 	f.terminate(0)

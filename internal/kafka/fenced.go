@@ -1,0 +1,124 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+const (
+	// transactionTimeout is after which the coordinator aborts a transaction that nobody ended. It bounds how long consumers wait for what a dead host
+	// left open when nobody takes over, and lies above the time that a batch may take.
+	transactionTimeout = 10 * time.Second
+	// concurrentBackoff paces the wait for the coordinator to finish the transaction before (CONCURRENT_TRANSACTIONS); that is a matter of
+	// milliseconds.
+	concurrentBackoff = 5 * time.Millisecond
+	// fencedBatchMax bounds the records that a producer holds; a batch is smaller (its bytes bound it, and no event has less than 100).
+	fencedBatchMax = BatchBytesMax / 100
+)
+
+// Producer is the one that may publish to a partition, until another is made for the same transactional id. It serves one batch after the other, and
+// after any error it is of no use but to be closed. Not safe for concurrent use.
+type Producer struct {
+	client    *kgo.Client
+	topic     string
+	partition int32
+	timeout   time.Duration
+}
+
+// Fencer makes producers. Safe for concurrent use.
+type Fencer struct {
+	brokers []string
+	topic   string
+	timeout time.Duration
+}
+
+// NewFencer returns a fencer for the topic behind the brokers; one attempt to publish may take as long as timeout.
+func NewFencer(brokers []string, topic string, timeout time.Duration) *Fencer {
+	return &Fencer{brokers, topic, timeout}
+}
+
+// Fence returns a producer for the partition. When it returns, no producer made before for the same transactional id can append or commit any more, and
+// what they left open is decided: committed or aborted, in the log. That is InitProducerID's work (KIP-98; KIP-890). A client of its own for each producer, since
+// only one without a memory of an earlier id really fences.
+func (f *Fencer) Fence(ctx context.Context, partition int32, transactionalID string) (*Producer, error) {
+	client, err := kgo.NewClient(
+		kgo.SeedBrokers(f.brokers...), kgo.ClientID(clientID), kgo.DialTimeout(dialTimeout), kgo.DisableClientMetrics(),
+		kgo.TransactionalID(transactionalID), kgo.TransactionTimeout(transactionTimeout),
+		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ManualFlushing(), kgo.MaxBufferedRecords(fencedBatchMax), // A batch is sent when it is whole, not after a linger.
+		kgo.ProducerBatchMaxBytes(BatchBytesMax+BatchOverheadMax), kgo.ProducerBatchCompression(kgo.NoCompression()),
+		kgo.RecordDeliveryTimeout(f.timeout), kgo.RetryTimeout(f.timeout), kgo.RequestTimeoutOverhead(f.timeout/2),
+		kgo.MetadataMinAge(100*time.Millisecond), kgo.ConcurrentTransactionsBackoff(concurrentBackoff),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("kafka client: %w", err)
+	}
+	if _, _, err := client.ProducerID(ctx); err != nil {
+		client.Close()
+		return nil, fmt.Errorf("fence %s/%d: %w", f.topic, partition, err)
+	}
+	return &Producer{client: client, topic: f.topic, partition: partition, timeout: f.timeout}, nil
+}
+
+// Produce begins a transaction and appends the events to the log, acknowledged by all in-sync replicas, at next, next+1, ….: a record anywhere else means that the
+// log is not as the caller knows it, and is an error. Consumers see nothing before Commit. A *Refused error says that no later attempt would differ.
+func (p *Producer) Produce(ctx context.Context, next int64, events []Event) error {
+	if err := p.client.BeginTransaction(); err != nil {
+		return fmt.Errorf("begin a transaction on %s/%d: %w", p.topic, p.partition, err)
+	}
+	records := make([]*kgo.Record, len(events))
+	answers := make(chan error, len(events)) // One for each, so that no answer ever waits for us.
+	at := time.Now()                         // When it is published: retention counts from there.
+	for i, e := range events {
+		records[i] = &kgo.Record{Topic: p.topic, Partition: p.partition, Timestamp: at, Key: e.Key, Value: e.Value, Headers: recordHeaders(e)}
+		p.client.Produce(ctx, records[i], func(_ *kgo.Record, err error) { answers <- err })
+	}
+	if err := p.client.Flush(ctx); err != nil {
+		return fmt.Errorf("produce to %s/%d: %w", p.topic, p.partition, err)
+	}
+	for range events { // franz-go would commit what succeeded.
+		if err := <-answers; err != nil {
+			return p.failed(err)
+		}
+	}
+	for i, r := range records {
+		if want := next + int64(i); r.Offset != want {
+			return fmt.Errorf("produce to %s/%d: record %d of %d is at offset %d, not %d", p.topic, p.partition, i+1, len(records), r.Offset, want)
+		}
+	}
+	return nil
+}
+
+func (p *Producer) failed(err error) error {
+	for _, reason := range []error{kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidRecord, kerr.UnsupportedForMessageFormat, kerr.PolicyViolation} {
+		if errors.Is(err, reason) { // The same answers as in locked delivery; see refused.
+			return &Refused{err}
+		}
+	}
+	return fmt.Errorf("produce to %s/%d: %w", p.topic, p.partition, err)
+}
+
+// Commit ends the transaction: nil says that its records are in the log for good, followed by a marker at the next offset. An error says nothing, least of all
+// that they are not: only the log knows.
+func (p *Producer) Commit(ctx context.Context) error {
+	if err := p.client.EndTransaction(ctx, kgo.TryCommit); err != nil {
+		return fmt.Errorf("commit a transaction on %s/%d: %w", p.topic, p.partition, err)
+	}
+	return nil
+}
+
+// Close closes the connections. It ends no transaction: the next Fence does.
+func (p *Producer) Close() { p.client.Close() }
+
+func recordHeaders(e Event) []kgo.RecordHeader {
+	out := make([]kgo.RecordHeader, len(e.Headers))
+	for i, h := range e.Headers {
+		out[i] = kgo.RecordHeader{Key: h.Key, Value: h.Value}
+	}
+	return out
+}

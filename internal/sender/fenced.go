@@ -1,0 +1,274 @@
+package sender
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/paylatch/paylatch/internal/kafka"
+	"github.com/paylatch/paylatch/internal/payment"
+	"github.com/paylatch/paylatch/internal/store"
+)
+
+// tailStep is how many offsets of the log's tail are brought into the table in one transaction.
+const tailStep = 10_000
+
+// Producer publishes to one partition until another one is made for the same transactional id; package kafka says what it promises.
+type Producer interface {
+	Produce(ctx context.Context, next int64, events []kafka.Event) error
+	Commit(ctx context.Context) error
+	Close()
+}
+
+// Fencer makes the one producer that may publish to a partition.
+type Fencer interface {
+	Fence(ctx context.Context, partition int32, transactionalID string) (Producer, error)
+}
+
+// FencerOf makes producers with package kafka's fencer.
+func FencerOf(f *kafka.Fencer) Fencer { return kafkaFencer{f} }
+
+type kafkaFencer struct{ *kafka.Fencer }
+
+// Fence implements Fencer.
+func (f kafkaFencer) Fence(ctx context.Context, partition int32, transactionalID string) (Producer, error) {
+	p, err := f.Fencer.Fence(ctx, partition, transactionalID)
+	if err != nil {
+		return nil, err // Not p, which would be an interface that is not nil.
+	}
+	return p, nil
+}
+
+// fenced delivers a partition's payments exactly once, as read_committed consumers see it. What it rests on: the log alone says what was emitted; a payment is
+// selected only when the table knows all of the log; and only one producer can commit.
+//
+// After any error, from Kafka or PostgreSQL, the producer and the session are dropped, and the next piece of work is a take-over. There is no branch on what
+// the error was.
+type fenced struct {
+	*owner
+	producer   Producer // Nil until the partition is taken over, and after any error.
+	generation int64    // The row, as this owner left it.
+	next       int64
+	caughtUp   bool // The table knows all of the log.
+
+	began time.Time       // Of the take-over under way,
+	tail  store.Recovered // and what it found.
+}
+
+// work takes the partition over, a step of the tail at a time; then it makes passes.
+func (f *fenced) work(ctx context.Context) (again bool, err error) {
+	if f.caughtUp {
+		return f.pass(ctx)
+	}
+	return true, f.takeOver(ctx)
+}
+
+// failed drops all that may be in doubt.
+func (f *fenced) failed() {
+	f.session.Close() // First: whoever comes next need not wait for it.
+	if f.producer != nil {
+		f.producer.Close()
+	}
+	f.session, f.producer, f.caughtUp = nil, nil, false
+}
+
+// indebted implements delivery: nobody else does worse.
+func (f *fenced) indebted() bool { return false }
+
+// takeOver makes a step towards the table's knowing all of the log, under the partition's lock. The first one fences whoever had the partition before. If power fails
+//
+//	before the fence:  nothing happened;
+//	after it:          whoever had the partition cannot publish any more, and takes over again;
+//	before a commit:   the step is made again, by whoever comes next;
+//	after it:          the table knows the log up to next_offset, and the next step goes on from there.
+func (f *fenced) takeOver(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, takeOverTimeout)
+	defer cancel()
+	claim, err := f.session.Claim(ctx, 0)
+	if err != nil {
+		return err
+	}
+	defer claim.Rollback()
+	f.at(TakeOverClaimed)
+	if err := f.mayNotSend(claim.Partition); err != nil {
+		return err
+	}
+
+	if f.producer == nil {
+		err = f.fence(ctx, claim)
+	} else {
+		err = f.remembers(claim.Partition)
+	}
+	if err != nil {
+		return err
+	}
+
+	log, reason, err := f.judge(ctx, claim.Partition)
+	if err != nil {
+		return err
+	}
+	if reason != "" {
+		return f.halt(ctx, claim, reason)
+	}
+	if log.StableEnd != log.End {
+		return fmt.Errorf("partition %d: a transaction that is not ours is open: stable end %d, end %d", f.partition, log.StableEnd, log.End)
+	}
+
+	step, reason, err := f.recover(ctx, claim, min(log.End, claim.Partition.NextOffset+tailStep))
+	if err != nil {
+		return err
+	}
+	if reason != "" {
+		return f.halt(ctx, claim, reason)
+	}
+	f.at(TakeOverMarked)
+	if err := claim.Commit(ctx); err != nil {
+		return err
+	}
+	f.at(TakeOverCommitted)
+	f.generation, f.next = claim.Partition.Generation, claim.Partition.NextOffset
+	f.tail.Marked += step.Marked
+	f.tail.Restored += step.Restored
+	if f.next == log.End {
+		f.done()
+	}
+	return nil
+}
+
+// fence makes the one producer that may publish, and counts the take-over.
+func (f *fenced) fence(ctx context.Context, claim *store.Claim) (err error) {
+	f.began, f.tail = time.Now(), store.Recovered{}
+	if f.producer, err = f.sender.Fencer.Fence(ctx, f.partition, claim.Partition.TransactionalID); err != nil {
+		return err
+	}
+	f.at(TakeOverFenced)
+	return claim.TakeOver(ctx)
+}
+
+// remembers tells whether nobody had the partition since this owner's last commit.
+func (f *fenced) remembers(p store.Partition) error {
+	if p.Generation != f.generation || p.NextOffset != f.next {
+		return fmt.Errorf("partition %d was taken meanwhile: generation %d and next offset %d, left at %d and %d",
+			p.Number, p.Generation, p.NextOffset, f.generation, f.next)
+	}
+	return nil
+}
+
+// recover brings the payments that are in the log between next_offset and the offset to into the table. A reason is what in there cannot be.
+func (f *fenced) recover(ctx context.Context, claim *store.Claim, to int64) (step store.Recovered, reason string, err error) {
+	found, reason, err := f.sender.readTail(ctx, claim.Partition, to)
+	if err != nil || reason != "" {
+		return step, reason, err
+	}
+	f.at(TakeOverRead)
+	step, err = claim.Recover(ctx, found, to)
+	switch {
+	case err != nil:
+	case len(step.Strange) > 0:
+		reason = step.Strange[0]
+	case step.Repeated > 0:
+		reason = fmt.Sprintf("%d records of the log between %d and %d repeat payments", step.Repeated, f.next, to)
+	}
+	return step, reason, err
+}
+
+// readTail reads the payments in the log from a partition's next_offset up to the offset to, as a read_committed consumer does.
+func (s *Sender) readTail(ctx context.Context, p store.Partition, to int64) (found []payment.Payment, reason string, err error) {
+	var stranger error
+	err = s.Log.Read(ctx, p.Topic, p.Number, p.NextOffset, to, func(r kafka.Record) error {
+		one, err := kafka.Decode(r.Event)
+		if err != nil {
+			stranger = fmt.Errorf("the record at offset %d is a stranger: %w", r.Offset, err)
+			return stranger
+		}
+		one.Partition, one.Sent = p.Number, &payment.Emission{At: r.At, Topic: p.Topic, Offset: r.Offset}
+		found = append(found, one)
+		return nil
+	})
+	if stranger != nil {
+		return nil, stranger.Error(), nil
+	}
+	return found, "", err
+}
+
+// done ends a take-over.
+func (f *fenced) done() {
+	f.caughtUp = true
+	f.sender.Metrics.tookOver(time.Since(f.began), f.tail)
+	f.sender.Logger.Info("took the partition over", "partition", f.partition, "generation", f.generation, "next_offset", f.next,
+		"found", f.tail.Marked, "restored", f.tail.Restored, "took_ms", time.Since(f.began).Milliseconds())
+	f.at(TakeOverDone)
+}
+
+// pass emits one batch of the partition's payments, in order, and tells whether there may be more. If power fails
+//
+//	before produce:  nothing happened;
+//	before commit:   the records are undecided: the next take-over aborts them, and the rows are `created`;
+//	during commit:   the log decides, and the next take-over reads it;
+//	after commit:    the records are in the log, and the next take-over marks their rows;
+//	after the mark's commit: the batch is in the log once, and marked where it is.
+func (f *fenced) pass(ctx context.Context) (again bool, err error) {
+	unsent, err := f.session.HasUnsent(ctx)
+	if err != nil || !unsent {
+		return false, err
+	}
+
+	claim, err := f.session.Claim(ctx, f.sender.BatchMax)
+	if err != nil {
+		return false, err
+	}
+	defer claim.Rollback()
+	if err := f.mayNotSend(claim.Partition); err != nil {
+		return false, err
+	}
+	if err := f.remembers(claim.Partition); err != nil {
+		return false, err
+	}
+	if len(claim.Payments) == 0 {
+		return false, fmt.Errorf("partition %d: %w", f.partition, errNothingClaimed)
+	}
+	events, err := f.encode(claim.Payments)
+	if err != nil {
+		return false, err
+	}
+	f.at(PassSelected)
+
+	err = f.publish(ctx, events)
+	if refused, ok := errors.AsType[*kafka.Refused](err); ok {
+		return false, f.halt(ctx, claim, refused.Error())
+	}
+	if err != nil {
+		return false, err
+	}
+	f.at(PassCommitted)
+
+	ctx, cancel := context.WithTimeout(ctx, store.RecordTimeout)
+	defer cancel()
+	after := f.next + int64(len(events)) + 1 // The transaction's marker takes one.
+	if err := claim.MarkSent(ctx, f.next, len(events), after); err != nil {
+		return false, err
+	}
+	f.at(PassMarked)
+	if err := claim.Commit(ctx); err != nil {
+		return false, err
+	}
+	f.at(PassRecorded)
+	f.next = after
+	f.sent(claim.Payments[:len(events)])
+	return true, nil
+}
+
+// publish appends the events and commits them, in one Kafka transaction. Its bound lies below the transaction's own time-out.
+func (f *fenced) publish(ctx context.Context, events []kafka.Event) error {
+	ctx, cancel := context.WithTimeout(ctx, store.PublishTimeout)
+	defer cancel()
+	began := time.Now()
+	err := f.producer.Produce(ctx, f.next, events)
+	if err == nil {
+		f.at(PassProduced)
+		err = f.producer.Commit(ctx)
+	}
+	f.sender.Metrics.published(time.Since(began), len(events), err)
+	return err
+}

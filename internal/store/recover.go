@@ -1,0 +1,196 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/paylatch/paylatch/internal/payment"
+)
+
+// Recovered tells what a stretch of the log was, held against the table.
+type Recovered struct {
+	Marked   int      // Payments that were `created`, and are marked now.
+	Restored int      // Payments that the table had lost, put back as `sent`.
+	Repeated int      // Records of payments that are marked, or found, at an earlier offset.
+	Strange  []string // What cannot be, in a sentence each, at most strangeMax. When there is any, nothing was written.
+}
+
+// strangeMax bounds the sentences; one is enough to halt.
+const strangeMax = 3
+
+const bumpGeneration = `update topic_partitions set generation = generation + 1 where partition = $1 returning generation`
+
+// TakeOver counts a take-over; whoever remembers an earlier generation may not publish.
+func (c *Claim) TakeOver(ctx context.Context) error {
+	err := c.tx.QueryRow(ctx, bumpGeneration, c.Partition.Number).Scan(&c.Partition.Generation)
+	return translate(err)
+}
+
+// Recover brings the table to what the log says: found are the payments in it, in order of offset, up to the offset next. Those that are `created` are marked sent
+// where they are; one whose row is missing (the database was put back to an earlier copy) is put back from its record. On record once Commit returns nil.
+func (c *Claim) Recover(ctx context.Context, found []payment.Payment, next int64) (Recovered, error) {
+	var r Recovered
+	marked, lost, err := c.compare(ctx, found, &r)
+	if err != nil || len(r.Strange) > 0 {
+		return r, err
+	}
+	if err := c.restore(ctx, lost); err != nil {
+		return r, err
+	}
+	ids, offsets := make([]uuid.UUID, len(marked)), make([]int64, len(marked))
+	for i, p := range marked {
+		ids[i], offsets[i] = uuid.UUID(p.ID), p.Sent.Offset
+	}
+	tag, err := c.tx.Exec(ctx, markPayments, ids, offsets)
+	if err != nil {
+		return r, translate(err)
+	}
+	if n := int(tag.RowsAffected()); n != len(marked) {
+		return r, fmt.Errorf("partition %d: %w: marked %d rows of the log's tail, wanted %d", c.Partition.Number, errImpossible, n, len(marked))
+	}
+	if _, err := c.tx.Exec(ctx, moveNextOffset, c.Partition.Number, next); err != nil {
+		return r, translate(err)
+	}
+	c.Partition.NextOffset = next
+	r.Marked, r.Restored = len(marked), len(lost)
+	return r, nil
+}
+
+// compare sorts what was found into what is to be marked and what the table has lost, and notes what is neither.
+func (c *Claim) compare(ctx context.Context, found []payment.Payment, r *Recovered) (marked, lost []payment.Payment, err error) {
+	if len(found) == 0 {
+		return nil, nil, nil
+	}
+	tenants, err := c.tenants(ctx, found)
+	if err != nil {
+		return nil, nil, err
+	}
+	ids := make([]payment.ID, len(found))
+	for i, p := range found {
+		ids[i] = p.ID
+	}
+	rows, err := c.store.find(ctx, c.tx, ids, c.Partition.Topic)
+	if err != nil {
+		return nil, nil, err
+	}
+	strange := func(p payment.Payment, format string, args ...any) {
+		if len(r.Strange) < strangeMax {
+			r.Strange = append(r.Strange, fmt.Sprintf("the record of payment %s at offset %d ", p.ID, p.Sent.Offset)+fmt.Sprintf(format, args...))
+		}
+	}
+	seen := make(map[payment.ID]bool, len(found))
+	for _, p := range found {
+		row, there := rows[p.ID]
+		tenant, known := tenants[p.Tenant.Name]
+		p.Tenant.ID = tenant
+		switch {
+		case seen[p.ID], there && row.Sent != nil && row.Sent.Offset < p.Sent.Offset:
+			r.Repeated++
+			continue
+		case !known:
+			strange(p, "is of tenant %q, whom the database does not know", p.Tenant.Name)
+		case !there:
+			lost = append(lost, p)
+		case row.Tenant != p.Tenant:
+			strange(p, "is of tenant %q, its row of %q", p.Tenant.Name, row.Tenant.Name)
+		case row.Partition != c.Partition.Number:
+			strange(p, "is of partition %d by its row", row.Partition)
+		case len(p.Differences(row)) > 0:
+			strange(p, "differs from its row in %v", p.Differences(row))
+		case row.Sent == nil:
+			marked = append(marked, p)
+		case row.Sent.Offset != p.Sent.Offset:
+			strange(p, "is marked at offset %d, where it is not", row.Sent.Offset)
+		}
+		seen[p.ID] = true
+	}
+	return marked, lost, nil
+}
+
+const selectTenantIDs = `select name, id from tenants where name = any($1)`
+
+func (c *Claim) tenants(ctx context.Context, found []payment.Payment) (map[string]int32, error) {
+	ids := map[string]int32{}
+	for _, p := range found {
+		ids[p.Tenant.Name] = 0
+	}
+	names := make([]string, 0, len(ids))
+	for name := range ids {
+		names = append(names, name)
+	}
+	rows, err := c.tx.Query(ctx, selectTenantIDs, names)
+	if err != nil {
+		return nil, translate(err)
+	}
+	clear(ids)
+	var name string
+	var id int32
+	_, err = pgx.ForEachRow(rows, []any{&name, &id}, func() error {
+		ids[name] = id
+		return nil
+	})
+	return ids, translate(err)
+}
+
+const (
+	restorePayments = `insert into payments (id, tenant_id, amount, currency, originator_id, beneficiary_id, sender_id, receiver_id,
+			reference, trace_context, partition, seq, created_at, sent_at, kafka_offset, status)
+		select u.*, 'sent'::payment_status from unnest($1::uuid[], $2::integer[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
+			$9::text[], $10::bytea[], $11::smallint[], $12::bigint[], $13::timestamptz[], $14::timestamptz[], $15::bigint[]) as u
+		on conflict on constraint payments_id_is_unique do nothing`
+	// The sequence went back with the table; what is created from now on comes after all that was restored. One take-over at a time, or the later one's setval could
+	// undo the other's; the margin covers what is drawn meanwhile.
+	lockSeq    = `select pg_advisory_xact_lock($1, 0)`
+	advanceSeq = `select setval('payments_seq', $1::bigint + 10000) from payments_seq where last_value <= $1::bigint`
+)
+
+// errCreatedMeanwhile says that a payment which was missing a moment ago was created anew by its client's retry; the next attempt finds and marks it.
+var errCreatedMeanwhile = errors.New("a payment that is put back from the log was created again meanwhile")
+
+// restore puts lost payments back, as `sent`.
+func (c *Claim) restore(ctx context.Context, lost []payment.Payment) error {
+	if len(lost) == 0 {
+		return nil
+	}
+	slices.SortFunc(lost, func(p, q payment.Payment) int { return slices.Compare(p.ID[:], q.ID[:]) }) // As columns does.
+	columns, err := c.internedColumns(ctx, lost)
+	if err != nil {
+		return err
+	}
+	n := len(lost)
+	where, seqs, offsets := make([]int16, n), make([]int64, n), make([]int64, n)
+	created, sent := make([]time.Time, n), make([]time.Time, n)
+	for i, p := range lost {
+		where[i], seqs[i], offsets[i] = int16(c.Partition.Number), p.Seq, p.Sent.Offset //nolint:gosec // G115: read from a smallint.
+		created[i], sent[i] = p.CreatedAt, p.Sent.At
+	}
+	columns[len(columns)-1] = where // The partition of the log it is in, whatever the count of partitions is by now.
+	tag, err := c.tx.Exec(ctx, restorePayments, append(columns, seqs, created, sent, offsets)...)
+	if err != nil {
+		return translate(err)
+	}
+	if int(tag.RowsAffected()) != n {
+		return errCreatedMeanwhile
+	}
+	if _, err := c.tx.Exec(ctx, lockSeq, lockClassSeq); err != nil {
+		return translate(err)
+	}
+	_, err = c.tx.Exec(ctx, advanceSeq, slices.Max(seqs))
+	return translate(err)
+}
+
+// internedColumns interns parties and accounts in transactions of their own, as creation does, and on one connection for the same reason.
+func (c *Claim) internedColumns(ctx context.Context, lost []payment.Payment) ([]any, error) {
+	conn, err := c.store.pool.Acquire(ctx)
+	if err != nil {
+		return nil, translate(err)
+	}
+	defer conn.Release()
+	return c.store.columns(ctx, conn, lost, 1)
+}
