@@ -93,7 +93,7 @@ func optimisticPass(ctx context.Context, pool *pgxpool.Pool, producer *kgo.Clien
 func TestControl_LockedKilledBeforeCommit(t *testing.T) {
 	t.Parallel()
 	const payments, batch = 5000, 100
-	i := install(t)
+	i := installLocked(t)
 	i.bulk(t, payments)
 	s, err := store.Open(t.Context(), i.env["PAYLATCH_DATABASE_URL"], 4)
 	if err != nil {
@@ -106,9 +106,9 @@ func TestControl_LockedKilledBeforeCommit(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer cluster.Close()
-	locked := kafka.NewLocked(brokers, i.topic, store.PublishTimeout)
-	defer locked.Close()
-	k := &killer{publisher: locked, kill: func() { i.execute(t, killPublishing) }}
+	publisher := kafka.NewLocked(brokers, i.topic, store.PublishTimeout)
+	defer publisher.Close()
+	k := &killer{publisher: publisher, kill: func() { i.execute(t, killPublishing) }}
 	one := sender.New(sender.Config{
 		Store: s, Publisher: k, Log: cluster, Encoder: kafka.NewEncoder("/test"), Delivery: store.Locked, BatchMax: batch,
 		Logger: slog.New(slog.DiscardHandler), Metrics: sender.NewMetrics(prometheus.NewRegistry()),

@@ -77,6 +77,12 @@ func dockerAnswers() (err error) {
 	return closeErr
 }
 
+// InDocker tells whether the parts are containers: a real broker, then.
+func InDocker(t testing.TB) bool {
+	t.Helper()
+	return kind(t) == docker
+}
+
 // kind returns the chosen kind of parts.
 func kind(t testing.TB) string {
 	t.Helper()
