@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"text/tabwriter"
 	"time"
 
 	"github.com/paylatch/paylatch/internal/kafka"
+	"github.com/paylatch/paylatch/internal/sender"
 	"github.com/paylatch/paylatch/internal/store"
 )
 
@@ -16,7 +18,8 @@ type partitionsCommand struct {
 	Init   partitionsInitCommand   `cmd:"" help:"Make the topic if it is absent, and record its partitions in the database. Once per installation."`
 	List   partitionsListCommand   `cmd:"" help:"Show how far each partition is emitted, what waits, and what is halted and why."`
 	Halt   partitionsHaltCommand   `cmd:"" help:"Stop sending to a partition; payments are taken and kept."`
-	Resume partitionsResumeCommand `cmd:"" help:"Send to a halted partition again, after you have looked why it halted."`
+	Mode   partitionsModeCommand   `cmd:"" help:"Change how partitions are published, while senders run; only senders of the other delivery send to them then."`
+	Resume partitionsResumeCommand `cmd:"" help:"Send to a halted partition again, after you have looked why it halted (--dry-run counts what the choices do)."`
 }
 
 type partitionsInitCommand struct {
@@ -136,42 +139,122 @@ func (c *partitionsHaltCommand) Run(ctx context.Context, out outlet) error {
 type partitionsResumeCommand struct {
 	databaseSettings
 	kafkaSettings
-	Partition int32 `arg:"" help:"The partition's number."`
-	TakeLog   bool  `help:"Take the log as it is now, whatever contradicted the database: this topic, from its present end. Unsent payments are sent behind it. Needs the brokers."`
+	Partition  int32 `arg:"" help:"The partition's number."`
+	Resend     bool  `xor:"choice" help:"Take the log as it is now, and send what is in doubt: payments may be in the topic twice. What is marked sent and no longer in the log is sent again, too."`
+	AssumeSent bool  `xor:"choice" help:"Take the log as it is now, and take what is in doubt as sent: payments may never be in the topic."`
+	InDoubt    int   `default:"-1" help:"How many of the oldest unsent payments may be in what the log lost; by default 1000, a batch, when it lost anything, and none otherwise."`
+	DryRun     bool  `help:"Only count what --resend or --assume-sent would do; without either, both."`
 }
 
 // Run resumes a partition.
 func (c *partitionsResumeCommand) Run(ctx context.Context, out outlet) error {
-	if c.TakeLog {
-		return withStoreAndCluster(ctx, c.databaseSettings, c.kafkaSettings, func(s *store.Store, cluster *kafka.Cluster) error {
-			return c.takeLog(ctx, out, s, cluster)
-		})
+	choices := map[bool][]sender.Choice{c.Resend: {sender.Resend}, c.AssumeSent: {sender.AssumeSent}}[true]
+	if c.InDoubt > 10*sender.BatchMaxDefault {
+		return fmt.Errorf("--in-doubt: at most %d, the largest batch", 10*sender.BatchMaxDefault)
 	}
+	if choices == nil && c.DryRun {
+		choices = []sender.Choice{sender.Resend, sender.AssumeSent}
+	}
+	if choices == nil {
+		return c.resume(ctx, out)
+	}
+	return withOperator(ctx, c.databaseSettings, c.kafkaSettings, func(op sender.Operator) error {
+		for _, choice := range choices {
+			r, err := op.Resume(ctx, c.Partition, choice, c.InDoubt, c.DryRun)
+			if err != nil {
+				return err
+			}
+			c.tell(out, choice, r)
+		}
+		return nil
+	})
+}
+
+// resume lets the sender look again: nothing of the log is taken for granted.
+func (c *partitionsResumeCommand) resume(ctx context.Context, out outlet) error {
 	return withStore(ctx, c.databaseSettings, func(s *store.Store) error {
 		if err := s.Resume(ctx, c.Partition); err != nil {
 			return fmt.Errorf("partition %d: %w", c.Partition, err)
 		}
-		_, err := fmt.Fprintf(out.stdout, "partition %d is active; it halts again if the log still contradicts the database (see --take-log)\n", c.Partition)
+		s.AskToLook(ctx)
+		_, err := fmt.Fprintf(out.stdout, "partition %d is active; it halts again if the log still contradicts the database (see --resend, --assume-sent, --dry-run)\n", c.Partition)
 		return err
 	})
 }
 
-// takeLog resumes with the log taken as it is.
-func (c *partitionsResumeCommand) takeLog(ctx context.Context, out outlet, s *store.Store, cluster *kafka.Cluster) error {
-	partitions, err := s.Partitions(ctx)
-	if err != nil {
-		return err
+// tell says what was done, or would be.
+func (c *partitionsResumeCommand) tell(out outlet, choice sender.Choice, r sender.Resumption) {
+	title := fmt.Sprintf("partition %d, --%s:", c.Partition, choice)
+	if c.DryRun {
+		title = fmt.Sprintf("partition %d, --%s would:", c.Partition, choice)
 	}
-	if len(partitions) == 0 {
-		return store.ErrNoTopic
+	_, _ = fmt.Fprintln(out.stdout, title)
+	w := tabwriter.NewWriter(out.stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	row := func(n int64, what string) { _, _ = fmt.Fprintf(w, "\t%d\t  %s\n", n, what) }
+	row(int64(r.Tail.Marked), "mark as sent: found in the log")
+	row(int64(r.Tail.Restored), "put back: found in the log, missing in the table")
+	row(int64(r.Strangers), "records passed over: not ours, or against the table")
+	if choice == sender.Resend {
+		row(r.Lost, "send again: marked sent at offsets that the log no longer has")
+		row(int64(r.InDoubt), "send, though they may be in what the log lost")
+	} else {
+		row(int64(r.InDoubt), "mark as sent, though they may never have been in the log")
 	}
-	log, err := cluster.Range(ctx, partitions[0].Topic, c.Partition)
-	if err != nil {
-		return err
-	}
-	if err := s.ResumeAt(ctx, c.Partition, log.TopicID, log.End); err != nil {
-		return fmt.Errorf("partition %d: %w", c.Partition, err)
-	}
-	_, err = fmt.Fprintf(out.stdout, "partition %d is active, from offset %d of topic id %s on\n", c.Partition, log.End, log.TopicID)
-	return err
+	row(r.Unsent+r.Lost, "payments to be sent from then on")
+	row(r.NextAt, "the offset from which the log is ours")
+	_ = w.Flush()
+}
+
+type partitionsModeCommand struct {
+	databaseSettings
+	kafkaSettings
+	Delivery   string  `arg:"" enum:"locked,fenced" help:"locked or fenced."`
+	Partitions []int32 `arg:"" optional:"" help:"These partitions; by default all."`
+}
+
+// Run changes how partitions are published, all at once: each may have to wait for what is under way.
+func (c *partitionsModeCommand) Run(ctx context.Context, out outlet) error {
+	return withOperator(ctx, c.databaseSettings, c.kafkaSettings, func(op sender.Operator) error {
+		if len(c.Partitions) == 0 {
+			all, err := op.Store.Partitions(ctx)
+			if err != nil {
+				return err
+			}
+			for _, p := range all {
+				c.Partitions = append(c.Partitions, p.Number)
+			}
+		}
+		errs := make([]error, len(c.Partitions))
+		var changes sync.WaitGroup
+		for i, partition := range c.Partitions {
+			changes.Go(func() {
+				tail, err := op.ChangeDelivery(ctx, partition, store.Delivery(c.Delivery))
+				if errors.Is(err, sender.ErrSameDelivery) {
+					return
+				}
+				if errs[i] = err; err == nil {
+					_, _ = fmt.Fprintf(out.stdout, "partition %d is %s: %d payments of the log's tail marked, %d put back, %d records of it repeat payments\n",
+						partition, c.Delivery, tail.Marked, tail.Restored, tail.Repeated)
+				}
+			})
+		}
+		changes.Wait()
+		return errors.Join(errs...)
+	})
+}
+
+// withOperator runs an operator's command on the partitions of the topic that is set up.
+func withOperator(ctx context.Context, d databaseSettings, k kafkaSettings, work func(sender.Operator) error) error {
+	return withStoreAndCluster(ctx, d, k, func(s *store.Store, cluster *kafka.Cluster) error {
+		partitions, err := s.Partitions(ctx)
+		if err != nil {
+			return err
+		}
+		if len(partitions) == 0 {
+			return store.ErrNoTopic
+		}
+		var check checker
+		fencer := kafka.NewFencer(check.brokers(k.KafkaBrokers), partitions[0].Topic, store.PublishTimeout)
+		return work(sender.Operator{Store: s, Fencer: sender.FencerOf(fencer), Log: cluster})
+	})
 }

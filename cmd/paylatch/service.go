@@ -147,10 +147,10 @@ func (s *service) awaitTopic(ctx context.Context) (string, error) {
 	for told := ""; ; {
 		topic, partitions, err := s.topic(ctx)
 		if err == nil {
-			for _, warning := range topic.Warnings() {
+			for _, warning := range append(topic.Warnings(), s.otherDelivery(partitions)...) {
 				s.logger.Warn(warning)
 			}
-			if faults := topic.Faults(partitions); len(faults) > 0 {
+			if faults := topic.Faults(len(partitions)); len(faults) > 0 {
 				return "", fmt.Errorf("the topic is not fit for payments: %s", strings.Join(faults, "; "))
 			}
 			return topic.Name, nil
@@ -169,19 +169,34 @@ func (s *service) awaitTopic(ctx context.Context) (string, error) {
 	}
 }
 
+// otherDelivery warns of partitions that this process will not send to.
+func (s *service) otherDelivery(partitions []store.Partition) []string {
+	n := 0
+	for _, p := range partitions {
+		if p.Delivery != s.config.delivery {
+			n++
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("%d of %d partitions have another delivery than this process (%s), which leaves them to others; see `paylatch partitions mode`",
+		n, len(partitions), s.config.delivery)}
+}
+
 // topic asks the database for the topic's name and partitions, and the brokers for the rest.
-func (s *service) topic(ctx context.Context) (kafka.Topic, int, error) {
+func (s *service) topic(ctx context.Context) (kafka.Topic, []store.Partition, error) {
 	ctx, cancel := context.WithTimeout(ctx, topicTimeout)
 	defer cancel()
 	partitions, err := s.store.Partitions(ctx)
 	if err != nil {
-		return kafka.Topic{}, 0, err
+		return kafka.Topic{}, nil, err
 	}
 	if len(partitions) == 0 {
-		return kafka.Topic{}, 0, store.ErrNoTopic
+		return kafka.Topic{}, nil, store.ErrNoTopic
 	}
 	topic, err := s.cluster.Topic(ctx, partitions[0].Topic)
-	return topic, len(partitions), err
+	return topic, partitions, err
 }
 
 // close closes what newService opened.

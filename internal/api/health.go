@@ -13,22 +13,29 @@ func live(x *exchange) error {
 	return nil
 }
 
-// ready answers GET /readyz: payments can be taken, by what the database says now. A server that is about to stop is not ready.
+// ready answers GET /readyz: payments can be taken, by what the database says now. Those of a halted partition are taken and kept, so it is named but no reason not
+// to be ready. A server that is about to stop is not ready.
 func (s *Server) ready(x *exchange) error {
 	if s.closed.Load() {
 		return payment.ErrUnavailable
 	}
 	ctx, cancel := x.workContext()
 	defer cancel()
-	if err := s.store.Ready(ctx); err != nil {
+	halted, err := s.store.Ready(ctx)
+	if err != nil {
 		return err
 	}
-	x.answerJSON(http.StatusOK, "application/json", health{"ready"})
+	x.answerJSON(http.StatusOK, "application/json", readiness{health{"ready"}, halted})
 	return nil
 }
 
 type health struct {
 	Status string `json:"status"`
+}
+
+type readiness struct {
+	health
+	HaltedPartitions []int32 `json:"halted_partitions,omitempty"`
 }
 
 // OpenAPI is the contract, as it is served.

@@ -40,7 +40,7 @@ type Store interface {
 	Create(ctx context.Context, p payment.Payment) (stored payment.Payment, replayed bool, err error)
 	Find(ctx context.Context, tenant payment.TenantRef, id payment.ID) (payment.Payment, error)
 	FindDerived(ctx context.Context, tenant payment.TenantRef, id payment.ID) (payment.Payment, error)
-	Ready(ctx context.Context) error
+	Ready(ctx context.Context) (halted []int32, err error)
 }
 
 // Server answers the API.

@@ -7,12 +7,8 @@ import (
 	"time"
 
 	"github.com/paylatch/paylatch/internal/kafka"
-	"github.com/paylatch/paylatch/internal/payment"
 	"github.com/paylatch/paylatch/internal/store"
 )
-
-// tailStep is how many offsets of the log's tail are brought into the table in one transaction.
-const tailStep = 10_000
 
 // Producer publishes to one partition until another one is made for the same transactional id; package kafka says what it promises.
 type Producer interface {
@@ -104,7 +100,7 @@ func (f *fenced) takeOver(ctx context.Context) error {
 		return err
 	}
 
-	log, reason, err := f.judge(ctx, claim.Partition)
+	log, reason, err := judge(ctx, f.sender.Log, claim.Partition)
 	if err != nil {
 		return err
 	}
@@ -157,39 +153,23 @@ func (f *fenced) remembers(p store.Partition) error {
 
 // recover brings the payments that are in the log between next_offset and the offset to into the table. A reason is what in there cannot be.
 func (f *fenced) recover(ctx context.Context, claim *store.Claim, to int64) (step store.Recovered, reason string, err error) {
-	found, reason, err := f.sender.readTail(ctx, claim.Partition, to)
-	if err != nil || reason != "" {
-		return step, reason, err
+	found, strangers, err := readTail(ctx, f.sender.Log, claim.Partition, to)
+	switch {
+	case err != nil:
+		return step, "", err
+	case len(strangers) > 0:
+		return step, strangers[0], nil
 	}
 	f.at(TakeOverRead)
-	step, err = claim.Recover(ctx, found, to)
+	step, err = claim.Recover(ctx, found, to, false)
 	switch {
 	case err != nil:
 	case len(step.Strange) > 0:
 		reason = step.Strange[0]
 	case step.Repeated > 0:
-		reason = fmt.Sprintf("%d records of the log between %d and %d repeat payments", step.Repeated, f.next, to)
+		reason = fmt.Sprintf("%d records of the log below offset %d repeat payments", step.Repeated, to)
 	}
 	return step, reason, err
-}
-
-// readTail reads the payments in the log from a partition's next_offset up to the offset to, as a read_committed consumer does.
-func (s *Sender) readTail(ctx context.Context, p store.Partition, to int64) (found []payment.Payment, reason string, err error) {
-	var stranger error
-	err = s.Log.Read(ctx, p.Topic, p.Number, p.NextOffset, to, func(r kafka.Record) error {
-		one, err := kafka.Decode(r.Event)
-		if err != nil {
-			stranger = fmt.Errorf("the record at offset %d is a stranger: %w", r.Offset, err)
-			return stranger
-		}
-		one.Partition, one.Sent = p.Number, &payment.Emission{At: r.At, Topic: p.Topic, Offset: r.Offset}
-		found = append(found, one)
-		return nil
-	})
-	if stranger != nil {
-		return nil, stranger.Error(), nil
-	}
-	return found, "", err
 }
 
 // done ends a take-over.

@@ -51,7 +51,7 @@ func (l *locked) takeOver(ctx context.Context) error {
 	if err := l.mayNotSend(claim.Partition); err != nil {
 		return err
 	}
-	_, reason, err := l.judge(ctx, claim.Partition)
+	_, reason, err := judge(ctx, l.sender.Log, claim.Partition)
 	if err != nil {
 		return err
 	}

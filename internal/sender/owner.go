@@ -14,9 +14,6 @@ import (
 const (
 	// maxFailures is how many passes may fail in a row before the owner gives its partition to a replica that may do better.
 	maxFailures = 3
-	// shrunkAfter is how long an end of the log below our next offset must last to be believed: a leader that has just taken over may
-	// not know its high watermark yet (KIP-207).
-	shrunkAfter = 5 * time.Second
 	// takeOverTimeout bounds a take-over, in whose transaction the log is asked how far it goes, twice if it seems to have shrunk; it stays below the
 	// session's idle-in-transaction time-out.
 	takeOverTimeout = shrunkAfter + 8*time.Second
@@ -137,33 +134,6 @@ func pause(ctx context.Context, d time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	<-ctx.Done()
-}
-
-// judge compares what the log is with what the database says of it; a reason is why they cannot both be true.
-func (o *owner) judge(ctx context.Context, p store.Partition) (log kafka.Range, reason string, err error) {
-	if log, err = o.sender.Log.Range(ctx, p.Topic, p.Number); err != nil {
-		return log, "", err
-	}
-	if log.End < p.NextOffset && log.TopicID == p.TopicID { // Looked at twice: see shrunkAfter.
-		pause(ctx, shrunkAfter)
-		if log, err = o.sender.Log.Range(ctx, p.Topic, p.Number); err != nil {
-			return log, "", err
-		}
-	}
-	return log, contradiction(p, log), nil
-}
-
-// contradiction says what about the log cannot be if all that the database has marked is in it; empty when nothing.
-func contradiction(p store.Partition, log kafka.Range) string {
-	switch {
-	case log.TopicID != p.TopicID:
-		return fmt.Sprintf("topic %s is another one than the payments went to: its id is %s, was %s", p.Topic, log.TopicID, p.TopicID)
-	case log.Start > p.NextOffset:
-		return fmt.Sprintf("the log begins at offset %d, after the next offset %d: records were deleted that were never judged", log.Start, p.NextOffset)
-	case log.End < p.NextOffset:
-		return fmt.Sprintf("the log ends at offset %d, before the next offset %d: acknowledged records are lost", log.End, p.NextOffset)
-	}
-	return ""
 }
 
 // mayNotSend says why this process may not send to a partition; it is asked under the partition's lock.

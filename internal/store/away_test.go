@@ -21,13 +21,13 @@ import (
 func everyCall(t testing.TB, ctx context.Context, s *store.Store, p payment.Payment) map[string]error {
 	key := newKey(t)
 	errs := map[string]error{
-		"Ready":                 s.Ready(ctx),
 		"RevokeAPIKey":          s.RevokeAPIKey(ctx, "acme", 1),
 		"InitPartitions":        s.InitPartitions(ctx, topic, uuid.New(), store.Fenced, make([]int64, 3)),
 		"RenewTransactionalIDs": s.RenewTransactionalIDs(ctx),
 		"Halt":                  s.Halt(ctx, 0, "why"),
 		"Resume":                s.Resume(ctx, 0),
 	}
+	_, errs["Ready"] = s.Ready(ctx)
 	_, _, errs["Create"] = s.Create(ctx, p)
 	_, errs["Find"] = s.Find(ctx, p.Tenant, p.ID)
 	_, errs["FindDerived"] = s.FindDerived(ctx, p.Tenant, p.ID)

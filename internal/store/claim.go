@@ -48,23 +48,28 @@ func claimPaymentsFor(lock string) string {
 func (s *Session) Claim(ctx context.Context, limit int) (*Claim, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
+	return s.claim(ctx, limit, func(tx pgx.Tx) (pgx.Rows, error) { return tx.Query(ctx, claimPartition, s.partition) })
+}
+
+// claim begins a transaction, has the partition locked by lock, and claims the payments.
+func (s *Session) claim(ctx context.Context, limit int, lock func(pgx.Tx) (pgx.Rows, error)) (*Claim, error) {
 	tx, err := s.conn.Begin(ctx)
 	if err != nil {
 		return nil, translate(err)
 	}
 	claim := &Claim{store: s.store, tx: tx}
-	if err := claim.fill(ctx, s.partition, limit); err != nil {
+	if err := claim.fill(ctx, limit, lock); err != nil {
 		claim.Rollback()
 		return nil, err
 	}
 	return claim, nil
 }
 
-func (c *Claim) fill(ctx context.Context, partition int32, limit int) error {
+func (c *Claim) fill(ctx context.Context, limit int, lock func(pgx.Tx) (pgx.Rows, error)) error {
 	if _, err := c.tx.Exec(ctx, lockTables); err != nil {
 		return translate(err)
 	}
-	rows, err := c.tx.Query(ctx, claimPartition, partition)
+	rows, err := lock(c.tx)
 	if err != nil {
 		return translate(err)
 	}
@@ -72,13 +77,15 @@ func (c *Claim) fill(ctx context.Context, partition int32, limit int) error {
 	if errors.Is(err, pgx.ErrNoRows) {
 		return ErrClaimed
 	}
-	if err != nil {
+	if err != nil || limit == 0 {
 		return translate(err)
 	}
-	if limit == 0 {
-		return nil
-	}
-	rows, err = c.tx.Query(ctx, claimPayments[c.Partition.Delivery], partition, limit)
+	return c.ClaimPayments(ctx, limit)
+}
+
+// ClaimPayments claims at most limit of the partition's unsent payments, the oldest.
+func (c *Claim) ClaimPayments(ctx context.Context, limit int) error {
+	rows, err := c.tx.Query(ctx, claimPayments[c.Partition.Delivery], c.Partition.Number, limit)
 	if err != nil {
 		return translate(err)
 	}

@@ -197,12 +197,13 @@ func TestStore_Create_NoTopic(t *testing.T) {
 	wantUnavailable(t, err, "paylatch partitions init")
 	_, err = f.Find(t.Context(), f.tenant.TenantRef, p.ID)
 	wantUnavailable(t, err, "paylatch partitions init")
-	wantUnavailable(t, f.Ready(t.Context()), "paylatch partitions init")
+	_, err = f.Ready(t.Context())
+	wantUnavailable(t, err, "paylatch partitions init")
 
 	if err := f.InitPartitions(t.Context(), topic, uuid.New(), store.Fenced, make([]int64, 3)); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Ready(t.Context()); err != nil {
+	if _, err := f.Ready(t.Context()); err != nil {
 		t.Error(err)
 	}
 	f.create(p)

@@ -128,15 +128,6 @@ func (s *Store) Halt(ctx context.Context, partition int32, reason string) error 
 	return s.changeState(ctx, haltPartition, partition, reason)
 }
 
-const resumePartitionAt = `update topic_partitions set state = 'active', reason = null, changed_at = now(), topic_id = $2, next_offset = $3
-	where partition = $1 and state = 'halted'`
-
-// ResumeAt lets a halted partition be sent to again, with the log taken as it is now: the topic's id and the end from which on it is ours. What
-// contradicted the database is accepted; payments that are unsent are sent behind that end.
-func (s *Store) ResumeAt(ctx context.Context, partition int32, topicID uuid.UUID, nextOffset int64) error {
-	return s.changeState(ctx, resumePartitionAt, partition, topicID, nextOffset)
-}
-
 // Resume lets a halted partition be sent to again, after an operator has looked why it halted.
 func (s *Store) Resume(ctx context.Context, partition int32) error {
 	return s.changeState(ctx, resumePartition, partition)

@@ -18,7 +18,7 @@ type Recovered struct {
 	Marked   int      // Payments that were `created`, and are marked now.
 	Restored int      // Payments that the table had lost, put back as `sent`.
 	Repeated int      // Records of payments that are marked, or found, at an earlier offset.
-	Strange  []string // What cannot be, in a sentence each, at most strangeMax. When there is any, nothing was written.
+	Strange  []string // What cannot be, in a sentence each, at most strangeMax.
 }
 
 // strangeMax bounds the sentences; one is enough to halt.
@@ -33,11 +33,12 @@ func (c *Claim) TakeOver(ctx context.Context) error {
 }
 
 // Recover brings the table to what the log says: found are the payments in it, in order of offset, up to the offset next. Those that are `created` are marked sent
-// where they are; one whose row is missing (the database was put back to an earlier copy) is put back from its record. On record once Commit returns nil.
-func (c *Claim) Recover(ctx context.Context, found []payment.Payment, next int64) (Recovered, error) {
+// where they are; one whose row is missing (the database was put back to an earlier copy) is put back from its record. On record once Commit returns nil. When anything
+// is strange nothing is written, unless it is to be passed over, as an operator may decide.
+func (c *Claim) Recover(ctx context.Context, found []payment.Payment, next int64, passOver bool) (Recovered, error) {
 	var r Recovered
 	marked, lost, err := c.compare(ctx, found, &r)
-	if err != nil || len(r.Strange) > 0 {
+	if err != nil || len(r.Strange) > 0 && !passOver {
 		return r, err
 	}
 	if err := c.restore(ctx, lost); err != nil {

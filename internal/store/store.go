@@ -110,18 +110,18 @@ func (s *Store) Close() {
 	s.pool.Close()
 }
 
-const selectReady = `select count(*) from topic_partitions`
+const selectReady = `select count(*), coalesce(array_agg(partition::integer order by partition) filter (where state = 'halted'), '{}') from topic_partitions`
 
-// Ready tells whether payments can be taken: the database answers, is migrated, and the topic is set up.
-func (s *Store) Ready(ctx context.Context) error {
+// Ready tells whether payments can be taken: the database answers, is migrated, and the topic is set up. Payments are taken for halted partitions, too, and kept.
+func (s *Store) Ready(ctx context.Context) (halted []int32, err error) {
 	var partitions int
-	if err := s.pool.QueryRow(ctx, selectReady).Scan(&partitions); err != nil {
-		return translate(err)
+	if err := s.pool.QueryRow(ctx, selectReady).Scan(&partitions, &halted); err != nil {
+		return nil, translate(err)
 	}
 	if partitions == 0 {
-		return errNoTopic
+		return nil, errNoTopic
 	}
-	return nil
+	return halted, nil
 }
 
 // inTx runs work in a transaction of the pool: committed when it returns nil, rolled back otherwise.

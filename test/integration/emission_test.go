@@ -2,6 +2,8 @@ package integration
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -202,24 +204,93 @@ func (i *installation) others(t *testing.T, given []string) []string {
 	return others
 }
 
-// TestSender_TakeLog: a log that contradicts the database halts its partition, a plain resume halts again, and --take-log accepts the log as it is: what is
-// unsent is sent behind its present end.
-func TestSender_TakeLog(t *testing.T) {
+// TestResume_Choices: a log that contradicts the database halts its partition, which readyz names, and a plain resume halts it again. A dry run counts what the choices would do and
+// changes nothing. --resend then sends all that waits; --assume-sent marks as many as may be in what the log lost, which verify finds missing: that is what was decided.
+func TestResume_Choices(t *testing.T) {
+	t.Parallel()
+	i := install(t)
+	i.bulk(t, 120)                                                                           // Ten for each partition.
+	i.execute(t, `update topic_partitions set next_offset = 1000 where partition in (3, 4)`) // As if the log had lost a thousand records.
+	api := i.launch(t, "serve")
+	halted := func(partition int) {
+		t.Helper()
+		eventually(t, "the partition halts", func() error {
+			if i.count(t, fmt.Sprintf(`select count(*) from topic_partitions where partition = %d and state = 'halted'
+				and reason like '%%acknowledged records are lost%%'`, partition)) != 1 {
+				return errNotYet
+			}
+			return nil
+		})
+	}
+	halted(3)
+	halted(4)
+	if ready := get(t, api.api+"/readyz"); !strings.Contains(ready, `"halted_partitions":[3,4]`) {
+		t.Errorf("readyz says %s", ready)
+	}
+	run(t, i.env, "partitions", "resume", "3")
+	halted(3)
+	told := run(t, i.env, "partitions", "resume", "3", "--dry-run")
+	for _, want := range []string{"--resend would", "--assume-sent would", " 10  send, though", " 10  mark as sent, though"} {
+		if !strings.Contains(told, want) {
+			t.Errorf("the dry run does not say %q:\n%s", want, told)
+		}
+	}
+	halted(3)
+	run(t, i.env, "partitions", "resume", "3", "--resend")
+	run(t, i.env, "partitions", "resume", "4", "--assume-sent", "--in-doubt", "4")
+	i.drained(t)
+	if r := i.verify(t); r.Missing != 4 || r.Duplicates != 0 || r.Records != 116 {
+		t.Errorf("4 payments were assumed to be sent: %+v", r)
+	}
+}
+
+// TestResume_Lost: records that were marked are gone from the log's end, as after an unclean election. --resend sends them again.
+func TestResume_Lost(t *testing.T) {
 	t.Parallel()
 	i := install(t)
 	i.bulk(t, 120)
-	i.execute(t, `update topic_partitions set next_offset = 1000 where partition = 3`) // As if the log had lost a thousand records.
-	i.launch(t, "sender")
-	halted := func() error {
-		if i.count(t, `select count(*) from topic_partitions where partition = 3 and state = 'halted' and reason like '%acknowledged records are lost%'`) != 1 {
+	service := i.launch(t, "serve")
+	i.drained(t)
+	if err := service.stop(t); err != nil {
+		t.Error(err)
+	}
+	// As if ten more had been marked, at offsets that the log does not have.
+	i.bulk(t, 120)
+	i.execute(t, `update payments set status = 'sent', sent_at = now(), kafka_offset = seq + 1000 where partition = 5 and status = 'created'`)
+	i.execute(t, `update topic_partitions set next_offset = 2000 where partition = 5`)
+	i.launch(t, "serve")
+	eventually(t, "the partition halts", func() error {
+		if i.count(t, `select count(*) from topic_partitions where state = 'halted'`) != 1 {
 			return errNotYet
 		}
 		return nil
-	}
-	eventually(t, "the partition halts", halted)
-	run(t, i.env, "partitions", "resume", "3")
-	eventually(t, "it halts again", halted)
-	run(t, i.env, "partitions", "resume", "3", "--take-log")
+	})
+	run(t, i.env, "partitions", "resume", "5", "--resend")
 	i.drained(t)
-	i.wantClean(t, 120)
+	i.wantClean(t, 240)
+}
+
+// TestMode_UnderLoad: while payments are taken, and a sender of each delivery runs, all partitions go from locked to fenced, and back. Each payment is in the topic once.
+func TestMode_UnderLoad(t *testing.T) {
+	t.Parallel()
+	i := installLocked(t)
+	service := i.launch(t, "serve") // Locked.
+	i.launch(t, "sender", map[string]string{"PAYLATCH_DELIVERY": "fenced"})
+	stop := load(t, client(t, i.key, service.api), 4)
+	for _, mode := range []string{"fenced", "locked"} {
+		told := run(t, i.env, "partitions", "mode", mode)
+		if n := strings.Count(told, " is "+mode+":"); n != 12 {
+			t.Errorf("%d partitions were changed:\n%s", n, told)
+		}
+		before := i.count(t, `select count(*) from payments where status = 'sent'`)
+		eventually(t, "payments are sent in the new mode", func() error {
+			if i.count(t, `select count(*) from payments where status = 'sent'`) < before+300 {
+				return errNotYet
+			}
+			return nil
+		})
+	}
+	accepted := stop()
+	i.drained(t)
+	i.wantClean(t, int64(len(accepted)))
 }

@@ -1,0 +1,75 @@
+package store
+
+import (
+	"context"
+	"errors"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// Operate returns a session for an operator's work on a partition, whoever owns it. It holds nothing until ClaimWaiting.
+func (s *Store) Operate(ctx context.Context, partition int32) (*Session, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	conn, err := s.dedicated(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &Session{s, conn, partition}, nil
+}
+
+// The pass in hand ends within PublishTimeout and RecordTimeout, and a dead owner's transaction with idleInTransaction.
+const (
+	waitForClaim          = `select set_config('lock_timeout', '20s', true), set_config('statement_timeout', '25s', true)`
+	claimPartitionWaiting = `select` + partitionColumns + `from topic_partitions where partition = $1 for update`
+)
+
+// ClaimWaiting is Claim for an operator: it waits for the pass in hand.
+func (s *Session) ClaimWaiting(ctx context.Context, limit int) (*Claim, error) {
+	claim, err := s.claim(ctx, limit, func(tx pgx.Tx) (pgx.Rows, error) {
+		if _, err := tx.Exec(ctx, waitForClaim); err != nil {
+			return nil, err
+		}
+		return tx.Query(ctx, claimPartitionWaiting, s.partition)
+	})
+	if errors.Is(err, ErrClaimed) { // It waited: there is none.
+		err = ErrNoPartition
+	}
+	return claim, err
+}
+
+const setDelivery = `update topic_partitions set delivery = $2, changed_at = now() where partition = $1`
+
+// SetDelivery changes how the partition's payments are published from the commit on.
+func (c *Claim) SetDelivery(ctx context.Context, d Delivery) error {
+	_, err := c.tx.Exec(ctx, setDelivery, c.Partition.Number, string(d))
+	return translate(err)
+}
+
+const unmarkFrom = `update payments set status = 'created', sent_at = null, kafka_offset = null
+	where partition = $1 and status = 'sent' and kafka_offset >= $2`
+
+// UnmarkFrom takes back the marks at and beyond an offset, whose records are lost, and returns how many there were. The one place where a status goes back: an operator
+// decided that these payments be sent again.
+func (c *Claim) UnmarkFrom(ctx context.Context, offset int64) (int64, error) {
+	tag, err := c.tx.Exec(ctx, unmarkFrom, c.Partition.Number, offset)
+	return tag.RowsAffected(), translate(err)
+}
+
+const countUnsent = `select count(*) from payments where partition = $1 and status = 'created'`
+
+// Unsent counts the partition's payments that are yet to be sent.
+func (c *Claim) Unsent(ctx context.Context) (n int64, err error) {
+	err = c.tx.QueryRow(ctx, countUnsent, c.Partition.Number).Scan(&n)
+	return n, translate(err)
+}
+
+const resumeAt = `update topic_partitions set state = 'active', reason = null, changed_at = now(), topic_id = $2, next_offset = $3
+	where partition = $1`
+
+// ResumeAt lets a halted partition be sent to again, with the log taken as it is now: the topic's id, and the end from which on it is ours.
+func (c *Claim) ResumeAt(ctx context.Context, topicID uuid.UUID, nextOffset int64) error {
+	_, err := c.tx.Exec(ctx, resumeAt, c.Partition.Number, topicID, nextOffset)
+	return translate(err)
+}
