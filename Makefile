@@ -50,6 +50,17 @@ scale-test: ## Replicas come, go and are killed under load; then the topic is au
 	go run ./test/scale --step $(STEP)
 
 STEP ?= 15s
+.PHONY: chaos
+chaos: ## Random faults for MINUTES (5) from SEED (1) on BROKERS (1) brokers, under load; then the verdict (needs Docker and kcat).
+	go run ./test/chaos --minutes $(MINUTES) --seed $(SEED) --brokers $(BROKERS)
+
+MINUTES ?= 5
+SEED ?= 1
+BROKERS ?= 1
+.PHONY: model
+model: ## The protocol, checked exhaustively, and that each guard is needed (needs spin and gcc).
+	test/model/run.sh
+
 .PHONY: lint
 lint: ## golangci-lint, with the rules of .golangci.yml.
 	$(GOLANGCI) run ./...

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -110,6 +111,42 @@ func (p *Producer) Commit(ctx context.Context) error {
 		return fmt.Errorf("commit a transaction on %s/%d: %w", p.topic, p.partition, err)
 	}
 	return nil
+}
+
+// EndHanging ends what this producer's transactional id has left undecided in the partition although its coordinator takes it for decided: after a broker restart Kafka may skip
+// a transaction's marker, when the partition has no leader at that moment ("these partitions are likely deleted already"; seen with Kafka 4.3.1). Such a transaction hides its
+// records, and all after them, from read_committed consumers, and nothing ends it; the next marker of the same producer would decide it, either way. Only right after Fence,
+// which returns when the coordinator has nothing under way. It returns whether there was one.
+// Source: KIP-664, which has kafka-transactions.sh abort do the same.
+func (p *Producer) EndHanging(ctx context.Context, commit bool) (ended bool, err error) {
+	id, _, err := p.client.ProducerID(ctx)
+	if err != nil {
+		return false, fmt.Errorf("producer id of %s/%d: %w", p.topic, p.partition, err)
+	}
+	admin := kadm.NewClient(p.client) // Closing it would close the producer's.
+	var here kadm.TopicsSet
+	here.Add(p.topic, p.partition)
+	described, err := admin.DescribeProducers(ctx, here)
+	if err == nil {
+		err = described[p.topic].Partitions[p.partition].Err
+	}
+	if err != nil {
+		return false, fmt.Errorf("describe the producers of %s/%d: %w", p.topic, p.partition, err)
+	}
+	open, ours := described[p.topic].Partitions[p.partition].ActiveProducers[id]
+	if !ours || open.CurrentTxnStartOffset < 0 {
+		return false, nil
+	}
+	answers, err := admin.WriteTxnMarkers(ctx, kadm.TxnMarkers{
+		ProducerID: id, ProducerEpoch: open.ProducerEpoch, Commit: commit, CoordinatorEpoch: open.CoordinatorEpoch, Topics: here,
+	})
+	if err == nil {
+		err = answers[id].Topics[p.topic].Partitions[p.partition].Err
+	}
+	if err != nil {
+		return false, fmt.Errorf("end the hanging transaction of %s/%d: %w", p.topic, p.partition, err)
+	}
+	return true, nil
 }
 
 // Close closes the connections. It ends no transaction: the next Fence does.

@@ -14,6 +14,7 @@ import (
 type Producer interface {
 	Produce(ctx context.Context, next int64, events []kafka.Event) error
 	Commit(ctx context.Context) error
+	EndHanging(ctx context.Context, commit bool) (ended bool, err error)
 	Close()
 }
 
@@ -104,11 +105,11 @@ func (f *fenced) takeOver(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if log.TopicID == claim.Partition.TopicID && log.StableEnd != log.End {
+		return f.endHanging(ctx, claim.Partition, log)
+	}
 	if reason != "" {
 		return f.halt(ctx, claim, reason)
-	}
-	if log.StableEnd != log.End {
-		return fmt.Errorf("partition %d: a transaction that is not ours is open: stable end %d, end %d", f.partition, log.StableEnd, log.End)
 	}
 
 	step, reason, err := f.recover(ctx, claim, min(log.End, claim.Partition.NextOffset+tailStep))
@@ -130,6 +131,26 @@ func (f *fenced) takeOver(ctx context.Context) error {
 		f.done()
 	}
 	return nil
+}
+
+// endHanging ends a transaction that is open although the fence has returned, if it is this partition's own: its marker was lost. When the marker is all that is missing
+// of what the table has on record, the transaction was committed, and is committed again; otherwise its payments are `created`, nobody has seen its records, and it is
+// aborted. Either way the take-over begins anew.
+func (f *fenced) endHanging(ctx context.Context, p store.Partition, log kafka.Range) error {
+	recorded := log.End == p.NextOffset-1
+	if !recorded && log.StableEnd < p.NextOffset {
+		return fmt.Errorf("partition %d: stable end %d lies before the next offset %d, and the end is %d", f.partition, log.StableEnd, p.NextOffset, log.End)
+	}
+	ended, err := f.producer.EndHanging(ctx, recorded)
+	if err != nil {
+		return err
+	}
+	if !ended {
+		return fmt.Errorf("partition %d: a transaction that is not ours is open: stable end %d, end %d", f.partition, log.StableEnd, log.End)
+	}
+	f.sender.Logger.Warn("the broker had lost a transaction's marker; it is written again", "partition", f.partition, "committed", recorded,
+		"stable_end", log.StableEnd, "end", log.End, "next_offset", p.NextOffset)
+	return fmt.Errorf("partition %d: a transaction was hanging, and is ended", f.partition)
 }
 
 // fence makes the one producer that may publish, and counts the take-over.

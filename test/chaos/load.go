@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/paylatch/paylatch/internal/payclient"
+)
+
+const (
+	// accountsMax is how many sender accounts there are: few, so that most payments have others of their account before and after them.
+	accountsMax = 60
+	// workersMax bounds the requests under way. Those that a stopped replica keeps wait for attemptTimeout.
+	workersMax     = 128
+	attemptTimeout = time.Second
+	retryFor       = 4 * time.Second
+)
+
+// client sends payments at a steady pace and keeps the journal.
+type client struct {
+	*payclient.Client
+	seed  uint64
+	began time.Time
+
+	mu       sync.Mutex
+	journal  []entry
+	replays  int      // Answers that said the key was known.
+	unknown  int      // Requests that ended without one.
+	refusals []string // What no valid payment may be answered.
+}
+
+func newClient(servers []string, key string, seed uint64, retryFor time.Duration) (*client, error) {
+	c, err := payclient.New(payclient.Config{
+		Servers: servers, Key: key, Connections: workersMax,
+		AttemptTimeout: attemptTimeout, RetryFor: retryFor, BackoffFirst: 50 * time.Millisecond, BackoffMax: 500 * time.Millisecond,
+	})
+	return &client{Client: c, seed: seed, began: time.Now()}, err
+}
+
+// key is the idempotency key of a request; it and the content follow from the number alone, so that a request can be sent again at the end.
+func (c *client) key(n int) string { return fmt.Sprintf("chaos-%d-%d", c.seed, n) }
+
+func (c *client) content(n int) payclient.Request {
+	r := rand.New(rand.NewPCG(c.seed, uint64(n)))
+	q := payclient.Sample(r)
+	q.Sender = payclient.Account{Type: "checking", Number: fmt.Sprintf("%09d", c.account(n))}
+	return q
+}
+
+func (c *client) account(n int) int32 {
+	return int32(rand.New(rand.NewPCG(c.seed+1, uint64(n))).IntN(accountsMax))
+}
+
+// run sends so many payments per second until ctx ends; the requests under way are then brought to their end. When all workers wait for answers none is sent, and
+// none is made up for.
+func (c *client) run(ctx context.Context, perSecond int) {
+	turns := make(chan int)
+	var group sync.WaitGroup
+	for range workersMax {
+		group.Go(func() {
+			for n := range turns {
+				c.send(n)
+			}
+		})
+	}
+	tick := time.NewTicker(time.Second / time.Duration(perSecond))
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+			n := c.enter()
+			select {
+			case turns <- n:
+			case <-ctx.Done():
+			}
+		}
+	}
+	close(turns)
+	group.Wait()
+}
+
+// enter begins a journal entry.
+func (c *client) enter() (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n = len(c.journal)
+	c.journal = append(c.journal, entry{account: c.account(n)})
+	return n
+}
+
+// send sends a payment until it is answered, or time is up.
+func (c *client) send(n int) {
+	sent := time.Since(c.began)
+	answer, err := c.Create(background, c.key(n), c.content(n)) // Bounded by retryFor.
+	answered := time.Since(c.began)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := &c.journal[n]
+	if e.sent == 0 {
+		e.sent = sent
+	}
+	if err != nil {
+		c.unknown++
+		c.refused(n, err)
+		return
+	}
+	id, err := uuid.Parse(answer.ID)
+	if err != nil {
+		c.refusals = append(c.refusals, fmt.Sprintf("request %d: %v", n, err))
+		return
+	}
+	e.id, e.answered = id, answered
+	if answer.Replayed {
+		c.replays++
+	}
+}
+
+// refused notes an answer that no valid payment may have: the service may be away, but it may not say no.
+func (c *client) refused(n int, err error) {
+	var problem *payclient.Problem
+	if errors.As(err, &problem) && problem.Status < http.StatusInternalServerError && len(c.refusals) < examplesMax {
+		c.refusals = append(c.refusals, fmt.Sprintf("request %d: %v", n, err))
+	}
+}
+
+// open lists the requests that have no answer yet.
+func (c *client) open() (open []int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for n, e := range c.journal {
+		if e.id == uuid.Nil {
+			open = append(open, n)
+		}
+	}
+	return open
+}
+
+// settle sends what has no answer again, with the same keys, until all has one or the time is up.
+func (c *client) settle(d time.Duration) (left int) {
+	for end := time.Now().Add(d); time.Now().Before(end) && len(c.open()) > 0; {
+		turns := make(chan int)
+		var group sync.WaitGroup
+		for range workersMax / 4 {
+			group.Go(func() {
+				for n := range turns {
+					c.send(n)
+				}
+			})
+		}
+		for _, n := range c.open() {
+			if time.Now().After(end) {
+				break
+			}
+			turns <- n
+		}
+		close(turns)
+		group.Wait()
+	}
+	return len(c.open())
+}
