@@ -5,8 +5,8 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
-	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/paylatch/paylatch/internal/kafka"
 	"github.com/paylatch/paylatch/internal/payment"
 	"github.com/paylatch/paylatch/internal/store"
 )
@@ -20,35 +20,20 @@ type place struct {
 // log reads the whole topic, read_committed, to its end: which payment is where.
 func (r *rig) log() map[place]string {
 	r.t.Helper()
-	ranges, err := r.cluster.Ranges(bounded(r.t), r.topic)
+	ctx := bounded(r.t)
+	ranges, err := r.cluster.Ranges(ctx, r.topic)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	from, missing := map[int32]kgo.Offset{}, map[int32]int64{}
-	for i, g := range ranges {
-		if g.Start < g.End {
-			from[int32(i)] = kgo.NewOffset().At(g.Start)
-			missing[int32(i)] = g.End
-		}
-	}
-	client, err := kgo.NewClient(kgo.SeedBrokers(r.broker), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{r.topic: from}))
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	defer client.Close()
 	found := map[place]string{}
-	for ctx := bounded(r.t); len(missing) > 0; {
-		fetches := client.PollFetches(ctx)
-		if err := fetches.Err(); err != nil {
-			r.t.Fatalf("partitions to ends %v are missing: %v", missing, err)
+	for i, g := range ranges {
+		p := int32(i)
+		if err := r.cluster.Read(ctx, r.topic, p, g.Start, g.End, func(record kafka.Record) error {
+			found[place{p, record.Offset}] = string(record.Key)
+			return nil
+		}); err != nil {
+			r.t.Fatal(err)
 		}
-		fetches.EachRecord(func(record *kgo.Record) {
-			found[place{record.Partition, record.Offset}] = string(record.Key)
-			if record.Offset+1 >= missing[record.Partition] {
-				delete(missing, record.Partition)
-			}
-		})
 	}
 	return found
 }
