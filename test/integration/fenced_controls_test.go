@@ -1,0 +1,335 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/paylatch/paylatch/internal/auditor"
+	"github.com/paylatch/paylatch/internal/kafka"
+	"github.com/paylatch/paylatch/internal/sender"
+	"github.com/paylatch/paylatch/internal/store"
+)
+
+// The positive controls of fenced delivery: real senders of ours with one guard taken out, at the one moment when it counts. Each makes duplicates,
+// which verify sees, where the sender with all its guards makes none. They are the counterexamples of the model (test/model) on real parts.
+//
+// All bend partition 0 alone; the other eleven go on beside it.
+
+const (
+	bentPayments = 1200 // A hundred for each partition.
+	bentBatch    = 20   // What is in hand at the moment.
+	killOwner    = `select count(pg_terminate_backend(pid, 10000)) from pg_locks where locktype = 'advisory' and classid = 1886413922 and objid = 0
+		and database = (select oid from pg_database where datname = current_database())` // The class is store's, of partitions.
+)
+
+// TestFencedControl_TailRead: an owner's session is killed between Kafka's commit and PostgreSQL's. A take-over that does not read the log's tail
+// emits that batch again.
+func TestFencedControl_TailRead(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		bend       func(*sender.Config)
+		duplicates int64
+	}{
+		"LeftOut": {func(c *sender.Config) { c.Log = blind{c.Log} }, bentBatch},
+		"Whole":   {func(*sender.Config) {}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			i := install(t)
+			i.bulk(t, bentPayments)
+			var once sync.Once
+			var killed atomic.Int64
+			i.runFenced(t, row.bend, func(c *sender.Config) {
+				c.At = func(partition int32, p sender.Point) {
+					if partition == 0 && p == sender.PassCommitted {
+						once.Do(func() { killed.Store(int64(i.count(t, killOwner))) })
+					}
+				}
+			})
+			i.drained(t)
+			if killed.Load() != 1 {
+				t.Errorf("%d sessions were killed, want 1", killed.Load())
+			}
+			i.wantDuplicates(t, bentPayments, row.duplicates)
+		})
+	}
+}
+
+// blind is a log in which nobody finds anything.
+type blind struct{ sender.Log }
+
+func (blind) Read(context.Context, string, int32, int64, int64, func(kafka.Record) error) error {
+	return nil
+}
+
+// TestFencedControl_Zombie: an owner has selected a batch and loses its session; another replica takes over and sends all; then the first goes on,
+// which no database can forbid. Without fencing and without wanting its records at the offsets that the table says, it emits its batch again;
+// either guard alone keeps it from that (the model says the same).
+func TestFencedControl_Zombie(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		bend       func(c *sender.Config, topic string)
+		duplicates int64
+	}{
+		"NeitherFencingNorContinuity": {func(c *sender.Config, topic string) { c.Fencer = anywhere{unfenced{c.Fencer}, c.Log, topic} }, bentBatch},
+		"ContinuityAlone":             {func(c *sender.Config, topic string) { c.Fencer = unfenced{c.Fencer} }, 0},
+		"FencingAlone":                {func(c *sender.Config, topic string) { c.Fencer = anywhere{c.Fencer, c.Log, topic} }, 0},
+		"Both":                        {func(*sender.Config, string) {}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			i := install(t)
+			i.bulk(t, bentPayments)
+			bend := func(c *sender.Config) { row.bend(c, i.topic) }
+			var (
+				once      sync.Once
+				killed    = make(chan int, 1)
+				held      = make(chan struct{})
+				goOn      = sync.OnceFunc(func() { close(held) })
+				committed atomic.Bool
+			)
+			defer goOn()
+			stop := i.runFenced(t, bend, func(c *sender.Config) {
+				c.At = func(partition int32, p sender.Point) {
+					if partition != 0 {
+						return
+					}
+					if p == sender.PassSelected {
+						once.Do(func() {
+							killed <- i.count(t, killOwner)
+							<-held
+						})
+					}
+					if p == sender.PassCommitted {
+						committed.Store(true)
+					}
+				}
+			})
+			if n := <-killed; n != 1 {
+				t.Fatalf("%d sessions were killed, want 1", n)
+			}
+			over := make(chan struct{})
+			go func() { // It leaves all to the other; the pass in hand goes to its end.
+				stop()
+				close(over)
+			}()
+			i.runFenced(t, bend)
+			i.drained(t)
+			goOn()
+			<-over
+			if committed.Load() != (row.duplicates > 0) {
+				t.Errorf("the zombie committed to Kafka: %t", committed.Load())
+			}
+			i.wantDuplicates(t, bentPayments, row.duplicates)
+		})
+	}
+}
+
+// unfenced gives each producer a transactional id of its own: nobody fences anybody.
+type unfenced struct{ sender.Fencer }
+
+func (u unfenced) Fence(ctx context.Context, partition int32, transactionalID string) (sender.Producer, error) {
+	return u.Fencer.Fence(ctx, partition, transactionalID+"-"+newKey())
+}
+
+// anywhere makes producers that append wherever the log ends, and find that right.
+type anywhere struct {
+	sender.Fencer
+	log   sender.Log
+	topic string
+}
+
+func (a anywhere) Fence(ctx context.Context, partition int32, transactionalID string) (sender.Producer, error) {
+	p, err := a.Fencer.Fence(ctx, partition, transactionalID)
+	if err != nil {
+		return nil, err
+	}
+	return atTheEnd{p, a, partition}, nil
+}
+
+type atTheEnd struct {
+	sender.Producer
+	of        anywhere
+	partition int32
+}
+
+// Produce waits until the transaction before has its marker: the end is where the next record goes only then.
+func (p atTheEnd) Produce(ctx context.Context, _ int64, events []kafka.Event) error {
+	for {
+		log, err := p.of.log.Range(ctx, p.of.topic, p.partition)
+		if err != nil {
+			return err
+		}
+		if log.StableEnd == log.End {
+			return p.Producer.Produce(ctx, log.End, events)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// TestFencedControl_CommitError: Kafka commits a transaction, and the answer is an error, once. A sender that takes the error for "not sent" and
+// publishes the batch again, as the partition's one producer, emits it twice: neither the fence nor the tail, which the controls above do without,
+// can help there. (The next take-over finds what it did, and halts the partition.) Ours takes the partition over, and reads in the log what became
+// of the batch.
+func TestFencedControl_CommitError(t *testing.T) {
+	t.Parallel()
+	t.Run("TakenForNotSent", func(t *testing.T) {
+		t.Parallel()
+		i := install(t)
+		i.bulk(t, bentPayments)
+		i.runFenced(t, func(c *sender.Config) { c.Fencer = retrying{lying{c.Fencer, new(atomic.Bool)}} })
+		eventually(t, "partition 0 halts, and all others are drained", func() error {
+			if i.count(t, `select count(*) from payments where status = 'created' and partition <> 0`) > 0 ||
+				i.count(t, `select count(*) from topic_partitions where partition = 0 and state = 'halted' and reason like '% repeat payments'`) != 1 {
+				return errNotYet
+			}
+			return nil
+		})
+		i.settled(t)
+		if r := i.verify(t); r.Duplicates != bentBatch || r.Records != r.Payments-r.Unsent+bentBatch || r.Missing != 0 || r.Strangers != 0 {
+			t.Errorf("a batch of %d was published again: %+v", bentBatch, r)
+		}
+	})
+	t.Run("TakenForUnknown", func(t *testing.T) {
+		t.Parallel()
+		i := install(t)
+		i.bulk(t, bentPayments)
+		lied := new(atomic.Bool)
+		i.runFenced(t, func(c *sender.Config) { c.Fencer = lying{c.Fencer, lied} })
+		i.drained(t)
+		if !lied.Load() {
+			t.Error("no commit was answered with an error: nothing was tested")
+		}
+		i.wantDuplicates(t, bentPayments, 0)
+	})
+}
+
+// lying makes producers of which one, on partition 0, commits once and says that it could not.
+type lying struct {
+	sender.Fencer
+	lied *atomic.Bool
+}
+
+func (l lying) Fence(ctx context.Context, partition int32, transactionalID string) (sender.Producer, error) {
+	p, err := l.Fencer.Fence(ctx, partition, transactionalID)
+	if err != nil || partition != 0 {
+		return p, err
+	}
+	return liar{p, l.lied}, nil
+}
+
+type liar struct {
+	sender.Producer
+	lied *atomic.Bool
+}
+
+func (l liar) Commit(ctx context.Context) error {
+	err := l.Producer.Commit(ctx)
+	if err == nil && l.lied.CompareAndSwap(false, true) {
+		return errors.New("the answer was lost")
+	}
+	return err
+}
+
+// retrying makes producers that take a failed commit for one that did not happen, and publish the batch again.
+type retrying struct{ sender.Fencer }
+
+func (r retrying) Fence(ctx context.Context, partition int32, transactionalID string) (sender.Producer, error) {
+	p, err := r.Fencer.Fence(ctx, partition, transactionalID)
+	if err != nil {
+		return nil, err
+	}
+	return &retrier{Producer: p}, nil
+}
+
+type retrier struct {
+	sender.Producer
+	next   int64
+	events []kafka.Event
+}
+
+func (r *retrier) Produce(ctx context.Context, next int64, events []kafka.Event) error {
+	r.next, r.events = next, events
+	return r.Producer.Produce(ctx, next, events)
+}
+
+func (r *retrier) Commit(ctx context.Context) error {
+	if r.Producer.Commit(ctx) == nil {
+		return nil
+	}
+	// Behind the first attempt and its marker: this sender even looks where the log ends.
+	if err := r.Producer.Produce(ctx, r.next+int64(len(r.events))+1, r.events); err != nil {
+		return err
+	}
+	return r.Producer.Commit(ctx)
+}
+
+// runFenced runs a sender in fenced delivery, made of real parts and then bent, until it is stopped, at the end of the test at the latest.
+func (i *installation) runFenced(t *testing.T, bends ...func(*sender.Config)) (stop func()) {
+	t.Helper()
+	s, err := store.Open(t.Context(), i.env["PAYLATCH_DATABASE_URL"], 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	brokers := []string{i.env["PAYLATCH_KAFKA_BROKERS"]}
+	cluster, err := kafka.NewCluster(brokers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Close)
+	config := sender.Config{
+		Store: s, Delivery: store.Fenced, Fencer: sender.FencerOf(kafka.NewFencer(brokers, i.topic, store.PublishTimeout)), Log: cluster,
+		Encoder: kafka.NewEncoder("/test"), BatchMax: bentBatch,
+		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})), Metrics: sender.NewMetrics(prometheus.NewRegistry()),
+	}
+	for _, bend := range bends {
+		bend(&config)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	var running sync.WaitGroup
+	running.Go(func() { sender.New(config).Run(ctx) })
+	stop = func() {
+		cancel()
+		running.Wait()
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+// wantDuplicates wants each of n payments in the topic, so many of them twice, and nothing else there.
+func (i *installation) wantDuplicates(t *testing.T, n, duplicates int64) {
+	t.Helper()
+	i.settled(t)
+	r := i.verify(t)
+	if r.Duplicates != duplicates || r.Payments != n || r.Records != n+duplicates || r.Missing != 0 || r.Strangers != 0 || r.Unsent != 0 ||
+		r.NotJudged != (auditor.NotJudged{}) {
+		t.Errorf("want %d payments in the topic, and %d of them twice", n, duplicates)
+	}
+}
+
+// settled waits until every transaction in the topic is decided. Kafka answers a commit before its marker is in the log, and without the marker no
+// consumer, and no auditor, sees the records; what nobody commits is aborted by its time-out.
+func (i *installation) settled(t *testing.T) {
+	t.Helper()
+	cluster, err := kafka.NewCluster([]string{i.env["PAYLATCH_KAFKA_BROKERS"]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Close()
+	eventually(t, "every transaction is decided", func() error {
+		ranges, err := cluster.Ranges(t.Context(), i.topic)
+		if err != nil || slices.ContainsFunc(ranges, func(r kafka.Range) bool { return r.StableEnd != r.End }) {
+			return errors.Join(err, errNotYet)
+		}
+		return nil
+	})
+}

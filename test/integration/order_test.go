@@ -1,0 +1,233 @@
+package integration
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/paylatch/paylatch/internal/kafka"
+	"github.com/paylatch/paylatch/internal/payclient"
+)
+
+// posted is a line of the client's journal: a payment that was answered 202, by one clock of the client.
+type posted struct {
+	id       string
+	account  string        // The sender's.
+	sent     time.Duration // Before the first POST for it was sent.
+	answered time.Duration // After its first 202 was received.
+}
+
+// disorder judges the order that is promised: of one sender account, a payment whose 202 was received before another's POST was sent precedes it in
+// the same partition; requests under way at once have no order. It returns how many payments had such predecessors, and a sentence for each that is
+// not behind all of them.
+func disorder(journal []posted, places map[string]payclient.Position) (judged int, faults []string) {
+	accounts := map[string][]posted{}
+	for _, p := range journal {
+		accounts[p.account] = append(accounts[p.account], p)
+	}
+	for _, sent := range accounts {
+		answered := slices.Clone(sent)
+		slices.SortFunc(sent, func(a, b posted) int { return cmp.Compare(a.sent, b.sent) })
+		slices.SortFunc(answered, func(a, b posted) int { return cmp.Compare(a.answered, b.answered) })
+		var last *posted // Of those answered by now, the one that is furthest in the log.
+		for _, p := range sent {
+			for ; len(answered) > 0 && answered[0].answered < p.sent; answered = answered[1:] {
+				if last == nil || places[answered[0].id].Offset > places[last.id].Offset {
+					last = &answered[0]
+				}
+			}
+			if last == nil {
+				continue
+			}
+			judged++
+			a, b := places[last.id], places[p.id]
+			if a.Partition != b.Partition || a.Offset >= b.Offset {
+				faults = append(faults, fmt.Sprintf("%s at %d/%d was asked for after the answer of %s at %d/%d",
+					p.id, b.Partition, b.Offset, last.id, a.Partition, a.Offset))
+			}
+		}
+	}
+	return judged, faults
+}
+
+// TestOrder: under load on three replicas, of which one after the other is killed with -9 and the database sessions of all senders are ended, the
+// payments of each sender account are in the topic in the order that the client can tell. Some accounts have one client that posts one payment
+// after the other, some have two at once.
+func TestOrder(t *testing.T) {
+	t.Parallel()
+	const rounds, alone, shared, each = 6, 6, 3, 300
+	i := install(t)
+	var accounts []string // One for each client.
+	for n := range alone + shared {
+		accounts = append(accounts, fmt.Sprint(n))
+		if n >= alone {
+			accounts = append(accounts, fmt.Sprint(n))
+		}
+	}
+	replicas := []*process{i.launch(t, "serve"), i.launch(t, "serve"), i.launch(t, "serve")}
+	var through atomic.Pointer[payclient.Client] // All replicas that are up.
+	connect := func() {
+		var servers []string
+		for _, p := range replicas {
+			servers = append(servers, p.api)
+		}
+		through.Store(client(t, i.key, servers...))
+	}
+	connect()
+	stop := keepJournal(t, &through, accounts)
+	progress := func() {
+		t.Helper()
+		before := i.count(t, `select count(*) from payments where status = 'sent'`)
+		eventually(t, "payments are sent", func() error {
+			if i.count(t, `select count(*) from payments where status = 'sent'`) < before+each {
+				return errNotYet
+			}
+			return nil
+		})
+	}
+	for n := range rounds {
+		progress()
+		replicas[n%len(replicas)].kill()
+		progress()
+		if ended := i.count(t, endSenders); ended == 0 {
+			t.Error("no session was ended: nothing was tested")
+		}
+		replicas[n%len(replicas)] = i.launch(t, "serve")
+		connect()
+	}
+	progress()
+	journal := stop()
+	i.drained(t)
+	i.wantDuplicates(t, int64(len(journal)), 0)
+
+	places := i.places(t)
+	judged, faults := disorder(journal, places)
+	if len(faults) > 0 || judged < rounds*each {
+		t.Errorf("%d of %d payments judged are out of order:\n%v", len(faults), judged, faults[:min(len(faults), 10)])
+	}
+	t.Logf("%d payments, %d judged, %d kills", len(journal), judged, rounds)
+	wantSeen(t, journal, places)
+}
+
+// endSenders ends the database sessions by which senders own partitions.
+const endSenders = `select count(pg_terminate_backend(pid)) from pg_stat_activity
+	where application_name = 'paylatch sender' and datname = current_database()`
+
+// keepJournal has a client for each account post one payment after the other until it is stopped.
+func keepJournal(t *testing.T, through *atomic.Pointer[payclient.Client], accounts []string) (stop func() []posted) {
+	t.Helper()
+	var (
+		over    atomic.Bool
+		mu      sync.Mutex
+		journal []posted
+		all     sync.WaitGroup
+		began   = time.Now()
+	)
+	for _, account := range accounts {
+		all.Go(func() {
+			for !over.Load() {
+				sent := time.Since(began)
+				answer, err := through.Load().Create(context.WithoutCancel(t.Context()), newKey(), sample(account))
+				answered := time.Since(began)
+				if err != nil {
+					t.Errorf("create: %v", err)
+					return
+				}
+				mu.Lock()
+				journal = append(journal, posted{answer.ID, account, sent, answered})
+				mu.Unlock()
+			}
+		})
+	}
+	return func() []posted {
+		over.Store(true)
+		all.Wait()
+		return journal
+	}
+}
+
+// places reads where in the topic each payment is, as a read_committed consumer.
+func (i *installation) places(t *testing.T) map[string]payclient.Position {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cluster, err := kafka.NewCluster([]string{i.env["PAYLATCH_KAFKA_BROKERS"]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Close()
+	ranges, err := cluster.Ranges(ctx, i.topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	places := map[string]payclient.Position{}
+	for n, r := range ranges {
+		p := int32(n)
+		if err := cluster.Read(ctx, i.topic, p, r.Start, r.StableEnd, func(one kafka.Record) error {
+			places[string(one.Key)] = payclient.Position{Topic: i.topic, Partition: p, Offset: one.Offset}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return places
+}
+
+// wantSeen is the control of the judge: of each account, the same records with two in each other's place, and with one in another partition, are
+// out of order.
+func wantSeen(t *testing.T, journal []posted, places map[string]payclient.Position) {
+	t.Helper()
+	last := map[string]posted{}
+	swapped := map[string]bool{}
+	for _, b := range journal { // In order of their answers.
+		a, there := last[b.account]
+		last[b.account] = b
+		if !there || a.answered >= b.sent || swapped[b.account] {
+			continue
+		}
+		swapped[b.account] = true
+		at, bt := places[a.id], places[b.id]
+		places[a.id], places[b.id] = bt, at
+		if _, faults := disorder(journal, places); len(faults) == 0 {
+			t.Errorf("%s and %s in each other's place are not seen", a.id, b.id)
+		}
+		places[a.id], places[b.id] = at, payclient.Position{Topic: bt.Topic, Partition: (bt.Partition + 1) % 12, Offset: bt.Offset}
+		if _, faults := disorder(journal, places); len(faults) == 0 {
+			t.Errorf("%s in another partition is not seen", b.id)
+		}
+		places[b.id] = bt
+	}
+	if len(swapped) < 2 {
+		t.Errorf("%d accounts have two payments in order: nothing was tested", len(swapped))
+	}
+}
+
+// TestOrder_Judge: what the judge of order takes for order, and what not.
+func TestOrder_Judge(t *testing.T) {
+	t.Parallel()
+	first := posted{id: "1", account: "a", sent: 1, answered: 3}
+	for name, row := range map[string]struct {
+		second posted
+		at     payclient.Position // The first is at 0/10.
+		right  bool
+	}{
+		"Behind":         {posted{"2", "a", 4, 5}, payclient.Position{Offset: 11}, true},
+		"Before":         {posted{"2", "a", 4, 5}, payclient.Position{Offset: 9}, false},
+		"OtherPartition": {posted{"2", "a", 4, 5}, payclient.Position{Partition: 1, Offset: 11}, false},
+		"AtOnce":         {posted{"2", "a", 2, 5}, payclient.Position{Offset: 9}, true},
+		"SameInstant":    {posted{"2", "a", 3, 5}, payclient.Position{Offset: 9}, true},
+		"OtherAccount":   {posted{"2", "b", 4, 5}, payclient.Position{Offset: 9}, true},
+	} {
+		places := map[string]payclient.Position{"1": {Offset: 10}, "2": row.at}
+		for _, journal := range [][]posted{{first, row.second}, {row.second, first}} {
+			if _, faults := disorder(journal, places); (len(faults) == 0) != row.right {
+				t.Errorf("%s: judged %v", name, faults)
+			}
+		}
+	}
+}

@@ -1,0 +1,284 @@
+package integration
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/paylatch/paylatch/internal/payclient"
+)
+
+// The tests of restore: PostgreSQL is put back to an earlier copy, and the topic goes on as it is. What a payment became then is known to the log
+// alone.
+
+const (
+	restoreEarly = 15 // Payments that are sent before the copy.
+	restoreLate  = 40 // Payments that are emitted after it, so that the copy does not know.
+)
+
+// taken is a payment with what its POST was.
+type taken struct {
+	key    string
+	body   []byte
+	answer string
+	payclient.Payment
+}
+
+// copied says when the copy is taken, which the service is put back to.
+type copied int
+
+const (
+	beforeCreation copied = iota // The late payments' rows are not in it.
+	beforeMark                   // Their rows are in it, as `created`.
+)
+
+// TestRestore_Fenced: after a restore the take-over brings every payment that the log holds into the table: it is `sent`, where and as it was, its
+// key is known again, new payments go on behind it, and nothing is emitted twice.
+func TestRestore_Fenced(t *testing.T) {
+	t.Parallel()
+	for name, at := range map[string]copied{"CopyBeforeCreation": beforeCreation, "CopyBeforeMark": beforeMark} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			i := install(t)
+			early, late, seqs := i.emitAndRestore(t, at)
+			service := i.launch(t, "serve")
+			c := client(t, i.key, service.api)
+			all := append(early, late...)
+			for _, p := range all {
+				i.wantAsBefore(t, c, p)
+			}
+			if i.count(t, selectSeqs) != seqs {
+				t.Error("the payments have other seq than before")
+			}
+			for _, p := range all {
+				p.wantReplay(t, service.api, i.key)
+			}
+			restored := i.count(t, `select max(seq) from payments`)
+			for range restoreLate {
+				create(t, c)
+			}
+			if n := i.count(t, fmt.Sprintf(`select count(*) from payments where seq > %d`, restored)); n != restoreLate {
+				t.Errorf("%d of %d new payments are behind the restored ones", n, restoreLate)
+			}
+			i.drained(t)
+			i.wantDuplicates(t, int64(len(all)+restoreLate), 0)
+		})
+	}
+}
+
+// TestRestore_RetriedFirst: after a restore to before their creation, clients retry half of the payments before any sender has taken over. Those
+// keys are not known yet, so they are taken as new payments, with the same ids; the take-over finds them in the log and marks them where they are,
+// and puts the others back.
+func TestRestore_RetriedFirst(t *testing.T) {
+	t.Parallel()
+	i := install(t)
+	_, late, _ := i.emitAndRestore(t, beforeCreation)
+	retried, lost := late[:restoreLate/2], late[restoreLate/2:]
+	api := i.launch(t, "api")
+	i.retryLost(t, api.api, retried)
+	i.launch(t, "sender")
+	i.drained(t)
+	c := client(t, i.key, api.api)
+	for _, p := range lost {
+		i.wantAsBefore(t, c, p)
+		p.wantReplay(t, api.api, i.key)
+	}
+	for _, p := range retried {
+		now, err := c.Get(t.Context(), p.ID, 0)
+		if err != nil || !now.Sent() || now.Position == nil || *now.Position != *p.Position {
+			t.Errorf("payment %s is %s at %v, was at %v (error %v)", p.ID, now.Status, now.Position, p.Position, err)
+		}
+		p.wantReplayOf(t, api.api, i.key, p.ID)
+	}
+	i.wantDuplicates(t, restoreEarly+restoreLate, 0)
+}
+
+// TestRestore_Locked is the control of the two above: locked delivery reads no tail, so the same restore has every late payment emitted again,
+// which verify sees.
+func TestRestore_Locked(t *testing.T) {
+	t.Parallel()
+	for name, at := range map[string]copied{"CopyBeforeCreation": beforeCreation, "CopyBeforeMark": beforeMark} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			i := installLocked(t)
+			_, late, _ := i.emitAndRestore(t, at)
+			if at == beforeCreation {
+				if r := i.verify(t); r.Strangers != restoreLate {
+					t.Errorf("%d records have lost their rows: %+v", restoreLate, r)
+				}
+				i.retryLost(t, i.launch(t, "api").api, late)
+			}
+			i.launch(t, "sender")
+			i.drained(t)
+			i.wantDuplicates(t, restoreEarly+restoreLate, restoreLate)
+		})
+	}
+}
+
+// emitAndRestore has all payments emitted, and the database put back to the copy. Nothing runs when it returns; the payments and seqs are as they
+// were at the end.
+func (i *installation) emitAndRestore(t *testing.T, at copied) (early, late []taken, seqs int) {
+	t.Helper()
+	service := i.launch(t, "serve")
+	early = i.take(t, service.api, restoreEarly, "early")
+	i.drained(t)
+	end(t, service)
+	if at == beforeMark {
+		service = i.launch(t, "api")
+		late = i.take(t, service.api, restoreLate, "late")
+		end(t, service)
+	}
+	restore := i.copyDatabase(t)
+	service = i.launch(t, "serve")
+	if at == beforeCreation {
+		late = i.take(t, service.api, restoreLate, "late")
+	}
+	i.drained(t)
+	i.wantDuplicates(t, restoreEarly+restoreLate, 0)
+	c := client(t, i.key, service.api)
+	for _, list := range [][]taken{early, late} {
+		for n := range list {
+			var err error
+			if list[n].Payment, err = c.Get(t.Context(), list[n].ID, 0); err != nil || !list[n].Sent() {
+				t.Fatalf("payment %s is %s: %v", list[n].ID, list[n].Status, err)
+			}
+		}
+	}
+	seqs = i.count(t, selectSeqs)
+	end(t, service)
+	restore()
+	if n := i.count(t, `select count(*) from payments where status = 'sent'`); n != restoreEarly {
+		t.Fatalf("after the restore %d payments are sent, want %d: nothing is tested", n, restoreEarly)
+	}
+	return early, late, seqs
+}
+
+// selectSeqs is a digest of which payment has which seq.
+const selectSeqs = `select ('x' || substr(md5(string_agg(id::text || seq, ',' order by id)), 1, 8))::bit(32)::bigint from payments`
+
+// take makes payments; parties and accounts are the batch's own, so that a restore loses them, too.
+func (i *installation) take(t *testing.T, api string, n int, batch string) []taken {
+	t.Helper()
+	all := make([]taken, n)
+	for k := range all {
+		p := sample(fmt.Sprintf("%s%d", batch, k%7))
+		p.Amount, p.Reference, p.Originator.ID = int64(1000+k), fmt.Sprintf("INV-%d", k), batch
+		if k%2 == 0 {
+			p.Reference = ""
+		}
+		body, err := json.Marshal(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[k] = taken{key: newKey(), body: body}
+		status, _, answer := post(t, api, i.key, all[k].key, body)
+		if status != http.StatusAccepted {
+			t.Fatalf("answer %d: %s", status, answer)
+		}
+		all[k].answer = answer
+		if err := json.Unmarshal([]byte(answer), &all[k].Payment); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return all
+}
+
+// wantAsBefore waits until the payment is sent, and compares it with what it was. Only the time of its mark may be another one.
+func (i *installation) wantAsBefore(t *testing.T, c *payclient.Client, p taken) {
+	t.Helper()
+	var now payclient.Payment
+	eventually(t, "payment "+p.ID+" is sent again", func() (err error) {
+		if now, err = c.Get(t.Context(), p.ID, 0); err == nil && !now.Sent() {
+			err = errNotYet
+		}
+		return err
+	})
+	if now.SentAt.IsZero() {
+		t.Errorf("payment %s has no time of its sending", p.ID)
+	}
+	now.SentAt = p.SentAt
+	want, got := asJSON(t, p.Payment), asJSON(t, now)
+	if got != want {
+		t.Errorf("after the restore the payment is\n%s, was\n%s", got, want)
+	}
+}
+
+func asJSON(t *testing.T, v any) string {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// wantReplay retries the payment's POST and wants the original answer, as a replay.
+func (p taken) wantReplay(t *testing.T, api, apiKey string) {
+	t.Helper()
+	if answer := p.wantReplayOf(t, api, apiKey, p.ID); answer != p.answer {
+		t.Errorf("the replay is\n%s, the original\n%s", answer, p.answer)
+	}
+}
+
+// wantReplayOf retries the payment's POST and wants a replay of the payment id.
+func (p taken) wantReplayOf(t *testing.T, api, apiKey, id string) string {
+	t.Helper()
+	status, header, answer := post(t, api, apiKey, p.key, p.body)
+	if status != http.StatusAccepted || header.Get("Idempotent-Replayed") != "true" || header.Get("Location") != "/payments/"+id {
+		t.Errorf("a retry is answered %d with %v: %s", status, header, answer)
+	}
+	return answer
+}
+
+// retryLost retries POSTs whose payments are lost: they are taken as new, with the ids that they had.
+func (i *installation) retryLost(t *testing.T, api string, lost []taken) {
+	t.Helper()
+	for _, p := range lost {
+		status, header, answer := post(t, api, i.key, p.key, p.body)
+		if status != http.StatusAccepted || header.Get("Idempotent-Replayed") != "" || header.Get("Location") != "/payments/"+p.ID {
+			t.Errorf("the retry of a lost payment is answered %d with %v: %s", status, header, answer)
+		}
+	}
+}
+
+// end stops a process cleanly.
+func end(t *testing.T, p *process) {
+	t.Helper()
+	if err := p.stop(t); err != nil {
+		t.Error(err)
+	}
+}
+
+// copyDatabase copies the installation's database, which nobody uses; restore puts the copy in its place.
+func (i *installation) copyDatabase(t *testing.T) (restore func()) {
+	t.Helper()
+	server, err := pgx.ParseConfig(i.env["PAYLATCH_DATABASE_URL"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := pgx.Identifier{server.Database}.Sanitize()
+	kept := pgx.Identifier{server.Database + "_kept"}.Sanitize()
+	server.Database = "postgres"
+	execute := func(ctx context.Context, statements ...string) {
+		t.Helper()
+		conn, err := pgx.ConnectConfig(ctx, server)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close(ctx) }()
+		for _, sql := range statements {
+			if _, err := conn.Exec(ctx, sql); err != nil {
+				t.Fatalf("%s: %v", sql, err)
+			}
+		}
+	}
+	execute(t.Context(), `create database `+kept+` template `+name)
+	t.Cleanup(func() { execute(context.WithoutCancel(t.Context()), `drop database if exists `+kept+` with (force)`) })
+	return func() {
+		execute(t.Context(), `drop database `+name+` with (force)`, `alter database `+kept+` rename to `+name)
+	}
+}
