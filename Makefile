@@ -1,6 +1,6 @@
 # One word does the whole: `make` alone lists them.
 
-SHELL := /bin/bash
+SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
 
 GOLANGCI := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -57,6 +57,10 @@ chaos: ## Random faults for MINUTES (5) from SEED (1) on BROKERS (1) brokers, un
 MINUTES ?= 5
 SEED ?= 1
 BROKERS ?= 1
+.PHONY: matrix
+matrix: ## Each fault at each point of the protocol, one table (with containers where Docker answers).
+	go test -count=1 -v -run 'TestMatrix' ./test/matrix | grep -v '^=== \|level='
+
 .PHONY: model
 model: ## The protocol, checked exhaustively, and that each guard is needed (needs spin and gcc).
 	test/model/run.sh

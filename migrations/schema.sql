@@ -8,6 +8,19 @@ create type payment_status as enum ('created', 'sent', 'accepted', 'rejected');
 
 create sequence payments_seq as bigint cache 1;
 
+CREATE OR REPLACE FUNCTION public.intake_is_open(partitions smallint)
+ RETURNS boolean
+ LANGUAGE plpgsql
+AS $function$
+begin
+    if not pg_try_advisory_xact_lock_shared(1886413923, 0) then
+        return false;
+    end if;
+    return not exists (select from topic_partitions where partition = intake_is_open.partitions);
+end
+$function$
+;
+
 CREATE OR REPLACE FUNCTION public.refuse_change()
  RETURNS trigger
  LANGUAGE plpgsql

@@ -162,6 +162,9 @@ func (c *checker) logLevel(s string) slog.Level {
 	return level
 }
 
+// partitionsMax bounds the partitions: senders have a database session for each.
+const partitionsMax = 1000
+
 func (c *checker) delivery(s string) store.Delivery {
 	d := store.Delivery(s)
 	if d != store.Fenced && d != store.Locked {
@@ -187,8 +190,8 @@ func (c *checker) topicSettings(s topicSettings) topicConfig {
 	}
 	return topicConfig{
 		name:        s.Topic,
-		partitions:  int32(c.integer("partitions", s.Partitions, 1, 1000)),  //nolint:gosec // G115: at most 1,000.
-		replication: int16(c.integer("replication", s.Replication, 0, 100)), //nolint:gosec // G115: at most 100.
+		partitions:  int32(c.integer("partitions", s.Partitions, 1, partitionsMax)), //nolint:gosec // G115: at most 1,000.
+		replication: int16(c.integer("replication", s.Replication, 0, 100)),         //nolint:gosec // G115: at most 100.
 		fromEnd:     s.FromEnd,
 		delivery:    c.delivery(s.Delivery),
 	}

@@ -150,7 +150,7 @@ func (s *service) awaitTopic(ctx context.Context) (string, error) {
 			for _, warning := range append(topic.Warnings(), s.otherDelivery(partitions)...) {
 				s.logger.Warn(warning)
 			}
-			if faults := topic.Faults(len(partitions)); len(faults) > 0 {
+			if faults := topic.Faults(max(len(partitions), int(topic.Partitions))); len(faults) > 0 { // More of them are no fault: see topic.
 				return "", fmt.Errorf("the topic is not fit for payments: %s", strings.Join(faults, "; "))
 			}
 			return topic.Name, nil
@@ -196,6 +196,15 @@ func (s *service) topic(ctx context.Context) (kafka.Topic, []store.Partition, er
 		return kafka.Topic{}, nil, store.ErrNoTopic
 	}
 	topic, err := s.cluster.Topic(ctx, partitions[0].Topic)
+	if err != nil || int(topic.Partitions) <= len(partitions) {
+		return topic, partitions, err
+	}
+	// Partitions are being added, or were added after the copy was taken that the database was put back to: then they hold payments that it does not know.
+	unknown, err := recordsBeyond(ctx, s.cluster, topic.Name, int32(len(partitions))) //nolint:gosec // G115: at most 1,000.
+	if err == nil && unknown >= 0 {
+		err = fmt.Errorf("partition %d of topic %s holds records, and the database knows only %d partitions, as if it had been put back to an earlier copy: "+
+			"run `paylatch partitions grow %d` before payments are taken", unknown, topic.Name, len(partitions), topic.Partitions)
+	}
 	return topic, partitions, err
 }
 

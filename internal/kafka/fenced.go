@@ -36,26 +36,27 @@ type Fencer struct {
 	brokers []string
 	topic   string
 	timeout time.Duration
+	more    []kgo.Opt
 }
 
-// NewFencer returns a fencer for the topic behind the brokers; one attempt to publish may take as long as timeout.
-func NewFencer(brokers []string, topic string, timeout time.Duration) *Fencer {
-	return &Fencer{brokers, topic, timeout}
+// NewFencer returns a fencer for the topic behind the brokers; one attempt to publish may take as long as timeout. More options say how to connect.
+func NewFencer(brokers []string, topic string, timeout time.Duration, more ...kgo.Opt) *Fencer {
+	return &Fencer{brokers, topic, timeout, more}
 }
 
 // Fence returns a producer for the partition. When it returns, no producer made before for the same transactional id can append or commit any more, and
 // what they left open is decided: committed or aborted, in the log. That is InitProducerID's work (KIP-98; KIP-890). A client of its own for each producer, since
 // only one without a memory of an earlier id really fences.
 func (f *Fencer) Fence(ctx context.Context, partition int32, transactionalID string) (*Producer, error) {
-	client, err := kgo.NewClient(
-		kgo.SeedBrokers(f.brokers...), kgo.ClientID(clientID), kgo.DialTimeout(dialTimeout), kgo.DisableClientMetrics(),
+	client, err := kgo.NewClient(append([]kgo.Opt{
+		kgo.SeedBrokers(f.brokers...), kgo.ClientID(clientID), kgo.DisableClientMetrics(),
 		kgo.TransactionalID(transactionalID), kgo.TransactionTimeout(transactionTimeout),
 		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ManualFlushing(), kgo.MaxBufferedRecords(fencedBatchMax), // A batch is sent when it is whole, not after a linger.
-		kgo.ProducerBatchMaxBytes(BatchBytesMax+BatchOverheadMax), kgo.ProducerBatchCompression(kgo.NoCompression()),
-		kgo.RecordDeliveryTimeout(f.timeout), kgo.RetryTimeout(f.timeout), kgo.RequestTimeoutOverhead(f.timeout/2),
-		kgo.MetadataMinAge(100*time.Millisecond), kgo.ConcurrentTransactionsBackoff(concurrentBackoff),
-	)
+		kgo.ProducerBatchMaxBytes(BatchBytesMax + BatchOverheadMax), kgo.ProducerBatchCompression(kgo.NoCompression()),
+		kgo.RecordDeliveryTimeout(f.timeout), kgo.RetryTimeout(f.timeout), kgo.RequestTimeoutOverhead(f.timeout / 2),
+		kgo.MetadataMinAge(100 * time.Millisecond), kgo.ConcurrentTransactionsBackoff(concurrentBackoff),
+	}, append([]kgo.Opt{kgo.DialTimeout(dialTimeout)}, f.more...)...)...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka client: %w", err)
 	}

@@ -111,6 +111,21 @@ func (c *Cluster) CreateTopic(ctx context.Context, name string, partitions int32
 	return nil
 }
 
+// GrowTopic gives the topic more partitions, so that it has as many as said. It is fine if it has them already.
+func (c *Cluster) GrowTopic(ctx context.Context, name string, partitions int32) error {
+	answers, err := c.admin.UpdatePartitions(ctx, int(partitions), name)
+	if err == nil {
+		err = answers.Error()
+	}
+	if err == nil {
+		return nil
+	}
+	if t, asked := c.metadata(ctx, name); asked == nil && t.Partitions == partitions {
+		return nil
+	}
+	return fmt.Errorf("give topic %s %d partitions: %w", name, partitions, err)
+}
+
 // Range says how far one partition's log goes.
 type Range struct {
 	TopicID   uuid.UUID

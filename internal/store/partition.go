@@ -66,12 +66,7 @@ const insertPartition = `insert into topic_partitions (partition, topic, topic_i
 // nothing; ErrTopicIsSetUp when it was done before, by this caller or another.
 func (s *Store) InitPartitions(ctx context.Context, topic string, topicID uuid.UUID, delivery Delivery, ends []int64) error {
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
-		for i, end := range ends {
-			if _, err := tx.Exec(ctx, insertPartition, i, topic, topicID, newTransactionalID(topic, i), string(delivery), end); err != nil {
-				return err
-			}
-		}
-		return nil
+		return addPartitions(ctx, tx, topic, topicID, delivery, 0, ends)
 	})
 	if violates(err, "topic_partitions_partition_is_unique") {
 		return ErrTopicIsSetUp

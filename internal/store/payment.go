@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -44,11 +45,26 @@ func (s *Store) createBatch(ctx context.Context, batch []payment.Payment) ([]cre
 	if err != nil {
 		return nil, err
 	}
+	for {
+		outcomes, closed, err := s.tryBatch(ctx, conn, batch, topic)
+		if err != nil || !closed {
+			return outcomes, err
+		}
+		before := topic
+		if topic, err = s.topic.load(ctx, conn); err != nil || topic == before {
+			return outcomes, err
+		}
+		// Partitions were added since we looked, which does not go on for ever.
+	}
+}
+
+// tryBatch stores the payments if the intake is open for the topic as it was known; closed tells that some of them were not stored because it was not.
+func (s *Store) tryBatch(ctx context.Context, conn querier, batch []payment.Payment, topic topicInfo) (outcomes []creation, closed bool, err error) {
 	inserted, err := s.insert(ctx, conn, batch, topic)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	outcomes := make([]creation, len(batch))
+	outcomes = make([]creation, len(batch))
 	var there []payment.ID
 	for i, p := range batch {
 		if stored, ok := inserted[p.ID]; ok {
@@ -61,19 +77,20 @@ func (s *Store) createBatch(ctx context.Context, batch []payment.Payment) ([]cre
 		}
 	}
 	if len(there) == 0 {
-		return outcomes, nil
+		return outcomes, false, nil
 	}
 	// A statement of its own: the insert's snapshot cannot see a row whose transaction it has just waited for.
 	stored, err := s.find(ctx, conn, there, topic.name)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	for i, p := range batch {
 		if outcomes[i].stored.Status == "" {
 			outcomes[i] = replay(p, stored)
+			closed = closed || errors.Is(outcomes[i].err, errIntakeClosed)
 		}
 	}
-	return outcomes, nil
+	return outcomes, closed, nil
 }
 
 // replay compares what is asked for with what is stored under its id.
@@ -81,7 +98,7 @@ func replay(p payment.Payment, stored map[payment.ID]payment.Payment) creation {
 	there, ok := stored[p.ID]
 	switch {
 	case !ok:
-		return creation{err: fmt.Errorf("payment %s is neither inserted nor found", p.ID)}
+		return creation{err: errIntakeClosed}
 	case there.Tenant != p.Tenant:
 		return creation{err: foreignRow(p.ID, p.Tenant, there.Tenant)}
 	}
@@ -102,6 +119,7 @@ const insertPayments = `insert into payments (id, tenant_id, amount, currency, o
 		reference, trace_context, partition)
 	select * from unnest($1::uuid[], $2::integer[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
 		$9::text[], $10::bytea[], $11::smallint[])
+	where (select intake_is_open($12))
 	on conflict on constraint payments_id_is_unique do nothing
 	returning id, partition, seq, created_at`
 
@@ -122,7 +140,7 @@ func (s *Store) insert(ctx context.Context, q querier, batch []payment.Payment, 
 	if err != nil {
 		return nil, err
 	}
-	rows, err := q.Query(ctx, insertPayments, columns...)
+	rows, err := q.Query(ctx, insertPayments, append(columns, int16(topic.partitions))...) //nolint:gosec // G115: numbered by a smallint.
 	if err != nil {
 		return nil, translate(err)
 	}

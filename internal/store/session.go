@@ -12,7 +12,8 @@ import (
 const (
 	lockClassReplica   = 1_886_413_921
 	lockClassPartition = 1_886_413_922
-	lockClassSeq       = 1_886_413_924 // 923 is the intake's.
+	lockClassIntake    = 1_886_413_923 // Also in migration 004.
+	lockClassSeq       = 1_886_413_924
 )
 
 const (

@@ -13,7 +13,7 @@ type topicInfo struct {
 	partitions int32
 }
 
-// topicCache remembers the topic once it is set up. The partition count is fixed in the database then; see `partitions init`.
+// topicCache remembers the topic once it is set up. What is stored is stored only if the count is still right: see intake_is_open.
 type topicCache struct{ known atomic.Pointer[topicInfo] }
 
 const selectTopic = `select topic, count(*)::integer from topic_partitions group by topic`
@@ -22,6 +22,10 @@ func (c *topicCache) get(ctx context.Context, q querier) (topicInfo, error) {
 	if t := c.known.Load(); t != nil {
 		return *t, nil
 	}
+	return c.load(ctx, q)
+}
+
+func (c *topicCache) load(ctx context.Context, q querier) (topicInfo, error) {
 	rows, err := q.Query(ctx, selectTopic)
 	if err != nil {
 		return topicInfo{}, translate(err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -314,22 +313,4 @@ func (i *installation) wantDuplicates(t *testing.T, n, duplicates int64) {
 		r.NotJudged != (auditor.NotJudged{}) {
 		t.Errorf("want %d payments in the topic, and %d of them twice", n, duplicates)
 	}
-}
-
-// settled waits until every transaction in the topic is decided. Kafka answers a commit before its marker is in the log, and without the marker no
-// consumer, and no auditor, sees the records; what nobody commits is aborted by its time-out.
-func (i *installation) settled(t *testing.T) {
-	t.Helper()
-	cluster, err := kafka.NewCluster([]string{i.env["PAYLATCH_KAFKA_BROKERS"]})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cluster.Close()
-	eventually(t, "every transaction is decided", func() error {
-		ranges, err := cluster.Ranges(t.Context(), i.topic)
-		if err != nil || slices.ContainsFunc(ranges, func(r kafka.Range) bool { return r.StableEnd != r.End }) {
-			return errors.Join(err, errNotYet)
-		}
-		return nil
-	})
 }

@@ -2,7 +2,9 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -116,6 +118,25 @@ func (i *installation) drained(t *testing.T) {
 	eventually(t, "drain", func() error {
 		if i.count(t, `select count(*) from payments where status = 'created'`) > 0 {
 			return errNotYet
+		}
+		return nil
+	})
+	i.settled(t)
+}
+
+// settled waits until every transaction in the topic is decided. Kafka answers a commit before its marker is in the log, and without the marker no
+// consumer, and no auditor, sees the records; what nobody commits is aborted by its time-out.
+func (i *installation) settled(t *testing.T) {
+	t.Helper()
+	cluster, err := kafka.NewCluster([]string{i.env["PAYLATCH_KAFKA_BROKERS"]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Close()
+	eventually(t, "every transaction is decided", func() error {
+		ranges, err := cluster.Ranges(t.Context(), i.topic)
+		if err != nil || slices.ContainsFunc(ranges, func(r kafka.Range) bool { return r.StableEnd != r.End }) {
+			return errors.Join(err, errNotYet)
 		}
 		return nil
 	})

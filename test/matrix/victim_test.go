@@ -1,0 +1,170 @@
+package matrix
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/paylatch/paylatch/internal/kafka"
+	"github.com/paylatch/paylatch/internal/sender"
+	"github.com/paylatch/paylatch/internal/store"
+)
+
+const (
+	batch   = 10
+	victims = "PAYLATCH_MATRIX_VICTIM" // In a victim's environment: its order.
+)
+
+// order tells a victim what it is.
+type order struct {
+	URL, Broker, Topic string
+	Through            string // Where its producers connect instead of to the broker.
+	Point              sender.Point
+}
+
+// victim is a process of its own with one sender. It stops once, at the point of its order, says so, and waits to be told to go on.
+type victim struct {
+	*exec.Cmd
+	at   chan struct{} // Closed when it is at its point.
+	tell io.Writer
+	done chan struct{}
+}
+
+func newVictim(t *testing.T, o order) *victim {
+	t.Helper()
+	text, err := json.Marshal(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := &victim{Cmd: exec.Command(os.Args[0]), at: make(chan struct{}), done: make(chan struct{})}
+	v.Env = append(os.Environ(), victims+"="+string(text))
+	v.SysProcAttr = endWithUs()
+	v.Stderr = t.Output()
+	out, err := v.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v.tell, err = v.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		if bufio.NewScanner(out).Scan() {
+			close(v.at)
+		}
+		_, _ = io.Copy(io.Discard, out)
+		_ = v.Wait()
+		close(v.done)
+	}()
+	t.Cleanup(func() {
+		_ = v.Process.Kill()
+		<-v.done
+	})
+	return v
+}
+
+func (v *victim) goOn() { _, _ = io.WriteString(v.tell, "go on\n") }
+
+// suffer is the victim's main; it never returns.
+func suffer(text string) {
+	var o order
+	if err := json.Unmarshal([]byte(text), &o); err != nil {
+		panic(err)
+	}
+	s, closeAll, err := newSender(o.URL, o.Broker, o.Topic, func(c *sender.Config) {
+		if o.Through != "" {
+			c.Fencer = sender.FencerOf(kafka.NewFencer([]string{o.Broker}, o.Topic, store.PublishTimeout, kgo.Dialer(
+				func(ctx context.Context, network, _ string) (net.Conn, error) {
+					return new(net.Dialer).DialContext(ctx, network, o.Through)
+				})))
+		}
+		var once sync.Once
+		c.At = func(_ int32, p sender.Point) {
+			if p == o.Point {
+				once.Do(func() {
+					fmt.Println("at", p)
+					bufio.NewScanner(os.Stdin).Scan()
+				})
+			}
+		}
+	})
+	if err != nil {
+		panic(err)
+	}
+	defer closeAll()
+	s.Run(context.Background())
+}
+
+// newSender makes a replica, as paylatch serve does.
+func newSender(url, broker, topic string, bend func(*sender.Config)) (s *sender.Sender, closeAll func(), err error) {
+	payments, err := store.Open(context.Background(), url, 4)
+	if err != nil {
+		return nil, nil, err
+	}
+	cluster, err := kafka.NewCluster([]string{broker})
+	if err != nil {
+		payments.Close()
+		return nil, nil, err
+	}
+	c := sender.Config{
+		Store: payments, Delivery: store.Fenced, Fencer: sender.FencerOf(kafka.NewFencer([]string{broker}, topic, store.PublishTimeout)), Log: cluster,
+		Encoder: kafka.NewEncoder("/paylatch"), BatchMax: batch, Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Metrics: sender.NewMetrics(prometheus.NewRegistry()),
+	}
+	bend(&c)
+	return sender.New(c), func() { cluster.Close(); payments.Close() }, nil
+}
+
+// run sets a healthy replica to work, in this process.
+func (r *rig) run(bend func(*sender.Config)) (stop func()) {
+	r.Helper()
+	s, closeAll, err := newSender(r.url, r.broker, r.topic, func(c *sender.Config) {
+		c.Logger = slog.New(slog.NewTextHandler(r.Output(), nil))
+		bend(c)
+	})
+	if err != nil {
+		r.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.Run(ctx)
+	}()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		select {
+		case <-done:
+			closeAll()
+		case <-time.After(patience):
+			r.Error("a sender does not end")
+		}
+	})
+	r.Cleanup(stop)
+	return stop
+}
+
+// kill ends the victim with SIGKILL, and sees that it was that.
+func (v *victim) kill(t *testing.T) {
+	t.Helper()
+	_ = v.Process.Kill()
+	<-v.done
+	if status := v.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGKILL {
+		t.Fatalf("the victim ended by itself: %s", v.ProcessState)
+	}
+}
