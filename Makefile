@@ -29,8 +29,8 @@ test-race: ## The same with the race detector (needs a C compiler).
 FUZZTIME ?= 20s
 .PHONY: fuzz
 fuzz: ## Each fuzz target for FUZZTIME (20s).
-	@for target in $$(grep -rhoE '^func Fuzz[A-Za-z]+' internal/payment | cut -c6-); do \
-		go test ./internal/payment -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x || exit 1; done
+	@for package in internal/payment internal/kafka; do for target in $$(grep -rhoE '^func Fuzz[A-Za-z]+' $$package | cut -c6-); do \
+		go test ./$$package -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x || exit 1; done; done
 
 .PHONY: up
 up: ## The installation of docker-compose.yml, with REPLICAS (2) replicas.

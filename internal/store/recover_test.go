@@ -1,0 +1,282 @@
+package store_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/paylatch/paylatch/internal/payment"
+	"github.com/paylatch/paylatch/internal/store"
+)
+
+// inLog makes the payments as they are found in the log, at offsets from base: as Decode makes them, without the tenant's number.
+func inLog(payments []payment.Payment, base int64) []payment.Payment {
+	found := slices.Clone(payments)
+	for i := range found {
+		found[i].Tenant.ID, found[i].Status = 0, ""
+		found[i].Sent = &payment.Emission{At: time.Date(2026, 11, 24, 12, 0, i, 0, time.UTC), Topic: topic, Offset: base + int64(i)}
+	}
+	return found
+}
+
+// recover brings what was found into the table, in a claim of its own, and commits.
+func (f *fixture) recover(found []payment.Payment, next int64, passOver bool) store.Recovered {
+	f.t.Helper()
+	session := f.ownSoon(f.Store, 0)
+	defer session.Close()
+	claim := f.claim(session, 0)
+	r, err := claim.Recover(f.t.Context(), found, next, passOver)
+	if err == nil {
+		err = claim.Commit(f.t.Context())
+	}
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return r
+}
+
+func (r reading) want(f *fixture) {
+	f.t.Helper()
+	if r.got.Marked != r.marked || r.got.Restored != r.restored || r.got.Repeated != r.repeated || len(r.got.Strange) != r.strange {
+		f.t.Errorf("recovered %+v, want %d marked, %d restored, %d repeated, %d strange", r.got, r.marked, r.restored, r.repeated, r.strange)
+	}
+}
+
+type reading struct {
+	got                                 store.Recovered
+	marked, restored, repeated, strange int
+}
+
+// TestRecover_Marks: what the log has and the table does not know yet is marked where it is; the rest waits. Reading the same again changes nothing.
+func TestRecover_Marks(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 1)
+	payments := f.createMany(6)
+	found := inLog(payments[:4], 7)
+	reading{f.recover(found, 12, false), 4, 0, 0, 0}.want(f)
+	wantEmission(f, payments, 7, 4, 12)
+	reading{f.recover(found, 12, false), 0, 0, 0, 0}.want(f)
+	wantEmission(f, payments, 7, 4, 12)
+	reading{f.recover(nil, 20, false), 0, 0, 0, 0}.want(f)
+	wantEmission(f, payments, 7, 4, 20)
+}
+
+// TestRecover_RolledBack: what is not committed has not been.
+func TestRecover_RolledBack(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 1)
+	payments := f.createMany(2)
+	claim := f.claim(f.own(0), 0)
+	if _, err := claim.Recover(t.Context(), inLog(payments, 0), 3, false); err != nil {
+		t.Fatal(err)
+	}
+	claim.Rollback()
+	wantEmission(f, payments, 0, 0, 0)
+}
+
+// wholeRows is all that is stored of all payments, but for the numbers that parties and accounts have.
+const wholeRows = `select md5(string_agg(whole::text, ',' order by seq)) from (
+	select p.id, p.tenant_id, amount, currency, reference, trace_context, partition, seq, status, p.created_at, sent_at, kafka_offset,
+		o.party_id, o.name, b.party_id, b.name, s.type, s.number, r.type, r.number
+	from payments p join parties o on o.id = originator_id join parties b on b.id = beneficiary_id
+		join accounts s on s.id = sender_id join accounts r on r.id = receiver_id) as whole`
+
+// TestRecover_Restores: rows that the table has lost, with all parties and accounts, are put back as they were, and as sent. What is created from then on comes after them.
+func TestRecover_Restores(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 1)
+	f.create(f.payment("bare", func(c *payment.Content) { c.Reference = nil }))
+	traced := f.payment("traced", func(c *payment.Content) { c.Originator.Name = "Zoë" })
+	traced.TraceParent = payment.ParseTraceParent("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+	f.create(traced)
+	f.createMany(3)
+	var payments []payment.Payment
+	for _, id := range query[[][16]byte](f, `select array_agg(id order by seq) from payments`) {
+		payments = append(payments, f.find(payment.ID(id)))
+	}
+	found := inLog(payments, 3)
+	f.recover(found, 9, false)
+	f.exec(`update payments set sent_at = '2026-11-24T12:00:00Z'::timestamptz + (kafka_offset - 3) * interval '1 second'`) // As restored rows have it: by the log.
+	before := query[string](f, wholeRows)
+
+	f.exec(`truncate payments`)
+	f.exec(`alter table parties disable trigger all`)
+	f.exec(`alter table accounts disable trigger all`)
+	f.exec(`delete from parties`)
+	f.exec(`delete from accounts`)
+	f.exec(`update topic_partitions set next_offset = 0`)
+	f.exec(`select setval('payments_seq', 1, false)`)
+	f.Store = openStore(t, f.url) // One that remembers no parties.
+	reading{f.recover(found, 9, false), 0, len(payments), 0, 0}.want(f)
+	if after := query[string](f, wholeRows); after != before {
+		t.Error("the rows are not what they were")
+	}
+	if p := f.create(f.payment("new")); p.Seq <= payments[len(payments)-1].Seq {
+		t.Errorf("a new payment has seq %d, the last that was put back %d", p.Seq, payments[len(payments)-1].Seq)
+	}
+}
+
+// TestRecover_Repeated: a record of a payment that the log has at an earlier offset is counted, and changes nothing.
+func TestRecover_Repeated(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 1)
+	payments := f.createMany(3)
+	f.recover(inLog(payments[:1], 0), 2, false)
+	found := append(inLog(payments, 2), inLog(payments[1:2], 9)...)
+	reading{f.recover(found, 11, false), 2, 0, 2, 0}.want(f)
+	if p := f.find(payments[0].ID); p.Sent.Offset != 0 {
+		t.Errorf("the first is marked at %d, where its second record is", p.Sent.Offset)
+	}
+	if p := f.find(payments[1].ID); p.Sent.Offset != 3 {
+		t.Errorf("the second is marked at %d", p.Sent.Offset)
+	}
+}
+
+// TestRecover_Strange: what cannot be is told, and nothing is written, unless an operator passes over it: then the rest is.
+func TestRecover_Strange(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		bend func(f *fixture, p *payment.Payment)
+		word string
+	}{
+		"UnknownTenant": {func(_ *fixture, p *payment.Payment) { p.Tenant.Name = "nobody" }, "does not know"},
+		"OtherTenant":   {func(f *fixture, p *payment.Payment) { p.Tenant = f.newTenant("other").TenantRef }, "its row of"},
+		"OtherPartition": {func(f *fixture, p *payment.Payment) {
+			f.exec(`update payments set partition = 1 where id = $1`, [16]byte(p.ID))
+		}, "partition 1 by its row"},
+		"OtherAmount": {func(_ *fixture, p *payment.Payment) { p.Money.Minor++ }, "differs from its row"},
+		"MarkedElsewhere": {func(f *fixture, p *payment.Payment) {
+			f.exec(`update payments set status = 'sent', sent_at = now(), kafka_offset = 99 where id = $1`, [16]byte(p.ID))
+		}, "marked at offset 99"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t, 2)
+			var payments []payment.Payment
+			for _, key := range []string{"a", "b", "c"} {
+				payments = append(payments, f.create(f.inPartition(key, 0, 2)))
+			}
+			found := inLog(payments, 0)
+			row.bend(f, &found[1])
+			got := f.recover(found, 4, false)
+			reading{got, 0, 0, 0, 1}.want(f)
+			if len(got.Strange) == 1 && !strings.Contains(got.Strange[0], row.word) {
+				t.Errorf("told %q, want %q in it", got.Strange[0], row.word)
+			}
+			wantEmission(f, payments[:1], 0, 0, 0)
+			reading{f.recover(found, 4, true), 2, 0, 0, 1}.want(f)
+			wantEmission(f, payments[:1], 0, 1, 4)
+			wantEmission(f, payments[2:], 2, 1, 4)
+		})
+	}
+}
+
+// TestRecover_CreatedMeanwhile: a client's retry creates a lost payment anew while it is being put back. The recovery fails, and the next one marks it.
+func TestRecover_CreatedMeanwhile(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 1)
+	payments := f.createMany(1)
+	f.exec(`truncate payments`)
+	retry := f.begin()
+	if _, err := retry.Exec(t.Context(), `insert into payments (id, tenant_id, amount, currency, originator_id, beneficiary_id, sender_id, receiver_id, reference, partition)
+		select $1, t.id, 25687, 'USD', o.id, b.id, s.id, r.id, 'INV-7', 0 from tenants t, parties o, parties b, accounts s, accounts r
+		where o.party_id = '567' and b.party_id = '123' and s.type = 'checking' and r.type = 'iban'`, [16]byte(payments[0].ID)); err != nil {
+		t.Fatal(err)
+	}
+	claim := f.claim(f.own(0), 0)
+	result := make(chan error, 1)
+	go func() {
+		_, err := claim.Recover(t.Context(), inLog(payments, 0), 2, false)
+		result <- err
+	}()
+	f.awaitBlocked(1)
+	if err := retry.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := receive(t, result); err == nil || !strings.Contains(err.Error(), "created again meanwhile") {
+		t.Fatalf("error %v", err)
+	}
+	claim.Rollback()
+	f.terminate(0)
+	reading{f.recover(inLog(payments, 0), 2, false), 1, 0, 0, 0}.want(f)
+}
+
+// TestPresence_ByDelivery: replicas share partitions with those of their own delivery only.
+func TestPresence_ByDelivery(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 2)
+	for delivery, n := range map[store.Delivery]int{store.Locked: 1, store.Fenced: 2} {
+		for range n {
+			p, err := f.Join(t.Context(), delivery)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(p.Leave)
+		}
+	}
+	for delivery, want := range map[store.Delivery]int{store.Locked: 2, store.Fenced: 3} {
+		p, err := f.Join(t.Context(), delivery)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if view := f.look(p); view.Replicas != want {
+			t.Errorf("%s: %d replicas, want %d", delivery, view.Replicas, want)
+		}
+		p.Leave()
+	}
+}
+
+// TestOperate: an operator waits for the pass in hand, and what it decides is on record with the claim's commit.
+func TestOperate(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 1)
+	payments := f.createMany(5)
+	f.recover(inLog(payments[:3], 0), 4, false)
+	pass := f.claim(f.own(0), 2)
+	session, err := f.Operate(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(session.Close)
+	waited := make(chan error, 1)
+	var claim *store.Claim
+	go func() {
+		var err error
+		claim, err = session.ClaimWaiting(t.Context(), 0)
+		waited <- err
+	}()
+	f.awaitBlocked(1)
+	pass.Rollback()
+	if err := receive(t, waited); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := claim.Unsent(t.Context()); n != 2 || err != nil {
+		t.Errorf("%d unsent, %v", n, err)
+	}
+	if n, err := claim.UnmarkFrom(t.Context(), 1); n != 2 || err != nil {
+		t.Errorf("%d marks taken back, %v", n, err)
+	}
+	id := claim.Partition.TopicID
+	for _, err := range []error{claim.TakeOver(t.Context()), claim.SetDelivery(t.Context(), store.Fenced), claim.Halt(t.Context(), "x"), claim.ResumeAt(t.Context(), id, 1)} {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if err := claim.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantEmission(f, payments, 0, 1, 1)
+	all, err := f.Partitions(t.Context())
+	if p := all[0]; err != nil || p.Generation != 1 || p.Delivery != store.Fenced || p.State != store.Active || p.Reason != "" {
+		t.Errorf("the partition is %+v, %v", p, err)
+	}
+	if session, err = f.Operate(t.Context(), 7); err == nil {
+		defer session.Close()
+		_, err = session.ClaimWaiting(t.Context(), 0)
+	}
+	if !errors.Is(err, store.ErrNoPartition) {
+		t.Errorf("no such partition: %v", err)
+	}
+}
