@@ -57,6 +57,10 @@ chaos: ## Random faults for MINUTES (5) from SEED (1) on BROKERS (1) brokers, un
 MINUTES ?= 5
 SEED ?= 1
 BROKERS ?= 1
+.PHONY: bench
+bench: ## What exactly once costs, and how long a take-over takes (with containers where Docker answers).
+	go test -run '^$$' -bench . -benchtime 1x -timeout 30m ./test/bench
+
 .PHONY: matrix
 matrix: ## Each fault at each point of the protocol, one table (with containers where Docker answers).
 	go test -count=1 -v -run 'TestMatrix' ./test/matrix | grep -v '^=== \|level='

@@ -23,7 +23,7 @@ import (
 )
 
 const (
-	// lookEvery is how often a replica looks at the others: the time to take over from one that died is at most this and a connect.
+	// lookEvery is how often a replica looks at the others, unasked; that one died is known at once, see watch.
 	lookEvery = time.Second
 	// Backoff of a replica that cannot send: from the first to the last, doubled each time, with jitter. The last bounds how long
 	// payments wait after Kafka is back.
@@ -107,11 +107,14 @@ func (s *Sender) attend(ctx context.Context) error {
 	}
 	defer presence.Leave()
 	s.Store.AskToLook(ctx) // Whoever has more than its share now gives some to us.
+	watch := watch{store: s.Store}
+	defer watch.follow(ctx, 0)
 	for {
 		view, err := presence.Look(ctx)
 		if err != nil {
 			return err
 		}
+		watch.follow(ctx, view.Neighbour)
 		s.share(ctx, view)
 		if err := s.passOnNews(ctx, presence); err != nil {
 			return err

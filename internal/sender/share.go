@@ -42,6 +42,41 @@ func (s *Sender) share(ctx context.Context, view store.View) {
 	}
 }
 
+// watch has everybody look as soon as a replica is gone: each replica waits for the end of the next one's presence. Without it (its connection is lost, say) all still look every lookEvery.
+type watch struct {
+	store     *store.Store
+	neighbour uint32
+	cancel    context.CancelFunc
+}
+
+// endingFor is how long the other sessions of a replica that died may take to end: each has a process of PostgreSQL's own.
+var endingFor = []time.Duration{0, 20 * time.Millisecond, 100 * time.Millisecond}
+
+// follow watches the neighbour and nobody else; nobody at all when it is 0.
+func (w *watch) follow(ctx context.Context, neighbour uint32) {
+	if neighbour == w.neighbour {
+		return
+	}
+	if w.cancel != nil {
+		w.cancel()
+		w.cancel = nil
+	}
+	if w.neighbour = neighbour; neighbour == 0 {
+		return
+	}
+	var watching context.Context
+	watching, w.cancel = context.WithCancel(ctx)
+	go func() {
+		if w.store.AwaitEnd(watching, neighbour) != nil {
+			return
+		}
+		for _, d := range endingFor {
+			pause(ctx, d)
+			w.store.AskToLook(ctx)
+		}
+	}()
+}
+
 // fairShare is how many of n partitions the replica of the given rank (from 0) owns among so many replicas: as even as can be, all replicas
 // come to the same answer, and the shares add up to n.
 func fairShare(n, replicas, rank int) int {

@@ -23,6 +23,7 @@ var deliveryNumber = map[Delivery]int64{Locked: 0, Fenced: 1}
 
 const (
 	lockReplica   = `select pg_advisory_lock_shared($1, $2)`
+	lockAlive     = `select pg_advisory_lock($1, pg_backend_pid())`
 	listenCreated = `listen ` + wakeChannel
 )
 
@@ -35,6 +36,9 @@ func (s *Store) Join(ctx context.Context, delivery Delivery) (*Presence, error) 
 		return nil, err
 	}
 	_, err = conn.Exec(ctx, lockReplica, lockClassReplica, deliveryNumber[delivery])
+	if err == nil {
+		_, err = conn.Exec(ctx, lockAlive, lockClassAlive)
+	}
 	if err == nil {
 		_, err = conn.Exec(ctx, listenCreated)
 	}
@@ -50,8 +54,9 @@ func (p *Presence) Leave() { closeConn(p.conn) }
 
 // View is what a replica sees of the others and of the partitions.
 type View struct {
-	Replicas   int // Those present with the caller's delivery, the caller among them.
-	Rank       int // The caller's place among them, from 0: the same order for all that look.
+	Replicas   int    // Those present with the caller's delivery, the caller among them.
+	Rank       int    // The caller's place among them, from 0: the same order for all that look.
+	Neighbour  uint32 // The session of the next one in that order, the first after the last; 0 when there is no other. See AwaitEnd.
 	Partitions []Partition
 	Owned      map[int32]bool // The partitions that some session owns.
 }
@@ -86,12 +91,34 @@ func (p *Presence) Look(ctx context.Context) (View, error) {
 	slices.Sort(replicas)
 	view.Replicas = len(replicas)
 	view.Rank = slices.Index(replicas, p.conn.PgConn().PID())
+	if view.Replicas > 1 && view.Rank >= 0 {
+		view.Neighbour = replicas[(view.Rank+1)%len(replicas)]
+	}
 	rows, err = p.conn.Query(ctx, selectPartitions)
 	if err != nil {
 		return View{}, translate(err)
 	}
 	view.Partitions, err = pgx.CollectRows(rows, scanPartition)
 	return view, translate(err)
+}
+
+const (
+	waitForEver = `select set_config('lock_timeout', '0', false), set_config('statement_timeout', '0', false)`
+	awaitAlive  = `select pg_advisory_lock_shared($1, $2)`
+)
+
+// AwaitEnd returns nil when the presence of the given session has ended, however it did: PostgreSQL gives its lock to us in that moment, which no polling is as fast as. It has
+// a connection of its own meanwhile.
+func (s *Store) AwaitEnd(ctx context.Context, neighbour uint32) error {
+	conn, err := s.dedicated(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeConn(conn)
+	if _, err = conn.Exec(ctx, waitForEver); err == nil {
+		_, err = conn.Exec(ctx, awaitAlive, lockClassAlive, int32(neighbour)) //nolint:gosec // G115: a process id.
+	}
+	return translate(err)
 }
 
 // News is what a notification tells: partitions with new payments, or that a replica came or gave partitions back.

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -278,5 +279,34 @@ func TestOperate(t *testing.T) {
 	}
 	if !errors.Is(err, store.ErrNoPartition) {
 		t.Errorf("no such partition: %v", err)
+	}
+}
+
+// TestAwaitEnd: each replica has the next one for a neighbour, and is told in the moment in which that one's session ends, and not before.
+func TestAwaitEnd(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 1)
+	alone := f.join()
+	if n := f.look(alone).Neighbour; n != 0 {
+		t.Errorf("the only replica has %d for a neighbour", n)
+	}
+	other := f.join()
+	neighbour := f.look(alone).Neighbour
+	if neighbour != other.Conn().PgConn().PID() || f.look(other).Neighbour != alone.Conn().PgConn().PID() {
+		t.Fatalf("the two are not each other's neighbours: %d", neighbour)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- f.AwaitEnd(t.Context(), neighbour) }()
+	f.awaitBlocked(1)
+	f.exec(`select pg_terminate_backend($1)`, int(neighbour))
+	if err := receive(t, ended); err != nil {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { ended <- f.AwaitEnd(ctx, alone.Conn().PgConn().PID()) }()
+	f.awaitBlocked(1)
+	cancel()
+	if err := receive(t, ended); err == nil {
+		t.Error("whoever gives up is told that it has ended")
 	}
 }
