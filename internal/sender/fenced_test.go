@@ -2,6 +2,8 @@ package sender
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"testing"
 
 	"github.com/paylatch/paylatch/internal/kafka"
@@ -165,4 +167,117 @@ type blind struct{ Log }
 
 func (blind) Read(context.Context, string, int32, int64, int64, func(kafka.Record) error) error {
 	return nil
+}
+
+// foreign begins a transaction of somebody else's in the partition's log.
+func (r *rig) foreign() *kafka.Producer {
+	r.t.Helper()
+	p, err := kafka.NewFencer([]string{r.broker}, r.topic, store.PublishTimeout).Fence(bounded(r.t), 0, "foreign-"+r.topic)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(p.Close)
+	if err := p.Produce(bounded(r.t), 0, []kafka.Event{{Key: []byte("k"), Value: []byte("v")}}); err != nil {
+		r.t.Fatal(err)
+	}
+	return p
+}
+
+// A transaction of somebody else's that is open keeps a take-over from knowing the log: it fails, again and again, and nothing is sent. When it is aborted, all is; when it is committed, there is a
+// stranger in the log, and the partition halts.
+func TestFenced_ForeignTransaction(t *testing.T) {
+	t.Parallel()
+	for name, commit := range map[string]bool{"Aborted": false, "Committed": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, 1, nil)
+			all := r.create(0, 3)
+			foreign := r.foreign()
+			f := r.ownFenced(r.replica(r.inFenced()))
+			if _, err := f.work(bounded(t)); err == nil || !strings.Contains(err.Error(), "a transaction that is not ours is open") {
+				t.Fatalf("error %v", err)
+			}
+			f.failed()
+			if commit {
+				if err := foreign.Commit(bounded(t)); err != nil {
+					t.Fatal(err)
+				}
+			} else if ended, err := foreign.EndHanging(bounded(t), false); err != nil || !ended {
+				t.Fatal(ended, err)
+			}
+			until(t, "the transaction is decided", func() bool {
+				g, err := r.cluster.Range(bounded(t), r.topic, 0)
+				return err == nil && g.StableEnd == g.End
+			})
+			f = r.ownFenced(r.replica(r.inFenced()))
+			if !commit {
+				work(t, f)
+				r.wantInOrder(0, all)
+				r.verdict()
+				return
+			}
+			if _, err := f.work(bounded(t)); !errors.Is(err, errHalted) {
+				t.Errorf("error %v", err)
+			}
+			if p := r.row(0); p.State != store.Halted || !strings.Contains(p.Reason, "stranger") {
+				t.Errorf("the partition is %s: %s", p.State, p.Reason)
+			}
+			r.wantUnsent(0, 3)
+		})
+	}
+}
+
+// A batch that is in the log twice, as a sender of another make could leave it, halts the partition: a read_committed consumer has seen it.
+func TestFenced_Repeated(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, nil)
+	r.create(0, 3)
+	first := r.ownFenced(r.replica(r.inFenced()))
+	work(t, first)
+	first.failed()
+	r.exec(`update payments set status = 'created', sent_at = null, kafka_offset = null`) // As if never marked, but with next_offset moved on.
+	second := r.ownFenced(r.replica(r.inFenced()))
+	work(t, second)
+	second.failed()
+	r.exec(`update topic_partitions set next_offset = 0`)
+	r.exec(`update payments set status = 'created', sent_at = null, kafka_offset = null`)
+	if _, err := r.ownFenced(r.replica(r.inFenced())).work(bounded(t)); !errors.Is(err, errHalted) {
+		t.Errorf("error %v", err)
+	}
+	if p := r.row(0); p.State != store.Halted || !strings.Contains(p.Reason, "3 records of the log below offset 8 repeat payments") {
+		t.Errorf("the partition is %s: %s", p.State, p.Reason)
+	}
+}
+
+// A tail that is longer than a step is read in steps, each on record by itself: an owner that dies in between leaves the rest to the next.
+func TestFenced_LongTail(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, nil)
+	const n = 2*tailStep + 500
+	r.create(0, 1)
+	r.exec(`insert into payments (amount, originator_id, beneficiary_id, sender_id, receiver_id, id, tenant_id, partition, currency)
+		select n, originator_id, beneficiary_id, sender_id, receiver_id, (overlay(overlay(gen_random_uuid()::text placing '8' from 15) placing '8' from 20))::uuid,
+			tenant_id, 0, 'EUR' from payments, generate_series(2, $1) as n`, n)
+	first := r.ownFenced(r.replica(r.inFenced()))
+	work(t, first)
+	first.failed()
+	end := r.row(0).NextOffset
+	r.exec(`update payments set status = 'created', sent_at = null, kafka_offset = null`)
+	r.exec(`update topic_partitions set next_offset = 0`)
+
+	second := r.ownFenced(r.replica(r.inFenced()))
+	if again, err := second.work(bounded(t)); !again || err != nil || second.caughtUp {
+		t.Fatalf("after a step: again %t, caught up %t, %v", again, second.caughtUp, err)
+	}
+	r.wantRow(0, tailStep)
+	second.failed()
+	third := r.ownFenced(r.replica(r.inFenced()))
+	for !third.caughtUp {
+		if _, err := third.work(bounded(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.wantRow(0, end)
+	r.wantUnsent(0, 0)
+	r.verdict()
 }
