@@ -14,6 +14,7 @@ const (
 	WakeChannel        = wakeChannel
 	LockClassPartition = lockClassPartition
 	LockClassReplica   = lockClassReplica
+	CreateRoundsMax    = createRoundsMax
 )
 
 var ClaimPaymentsSQL = claimPayments[Fenced]
@@ -26,7 +27,7 @@ func (s *Session) Conn() *pgx.Conn { return s.conn }
 // Conn is the presence's own connection, for what a test forges in it.
 func (p *Presence) Conn() *pgx.Conn { return p.conn }
 
-// CreateBatch stores a batch in one statement, as Create will for requests that wait together, and returns each payment's error.
+// CreateBatch stores a batch in one statement, as Create does for calls that wait together, and returns each payment's error.
 func (s *Store) CreateBatch(ctx context.Context, batch []payment.Payment) ([]payment.Payment, []error, error) {
 	created, err := s.createBatch(ctx, batch)
 	stored, errs := make([]payment.Payment, len(created)), make([]error, len(created))
@@ -35,6 +36,16 @@ func (s *Store) CreateBatch(ctx context.Context, batch []payment.Payment) ([]pay
 	}
 	return stored, errs, err
 }
+
+// CreatesUnderWay counts the creates that wait or are in a round.
+func (s *Store) CreatesUnderWay() int {
+	s.creates.mu.Lock()
+	defer s.creates.mu.Unlock()
+	return s.creates.calls
+}
+
+// CreateRounds counts the rounds of creates so far.
+func (s *Store) CreateRounds() int { return int(s.creates.roundsDone.Load()) }
 
 // Waker is a waker whose notifications a test receives.
 type Waker struct{ w *waker }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"sync/atomic"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/jackc/pgx/v5"
@@ -24,20 +23,30 @@ func compareContent(x, y content) int {
 	return cmp.Or(cmp.Compare(x.tenant, y.tenant), cmp.Compare(x.a, y.a), cmp.Compare(x.b, y.b))
 }
 
-// interner turns content into the id of the one row that holds it. Rows are immutable, so an id once committed is remembered for good.
+// interner turns content into the id of the one row that holds it, and back. Rows are immutable, so what is once known to be committed is remembered for good.
 type interner struct {
-	known     *lru.Cache[content, int64]
-	forgotten atomic.Int64 // Counts how often known was emptied.
-	selectSQL string
-	insertSQL string
+	known         *lru.Cache[content, int64]
+	named         *lru.Cache[int64, content]
+	selectSQL     string
+	insertSQL     string
+	selectByIDSQL string
 }
 
-func newInterner(selectSQL, insertSQL string) (*interner, error) {
+func newInterner(selectSQL, insertSQL, selectByIDSQL string) (*interner, error) {
 	known, err := lru.New[content, int64](internedMax)
 	if err != nil {
 		return nil, fmt.Errorf("cache of interned rows: %w", err)
 	}
-	return &interner{known: known, selectSQL: selectSQL, insertSQL: insertSQL}, nil
+	named, err := lru.New[int64, content](internedMax)
+	if err != nil {
+		return nil, fmt.Errorf("cache of interned rows: %w", err)
+	}
+	return &interner{known, named, selectSQL, insertSQL, selectByIDSQL}, nil
+}
+
+func (in *interner) remember(c content, id int64) {
+	in.known.Add(c, id)
+	in.named.Add(id, c)
 }
 
 // Both find by the unique index on the content. The inserts take their rows in the order of that index: two that insert the same rows
@@ -51,20 +60,40 @@ const (
 		join accounts c on c.tenant_id = w.tenant_id and c.type = w.a and c.number = w.b`
 	insertAccounts = `insert into accounts (tenant_id, type, number) select * from unnest($1::integer[], $2::text[], $3::text[])
 		on conflict on constraint accounts_content_is_unique do nothing returning tenant_id, type, number, id`
+
+	selectPartiesByID  = `select tenant_id, party_id, name, id from parties where id = any($1::bigint[])`
+	selectAccountsByID = `select tenant_id, type, number, id from accounts where id = any($1::bigint[])`
 )
 
-// ids returns the row id of each content. Rows that are missing are written, each statement a transaction of its own: after a crash there may
+// ids returns the row id of each content, in their order. Rows that are missing are written, each statement a transaction of its own: after a crash there may
 // be rows that no payment uses, never a payment without its rows. Ids are remembered only once their row is committed.
-func (in *interner) ids(ctx context.Context, q querier, wanted []content) (map[content]int64, error) {
-	found := make(map[content]int64, len(wanted))
-	missing := make([]content, 0, len(wanted))
-	for _, c := range wanted {
-		if id, ok := in.known.Get(c); ok {
-			found[c] = id
-		} else {
+func (in *interner) ids(ctx context.Context, q querier, wanted []content) ([]int64, error) {
+	ids := make([]int64, len(wanted))
+	var missing []content
+	for i, c := range wanted {
+		var ok bool
+		if ids[i], ok = in.known.Get(c); !ok {
 			missing = append(missing, c)
 		}
 	}
+	if len(missing) == 0 {
+		return ids, nil
+	}
+	found, err := in.intern(ctx, q, missing)
+	if err != nil {
+		return nil, err
+	}
+	for i, c := range wanted {
+		if id, ok := found[c]; ok {
+			ids[i] = id
+		}
+	}
+	return ids, nil
+}
+
+// intern finds or writes the rows of contents that are not remembered.
+func (in *interner) intern(ctx context.Context, q querier, missing []content) (map[content]int64, error) {
+	found := make(map[content]int64, len(missing))
 	slices.SortFunc(missing, compareContent)
 	missing = slices.Compact(missing)
 	// Looked for first, since most of what is not remembered is stored (after a restart); inserted next; and looked for once more what
@@ -73,7 +102,11 @@ func (in *interner) ids(ctx context.Context, q querier, wanted []content) (map[c
 		if len(missing) == 0 {
 			return found, nil
 		}
-		if err := in.run(ctx, q, sql, missing, found); err != nil {
+		tenants, as, bs := make([]int32, len(missing)), make([]string, len(missing)), make([]string, len(missing))
+		for i, c := range missing {
+			tenants[i], as[i], bs[i] = c.tenant, c.a, c.b
+		}
+		if err := in.run(ctx, q, func(c content, id int64) { found[c] = id }, sql, tenants, as, bs); err != nil {
 			return nil, err
 		}
 		missing = slices.DeleteFunc(missing, func(c content) bool { _, ok := found[c]; return ok })
@@ -84,40 +117,56 @@ func (in *interner) ids(ctx context.Context, q querier, wanted []content) (map[c
 	return found, nil
 }
 
-// run executes one of the statements for the wanted contents and notes the ids it returns.
-func (in *interner) run(ctx context.Context, q querier, sql string, wanted []content, found map[content]int64) error {
-	tenants, as, bs := make([]int32, len(wanted)), make([]string, len(wanted)), make([]string, len(wanted))
-	for i, c := range wanted {
-		tenants[i], as[i], bs[i] = c.tenant, c.a, c.b
+// contents returns what the rows of these ids hold, in their order. A row that is missing, as after a partial restore, is an error that names it.
+func (in *interner) contents(ctx context.Context, q querier, ids []int64) ([]content, error) {
+	contents := make([]content, len(ids))
+	var missing []int64
+	for i, id := range ids {
+		var ok bool
+		if contents[i], ok = in.named.Get(id); !ok {
+			missing = append(missing, id)
+		}
 	}
-	forgotten := in.forgotten.Load()
-	rows, err := q.Query(ctx, sql, tenants, as, bs)
+	if len(missing) == 0 {
+		return contents, nil
+	}
+	found := make(map[int64]content, len(missing))
+	if err := in.run(ctx, q, func(c content, id int64) { found[id] = c }, in.selectByIDSQL, missing); err != nil {
+		return nil, err
+	}
+	for i, id := range ids {
+		c, ok := found[id]
+		switch {
+		case ok:
+			contents[i] = c
+		case contents[i].tenant == 0:
+			return nil, fmt.Errorf("%w: the interned row %d, to which a payment refers, is missing", errImpossible, id)
+		}
+	}
+	return contents, nil
+}
+
+// run executes one of the statements, and remembers and reports the rows that it returns.
+func (in *interner) run(ctx context.Context, q querier, each func(content, int64), sql string, args ...any) error {
+	rows, err := q.Query(ctx, sql, args...)
 	if err != nil {
 		return translate(err)
 	}
-	fresh := make(map[content]int64, len(wanted))
 	var c content
 	var id int64
+	fresh := make(map[int64]content)
 	_, err = pgx.ForEachRow(rows, []any{&c.tenant, &c.a, &c.b, &id}, func() error {
-		fresh[c] = id
+		fresh[id] = c
 		return nil
 	})
 	if err != nil {
 		return translate(err)
 	}
-	for c, id := range fresh { // Only now is the statement known to be committed.
-		found[c] = id
-		if in.forgotten.Load() == forgotten { // Else it may be of a database that is no more.
-			in.known.Add(c, id)
-		}
+	for id, c := range fresh { // Only now is the statement known to be committed.
+		in.remember(c, id)
+		each(c, id)
 	}
 	return nil
-}
-
-// forget empties what is remembered: the database is another one, in which ids may mean other rows.
-func (in *interner) forget() {
-	in.forgotten.Add(1)
-	in.known.Purge()
 }
 
 func partyContent(t payment.TenantRef, p payment.Party) content {
@@ -126,4 +175,10 @@ func partyContent(t payment.TenantRef, p payment.Party) content {
 
 func accountContent(t payment.TenantRef, a payment.Account) content {
 	return content{t.ID, a.Type, a.Number.Reveal()}
+}
+
+func (c content) party() payment.Party { return payment.Party{ID: c.a, Name: payment.Private(c.b)} }
+
+func (c content) account() payment.Account {
+	return payment.Account{Type: c.a, Number: payment.Private(c.b)}
 }

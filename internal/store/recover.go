@@ -76,7 +76,7 @@ func (c *Claim) compare(ctx context.Context, found []payment.Payment, r *Recover
 	for i, p := range found {
 		ids[i] = p.ID
 	}
-	rows, err := c.store.find(ctx, c.tx, ids, c.Partition.Topic)
+	rows, err := findIn(ctx, c.tx.Conn(), ids, c.Partition.Topic)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -193,5 +193,5 @@ func (c *Claim) internedColumns(ctx context.Context, lost []payment.Payment) ([]
 		return nil, translate(err)
 	}
 	defer conn.Release()
-	return c.store.columns(ctx, conn, lost, 1)
+	return columns(ctx, conn.Conn(), lost, 1)
 }

@@ -61,7 +61,7 @@ func (s *Store) dedicated(ctx context.Context) (*pgx.Conn, error) {
 	if err != nil {
 		return nil, translate(err)
 	}
-	if err := commitSynchronously(ctx, conn); err != nil {
+	if err := s.greet(ctx, conn); err != nil {
 		closeConn(conn)
 		return nil, translate(err)
 	}

@@ -21,22 +21,31 @@ import (
 const (
 	// connectTimeout bounds one attempt to connect: a database that does not answer the greeting in this time is away.
 	connectTimeout = 5 * time.Second
-	// tenantsMax and internedMax bound the caches: about 1 MB and, twice, 30 MB when full. A larger set only costs a look-up more.
+	// tenantsMax and internedMax bound the caches: about 1 MB and, twice, 60 MB when full. A larger set only costs a look-up more.
 	tenantsMax  = 10_000
 	internedMax = 200_000
+
+	// The bounds of a group: a round of so many rows is where PostgreSQL gains little from more (facts section 5), and is done in milliseconds. What waits
+	// at most is a second's worth and less.
+	createRoundMax = 500
+	createsMax     = 2048
+	findRoundMax   = 500
+	findsMax       = 8192
+	// One round alone keeps rounds large; a second one goes on while the first waits for a row that another replica's transaction holds.
+	createRoundsMax = 2
+	findRoundsMax   = 2
 )
 
 // Store is the pool of connections and what is remembered of rows that never change. Safe for concurrent use.
 type Store struct {
-	pool     *pgxpool.Pool
-	parties  *interner
-	accounts *interner
-	tenants  *lru.Cache[payment.APIKeyHash, tenantEntry]
-	topic    topicCache
-	waker    *waker
+	pool    *pgxpool.Pool
+	creates *group[payment.Payment, creation]
+	finds   *group[payment.ID, *payment.Payment]
+	tenants *lru.Cache[payment.APIKeyHash, tenantEntry]
+	waker   *waker
 
-	mu          sync.Mutex
-	incarnation string // Of the database that all of the above is remembered of.
+	mu     sync.Mutex
+	memory *memory // Of the database that the newest connection leads to.
 }
 
 // Open prepares a store on the database at url; it does not wait for the database, which may come up later. connectionsMax bounds the pool.
@@ -53,16 +62,10 @@ func Open(ctx context.Context, url string, connectionsMax int32) (*Store, error)
 	if err != nil {
 		return nil, fmt.Errorf("tenant cache: %w", err)
 	}
-	parties, err := newInterner(selectParties, insertParties)
-	if err != nil {
-		return nil, err
-	}
-	accounts, err := newInterner(selectAccounts, insertAccounts)
-	if err != nil {
-		return nil, err
-	}
-	s := &Store{parties: parties, accounts: accounts, tenants: tenants}
-	config.AfterConnect = s.afterConnect
+	s := &Store{tenants: tenants}
+	s.creates = newGroup(createRoundMax, createsMax, createRoundsMax, s.createBatch)
+	s.finds = newGroup(findRoundMax, findsMax, findRoundsMax, s.findBatch)
+	config.AfterConnect = s.greet
 	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, fmt.Errorf("database pool: %w", err)
 	}
@@ -70,42 +73,10 @@ func Open(ctx context.Context, url string, connectionsMax int32) (*Store, error)
 	return s, nil
 }
 
-// A commit that is acknowledged before it is on disk would let a 202, or a mark, vanish in a crash. A stricter setting stays as it is.
-const setSynchronousCommit = `select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') in ('off', 'local')`
-
-// commitSynchronously makes sure, on each new connection, that commits are durable, whatever server, role or database say.
-func commitSynchronously(ctx context.Context, conn *pgx.Conn) error {
-	_, err := conn.Exec(ctx, setSynchronousCommit)
-	return err
-}
-
-// The server's start and the database's oid: a restart, a fail-over, a restore, and a database made anew all change it.
-const selectIncarnation = `select pg_postmaster_start_time()::text || ' ' || oid from pg_database where datname = current_database()`
-
-// afterConnect prepares a new connection. When it leads to another incarnation of the database, everything that is remembered is forgotten: rows may be gone, and
-// ids given anew. The connections of the old one are dead.
-func (s *Store) afterConnect(ctx context.Context, conn *pgx.Conn) error {
-	if err := commitSynchronously(ctx, conn); err != nil {
-		return err
-	}
-	var incarnation string
-	if err := conn.QueryRow(ctx, selectIncarnation).Scan(&incarnation); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.incarnation != incarnation {
-		s.incarnation = incarnation
-		s.parties.forget()
-		s.accounts.forget()
-		s.tenants.Purge()
-		s.topic.known.Store(nil)
-	}
-	return nil
-}
-
 // Close waits for what is under way and closes all connections.
 func (s *Store) Close() {
+	s.creates.close()
+	s.finds.close()
 	s.waker.close()
 	s.pool.Close()
 }
