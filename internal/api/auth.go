@@ -17,9 +17,7 @@ func (s *Server) authenticated(h handler) handler {
 		if err != nil { // Mistyped or cut off: the checksum tells without asking the store.
 			return refuse("unauthorized", "the credential is no API key, or is mistyped")
 		}
-		ctx, cancel := x.workContext()
-		defer cancel()
-		if x.tenant, err = s.store.Authenticate(ctx, key.Hash()); err != nil {
+		if x.tenant, err = s.store.Authenticate(x.Context(), key.Hash()); err != nil { // Asks seldom, and bounds that itself.
 			return err
 		}
 		return h(x)

@@ -85,7 +85,7 @@ func (x *exchange) answerError(err error) {
 			header.Set("Allow", r.allow)
 		}
 	}
-	x.answerJSON(p.Status, "application/problem+json", p)
+	x.answerJSON(p.Status, contentTypeProblem, p)
 }
 
 // methodNotAllowed names the methods that the path does have (RFC 9110 section 15.5.6).

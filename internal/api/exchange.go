@@ -2,11 +2,13 @@ package api
 
 import (
 	"context"
+	"crypto/rand"
 	"net/http"
 	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync/atomic"
 	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/paylatch/paylatch/internal/payment"
 )
@@ -59,7 +61,7 @@ func (s *Server) answered(route string, h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		x := &exchange{w: w, r: r, requestID: requestID(r)}
-		w.Header().Set("X-Request-Id", x.requestID)
+		w.Header()["X-Request-Id"] = []string{x.requestID}
 		err := s.guarded(x, h)
 		if err != nil && x.status == 0 {
 			x.answerError(err)
@@ -84,7 +86,20 @@ func requestID(r *http.Request) string {
 	if id := r.Header.Get("X-Request-Id"); id != "" && len(id) <= requestIDMax && visibleASCII(id) {
 		return id
 	}
-	return uuid.Must(uuid.NewV7()).String()
+	return requestIDs.next()
+}
+
+// idSource makes request ids that no other process makes: a random prefix, and a count.
+type idSource struct {
+	prefix string
+	count  atomic.Uint64
+}
+
+var requestIDs = idSource{prefix: strings.ToLower(rand.Text()[:16]) + "-"}
+
+func (s *idSource) next() string {
+	id := make([]byte, 0, 32)
+	return string(strconv.AppendUint(append(id, s.prefix...), s.count.Add(1), 36))
 }
 
 func visibleASCII(s string) bool {

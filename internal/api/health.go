@@ -9,7 +9,7 @@ import (
 
 // live answers GET /livez: the process answers. It asks nothing else: a database that is away is no reason to restart us.
 func live(x *exchange) error {
-	x.answerJSON(http.StatusOK, "application/json", health{"live"})
+	x.answerJSON(http.StatusOK, contentTypeJSON, health{"live"})
 	return nil
 }
 
@@ -25,7 +25,7 @@ func (s *Server) ready(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	x.answerJSON(http.StatusOK, "application/json", readiness{health{"ready"}, halted})
+	x.answerJSON(http.StatusOK, contentTypeJSON, readiness{health{"ready"}, halted})
 	return nil
 }
 

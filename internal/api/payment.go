@@ -1,9 +1,9 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"errors"
-	"io"
 	"mime"
 	"net/http"
 	"net/url"
@@ -26,7 +26,7 @@ func (s *Server) create(x *exchange) error {
 	if err := allFaults(faults, err); err != nil {
 		return err
 	}
-	p.TraceParent = payment.ParseTraceParent(x.r.Header.Get("traceparent"))
+	p.TraceParent = payment.ParseTraceParent(x.r.Header.Get("Traceparent"))
 
 	select { // Only now: a client that sends its body slowly holds no place.
 	case s.creates <- struct{}{}:
@@ -42,24 +42,19 @@ func (s *Server) create(x *exchange) error {
 	}
 	s.metrics.created(replayed)
 	header := x.Header()
-	header.Set("Location", "/payments/"+stored.ID.String())
-	header.Set("Retry-After", "1")
+	header["Location"] = []string{"/payments/" + stored.ID.String()}
+	header["Retry-After"] = retryAfterOne
 	if replayed {
-		header.Set("Idempotent-Replayed", "true")
+		header["Idempotent-Replayed"] = []string{"true"}
 	}
-	x.answerJSON(http.StatusAccepted, "application/json", newPaymentBody(asCreated(stored)))
+	stored.Status, stored.Sent = payment.Created, nil // As the first answer showed it, which is what every replay shows, too.
+	x.answerPayment(http.StatusAccepted, &stored)
 	return nil
-}
-
-// asCreated is the payment as its first answer showed it, which is what every replay shows, too.
-func asCreated(p payment.Payment) payment.Payment {
-	p.Status, p.Sent = payment.Created, nil
-	return p
 }
 
 // find answers GET /payments/{id}. An id that is malformed is one that no payment has.
 func (s *Server) find(x *exchange) error {
-	id, err := payment.ParseID(x.pathVar("id"))
+	id, err := payment.ParseID(lastSegment(x.r))
 	if err != nil {
 		return payment.ErrNotFound
 	}
@@ -94,20 +89,21 @@ func (s *Server) answerStatus(x *exchange, find func(context.Context) (payment.P
 		}
 	}
 	header := x.Header()
-	if x.r.URL.Path != "/payments/"+p.ID.String() { // Found by its key: this is where it is.
-		header.Set("Content-Location", "/payments/"+p.ID.String())
+	if x.r.URL.Path == paymentsPath { // Found by its key: this is where it is.
+		header["Content-Location"] = []string{paymentPrefix + p.ID.String()}
 	}
-	header.Set("ETag", etag(p))
-	header.Set("Cache-Control", "private, no-cache")
-	header.Set("Vary", "Authorization, Prefer")
+	tag := etag(p)
+	header["Etag"] = []string{tag}
+	header["Cache-Control"] = privateNoCache
+	header["Vary"] = varyByClient
 	if p.Status == payment.Created {
-		header.Set("Retry-After", "1")
+		header["Retry-After"] = retryAfterOne
 	}
-	if noneMatch(x.r.Header.Values("If-None-Match"), etag(p)) {
+	if known := x.r.Header.Values("If-None-Match"); len(known) > 0 && noneMatch(known, tag) {
 		x.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	x.answerJSON(http.StatusOK, "application/json", newPaymentBody(p))
+	x.answerPayment(http.StatusOK, &p)
 	return nil
 }
 
@@ -141,18 +137,25 @@ func (x *exchange) content() (payment.Content, []payment.Fault, error) {
 	if x.r.ContentLength > bodyMax { // Told before it is sent.
 		return payment.Content{}, nil, refuse("body_too_large", "the body has more than %d bytes", bodyMax)
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(x.w, x.r.Body, bodyMax))
+	body := bytes.NewBuffer(make([]byte, 0, bodyUsual))
+	_, err := body.ReadFrom(http.MaxBytesReader(x.w, x.r.Body, bodyMax))
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		return payment.Content{}, nil, refuse("body_too_large", "the body has more than %d bytes", bodyMax)
 	}
 	if err != nil { // A fault of the network or of a slow client: nothing is known about the body, so nothing is refused for good.
 		return payment.Content{}, nil, refuse("request_timeout", "the body did not arrive whole within %s", readTimeout)
 	}
-	return decode(body)
+	return decode(body.Bytes())
 }
+
+// bodyUsual is room for what nearly all bodies are, with the half a kilobyte that ReadFrom wants to see free; larger ones make room as they come.
+const bodyUsual = 1024
 
 // plainJSON tells whether a body is what its header must say: JSON in UTF-8 (RFC 8259 section 8.1), as it is.
 func plainJSON(h http.Header) bool {
+	if h.Get("Content-Type") == "application/json" && h.Get("Content-Encoding") == "" { // As nearly all write it.
+		return true
+	}
 	mediaType, parameters, err := mime.ParseMediaType(h.Get("Content-Type"))
 	charset, coding := parameters["charset"], h.Get("Content-Encoding")
 	return err == nil && mediaType == "application/json" && (charset == "" || strings.EqualFold(charset, "utf-8")) &&

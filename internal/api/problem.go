@@ -61,7 +61,7 @@ func newProblem(code, detail string) *problem {
 
 // explainProblem answers GET /problems/{code}: what the type of a problem leads to.
 func explainProblem(x *exchange) error {
-	code := x.pathVar("code")
+	code := lastSegment(x.r)
 	k, ok := problems[code]
 	if !ok {
 		return refuse("not_found", "the problem codes are %v", slices.Sorted(maps.Keys(problems)))

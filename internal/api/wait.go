@@ -21,6 +21,9 @@ var waitPreference = regexp.MustCompile(`(?i)(?:^|,)\s*wait\s*=\s*"?([0-9]{1,9})
 
 // preferredWait reads Prefer: wait=N, in seconds, cut to waitMax; 0 when there is none. One that cannot be read is ignored (RFC 7240 section 2).
 func preferredWait(values []string) time.Duration {
+	if len(values) == 0 {
+		return 0
+	}
 	m := waitPreference.FindStringSubmatch(strings.Join(values, ","))
 	if m == nil {
 		return 0

@@ -24,18 +24,18 @@ type Account struct {
 // Format implements fmt.Formatter; see Party.
 func (a Account) Format(w fmt.State, _ rune) { _, _ = io.WriteString(w, a.Type+" account "+mask) }
 
-func (f *faults) account(at string, c AccountContent) Account {
-	a := Account{Type: f.text(at+"/type", c.Type, accountTypeMax)}
+func (f *faults) account(atType, atNumber string, c AccountContent) Account {
+	a := Account{Type: f.text(atType, c.Type, accountTypeMax)}
 	if a.Type != "" && !accountTypeForm(a.Type) {
-		f.add(at+"/type", "format", "an account type is lower-case letters, digits, hyphen and underscore, and begins with a letter")
+		f.add(atType, "format", "an account type is lower-case letters, digits, hyphen and underscore, and begins with a letter")
 	}
 	number := c.Number
 	if a.Type == IBAN && utf8.ValidString(number) {
 		number = normalIBAN(number)
 	}
-	number = f.text(at+"/number", number, accountNumberMax)
+	number = f.text(atNumber, number, accountNumberMax)
 	if a.Type == IBAN && number != "" {
-		f.iban(at+"/number", number)
+		f.iban(atNumber, number)
 	}
 	a.Number = Private(number)
 	return a

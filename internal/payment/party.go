@@ -20,9 +20,9 @@ type Party struct {
 // Format implements fmt.Formatter: fmt does not ask the Name for its own when a verb does not fit the struct around it.
 func (p Party) Format(w fmt.State, _ rune) { _, _ = io.WriteString(w, "party "+mask) }
 
-func (f *faults) party(at string, c PartyContent) Party {
+func (f *faults) party(atID, atName string, c PartyContent) Party {
 	return Party{
-		ID:   f.text(at+"/id", c.ID, partyIDMax),
-		Name: Private(f.text(at+"/name", c.Name, partyNameMax)),
+		ID:   f.text(atID, c.ID, partyIDMax),
+		Name: Private(f.text(atName, c.Name, partyNameMax)),
 	}
 }

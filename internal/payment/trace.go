@@ -15,7 +15,7 @@ var traceParentForm = regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]
 // ParseTraceParent reads the header; anything that is not one is dropped, as the specification asks (section 3.2.2.5).
 func ParseTraceParent(s string) TraceParent {
 	const noTrace, noParent = "00000000000000000000000000000000", "0000000000000000" // Invalid, says section 3.2.2.
-	if !traceParentForm.MatchString(s) || s[3:35] == noTrace || s[36:52] == noParent {
+	if s == "" || !traceParentForm.MatchString(s) || s[3:35] == noTrace || s[36:52] == noParent {
 		return ""
 	}
 	return TraceParent(s)

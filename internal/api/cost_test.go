@@ -1,0 +1,128 @@
+package api
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/paylatch/paylatch/internal/payment"
+)
+
+// memoryStore answers from memory, so that a benchmark sees the cost of this room alone.
+type memoryStore struct {
+	tenant payment.Tenant
+	stored payment.Payment
+}
+
+func (s *memoryStore) Authenticate(context.Context, payment.APIKeyHash) (payment.Tenant, error) {
+	return s.tenant, nil
+}
+
+func (s *memoryStore) Create(_ context.Context, p payment.Payment) (payment.Payment, bool, error) {
+	p.CreatedAt = s.stored.CreatedAt
+	return p, false, nil
+}
+
+func (s *memoryStore) Find(context.Context, payment.TenantRef, payment.ID) (payment.Payment, error) {
+	return s.stored, nil
+}
+
+func (s *memoryStore) FindDerived(context.Context, payment.TenantRef, payment.ID) (payment.Payment, error) {
+	return s.stored, nil
+}
+
+func (s *memoryStore) Ready(context.Context) ([]int32, error) { return nil, nil }
+
+const sampleBody = `{"amount": 25687, "currency": "USD",
+	"originator": {"id": "567", "name": "Yolanda Quist"}, "beneficiary": {"id": "123", "name": "Xavier Zork"},
+	"sender": {"type": "checking", "number": "765543322"}, "receiver": {"type": "iban", "number": "DE89370400440532013000"}, "reference": "INV-7"}`
+
+// newMemoryServer returns a server over a memoryStore that holds one payment, which has been sent.
+func newMemoryServer(tb testing.TB) (*Server, *memoryStore) {
+	tb.Helper()
+	content, faults, err := decode([]byte(sampleBody))
+	if err != nil || len(faults) > 0 {
+		tb.Fatal(err, faults)
+	}
+	key, err := payment.ParseKey(uuid.Must(uuid.NewV7()).String())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	store := &memoryStore{tenant: payment.Tenant{TenantRef: payment.TenantRef{ID: 1, Name: "acme"}}}
+	if store.stored, err = payment.New(store.tenant, key, content); err != nil {
+		tb.Fatal(err)
+	}
+	at := time.Date(2026, 11, 23, 12, 0, 0, 123_456_000, time.UTC)
+	store.stored.Status, store.stored.CreatedAt = payment.Sent, at
+	store.stored.Sent = &payment.Emission{At: at.Add(8 * time.Millisecond), Topic: "payments", Offset: 41}
+	return New(store, slog.New(slog.NewJSONHandler(io.Discard, nil)), NewMetrics(prometheus.NewRegistry())), store
+}
+
+// answerSink takes an answer as net/http would, without a connection.
+type answerSink struct {
+	header http.Header
+	status int
+	bytes  int
+}
+
+func (w *answerSink) Header() http.Header { return w.header }
+
+func (w *answerSink) Write(b []byte) (int, error) {
+	w.bytes += len(b)
+	return len(b), nil
+}
+
+func (w *answerSink) WriteHeader(status int) { w.status = status }
+
+// cost measures one request through all of the room: routes, authentication, reading, checking, answering. net/http itself and the store are not in it.
+func cost(b *testing.B, want int, request func(apiKey string) *http.Request) {
+	s, _ := newMemoryServer(b)
+	apiKey, err := payment.NewAPIKey("test")
+	if err != nil {
+		b.Fatal(err)
+	}
+	r := request(apiKey.Reveal())
+	body, _ := io.ReadAll(r.Body)
+	w := &answerSink{header: http.Header{}}
+	b.ReportAllocs()
+	for b.Loop() {
+		clear(w.header)
+		r.Body = io.NopCloser(strings.NewReader(string(body)))
+		s.ServeHTTP(w, r)
+	}
+	if w.status != want {
+		b.Fatalf("status %d, want %d", w.status, want)
+	}
+}
+
+func BenchmarkCreate(b *testing.B) {
+	cost(b, http.StatusAccepted, func(apiKey string) *http.Request {
+		r, err := http.NewRequest(http.MethodPost, "/payments", strings.NewReader(sampleBody))
+		if err != nil {
+			b.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+apiKey)
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Idempotency-Key", uuid.Must(uuid.NewV7()).String())
+		return r
+	})
+}
+
+func BenchmarkStatus(b *testing.B) {
+	_, store := newMemoryServer(b)
+	cost(b, http.StatusOK, func(apiKey string) *http.Request {
+		r, err := http.NewRequest(http.MethodGet, "/payments/"+store.stored.ID.String(), http.NoBody)
+		if err != nil {
+			b.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+apiKey)
+		return r
+	})
+}
