@@ -2,13 +2,13 @@ package api
 
 import (
 	"context"
-	"crypto/rand"
+	"encoding/binary"
+	"math/rand/v2"
 	"net/http"
 	"runtime/debug"
-	"strconv"
-	"strings"
-	"sync/atomic"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/paylatch/paylatch/internal/payment"
 )
@@ -86,20 +86,23 @@ func requestID(r *http.Request) string {
 	if id := r.Header.Get("X-Request-Id"); id != "" && len(id) <= requestIDMax && visibleASCII(id) {
 		return id
 	}
-	return requestIDs.next()
+	id, err := uuid.NewV7FromReader(randomBits{})
+	if err != nil { // Its reader never fails.
+		panic(err)
+	}
+	return id.String()
 }
 
-// idSource makes request ids that no other process makes: a random prefix, and a count.
-type idSource struct {
-	prefix string
-	count  atomic.Uint64
-}
+// randomBits is an io.Reader of random bits that guard nothing, and so need not come from the kernel.
+type randomBits struct{}
 
-var requestIDs = idSource{prefix: strings.ToLower(rand.Text()[:16]) + "-"}
-
-func (s *idSource) next() string {
-	id := make([]byte, 0, 32)
-	return string(strconv.AppendUint(append(id, s.prefix...), s.count.Add(1), 36))
+func (randomBits) Read(b []byte) (int, error) {
+	for i := 0; i < len(b); i += 8 {
+		var word [8]byte
+		binary.LittleEndian.PutUint64(word[:], rand.Uint64())
+		copy(b[i:], word[:])
+	}
+	return len(b), nil
 }
 
 func visibleASCII(s string) bool {
