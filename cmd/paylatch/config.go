@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/paylatch/paylatch/internal/api"
 	"github.com/paylatch/paylatch/internal/sender"
 	"github.com/paylatch/paylatch/internal/store"
 )
@@ -31,7 +32,9 @@ type logSettings struct {
 }
 
 type apiSettings struct {
-	Listen string `env:"PAYLATCH_LISTEN" default:"127.0.0.1:8080" help:"Where the API listens."`
+	Listen         string `env:"PAYLATCH_LISTEN" default:"127.0.0.1:8080" help:"Where the API listens."`
+	TenantRate     string `env:"PAYLATCH_TENANT_RATE" default:"0" help:"Requests per second that one tenant may make of this replica, like 50 or 0.5; more are answered 429. 0 is no limit."`
+	TenantInFlight string `env:"PAYLATCH_TENANT_IN_FLIGHT" default:"${tenantInFlight}" help:"Requests that one tenant may have under way at once on this replica; more are answered 429. 0 is no limit."`
 }
 
 type deliverySettings struct {
@@ -72,6 +75,7 @@ type config struct {
 	databaseURL     string
 	brokers         []string
 	listen          string // Empty: no API.
+	limits          api.TenantLimits
 	adminListen     string
 	delivery        store.Delivery // Empty: no sender.
 	source          string
@@ -208,7 +212,20 @@ func (c *checker) process(s processSettings, database databaseSettings, log logS
 	}
 }
 
-func (c *checker) api(s apiSettings, to *config) { to.listen = c.address("listen", s.Listen) }
+func (c *checker) api(s apiSettings, to *config) {
+	const inFlightMax = 1_000_000 // Beyond the connections that a process can have.
+	to.listen = c.address("listen", s.Listen)
+	to.limits = api.TenantLimits{Rate: c.rate("tenant-rate", s.TenantRate), InFlight: c.integer("tenant-in-flight", s.TenantInFlight, 0, inFlightMax)}
+}
+
+// rate reads requests per second. One below the least is refused and not rounded to 0, which would be no limit at all.
+func (c *checker) rate(name, s string) float64 {
+	r, err := strconv.ParseFloat(s, 64)
+	if err != nil || r != 0 && !(r >= api.TenantRateMin && r <= api.TenantRateMax) { // NaN is neither.
+		c.fault(name, "%q is neither 0, for no limit, nor a number from %v to %d", s, api.TenantRateMin, api.TenantRateMax)
+	}
+	return r
+}
 
 func (c *checker) sender(s senderSettings, kafka kafkaSettings, to *config) {
 	to.brokers = c.brokers(kafka.KafkaBrokers)
@@ -221,7 +238,8 @@ func (c *checker) sender(s senderSettings, kafka kafkaSettings, to *config) {
 func (c config) LogValue() slog.Value {
 	return slog.GroupValue(
 		slog.String("database_url", redacted(c.databaseURL)), slog.Any("kafka_brokers", c.brokers), slog.String("listen", c.listen),
-		slog.String("admin_listen", c.adminListen), slog.String("delivery", string(c.delivery)), slog.String("source", c.source),
+		slog.String("admin_listen", c.adminListen), slog.Float64("tenant_rate", c.limits.Rate), slog.Int("tenant_in_flight", c.limits.InFlight),
+		slog.String("delivery", string(c.delivery)), slog.String("source", c.source),
 		slog.Int("batch_max", c.batchMax), slog.Int("database_connections", int(c.connections)),
 		slog.String("shutdown_timeout", c.shutdownTimeout.String()), slog.String("log_level", c.logLevel.String()),
 	)

@@ -118,7 +118,7 @@ func (c *devCommand) start(ctx context.Context, senders int, level slog.Level, l
 	}
 	m.service, err = newService(ctx, config{
 		databaseURL: m.postgres.URL(), brokers: []string{m.broker.Addr()}, listen: api, adminListen: admin, delivery: store.Fenced, source: "/paylatch/dev",
-		connections: 16, shutdownTimeout: 20 * time.Second, logLevel: level,
+		connections: 16, shutdownTimeout: 20 * time.Second, logLevel: level, // And no limits: there is one tenant.
 	}, senders, logger)
 	return m, err
 }

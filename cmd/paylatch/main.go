@@ -9,10 +9,12 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strconv"
 	"syscall"
 
 	"github.com/alecthomas/kong"
 
+	"github.com/paylatch/paylatch/internal/api"
 	"github.com/paylatch/paylatch/internal/embedded"
 )
 
@@ -67,7 +69,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		kong.Name("paylatch"),
 		kong.Description("Payments intake: taken over HTTP, stored in PostgreSQL, emitted to Kafka.\n\nEvery flag can be set by the environment variable named beside it."),
 		kong.Writers(stdout, stderr), kong.Exit(func(code int) { exited = code }), kong.UsageOnError(),
-		kong.Vars{"version": version()},
+		kong.Vars{"version": version(), "tenantInFlight": strconv.Itoa(api.TenantInFlightDefault)},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 	)
 	if err != nil {

@@ -54,7 +54,7 @@ func (s *service) open(ctx context.Context) (err error) {
 		if s.listener, err = listen("listen", c.listen); err != nil {
 			return err
 		}
-		s.server = api.New(s.store, s.logger, api.NewMetrics(s.registry))
+		s.server = api.New(s.store, c.limits, s.logger, api.NewMetrics(s.registry))
 	}
 	if s.admin, err = listen("admin-listen", c.adminListen); err != nil {
 		return err

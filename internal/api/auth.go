@@ -6,7 +6,7 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// authenticated lets a handler run only for a live API key; the key alone says which tenant asks.
+// authenticated lets a handler run only for a live API key, and only within the limits of its tenant; the key alone says which tenant asks.
 func (s *Server) authenticated(h handler) handler {
 	return func(x *exchange) error {
 		scheme, credential, _ := strings.Cut(x.r.Header.Get("Authorization"), " ")
@@ -20,6 +20,10 @@ func (s *Server) authenticated(h handler) handler {
 		if x.tenant, err = s.store.Authenticate(x.Context(), key.Hash()); err != nil { // Asks seldom, and bounds that itself.
 			return err
 		}
+		if x.share, err = s.limiter.admit(x.Header(), x.tenant.ID); err != nil {
+			return err
+		}
+		defer x.share.inFlight.leave() // Also when the handler panics.
 		return h(x)
 	}
 }

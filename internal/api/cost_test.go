@@ -62,7 +62,7 @@ func newMemoryServer(tb testing.TB) (*Server, *memoryStore) {
 	at := time.Date(2026, 11, 23, 12, 0, 0, 123_456_000, time.UTC)
 	store.stored.Status, store.stored.CreatedAt = payment.Sent, at
 	store.stored.Sent = &payment.Emission{At: at.Add(8 * time.Millisecond), Topic: "payments", Offset: 41}
-	return New(store, slog.New(slog.NewJSONHandler(io.Discard, nil)), NewMetrics(prometheus.NewRegistry())), store
+	return New(store, TenantLimits{InFlight: TenantInFlightDefault}, slog.New(slog.NewJSONHandler(io.Discard, nil)), NewMetrics(prometheus.NewRegistry())), store
 }
 
 // answerSink takes an answer as net/http would, without a connection.

@@ -17,9 +17,10 @@ import (
 
 // refusal is an answer that this room itself decides on.
 type refusal struct {
-	code   string // A key of problems.
-	detail string
-	allow  string // For method_not_allowed.
+	code       string // A key of problems.
+	detail     string
+	allow      string // For method_not_allowed.
+	retryAfter int    // Seconds; for the two of status 429.
 }
 
 func (e *refusal) Error() string { return e.code + ": " + e.detail }
@@ -80,6 +81,10 @@ func (x *exchange) answerError(err error) {
 		header.Set("WWW-Authenticate", `Bearer realm="paylatch"`)
 	case "unavailable":
 		header.Set("Retry-After", strconv.Itoa(retryAfterSeconds))
+	case "rate_limited", "too_many_in_flight":
+		if r, ok := errors.AsType[*refusal](err); ok {
+			header.Set("Retry-After", strconv.Itoa(r.retryAfter))
+		}
 	case "method_not_allowed":
 		if r, ok := errors.AsType[*refusal](err); ok {
 			header.Set("Allow", r.allow)
@@ -120,7 +125,7 @@ func (s *Server) report(x *exchange, route string, took time.Duration, err error
 	s.metrics.answered(x.r.Method, route, x.status, x.code, took)
 	level := slog.LevelDebug
 	switch {
-	case gone:
+	case gone, x.status == http.StatusTooManyRequests: // These come in floods, and a line for each would be a part of the flood.
 	case x.status >= http.StatusInternalServerError:
 		level = slog.LevelError
 	case x.status >= http.StatusBadRequest:

@@ -26,6 +26,7 @@ type exchange struct {
 	r         *http.Request
 	requestID string
 	tenant    payment.Tenant // Zero until authenticated.
+	share     *share         // The tenant's; nil until the request is admitted.
 	status    int
 	code      string // Of the problem answered, or empty.
 }

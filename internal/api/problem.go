@@ -50,6 +50,8 @@ var problems = map[string]kind{
 	"unsupported_media_type":  {http.StatusUnsupportedMediaType, "Unsupported media type", "Send Content-Type: application/json."},
 	"invalid_payment":         {http.StatusUnprocessableEntity, "The payment is invalid", "Nothing was stored and the idempotency key is still free. errors names every member that is wrong."},
 	"idempotency_key_reused":  {http.StatusUnprocessableEntity, "Idempotency key reused with other content", "The key stands for payment_id, whose members named in errors differ. Use a new key for a new payment."},
+	"rate_limited":            {http.StatusTooManyRequests, "Too many requests per second", "Nothing was stored and the idempotency key is as free as before. Make the same request again after Retry-After seconds, with the same Idempotency-Key. RateLimit-Policy and RateLimit tell what your tenant may do."},
+	"too_many_in_flight":      {http.StatusTooManyRequests, "Too many requests at once", "Nothing was stored and the idempotency key is as free as before. Wait for answers before you ask more: make the same request again after Retry-After seconds, with the same Idempotency-Key."},
 	"internal":                {http.StatusInternalServerError, "Internal error", "This is a fault of ours. Make the same request again, with the same Idempotency-Key; tell us the request_id."},
 	"unavailable":             {http.StatusServiceUnavailable, "Temporarily unavailable", "Make the same request again after Retry-After seconds, with the same Idempotency-Key: if the payment was stored, it is found."},
 }

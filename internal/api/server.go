@@ -50,16 +50,17 @@ type Server struct {
 	logger  *slog.Logger
 	metrics *Metrics
 	router  *mux.Router
+	limiter *limiter
 	creates chan struct{} // A place for each create under way.
 	waiters chan struct{} // A place for each request that holds its answer.
 	closing chan struct{} // Closed when the server is about to stop.
 	closed  atomic.Bool
 }
 
-// New returns a server over the store.
-func New(store Store, logger *slog.Logger, metrics *Metrics) *Server {
+// New returns a server over the store, which gives each tenant what limits say.
+func New(store Store, limits TenantLimits, logger *slog.Logger, metrics *Metrics) *Server {
 	s := &Server{
-		store: store, logger: logger, metrics: metrics, router: mux.NewRouter(),
+		store: store, logger: logger, metrics: metrics, router: mux.NewRouter(), limiter: newLimiter(limits),
 		creates: make(chan struct{}, createsMax), waiters: make(chan struct{}, waitersMax), closing: make(chan struct{}),
 	}
 	s.routes()

@@ -33,7 +33,7 @@ func preferredWait(values []string) time.Duration {
 }
 
 // await holds the answer, and says so, while the payment is as the client knows it: with If-None-Match that version, without it `created`. It ends early when the
-// client goes away or the server stops, and does not begin when waitersMax wait already; the answer is then the payment as it stands.
+// client goes away or the server stops, and does not begin when waitersMax wait already, or as many of the tenant's as may; the answer is then the payment as it stands.
 func (s *Server) await(x *exchange, p payment.Payment, wait time.Duration, find func(context.Context) (payment.Payment, error)) (payment.Payment, error) {
 	known := x.r.Header.Values("If-None-Match")
 	unchanged := func() bool {
@@ -42,6 +42,10 @@ func (s *Server) await(x *exchange, p payment.Payment, wait time.Duration, find 
 		}
 		return p.Status == payment.Created
 	}
+	if !x.share.waiting.take(s.limiter.waiting) {
+		return p, nil
+	}
+	defer x.share.waiting.leave()
 	select {
 	case s.waiters <- struct{}{}:
 		defer func() { <-s.waiters }()

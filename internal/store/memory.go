@@ -60,7 +60,7 @@ func (s *Store) greet(ctx context.Context, conn *pgx.Conn) error {
 			return err
 		}
 		s.memory = fresh
-		s.tenants.Purge()
+		s.keys.forget()
 	}
 	conn.PgConn().CustomData()[memoryKey] = s.memory
 	return nil

@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -41,7 +40,7 @@ type Store struct {
 	pool    *pgxpool.Pool
 	creates *group[payment.Payment, creation]
 	finds   *group[payment.ID, *payment.Payment]
-	tenants *lru.Cache[payment.APIKeyHash, tenantEntry]
+	keys    *keyring
 	waker   *waker
 
 	mu     sync.Mutex
@@ -58,11 +57,10 @@ func Open(ctx context.Context, url string, connectionsMax int32) (*Store, error)
 	config.ConnConfig.ConnectTimeout = connectTimeout
 	config.ConnConfig.RuntimeParams["application_name"] = "paylatch"
 	config.ConnConfig.RuntimeParams["timezone"] = "UTC"
-	tenants, err := lru.New[payment.APIKeyHash, tenantEntry](tenantsMax)
-	if err != nil {
-		return nil, fmt.Errorf("tenant cache: %w", err)
+	s := &Store{}
+	if s.keys, err = newKeyring(s.askTenant); err != nil {
+		return nil, err
 	}
-	s := &Store{tenants: tenants}
 	s.creates = newGroup(createRoundMax, createsMax, createRoundsMax, s.createBatch)
 	s.finds = newGroup(findRoundMax, findsMax, findRoundsMax, s.findBatch)
 	config.AfterConnect = s.greet
@@ -78,6 +76,7 @@ func (s *Store) Close() {
 	s.creates.close()
 	s.finds.close()
 	s.waker.close()
+	s.keys.close()
 	s.pool.Close()
 }
 
