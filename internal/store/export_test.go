@@ -55,3 +55,19 @@ func NewWaker(send func(ctx context.Context, payload string)) Waker { return Wak
 func (w Waker) Wake(partition int32) { w.w.wake(partition) }
 
 func (w Waker) Close() { w.w.close() }
+
+// Keyring is a keyring whose questions a test answers.
+type Keyring struct{ k *keyring }
+
+func NewKeyring(ask func(context.Context, payment.APIKeyHash) (payment.Tenant, error)) (Keyring, error) {
+	k, err := newKeyring(ask)
+	return Keyring{k}, err
+}
+
+func (k Keyring) TenantOf(ctx context.Context, key payment.APIKeyHash) (payment.Tenant, error) {
+	return k.k.tenantOf(ctx, key)
+}
+
+func (k Keyring) Forget() { k.k.forget() }
+
+func (k Keyring) Close() { k.k.close() }

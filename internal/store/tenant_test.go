@@ -170,3 +170,23 @@ func TestStore_Tenant_List(t *testing.T) {
 		}
 	}
 }
+
+// TestStore_Tenant_Close: the store is closed while PostgreSQL holds the answer to a question about a key. Close ends the question, and who waits for it is told "not
+// now".
+func TestStore_Tenant_Close(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 1)
+	key, _ := f.addKey()
+	s := openStore(t, f.url)
+	if _, err := f.begin().Exec(t.Context(), `lock table api_keys in access exclusive mode`); err != nil {
+		t.Fatal(err)
+	}
+	asked := make(chan error, 1)
+	go func() {
+		_, err := s.Authenticate(t.Context(), key.Hash())
+		asked <- err
+	}()
+	f.awaitBlocked(1)
+	s.Close()
+	wantUnavailable(t, receive(t, asked))
+}
