@@ -3,6 +3,8 @@ package main
 import (
 	"strings"
 	"testing"
+
+	"github.com/paylatch/paylatch/internal/api"
 )
 
 // TestChecker_Source: the source is in every event, and one that fits into no event would let every pass fail.
@@ -29,5 +31,37 @@ func TestRedacted(t *testing.T) {
 	}
 	if got := redacted("postgres://u:sesame@db:5432/p"); got != "postgres://u:***@db:5432/p" {
 		t.Errorf("where it is should be seen: %s", got)
+	}
+}
+
+// TestChecker_Limits: what is no limit, and what is none that a replica can keep, is told at the start and names its setting.
+func TestChecker_Limits(t *testing.T) {
+	for _, row := range []struct {
+		rate, inFlight string
+		want           api.TenantLimits
+		faults         []string
+	}{
+		{"0", "512", api.TenantLimits{InFlight: 512}, nil},
+		{"0.5", "0", api.TenantLimits{Rate: 0.5}, nil},
+		{"100000", "1", api.TenantLimits{Rate: 100_000, InFlight: 1}, nil},
+		{"-1", "512", api.TenantLimits{}, []string{"--tenant-rate (PAYLATCH_TENANT_RATE)"}},
+		{"0.001", "512", api.TenantLimits{}, []string{"--tenant-rate"}}, // Rounded to 0 it would be no limit.
+		{"100001", "512", api.TenantLimits{}, []string{"--tenant-rate"}},
+		{"NaN", "512", api.TenantLimits{}, []string{"--tenant-rate"}},
+		{"Inf", "512", api.TenantLimits{}, []string{"--tenant-rate"}},
+		{"fast", "-1", api.TenantLimits{}, []string{"--tenant-rate", "--tenant-in-flight (PAYLATCH_TENANT_IN_FLIGHT)"}}, // Both at once.
+		{"", "1.5", api.TenantLimits{}, []string{"--tenant-rate", "--tenant-in-flight"}},
+	} {
+		var c checker
+		var got config
+		c.api(apiSettings{Listen: "127.0.0.1:0", TenantRate: row.rate, TenantInFlight: row.inFlight}, &got)
+		if len(row.faults) != len(c.faults) || len(row.faults) == 0 && got.limits != row.want {
+			t.Errorf("%q and %q: %v, faults %q", row.rate, row.inFlight, got.limits, c.faults)
+		}
+		for _, setting := range row.faults {
+			if !strings.Contains(c.err().Error(), setting) {
+				t.Errorf("%q and %q: %v does not name %s", row.rate, row.inFlight, c.err(), setting)
+			}
+		}
 	}
 }

@@ -19,7 +19,7 @@ const (
 	TenantInFlightDefault = createsMax / 2
 	// TenantRateMin is the slowest rate: a client is never sent away for longer than its inverse, 100 s. TenantRateMax is beyond what a replica serves.
 	TenantRateMin = 0.01
-	TenantRateMax = 1_000_000
+	TenantRateMax = 100_000
 	// sharesMax bounds the tenants whose use is remembered, at about 250 bytes each; it is what the store remembers of keys, too.
 	sharesMax = 10_000
 )

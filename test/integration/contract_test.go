@@ -27,6 +27,7 @@ func TestContract(t *testing.T) {
 			"Status": c.testStatus, "ByKey": c.testByKey, "Query": c.testQuery, "NotModified": c.testNotModified, "Wait": c.testWait,
 			"NotFound": c.testNotFound, "Method": c.testMethod, "Head": c.testHead, "RequestID": c.testRequestID,
 			"Service": c.testService, "Problems": c.testProblems, "NotHTTP": c.testNotHTTP, "HalfABody": c.testHalfABody,
+			"NoRate": c.testNoRate, "Rate": c.testRate, "InFlight": c.testInFlight, "InFlightShare": c.testInFlightShare,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
@@ -41,7 +42,7 @@ func TestContract(t *testing.T) {
 var statusOf = map[string]int{
 	"malformed_json": 400, "unknown_member": 400, "duplicate_member": 400, "request_timeout": 408, "idempotency_key_missing": 400, "idempotency_key_invalid": 400,
 	"query_invalid": 400, "unauthorized": 401, "not_found": 404, "method_not_allowed": 405, "body_too_large": 413, "unsupported_media_type": 415,
-	"invalid_payment": 422, "idempotency_key_reused": 422, "internal": 500, "unavailable": 503,
+	"invalid_payment": 422, "idempotency_key_reused": 422, "rate_limited": 429, "too_many_in_flight": 429, "internal": 500, "unavailable": 503,
 }
 
 // notProvoked are the codes that no request here can bring about, and why.
@@ -52,13 +53,14 @@ var notProvoked = map[string]string{
 
 // contract is the service under test, the document that judges it, and what was seen of both.
 type contract struct {
-	base    string
-	topic   string
-	key     string // Of the tenant most requests are made for.
-	foreign string // A live key of another tenant.
-	revoked string // A key that was live once.
-	http    *http.Client
-	judge   *judge
+	installation *installation
+	base         string
+	topic        string
+	key          string // Of the tenant most requests are made for.
+	foreign      string // A live key of another tenant.
+	revoked      string // A key that was live once.
+	http         *http.Client
+	judge        *judge
 
 	mu       sync.Mutex
 	answered map[string]bool // Operation ids.
@@ -70,7 +72,7 @@ func newContract(t *testing.T) *contract {
 	i := install(t)
 	transport := &http.Transport{MaxIdleConnsPerHost: 32}
 	c := &contract{
-		base: i.launch(t, "serve").api, topic: i.topic, key: i.key, foreign: i.tenant(t, "foreign"), revoked: revokedKey(t, i, "foreign"),
+		installation: i, base: i.launch(t, "serve").api, topic: i.topic, key: i.key, foreign: i.tenant(t, "foreign"), revoked: revokedKey(t, i, "foreign"),
 		// A redirect would be an answer like any other: the contract has none.
 		http:  &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 		judge: newJudge(t), answered: map[string]bool{}, provoked: map[string]bool{},
