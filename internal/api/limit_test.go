@@ -193,6 +193,29 @@ func TestLimiter_Concurrent(t *testing.T) {
 	}
 }
 
+// TestLimiter_First: four requests are a tenant's first at the same moment, a thousand times. All of them must get the same share, or each would have limits of its own.
+func TestLimiter_First(t *testing.T) {
+	l := newLimiter(TenantLimits{InFlight: 1})
+	for tenant := range int32(1000) {
+		var shares [4]*share
+		var requests sync.WaitGroup
+		begin := make(chan struct{})
+		for i := range shares {
+			requests.Go(func() {
+				<-begin
+				shares[i] = l.share(tenant)
+			})
+		}
+		close(begin)
+		requests.Wait()
+		for _, s := range shares {
+			if s != shares[0] {
+				t.Fatalf("tenant %d has several shares", tenant)
+			}
+		}
+	}
+}
+
 // TestLimiter_Waiting: requests that hold their answer have half of the tenant's places, and half of everybody's at most.
 func TestLimiter_Waiting(t *testing.T) {
 	for inFlight, want := range map[int]int32{1: 1, 2: 1, 3: 2, 10: 5, TenantInFlightDefault: waitersMax / 2, 1_000_000: waitersMax / 2, 0: waitersMax / 2} {

@@ -11,6 +11,7 @@ import (
 // What the tests must reach inside for. They stand outside otherwise: test/parts, which they run on, imports this package.
 const (
 	AuthTTL            = authTTL
+	AuthRefreshAfter   = authRefreshAfter
 	WakeChannel        = wakeChannel
 	LockClassPartition = lockClassPartition
 	LockClassReplica   = lockClassReplica
