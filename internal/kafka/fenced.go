@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 const (
@@ -18,6 +20,11 @@ const (
 	// concurrentBackoff paces the wait for the coordinator to finish the transaction before (CONCURRENT_TRANSACTIONS); that is a matter of
 	// milliseconds.
 	concurrentBackoff = 5 * time.Millisecond
+	// settleTimeout bounds the wait for the marker of the transaction before, which is mostly there already; moving the partition to another leader may take a second. Well
+	// below the time that a batch may take, which must fit into the same transaction of the database.
+	settleTimeout = 3 * time.Second
+	// The pace of asking for it: a marker follows the coordinator's decision within milliseconds.
+	settlePaceMin, settlePaceMax = time.Millisecond, 20 * time.Millisecond
 	// fencedBatchMax bounds the records that a producer holds; a batch is smaller (its bytes bound it, and no event has less than 100).
 	fencedBatchMax = BatchBytesMax / 100
 )
@@ -67,6 +74,42 @@ func (f *Fencer) Fence(ctx context.Context, partition int32, transactionalID str
 		return nil, fmt.Errorf("fence %s/%d: %w", f.topic, partition, err)
 	}
 	return &Producer{client: client, topic: f.topic, partition: partition, id: id, epoch: epoch}, nil
+}
+
+// Settled waits until the log says what became of everything below next: until the marker of the transaction before is there, for all replicas. Commit answers when the coordinator has *decided*;
+// the marker follows, and Kafka may lose it (see EndHanging). A producer that goes on without it would extend that transaction, and the next abort would take what was committed with it. So
+// nothing may be produced before Settled has returned nil; an error says that it is not known, in bounded time.
+func (p *Producer) Settled(ctx context.Context, next int64) error {
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	for pace := settlePaceMin; ; pace = min(2*pace, settlePaceMax) {
+		stableEnd, err := p.stableEnd(ctx)
+		if err == nil && stableEnd >= next {
+			return nil
+		}
+		if sleep(ctx, pace) != nil {
+			return fmt.Errorf("%s/%d is undecided below offset %d, from %d on: %w", p.topic, p.partition, next, stableEnd, cmp.Or(err, ctx.Err()))
+		}
+	}
+}
+
+// stableEnd asks the partition's leader how far every transaction is decided.
+func (p *Producer) stableEnd(ctx context.Context) (int64, error) {
+	ask := kmsg.NewListOffsetsRequestTopicPartition()
+	ask.Partition, ask.Timestamp = p.partition, -1 // The end.
+	askTopic := kmsg.NewListOffsetsRequestTopic()
+	askTopic.Topic, askTopic.Partitions = p.topic, []kmsg.ListOffsetsRequestTopicPartition{ask}
+	request := kmsg.NewPtrListOffsetsRequest()
+	request.IsolationLevel, request.Topics = 1, []kmsg.ListOffsetsRequestTopic{askTopic}
+	answer, err := request.RequestWith(ctx, p.client)
+	if err != nil {
+		return 0, err
+	}
+	if len(answer.Topics) != 1 || len(answer.Topics[0].Partitions) != 1 {
+		return 0, errNotListed
+	}
+	one := answer.Topics[0].Partitions[0]
+	return one.Offset, kerr.ErrorForCode(one.ErrorCode)
 }
 
 // Produce begins a transaction and appends the events to the log, acknowledged by all in-sync replicas, at next, next+1, ….: a record anywhere else means that the

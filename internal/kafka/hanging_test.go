@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"context"
 	"errors"
 	"hash/crc32"
 	"testing"
@@ -172,4 +173,73 @@ func TestProducer_EndHanging_Late(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantSeen(t, broker, topic, events...)
+}
+
+// Settled says when everything is decided, and never earlier: not while a transaction is open, not when its marker is lost; it comes back all the same.
+func TestProducer_Settled(t *testing.T) {
+	t.Parallel()
+	t.Run("MarkerLost", func(t *testing.T) {
+		t.Parallel()
+		events := samples(t, 3)
+		broker, topic := hang(t, events)
+		p := fence(t, broker, topic)
+		if err := p.Settled(bounded(t), 4); err == nil {
+			t.Fatal("settled without a marker")
+		}
+		if ended, err := p.EndHanging(bounded(t), true); !ended || err != nil {
+			t.Fatalf("%t, %v", ended, err)
+		}
+		if err := p.Settled(bounded(t), 4); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("MarkerComes", func(t *testing.T) {
+		t.Parallel()
+		broker := parts.Kafka(t)
+		topic := newTopic(t, broker, 1, nil)
+		p, onlooker := fence(t, broker, topic), fenceAs(t, broker, topic, "onlooker-"+topic)
+		if err := p.Settled(bounded(t), 0); err != nil {
+			t.Errorf("an empty log: %v", err)
+		}
+		if err := p.Produce(bounded(t), 0, samples(t, 2)); err != nil {
+			t.Fatal(err)
+		}
+		if err := onlooker.Settled(bounded(t), 3); err == nil {
+			t.Fatal("settled while a transaction is open")
+		}
+		if err := p.Commit(bounded(t)); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Settled(bounded(t), 3); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("BrokerSilent", func(t *testing.T) {
+		t.Parallel()
+		cluster, addr := newFake(t, 1)
+		p := fence(t, addr, fakeTopic)
+		silent := make(chan struct{})
+		defer close(silent)
+		cluster.ControlKey(int16(kmsg.ListOffsets), func(kmsg.Request) (kmsg.Response, error, bool) {
+			cluster.KeepControl()
+			cluster.SleepControl(func() { <-silent })
+			return nil, nil, false
+		})
+		if err := p.Settled(bounded(t), 0); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("error %v", err)
+		}
+	})
+}
+
+// Why nothing may be produced before Settled: the next transaction of the same id is taken for more of the one whose marker is lost, and the abort of it takes both.
+func TestProducer_LostMarkerIsExtended(t *testing.T) {
+	t.Parallel()
+	events := samples(t, 5)
+	broker, topic := hang(t, events[:3])
+	p := fence(t, broker, topic)
+	if err := p.Produce(bounded(t), 4, events[3:]); err == nil {
+		t.Error("the offsets go on although there is no marker")
+	}
+	fence(t, broker, topic)
+	wantSeen(t, broker, topic)
 }
