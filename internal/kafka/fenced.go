@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 const (
@@ -18,6 +20,11 @@ const (
 	// concurrentBackoff paces the wait for the coordinator to finish the transaction before (CONCURRENT_TRANSACTIONS); that is a matter of
 	// milliseconds.
 	concurrentBackoff = 5 * time.Millisecond
+	// settleTimeout bounds the wait for the marker of the transaction before, which is mostly there already; moving the partition to another leader may take a second. Well
+	// below the time that a batch may take, which must fit into the same transaction of the database.
+	settleTimeout = 3 * time.Second
+	// The pace of asking for it: a marker follows the coordinator's decision within milliseconds.
+	settlePaceMin, settlePaceMax = time.Millisecond, 20 * time.Millisecond
 	// fencedBatchMax bounds the records that a producer holds; a batch is smaller (its bytes bound it, and no event has less than 100).
 	fencedBatchMax = BatchBytesMax / 100
 )
@@ -28,7 +35,8 @@ type Producer struct {
 	client    *kgo.Client
 	topic     string
 	partition int32
-	timeout   time.Duration
+	id        int64 // What Fence was given: older epochs of this id are fenced.
+	epoch     int16 // Its transactions have this one or, after a commit, a later one.
 }
 
 // Fencer makes producers. Safe for concurrent use.
@@ -60,11 +68,48 @@ func (f *Fencer) Fence(ctx context.Context, partition int32, transactionalID str
 	if err != nil {
 		return nil, fmt.Errorf("kafka client: %w", err)
 	}
-	if _, _, err := client.ProducerID(ctx); err != nil {
+	id, epoch, err := client.ProducerID(ctx)
+	if err != nil {
 		client.Close()
 		return nil, fmt.Errorf("fence %s/%d: %w", f.topic, partition, err)
 	}
-	return &Producer{client: client, topic: f.topic, partition: partition, timeout: f.timeout}, nil
+	return &Producer{client: client, topic: f.topic, partition: partition, id: id, epoch: epoch}, nil
+}
+
+// Settled waits until the log says what became of everything below next: until the marker of the transaction before is there, for all replicas. Commit answers when the coordinator has *decided*;
+// the marker follows, and Kafka may lose it (see EndHanging). A producer that goes on without it would extend that transaction, and the next abort would take what was committed with it. So
+// nothing may be produced before Settled has returned nil; an error says that it is not known, in bounded time.
+func (p *Producer) Settled(ctx context.Context, next int64) error {
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	for pace := settlePaceMin; ; pace = min(2*pace, settlePaceMax) {
+		stableEnd, err := p.stableEnd(ctx)
+		if err == nil && stableEnd >= next {
+			return nil
+		}
+		if sleep(ctx, pace) != nil {
+			return fmt.Errorf("%s/%d is undecided below offset %d, from %d on: %w", p.topic, p.partition, next, stableEnd, cmp.Or(err, ctx.Err()))
+		}
+	}
+}
+
+// stableEnd asks the partition's leader how far every transaction is decided.
+func (p *Producer) stableEnd(ctx context.Context) (int64, error) {
+	ask := kmsg.NewListOffsetsRequestTopicPartition()
+	ask.Partition, ask.Timestamp = p.partition, -1 // The end.
+	askTopic := kmsg.NewListOffsetsRequestTopic()
+	askTopic.Topic, askTopic.Partitions = p.topic, []kmsg.ListOffsetsRequestTopicPartition{ask}
+	request := kmsg.NewPtrListOffsetsRequest()
+	request.IsolationLevel, request.Topics = 1, []kmsg.ListOffsetsRequestTopic{askTopic}
+	answer, err := request.RequestWith(ctx, p.client)
+	if err != nil {
+		return 0, err
+	}
+	if len(answer.Topics) != 1 || len(answer.Topics[0].Partitions) != 1 {
+		return 0, errNotListed
+	}
+	one := answer.Topics[0].Partitions[0]
+	return one.Offset, kerr.ErrorForCode(one.ErrorCode)
 }
 
 // Produce begins a transaction and appends the events to the log, acknowledged by all in-sync replicas, at next, next+1, ….: a record anywhere else means that the
@@ -114,40 +159,56 @@ func (p *Producer) Commit(ctx context.Context) error {
 	return nil
 }
 
-// EndHanging ends what this producer's transactional id has left undecided in the partition although its coordinator takes it for decided: after a broker restart Kafka may skip
+// EndHanging ends what the fenced producers of this one's transactional id have left undecided in the partition although its coordinator takes it for decided: after a broker restart Kafka may skip
 // a transaction's marker, when the partition has no leader at that moment ("these partitions are likely deleted already"; seen with Kafka 4.3.1). Such a transaction hides its
-// records, and all after them, from read_committed consumers, and nothing ends it; the next marker of the same producer would decide it, either way. Only right after Fence,
-// which returns when the coordinator has nothing under way. It returns whether there was one.
+// records, and all after them, from read_committed consumers, and nothing ends it; the next marker of the same producer would decide it, either way. It returns whether there was one.
+//
+// A marker is an administrator's request, which fencing does not cover. So that a zombie cannot end its heir's transaction, only one of an epoch before this producer's fence is ended; one
+// of the same epoch or a later is an error: somebody, this producer itself perhaps, has it under way. And the marker bears the epoch of what it ends, which the
+// broker refuses once the heir has appended anything.
 // Source: KIP-664, which has kafka-transactions.sh abort do the same.
 func (p *Producer) EndHanging(ctx context.Context, commit bool) (ended bool, err error) {
-	id, _, err := p.client.ProducerID(ctx)
-	if err != nil {
-		return false, fmt.Errorf("producer id of %s/%d: %w", p.topic, p.partition, err)
+	open, ours, err := p.undecided(ctx)
+	switch {
+	case err != nil || !ours:
+		return false, err
+	case open.ProducerEpoch >= p.epoch:
+		return false, fmt.Errorf("a transaction of %s/%d is under way: its producer's epoch is %d, ours was %d", p.topic, p.partition, open.ProducerEpoch, p.epoch)
 	}
-	admin := kadm.NewClient(p.client) // Closing it would close the producer's.
-	var here kadm.TopicsSet
-	here.Add(p.topic, p.partition)
-	described, err := admin.DescribeProducers(ctx, here)
+	err = p.mark(ctx, open, commit)
+	return err == nil, err
+}
+
+// undecided asks for the transaction of the producer's id that is open in the partition, as its log has it.
+func (p *Producer) undecided(ctx context.Context) (open kadm.DescribedProducer, ours bool, err error) {
+	described, err := kadm.NewClient(p.client).DescribeProducers(ctx, p.here()) // Closing the admin would close the producer's client.
 	if err == nil {
 		err = described[p.topic].Partitions[p.partition].Err
 	}
 	if err != nil {
-		return false, fmt.Errorf("describe the producers of %s/%d: %w", p.topic, p.partition, err)
+		return open, false, fmt.Errorf("describe the producers of %s/%d: %w", p.topic, p.partition, err)
 	}
-	open, ours := described[p.topic].Partitions[p.partition].ActiveProducers[id]
-	if !ours || open.CurrentTxnStartOffset < 0 {
-		return false, nil
-	}
-	answers, err := admin.WriteTxnMarkers(ctx, kadm.TxnMarkers{
-		ProducerID: id, ProducerEpoch: open.ProducerEpoch, Commit: commit, CoordinatorEpoch: open.CoordinatorEpoch, Topics: here,
+	open, ours = described[p.topic].Partitions[p.partition].ActiveProducers[p.id]
+	return open, ours && open.CurrentTxnStartOffset >= 0, nil
+}
+
+// mark writes the marker that an open transaction lacks.
+func (p *Producer) mark(ctx context.Context, open kadm.DescribedProducer, commit bool) error {
+	answers, err := kadm.NewClient(p.client).WriteTxnMarkers(ctx, kadm.TxnMarkers{
+		ProducerID: open.ProducerID, ProducerEpoch: open.ProducerEpoch, Commit: commit, CoordinatorEpoch: open.CoordinatorEpoch, Topics: p.here(),
 	})
 	if err == nil {
-		err = answers[id].Topics[p.topic].Partitions[p.partition].Err
+		err = answers[open.ProducerID].Topics[p.topic].Partitions[p.partition].Err
 	}
 	if err != nil {
-		return false, fmt.Errorf("end the hanging transaction of %s/%d: %w", p.topic, p.partition, err)
+		return fmt.Errorf("end the hanging transaction of %s/%d: %w", p.topic, p.partition, err)
 	}
-	return true, nil
+	return nil
+}
+
+func (p *Producer) here() (set kadm.TopicsSet) {
+	set.Add(p.topic, p.partition)
+	return set
 }
 
 // Close closes the connections. It ends no transaction: the next Fence does.

@@ -213,37 +213,6 @@ func TestProducer_BrokerAway(t *testing.T) {
 	}
 }
 
-// EndHanging decides what the producer's own transactional id has open, either way; of what is another's it says that there is nothing.
-func TestProducer_EndHanging(t *testing.T) {
-	t.Parallel()
-	for name, commit := range map[string]bool{"Commit": true, "Abort": false} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			broker := parts.Kafka(t)
-			topic := newTopic(t, broker, 1, nil)
-			p, events := fence(t, broker, topic), samples(t, 3)
-			if ended, err := p.EndHanging(bounded(t), commit); ended || err != nil {
-				t.Errorf("with nothing open: %t, %v", ended, err)
-			}
-			if err := p.Produce(bounded(t), 0, events); err != nil {
-				t.Fatal(err)
-			}
-			foreign := fenceAs(t, broker, topic, "foreign-"+topic)
-			if ended, err := foreign.EndHanging(bounded(t), commit); ended || err != nil {
-				t.Errorf("with another's open: %t, %v", ended, err)
-			}
-			if ended, err := p.EndHanging(bounded(t), commit); !ended || err != nil {
-				t.Fatalf("with one of its own open: %t, %v", ended, err)
-			}
-			if commit {
-				wantSeen(t, broker, topic, events...)
-			} else {
-				wantSeen(t, broker, topic)
-			}
-		})
-	}
-}
-
 // Read goes by positions: over aborted records and markers, from where it is asked to, up to but not including to; a position that does not come is an error.
 func TestCluster_Read(t *testing.T) {
 	t.Parallel()

@@ -12,6 +12,7 @@ import (
 
 // Producer publishes to one partition until another one is made for the same transactional id; package kafka says what it promises.
 type Producer interface {
+	Settled(ctx context.Context, next int64) error
 	Produce(ctx context.Context, next int64, events []kafka.Event) error
 	Commit(ctx context.Context) error
 	EndHanging(ctx context.Context, commit bool) (ended bool, err error)
@@ -204,7 +205,7 @@ func (f *fenced) done() {
 
 // pass emits one batch of the partition's payments, in order, and tells whether there may be more. If power fails
 //
-//	before produce:  nothing happened;
+//	before produce:  nothing happened, unless the marker of the batch before is lost: the next take-over writes it;
 //	before commit:   the records are undecided: the next take-over aborts them, and the rows are `created`;
 //	during commit:   the log decides, and the next take-over reads it;
 //	after commit:    the records are in the log, and the next take-over marks their rows;
@@ -260,12 +261,16 @@ func (f *fenced) pass(ctx context.Context) (again bool, err error) {
 	return true, nil
 }
 
-// publish appends the events and commits them, in one Kafka transaction. Its bound lies below the transaction's own time-out.
+// publish appends the events and commits them, in one Kafka transaction, once the log says what became of the one before. Its bound lies below the transaction's own
+// time-out.
 func (f *fenced) publish(ctx context.Context, events []kafka.Event) error {
 	ctx, cancel := context.WithTimeout(ctx, store.PublishTimeout)
 	defer cancel()
 	began := time.Now()
-	err := f.producer.Produce(ctx, f.next, events)
+	err := f.producer.Settled(ctx, f.next)
+	if err == nil {
+		err = f.producer.Produce(ctx, f.next, events)
+	}
 	if err == nil {
 		f.at(PassProduced)
 		err = f.producer.Commit(ctx)

@@ -1,0 +1,127 @@
+package sender
+
+import (
+	"context"
+	"testing"
+
+	"github.com/paylatch/paylatch/test/parts"
+)
+
+// losing is a rig on a broker that can lose a marker.
+type losing struct {
+	*rig
+	broker *parts.LosingBroker
+}
+
+func newLosing(t *testing.T) losing {
+	t.Helper()
+	broker := parts.LosingKafka(t)
+	return losing{newRigOn(t, broker.Addr, 1, nil), broker}
+}
+
+// lose has an owner send a batch of ten, whose marker is lost.
+func (l losing) lose(changes ...func(*Config)) *fenced {
+	l.t.Helper()
+	l.create(0, 10)
+	f := l.ownFenced(l.replica(append([]func(*Config){batches(10), l.inFenced()}, changes...)...))
+	if _, err := f.work(bounded(l.t)); err != nil {
+		l.t.Fatal(err)
+	}
+	l.broker.LoseNext()
+	_, _ = f.work(bounded(l.t))
+	if !l.broker.Lost() {
+		l.t.Fatal("no marker was lost: nothing was tested")
+	}
+	if g, err := l.cluster.Range(bounded(l.t), l.topic, 0); err != nil || g.StableEnd != 0 || g.End != 10 {
+		l.t.Fatalf("nothing hangs: %+v, %v", g, err)
+	}
+	return f
+}
+
+// workOn lets owners work, one after the other fails, until all is sent.
+func (r *rig) workOn(f *fenced, changes ...func(*Config)) {
+	r.t.Helper()
+	until(r.t, "all is sent", func() bool {
+		if f.session == nil {
+			f = r.ownFenced(r.replica(append([]func(*Config){batches(10), r.inFenced()}, changes...)...))
+		}
+		for again := true; again; {
+			var err error
+			if again, err = f.work(bounded(r.t)); err != nil {
+				r.t.Log(err)
+				f.failed()
+				return false
+			}
+		}
+		return r.unsent(0) == 0
+	})
+}
+
+// Kafka has decided that a batch is committed, said so, and loses the marker. Whoever comes next finds records that nobody decides, and no error anywhere. If the batch is on record, it is committed
+// for good, whether its owner lives, and would have gone on, or is dead. If it is not, nobody has seen it: it is aborted and sent again. (On kfake: see parts.LosingBroker.)
+func TestFenced_MarkerLost(t *testing.T) {
+	t.Parallel()
+	t.Run("OwnerLives", func(t *testing.T) {
+		t.Parallel()
+		r := newLosing(t)
+		first := r.lose()
+		r.wantUnsent(0, 0)
+		r.create(0, 5)
+		r.workOn(first)
+		r.verdict()
+	})
+	t.Run("OwnerDies", func(t *testing.T) {
+		t.Parallel()
+		r := newLosing(t)
+		first := r.lose()
+		r.wantUnsent(0, 0)
+		first.failed()
+		r.create(0, 5)
+		r.workOn(first)
+		r.verdict()
+	})
+	t.Run("OwnerDiesBeforeItIsOnRecord", func(t *testing.T) {
+		t.Parallel()
+		r := newLosing(t)
+		first := r.lose(func(c *Config) {
+			c.At = func(_ int32, p Point) {
+				if p == PassCommitted {
+					r.terminate(0)
+				}
+			}
+		})
+		r.wantUnsent(0, 10)
+		first.failed()
+		r.create(0, 5)
+		r.workOn(first)
+		r.verdict()
+	})
+}
+
+// The positive control: an owner that goes on without the marker has its next transaction taken for more of the last one, and the take-over after that aborts both. What was on record is
+// not in the log, and nobody is told.
+func TestFenced_MarkerLost_Unsettled(t *testing.T) {
+	t.Parallel()
+	r := newLosing(t)
+	first := r.lose(func(c *Config) { c.Fencer = hasty{c.Fencer} })
+	r.create(0, 5)
+	r.workOn(first)
+	if got := len(r.log()); got != 5 {
+		t.Errorf("%d records are in the topic: the batch of 10 that was on record was to be lost, and the 5 to be sent", got)
+	}
+}
+
+// hasty makes producers that do not wait for markers.
+type hasty struct{ Fencer }
+
+func (h hasty) Fence(ctx context.Context, partition int32, transactionalID string) (Producer, error) {
+	p, err := h.Fencer.Fence(ctx, partition, transactionalID)
+	if err != nil {
+		return nil, err
+	}
+	return unsettled{p}, nil
+}
+
+type unsettled struct{ Producer }
+
+func (unsettled) Settled(context.Context, int64) error { return nil }
