@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/paylatch/paylatch/internal/api"
+	"github.com/paylatch/paylatch/internal/store"
 )
 
 // TestChecker_Source: the source is in every event, and one that fits into no event would let every pass fail.
@@ -31,6 +32,13 @@ func TestRedacted(t *testing.T) {
 	}
 	if got := redacted("postgres://u:sesame@db:5432/p"); got != "postgres://u:***@db:5432/p" {
 		t.Errorf("where it is should be seen: %s", got)
+	}
+}
+
+// TestTenantInFlightDefault: one tenant alone cannot fill the intake of all.
+func TestTenantInFlightDefault(t *testing.T) {
+	if api.TenantInFlightDefault > store.CreatesMax/2 {
+		t.Errorf("one tenant may have %d creates under way, of %d for all", api.TenantInFlightDefault, store.CreatesMax)
 	}
 }
 

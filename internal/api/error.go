@@ -32,7 +32,6 @@ func refuse(code, format string, args ...any) error {
 var (
 	errNoRoute = refuse("not_found", "there is nothing at this path")
 	errPanic   = errors.New("panic in a handler")
-	errFull    = fmt.Errorf("%w: too many creates under way", payment.ErrUnavailable)
 )
 
 // retryAfterSeconds is when a client should come again after a 503: long enough to let a database come back, short enough for its user.

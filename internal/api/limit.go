@@ -14,9 +14,9 @@ import (
 
 // The limits of one tenant, unless told otherwise, and the bounds of what may be told.
 const (
-	// TenantInFlightDefault is half of createsMax: a tenant alone, whatever it does, leaves half of the intake to the others. By Little's law 512 requests
+	// TenantInFlightDefault is half of what the store takes at once (store.CreatesMax): a tenant alone, whatever it does, leaves half of the intake to the others. By Little's law 512 requests
 	// of 10 ms each are 51,200 a second, which no replica serves: a tenant meets this limit when it floods, or when the database stalls.
-	TenantInFlightDefault = createsMax / 2
+	TenantInFlightDefault = 512
 	// TenantRateMin is the slowest rate: a client is never sent away for longer than its inverse, 100 s. TenantRateMax is beyond what a replica serves.
 	TenantRateMin = 0.01
 	TenantRateMax = 100_000
@@ -37,7 +37,7 @@ type TenantLimits struct {
 // What a tenant uses is remembered for the sharesMax tenants seen last. Tenants are made by operators, and a request is looked at here only once its key was
 // found live, so that no client can push another one out: that takes requests of 10,000 other tenants since its last one. A tenant that is pushed out finds its
 // bucket full again, which it would have been by itself within a second (100 s at the slowest rate), and its places free, though some of its requests may
-// still be under way, for writeTimeout at most. It cannot bring this about, and createsMax and waitersMax hold for all tenants together.
+// still be under way, for writeTimeout at most. It cannot bring this about, and the store's bounds and waitersMax hold for all tenants together.
 type limiter struct {
 	limits  TenantLimits
 	burst   int

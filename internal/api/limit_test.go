@@ -149,7 +149,7 @@ func TestLimiter_RateLeavesPlace(t *testing.T) {
 // TestLimiter_None: without limits nothing is refused and nothing told.
 func TestLimiter_None(t *testing.T) {
 	l := newLimiter(TenantLimits{})
-	for range 10 * createsMax {
+	for range 10_000 {
 		if a := ask(t, l, 1); a.code != "" || len(a.header) != 0 {
 			t.Fatalf("refused by %q, header %v", a.code, a.header)
 		}
@@ -222,9 +222,6 @@ func TestLimiter_Waiting(t *testing.T) {
 		if got := newLimiter(TenantLimits{InFlight: inFlight}).waiting; got != want {
 			t.Errorf("%d of %d may wait, want %d", got, inFlight, want)
 		}
-	}
-	if TenantInFlightDefault >= createsMax {
-		t.Error("one tenant can take the whole intake")
 	}
 }
 

@@ -28,12 +28,6 @@ func (s *Server) create(x *exchange) error {
 	}
 	p.TraceParent = payment.ParseTraceParent(x.r.Header.Get("Traceparent"))
 
-	select { // Only now: a client that sends its body slowly holds no place.
-	case s.creates <- struct{}{}:
-		defer func() { <-s.creates }()
-	default:
-		return errFull
-	}
 	ctx, cancel := x.workContext()
 	defer cancel()
 	stored, replayed, err := s.store.Create(ctx, p)

@@ -30,8 +30,7 @@ const (
 	workTimeout       = 5 * time.Second  // One question to the store.
 	writeTimeout      = waitMax + workTimeout + readTimeout
 	idleTimeout       = 2 * time.Minute
-	createsMax        = 1024 // Creates under way at once; more are answered 503 at once rather than queued without bound.
-	waitersMax        = 512  // Requests that may hold their answer, each a look at the database every waitStepMax; more are answered without waiting.
+	waitersMax        = 512 // Requests that may hold their answer, each a look at the database every waitStepMax; more are answered without waiting.
 )
 
 // Store is what this room needs of what is on record. Its errors are those of package payment.
@@ -51,7 +50,6 @@ type Server struct {
 	metrics *Metrics
 	router  *mux.Router
 	limiter *limiter
-	creates chan struct{} // A place for each create under way.
 	waiters chan struct{} // A place for each request that holds its answer.
 	closing chan struct{} // Closed when the server is about to stop.
 	closed  atomic.Bool
@@ -61,7 +59,7 @@ type Server struct {
 func New(store Store, limits TenantLimits, logger *slog.Logger, metrics *Metrics) *Server {
 	s := &Server{
 		store: store, logger: logger, metrics: metrics, router: mux.NewRouter(), limiter: newLimiter(limits),
-		creates: make(chan struct{}, createsMax), waiters: make(chan struct{}, waitersMax), closing: make(chan struct{}),
+		waiters: make(chan struct{}, waitersMax), closing: make(chan struct{}),
 	}
 	s.routes()
 	return s

@@ -24,13 +24,14 @@ const (
 	tenantsMax  = 10_000
 	internedMax = 200_000
 
-	// The bounds of a group: a round of so many rows is where PostgreSQL gains little from more (facts section 5), and is done in milliseconds. What waits
-	// at most is a second's worth and less.
+	// CreatesMax bounds the creates under way, findsMax the questions for one payment: what one replica does in a fraction of a second. More are answered "not now"
+	// at once rather than queued without bound.
+	CreatesMax = 1024
+	findsMax   = 4096
+	// A round of so many rows is where PostgreSQL gains little from more (facts section 5), and takes it milliseconds.
 	createRoundMax = 500
-	createsMax     = 2048
 	findRoundMax   = 500
-	findsMax       = 8192
-	// One round alone keeps rounds large; a second one goes on while the first waits for a row that another replica's transaction holds.
+	// Of one kind two rounds at once: the second goes on while the first waits for a row that another replica's transaction holds.
 	createRoundsMax = 2
 	findRoundsMax   = 2
 )
@@ -61,7 +62,7 @@ func Open(ctx context.Context, url string, connectionsMax int32) (*Store, error)
 	if s.keys, err = newKeyring(s.askTenant); err != nil {
 		return nil, err
 	}
-	s.creates = newGroup(createRoundMax, createsMax, createRoundsMax, s.createBatch)
+	s.creates = newGroup(createRoundMax, CreatesMax, createRoundsMax, s.createBatch)
 	s.finds = newGroup(findRoundMax, findsMax, findRoundsMax, s.findBatch)
 	config.AfterConnect = s.greet
 	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
