@@ -14,8 +14,9 @@ import (
 
 // The limits of one tenant, unless told otherwise, and the bounds of what may be told.
 const (
-	// TenantInFlightDefault is half of what the store takes at once (store.CreatesMax): a tenant alone, whatever it does, leaves half of the intake to the others. By Little's law 512 requests
-	// of 10 ms each are 51,200 a second, which no replica serves: a tenant meets this limit when it floods, or when the database stalls.
+	// TenantInFlightDefault is half of what the store takes at once (store.CreatesMax): a tenant alone, whatever it does, leaves half of the intake to the others.
+	// By Little's law 512 requests of 10 ms each are 51,200 a second, which no replica serves: a tenant meets this limit when it floods, or when the database
+	// stalls.
 	TenantInFlightDefault = 512
 	// TenantRateMin is the slowest rate: a client is never sent away for longer than its inverse, 100 s. TenantRateMax is beyond what a replica serves.
 	TenantRateMin = 0.01
