@@ -108,13 +108,15 @@ func (s *Sender) attend(ctx context.Context) error {
 	defer presence.Leave()
 	s.Store.AskToLook(ctx) // Whoever has more than its share now gives some to us.
 	watch := watch{store: s.Store}
-	defer watch.follow(ctx, 0)
+	watched, unwatch := context.WithCancel(ctx)
+	defer watch.running.Wait()
+	defer unwatch()
 	for {
 		view, err := presence.Look(ctx)
 		if err != nil {
 			return err
 		}
-		watch.follow(ctx, view.Neighbour)
+		watch.follow(watched, view.Neighbour)
 		s.share(ctx, view)
 		if err := s.passOnNews(ctx, presence); err != nil {
 			return err

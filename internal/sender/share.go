@@ -3,6 +3,7 @@ package sender
 import (
 	"context"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/paylatch/paylatch/internal/store"
@@ -46,35 +47,49 @@ func (s *Sender) share(ctx context.Context, view store.View) {
 type watch struct {
 	store     *store.Store
 	neighbour uint32
-	cancel    context.CancelFunc
+	failed    chan struct{}      // Closed when the wait for the neighbour came to nothing.
+	cancel    context.CancelFunc // Ends it.
+	running   sync.WaitGroup
 }
 
 // endingFor is how long the other sessions of a replica that died may take to end: each has a process of PostgreSQL's own.
 var endingFor = []time.Duration{0, 20 * time.Millisecond, 100 * time.Millisecond}
 
-// follow watches the neighbour and nobody else; nobody at all when it is 0.
+// follow watches the neighbour and nobody else; nobody at all when it is 0. A watch that failed begins anew. What is told when a neighbour has ended is bound by ctx alone.
 func (w *watch) follow(ctx context.Context, neighbour uint32) {
-	if neighbour == w.neighbour {
+	if neighbour == w.neighbour && !w.hasFailed() {
 		return
 	}
 	if w.cancel != nil {
 		w.cancel()
-		w.cancel = nil
 	}
-	if w.neighbour = neighbour; neighbour == 0 {
+	w.neighbour, w.cancel, w.failed = neighbour, nil, nil
+	if neighbour == 0 {
 		return
 	}
-	var watching context.Context
-	watching, w.cancel = context.WithCancel(ctx)
-	go func() {
+	watching, cancel := context.WithCancel(ctx)
+	failed := make(chan struct{})
+	w.cancel, w.failed = cancel, failed
+	w.running.Go(func() {
+		defer cancel()
 		if w.store.AwaitEnd(watching, neighbour) != nil {
+			close(failed)
 			return
 		}
 		for _, d := range endingFor {
 			pause(ctx, d)
 			w.store.AskToLook(ctx)
 		}
-	}()
+	})
+}
+
+func (w *watch) hasFailed() bool {
+	select {
+	case <-w.failed:
+		return true
+	default: // Also when nobody is watched.
+		return false
+	}
 }
 
 // fairShare is how many of n partitions the replica of the given rank (from 0) owns among so many replicas: as even as can be, all replicas

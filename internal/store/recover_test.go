@@ -310,3 +310,29 @@ func TestAwaitEnd(t *testing.T) {
 		t.Error("whoever gives up is told that it has ended")
 	}
 }
+
+// TestAwaitEnd_Vacuum: whoever waits for another's end does so for weeks, and must not keep vacuum from the dead rows of the whole database meanwhile: the oldest transaction
+// that its session still needs to see moves on.
+func TestAwaitEnd_Vacuum(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 1)
+	neighbour := f.join().Conn().PgConn().PID()
+	ended := make(chan error, 1)
+	go func() { ended <- f.AwaitEnd(t.Context(), neighbour) }()
+	f.awaitBlocked(1)
+	waiting := query[int](f, `select pid from pg_stat_activity where datname = current_database() and application_name = 'paylatch sender' and pid <> $1`, int(neighbour))
+	later := query[int](f, `select pg_current_xact_id()::text::bigint`)
+	f.await("the waiting session to need no row that was dead before", func() bool {
+		return query[bool](f, `select coalesce(backend_xmin::text::bigint > $1, true) from pg_stat_activity where pid = $2`, later, waiting)
+	})
+	f.awaitBlocked(1) // It waits all the same.
+	select {
+	case err := <-ended:
+		t.Fatalf("it no longer waits: %v", err)
+	default:
+	}
+	f.exec(`select pg_terminate_backend($1)`, int(neighbour))
+	if err := receive(t, ended); err != nil {
+		t.Error(err)
+	}
+}
