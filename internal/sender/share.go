@@ -9,26 +9,42 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
+const (
+	// orphanAfter is how long a partition may have no owner until whoever can takes it, beyond its share: the replica whose share it would be cannot serve it, as one that some brokers do
+	// not answer. All others have looked several times by then.
+	orphanAfter = 5 * lookEvery
+	// adoptedFor is how long such a partition does not count as a share of who took it, so that it is not given back at once to who could not serve it.
+	adoptedFor = 30 * time.Second
+)
+
 // share brings what this replica owns to its fair share: it gives back what is over it, or takes partitions that nobody owns.
 func (s *Sender) share(ctx context.Context, view store.View) {
-	var open, free []int32
+	open := 0
+	var free []store.Partition
 	for _, p := range view.Partitions {
-		if p.State != store.Active || p.Delivery != s.Delivery {
+		_, mine := s.owners[p.Number]
+		ours := p.State == store.Active && p.Delivery == s.Delivery
+		if ours {
+			open++
+		}
+		if !ours || mine || view.Owned[p.Number] {
+			delete(s.free, p.Number)
 			continue
 		}
-		open = append(open, p.Number)
-		_, mine := s.owners[p.Number]
-		if !mine && !view.Owned[p.Number] && time.Now().After(s.rested[p.Number]) {
-			free = append(free, p.Number)
+		if _, seen := s.free[p.Number]; !seen {
+			s.free[p.Number] = time.Now()
+		}
+		if time.Now().After(s.rested[p.Number]) {
+			free = append(free, p)
 		}
 	}
-	fair := fairShare(len(open), view.Replicas, view.Rank)
+	fair := fairShare(open, view.Replicas, view.Rank)
 	over := s.live() - fair
 	for _, o := range s.owners {
 		if over <= 0 {
 			break
 		}
-		if !o.released {
+		if o.counts() {
 			o.release()
 			over--
 		}
@@ -36,10 +52,12 @@ func (s *Sender) share(ctx context.Context, view store.View) {
 	// In random order, so that two replicas seldom reach for the same partition; when they do, one gets ErrOwned and looks again.
 	rand.Shuffle(len(free), func(i, j int) { free[i], free[j] = free[j], free[i] })
 	for _, p := range free {
-		if s.live() >= fair {
-			break
+		switch {
+		case s.live() < fair:
+			s.start(ctx, p, time.Time{})
+		case time.Since(s.free[p.Number]) >= orphanAfter:
+			s.start(ctx, p, time.Now().Add(adoptedFor))
 		}
-		s.start(ctx, p)
 	}
 }
 
@@ -105,27 +123,27 @@ func fairShare(n, replicas, rank int) int {
 	return share
 }
 
-// live counts the owners that were not asked to give their partition back.
+// live counts the owners that make up this replica's share.
 func (s *Sender) live() int {
 	n := 0
 	for _, o := range s.owners {
-		if !o.released {
+		if o.counts() {
 			n++
 		}
 	}
 	return n
 }
 
-// start sets an owner to work on a partition.
-func (s *Sender) start(ctx context.Context, partition int32) {
+// start sets an owner to work on a partition, which does not count as a share until the given time.
+func (s *Sender) start(ctx context.Context, p store.Partition, apartUntil time.Time) {
 	ctx, cancel := context.WithCancel(ctx)
-	o := &owner{sender: s, partition: partition, news: make(chan struct{}, 1), cancel: cancel}
-	s.owners[partition] = o
+	o := &owner{sender: s, topic: p.Topic, partition: p.Number, apartUntil: apartUntil, news: make(chan struct{}, 1), cancel: cancel}
+	s.owners[p.Number] = o
 	s.Metrics.taken()
 	go func() {
 		defer cancel()
 		err := o.run(ctx)
-		s.ended <- ended{partition, err}
+		s.ended <- ended{p.Number, err}
 		(*s.interrupt.Load())()
 	}()
 }
