@@ -16,7 +16,21 @@ begin
     if not pg_try_advisory_xact_lock_shared(1886413923, 0) then
         return false;
     end if;
-    return not exists (select from topic_partitions where partition = intake_is_open.partitions);
+    return exists (select from topic_partitions where partition = intake_is_open.partitions - 1)
+        and not exists (select from topic_partitions where partition = intake_is_open.partitions);
+end
+$function$
+;
+
+CREATE OR REPLACE FUNCTION public.presence_has_ended(pid integer)
+ RETURNS boolean
+ LANGUAGE plpgsql
+AS $function$
+begin
+    perform pg_advisory_lock_shared(1886413925, pid);
+    return true;
+exception when lock_not_available then
+    return false;
 end
 $function$
 ;

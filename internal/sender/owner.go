@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/paylatch/paylatch/internal/kafka"
@@ -31,12 +32,20 @@ type ended struct {
 // owner holds one partition: it paces the work of a delivery, by news and by a tick.
 type owner struct {
 	sender    *Sender
+	topic     string
 	partition int32
 	session   *store.Session // Nil between two sessions.
 	news      chan struct{}
 	cancel    context.CancelFunc
-	released  bool // Only the Sender's goroutine looks at it.
+	failures  atomic.Int32 // Pieces of work that failed since a pass did not; a take-over that succeeds between them says nothing.
+
+	// Only the Sender's goroutine looks at these.
+	released   bool
+	apartUntil time.Time
 }
+
+// counts tells whether the partition makes up a part of the replica's share: not when it was asked to give it back, and not when it has adopted it.
+func (o *owner) counts() bool { return !o.released && time.Now().After(o.apartUntil) }
 
 // delivery is how a partition's payments are sent: locked.go, fenced.go.
 type delivery interface {
@@ -70,7 +79,7 @@ func (o *owner) wake() {
 	}
 }
 
-// run owns the partition until ctx ends, the partition is halted or owned by another, or maxFailures pieces of work have failed in a row.
+// run owns the partition until ctx ends, the partition is halted or owned by another, or maxFailures pieces of work have failed without a pass that did not.
 func (o *owner) run(ctx context.Context) error {
 	d := o.delivery()
 	defer func() {
@@ -81,20 +90,25 @@ func (o *owner) run(ctx context.Context) error {
 			o.session.Close()
 		}
 	}()
-	for failures := 0; ctx.Err() == nil; {
+	for unfit := 0; ctx.Err() == nil; {
 		again, err := o.work(ctx, d)
 		switch {
 		case err == nil:
-			failures = 0
 			if !again {
+				o.failures.Store(0)
 				o.rest(ctx, store.TouchEvery)
 			}
 		case errors.Is(err, errHalted), errors.Is(err, store.ErrOwned):
 			return ifLive(ctx, err)
 		default:
 			o.sender.Metrics.passFailed()
-			if failures = min(failures+1, maxFailures); failures == maxFailures && !d.indebted() {
-				return fmt.Errorf("%w after %d failed passes: %w", errGaveUp, failures, err)
+			failures := min(o.failures.Load()+1, maxFailures)
+			o.failures.Store(failures)
+			if unfit++; !isUnfit(err) {
+				unfit = 0
+			}
+			if failures == maxFailures && !d.indebted() {
+				return o.giveUp(ctx, err, unfit >= maxFailures)
 			}
 			if o.session != nil {
 				d.failed()
@@ -106,10 +120,29 @@ func (o *owner) run(ctx context.Context) error {
 	return nil
 }
 
+// isUnfit tells whether an error comes of a payment that no sender could send.
+func isUnfit(err error) bool { return errors.Is(err, errUnfit) || store.Impossible(err) }
+
+// giveUp ends an owner whose passes failed. An unfit payment would go from one owner to the next for ever, with all that come after it waiting: the partition halts for an
+// operator, who is told which it is. All else another replica may do better.
+func (o *owner) giveUp(ctx context.Context, err error, unfit bool) error {
+	if unfit {
+		ctx, cancel := context.WithTimeout(ctx, store.RecordTimeout)
+		defer cancel()
+		if o.sender.Store.Halt(ctx, o.partition, err.Error()) == nil { // The claim was rolled back, so nothing holds the row.
+			return fmt.Errorf("partition %d is now %w: %w", o.partition, errHalted, err)
+		}
+	}
+	return fmt.Errorf("%w after %d failed passes: %w", errGaveUp, maxFailures, err)
+}
+
 // work does the next piece of work, on a session. It goes to its end even when ctx ends meanwhile: what is published must be marked. Each of its steps has a bound of
-// its own.
+// its own. Whether Kafka answers is asked before there is a session: a replica that is cut off from it does not keep the partition from others.
 func (o *owner) work(ctx context.Context, d delivery) (again bool, err error) {
 	if o.session == nil {
+		if err := o.sender.reach(ctx, o.topic, o.partition); err != nil {
+			return false, err
+		}
 		if o.session, err = o.sender.Store.Own(ctx, o.partition); err != nil {
 			return false, err
 		}
@@ -160,9 +193,11 @@ func (o *owner) halt(ctx context.Context, claim *store.Claim, reason string) err
 	return fmt.Errorf("partition %d is now %w: %s", o.partition, errHalted, reason)
 }
 
-// errNothingClaimed says that there are unsent payments that a claim does not see: a row they refer to is missing (a partial restore), or a session
-// outside of this program holds them.
-var errNothingClaimed = errors.New("there are unsent payments, but none can be claimed: a party or account is missing, or another session holds the rows")
+// errNothingClaimed says that there are unsent payments that a claim does not see: a session outside of this program holds them, or an operator has just decided about them.
+var errNothingClaimed = errors.New("there are unsent payments, but none can be claimed: another session holds the rows")
+
+// errUnfit says that a payment cannot be made an event of.
+var errUnfit = errors.New("no event can be made")
 
 // encode makes the events of as many payments as fit into one batch.
 func (o *owner) encode(payments []payment.Payment) ([]kafka.Event, error) {
@@ -170,7 +205,7 @@ func (o *owner) encode(payments []payment.Payment) ([]kafka.Event, error) {
 	for i, p := range payments {
 		var err error
 		if events[i], err = o.sender.Encoder.Encode(p); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%w: %w", errUnfit, err) // Which names the payment.
 		}
 	}
 	return events[:kafka.Fit(events)], nil
@@ -178,6 +213,7 @@ func (o *owner) encode(payments []payment.Payment) ([]kafka.Event, error) {
 
 // sent counts a batch that is on record.
 func (o *owner) sent(payments []payment.Payment) {
+	o.failures.Store(0)
 	o.sender.worked.Store(true)
 	o.sender.Metrics.sent(payments)
 }

@@ -38,6 +38,7 @@ type Publisher interface {
 
 // Log tells how far a partition of the topic goes, and what is in it.
 type Log interface {
+	Reach(ctx context.Context, topic string, partition int32) error
 	Range(ctx context.Context, topic string, partition int32) (kafka.Range, error)
 	Read(ctx context.Context, topic string, partition int32, from, to int64, each func(kafka.Record) error) error
 }
@@ -68,6 +69,8 @@ type Sender struct {
 	owners map[int32]*owner
 	ended  chan ended
 	rested map[int32]time.Time // Partitions that this replica gave up, and until when it leaves them to others.
+	free   map[int32]time.Time // Partitions that nobody owns, and since when, as this replica saw it.
+	known  []store.Partition   // As last seen.
 	worked atomic.Bool         // A batch was sent since the last back-off.
 
 	interrupt atomic.Pointer[context.CancelFunc] // Ends the wait for news: an owner has ended.
@@ -78,7 +81,7 @@ func New(c Config) *Sender {
 	if c.BatchMax == 0 {
 		c.BatchMax = BatchMaxDefault
 	}
-	s := &Sender{Config: c, owners: map[int32]*owner{}, ended: make(chan ended, endedMax), rested: map[int32]time.Time{}}
+	s := &Sender{Config: c, owners: map[int32]*owner{}, ended: make(chan ended, endedMax), rested: map[int32]time.Time{}, free: map[int32]time.Time{}}
 	s.interrupt.Store(new(context.CancelFunc(func() {})))
 	return s
 }
@@ -99,22 +102,33 @@ func (s *Sender) Run(ctx context.Context) {
 	}
 }
 
-// attend counts this replica in and shares the partitions with the others until ctx ends, the database is lost, or an owner gives up.
+// attend counts this replica in and shares the partitions with the others until ctx ends, the database is lost, or most owners fail. Whoever counts is given a share; a replica
+// that Kafka does not answer must not, or its partitions would be sent to by nobody.
 func (s *Sender) attend(ctx context.Context) error {
+	if n := len(s.known); n > 0 {
+		p := s.known[rand.IntN(n)] // Another one each time: brokers differ.
+		if err := s.reach(ctx, p.Topic, p.Number); err != nil {
+			return err
+		}
+	}
 	presence, err := s.Store.Join(ctx, s.Delivery)
 	if err != nil {
 		return err
 	}
 	defer presence.Leave()
 	s.Store.AskToLook(ctx) // Whoever has more than its share now gives some to us.
+	clear(s.free)          // What was seen before is out of date.
 	watch := watch{store: s.Store}
-	defer watch.follow(ctx, 0)
+	watched, unwatch := context.WithCancel(ctx)
+	defer watch.running.Wait()
+	defer unwatch()
 	for {
 		view, err := presence.Look(ctx)
 		if err != nil {
 			return err
 		}
-		watch.follow(ctx, view.Neighbour)
+		s.known = view.Partitions
+		watch.follow(watched, view.Neighbour)
 		s.share(ctx, view)
 		if err := s.passOnNews(ctx, presence); err != nil {
 			return err
@@ -127,6 +141,16 @@ func (s *Sender) attend(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// reachTimeout bounds the question whether a partition's leader answers: one that takes longer would let a batch fail, too.
+const reachTimeout = 3 * time.Second
+
+// reach tells whether a partition's leader answers this replica.
+func (s *Sender) reach(ctx context.Context, topic string, partition int32) error {
+	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
+	defer cancel()
+	return s.Log.Reach(ctx, topic, partition)
 }
 
 // passOnNews wakes the owners whose partitions have new payments, until it is time to look again, or another replica asks to.
@@ -167,20 +191,39 @@ func (s *Sender) standBack(ctx context.Context, d time.Duration) {
 // errGaveUp ends an owner whose passes failed maxFailures times in a row.
 var errGaveUp = errors.New("gave the partition up")
 
-// reap forgets owners that have ended, and tells whether there were any. The error is that of one that gave up.
+// reap forgets owners that have ended, and tells whether there were any. The error is that of one that gave up, if most others do no better: then the fault is this
+// replica's. Otherwise it is the partition's, and only that one rests.
 func (s *Sender) reap() (gaveBack bool, gaveUp error) {
 	for {
 		select {
 		case e := <-s.ended:
 			s.forget(e)
 			gaveBack = true
-			if errors.Is(e.err, errGaveUp) {
+			if errors.Is(e.err, errGaveUp) && s.mostFail() {
 				gaveUp = e.err
 			}
 		default:
 			return gaveBack, gaveUp
 		}
 	}
+}
+
+// mostFail tells whether more partitions fail here than work, those that were given up just now among them.
+func (s *Sender) mostFail() bool {
+	failing, working := 0, 0
+	for _, until := range s.rested {
+		if time.Now().Before(until) {
+			failing++
+		}
+	}
+	for _, o := range s.owners {
+		if o.failures.Load() > 0 {
+			failing++
+		} else {
+			working++
+		}
+	}
+	return failing > working
 }
 
 // forget drops an owner that has ended; its session is closed.

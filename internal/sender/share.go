@@ -3,31 +3,48 @@ package sender
 import (
 	"context"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/paylatch/paylatch/internal/store"
 )
 
+const (
+	// orphanAfter is how long a partition may have no owner until whoever can takes it, beyond its share: the replica whose share it would be cannot serve it, as one that some brokers do
+	// not answer. All others have looked several times by then.
+	orphanAfter = 5 * lookEvery
+	// adoptedFor is how long such a partition does not count as a share of who took it, so that it is not given back at once to who could not serve it.
+	adoptedFor = 30 * time.Second
+)
+
 // share brings what this replica owns to its fair share: it gives back what is over it, or takes partitions that nobody owns.
 func (s *Sender) share(ctx context.Context, view store.View) {
-	var open, free []int32
+	open := 0
+	var free []store.Partition
 	for _, p := range view.Partitions {
-		if p.State != store.Active || p.Delivery != s.Delivery {
+		_, mine := s.owners[p.Number]
+		ours := p.State == store.Active && p.Delivery == s.Delivery
+		if ours {
+			open++
+		}
+		if !ours || mine || view.Owned[p.Number] {
+			delete(s.free, p.Number)
 			continue
 		}
-		open = append(open, p.Number)
-		_, mine := s.owners[p.Number]
-		if !mine && !view.Owned[p.Number] && time.Now().After(s.rested[p.Number]) {
-			free = append(free, p.Number)
+		if _, seen := s.free[p.Number]; !seen {
+			s.free[p.Number] = time.Now()
+		}
+		if time.Now().After(s.rested[p.Number]) {
+			free = append(free, p)
 		}
 	}
-	fair := fairShare(len(open), view.Replicas, view.Rank)
+	fair := fairShare(open, view.Replicas, view.Rank)
 	over := s.live() - fair
 	for _, o := range s.owners {
 		if over <= 0 {
 			break
 		}
-		if !o.released {
+		if o.counts() {
 			o.release()
 			over--
 		}
@@ -35,10 +52,12 @@ func (s *Sender) share(ctx context.Context, view store.View) {
 	// In random order, so that two replicas seldom reach for the same partition; when they do, one gets ErrOwned and looks again.
 	rand.Shuffle(len(free), func(i, j int) { free[i], free[j] = free[j], free[i] })
 	for _, p := range free {
-		if s.live() >= fair {
-			break
+		switch {
+		case s.live() < fair:
+			s.start(ctx, p, time.Time{})
+		case time.Since(s.free[p.Number]) >= orphanAfter:
+			s.start(ctx, p, time.Now().Add(adoptedFor))
 		}
-		s.start(ctx, p)
 	}
 }
 
@@ -46,35 +65,49 @@ func (s *Sender) share(ctx context.Context, view store.View) {
 type watch struct {
 	store     *store.Store
 	neighbour uint32
-	cancel    context.CancelFunc
+	failed    chan struct{}      // Closed when the wait for the neighbour came to nothing.
+	cancel    context.CancelFunc // Ends it.
+	running   sync.WaitGroup
 }
 
 // endingFor is how long the other sessions of a replica that died may take to end: each has a process of PostgreSQL's own.
 var endingFor = []time.Duration{0, 20 * time.Millisecond, 100 * time.Millisecond}
 
-// follow watches the neighbour and nobody else; nobody at all when it is 0.
+// follow watches the neighbour and nobody else; nobody at all when it is 0. A watch that failed begins anew. What is told when a neighbour has ended is bound by ctx alone.
 func (w *watch) follow(ctx context.Context, neighbour uint32) {
-	if neighbour == w.neighbour {
+	if neighbour == w.neighbour && !w.hasFailed() {
 		return
 	}
 	if w.cancel != nil {
 		w.cancel()
-		w.cancel = nil
 	}
-	if w.neighbour = neighbour; neighbour == 0 {
+	w.neighbour, w.cancel, w.failed = neighbour, nil, nil
+	if neighbour == 0 {
 		return
 	}
-	var watching context.Context
-	watching, w.cancel = context.WithCancel(ctx)
-	go func() {
+	watching, cancel := context.WithCancel(ctx)
+	failed := make(chan struct{})
+	w.cancel, w.failed = cancel, failed
+	w.running.Go(func() {
+		defer cancel()
 		if w.store.AwaitEnd(watching, neighbour) != nil {
+			close(failed)
 			return
 		}
 		for _, d := range endingFor {
 			pause(ctx, d)
 			w.store.AskToLook(ctx)
 		}
-	}()
+	})
+}
+
+func (w *watch) hasFailed() bool {
+	select {
+	case <-w.failed:
+		return true
+	default: // Also when nobody is watched.
+		return false
+	}
 }
 
 // fairShare is how many of n partitions the replica of the given rank (from 0) owns among so many replicas: as even as can be, all replicas
@@ -90,27 +123,27 @@ func fairShare(n, replicas, rank int) int {
 	return share
 }
 
-// live counts the owners that were not asked to give their partition back.
+// live counts the owners that make up this replica's share.
 func (s *Sender) live() int {
 	n := 0
 	for _, o := range s.owners {
-		if !o.released {
+		if o.counts() {
 			n++
 		}
 	}
 	return n
 }
 
-// start sets an owner to work on a partition.
-func (s *Sender) start(ctx context.Context, partition int32) {
+// start sets an owner to work on a partition, which does not count as a share until the given time.
+func (s *Sender) start(ctx context.Context, p store.Partition, apartUntil time.Time) {
 	ctx, cancel := context.WithCancel(ctx)
-	o := &owner{sender: s, partition: partition, news: make(chan struct{}, 1), cancel: cancel}
-	s.owners[partition] = o
+	o := &owner{sender: s, topic: p.Topic, partition: p.Number, apartUntil: apartUntil, news: make(chan struct{}, 1), cancel: cancel}
+	s.owners[p.Number] = o
 	s.Metrics.taken()
 	go func() {
 		defer cancel()
 		err := o.run(ctx)
-		s.ended <- ended{partition, err}
+		s.ended <- ended{p.Number, err}
 		(*s.interrupt.Load())()
 	}()
 }

@@ -1,12 +1,15 @@
 package sender
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/paylatch/paylatch/internal/store"
 )
 
 // All replicas come to the same answer without talking: the shares add up to all partitions and are as even as can be.
@@ -204,4 +207,39 @@ func (r *rig) endSessions() int {
 		return r.count(`select count(*) from pg_stat_activity where pid = any($1::int[])`, pids) == 0
 	})
 	return len(pids)
+}
+
+// The watch over a neighbour is lost: the next look begins it anew, so that the neighbour's end is known at once all the same. Whoever ends the watch can wait for it.
+func TestWatch_BeginsAnew(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, nil)
+	var present []*store.Presence
+	for range 2 {
+		p, err := r.store.Join(bounded(t), store.Locked)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(p.Leave)
+		present = append(present, p)
+	}
+	view, err := present[0].Look(bounded(t))
+	if err != nil || view.Neighbour == 0 {
+		t.Fatal(view, err)
+	}
+	const waiting = `from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and wait_event = 'advisory'`
+	ctx, stop := context.WithCancel(bounded(t))
+	w := watch{store: r.store}
+	for range 3 {
+		until(t, "the neighbour is watched", func() bool {
+			w.follow(ctx, view.Neighbour)
+			return r.count(`select count(*) `+waiting) == 1
+		})
+		until(t, "the watch is lost", func() bool { return r.count(`select count(pg_terminate_backend(pid)) `+waiting) == 1 })
+		until(t, "that is known", w.hasFailed)
+	}
+	w.follow(ctx, view.Neighbour)
+	until(t, "the neighbour is watched", func() bool { return r.count(`select count(*) `+waiting) == 1 })
+	stop()
+	w.running.Wait()
+	until(t, "nobody is", func() bool { return r.count(`select count(*) `+waiting) == 0 })
 }

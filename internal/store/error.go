@@ -23,6 +23,9 @@ var (
 // errImpossible marks a row that the schema's checks forbid or that this program does not know: work on it stops loudly.
 var errImpossible = errors.New("impossible state in the database")
 
+// Impossible tells whether an error comes of a row that cannot be: the same work done again meets it again.
+func Impossible(err error) bool { return errors.Is(err, errImpossible) }
+
 // translate turns an error of PostgreSQL or of the connection into the kinds of package payment, by SQLSTATE and never by its text.
 // Whatever means "not now" becomes payment.ErrUnavailable; the outcome of a statement that was under way is then unknown, and the same
 // request made again finds it. A constraint that fails here is a fault of ours, since payment.New checked the same rule: it stays as it is.

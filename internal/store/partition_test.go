@@ -2,12 +2,14 @@ package store_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/paylatch/paylatch/internal/payment"
 	"github.com/paylatch/paylatch/internal/store"
 )
 
@@ -169,5 +171,32 @@ func TestStore_Backlog(t *testing.T) {
 		if backlog[i] != want {
 			t.Errorf("backlog %+v, want %+v", backlog[i], want)
 		}
+	}
+}
+
+// TestCreate_OtherPartitionCount: the topic has more partitions than a running process knows (it has grown), or fewer (the database was put back to before that). Either way no payment is stored for
+// a partition that the count of now does not lead to; nobody might ever send there.
+func TestCreate_OtherPartitionCount(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		known int
+		then  string
+	}{
+		"More":  {2, `insert into topic_partitions (partition, topic, topic_id, transactional_id, delivery, next_offset) select n, topic, topic_id, 'other-' || n, delivery, 0 from topic_partitions, generate_series(2, 11) as n where partition = 0`},
+		"Fewer": {12, `delete from topic_partitions where partition >= 2`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t, row.known)
+			f.create(f.payment("before"))
+			f.exec(row.then)
+			count := query[int32](f, `select count(*) from topic_partitions`)
+			for partition := range int32(12) {
+				stored := f.create(f.inPartition(fmt.Sprint("after-", partition), partition, 12))
+				if want := payment.PartitionOf(stored.PartitionHash, count); stored.Partition != want {
+					t.Errorf("a payment is for partition %d, want %d of %d", stored.Partition, want, count)
+				}
+			}
+		})
 	}
 }

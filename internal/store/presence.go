@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -103,22 +104,36 @@ func (p *Presence) Look(ctx context.Context) (View, error) {
 }
 
 const (
-	waitForEver = `select set_config('lock_timeout', '0', false), set_config('statement_timeout', '0', false)`
-	awaitAlive  = `select pg_advisory_lock_shared($1, $2)`
+	// awaitStep bounds one statement of AwaitEnd, and so how long its snapshot keeps dead rows from vacuum. Below deadlock_timeout (1 s by default), at which PostgreSQL would look for a deadlock and,
+	// if told to, log the wait.
+	awaitStep    = 900 * time.Millisecond
+	setAwaitStep = `select set_config('lock_timeout', $1, false)`
+	awaitEnd     = `select presence_has_ended($1)`
 )
 
 // AwaitEnd returns nil when the presence of the given session has ended, however it did: PostgreSQL gives its lock to us in that moment, which no polling is as fast as. It has
-// a connection of its own meanwhile.
+// a connection of its own meanwhile, and holds no snapshot for longer than awaitStep.
 func (s *Store) AwaitEnd(ctx context.Context, neighbour uint32) error {
 	conn, err := s.dedicated(ctx)
 	if err != nil {
 		return err
 	}
 	defer closeConn(conn)
-	if _, err = conn.Exec(ctx, waitForEver); err == nil {
-		_, err = conn.Exec(ctx, awaitAlive, lockClassAlive, int32(neighbour)) //nolint:gosec // G115: a process id.
+	if _, err := conn.Exec(ctx, setAwaitStep, strconv.FormatInt(awaitStep.Milliseconds(), 10)); err != nil {
+		return translate(err)
 	}
-	return translate(err)
+	for {
+		if ended, err := hasEnded(ctx, conn, neighbour); err != nil || ended {
+			return err
+		}
+	}
+}
+
+func hasEnded(ctx context.Context, conn *pgx.Conn, neighbour uint32) (ended bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	err = conn.QueryRow(ctx, awaitEnd, int32(neighbour)).Scan(&ended) //nolint:gosec // G115: a process id.
+	return ended, translate(err)
 }
 
 // News is what a notification tells: partitions with new payments, or that a replica came or gave partitions back.

@@ -146,7 +146,8 @@ const (
 			$9::text[], $10::bytea[], $11::smallint[], $12::bigint[], $13::timestamptz[], $14::timestamptz[], $15::bigint[]) as u
 		on conflict on constraint payments_id_is_unique do nothing`
 	// The sequence went back with the table; what is created from now on comes after all that was restored. One take-over at a time, or the later one's setval could
-	// undo the other's; the margin covers what is drawn meanwhile.
+	// undo the other's; the margin covers what is drawn meanwhile. A transaction of its own, before the rows: a sequence keeps no promise of a transaction's anyway, and the take-overs
+	// of all partitions, which a restore brings at once, would wait for each other's ten thousand rows, beyond lock_timeout.
 	lockSeq    = `select pg_advisory_xact_lock($1, 0)`
 	advanceSeq = `select setval('payments_seq', $1::bigint + 10000) from payments_seq where last_value <= $1::bigint`
 )
@@ -160,16 +161,19 @@ func (c *Claim) restore(ctx context.Context, lost []payment.Payment) error {
 		return nil
 	}
 	slices.SortFunc(lost, func(p, q payment.Payment) int { return slices.Compare(p.ID[:], q.ID[:]) }) // As columns does.
-	columns, err := c.internedColumns(ctx, lost)
-	if err != nil {
-		return err
-	}
 	n := len(lost)
 	where, seqs, offsets := make([]int16, n), make([]int64, n), make([]int64, n)
 	created, sent := make([]time.Time, n), make([]time.Time, n)
 	for i, p := range lost {
 		where[i], seqs[i], offsets[i] = int16(c.Partition.Number), p.Seq, p.Sent.Offset //nolint:gosec // G115: read from a smallint.
 		created[i], sent[i] = p.CreatedAt, p.Sent.At
+	}
+	if err := c.store.advanceSeq(ctx, slices.Max(seqs)); err != nil {
+		return err
+	}
+	columns, err := c.internedColumns(ctx, lost)
+	if err != nil {
+		return err
 	}
 	columns[len(columns)-1] = where // The partition of the log it is in, whatever the count of partitions is by now.
 	tag, err := c.tx.Exec(ctx, restorePayments, append(columns, seqs, created, sent, offsets)...)
@@ -179,11 +183,18 @@ func (c *Claim) restore(ctx context.Context, lost []payment.Payment) error {
 	if int(tag.RowsAffected()) != n {
 		return errCreatedMeanwhile
 	}
-	if _, err := c.tx.Exec(ctx, lockSeq, lockClassSeq); err != nil {
-		return translate(err)
-	}
-	_, err = c.tx.Exec(ctx, advanceSeq, slices.Max(seqs))
-	return translate(err)
+	return nil
+}
+
+// advanceSeq has new payments get numbers beyond seq.
+func (s *Store) advanceSeq(ctx context.Context, seq int64) error {
+	return s.inTx(ctx, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, lockSeq, lockClassSeq); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, advanceSeq, seq)
+		return err
+	})
 }
 
 // internedColumns interns parties and accounts in transactions of their own, as creation does, and on one connection for the same reason.

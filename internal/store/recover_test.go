@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -308,5 +309,90 @@ func TestAwaitEnd(t *testing.T) {
 	cancel()
 	if err := receive(t, ended); err == nil {
 		t.Error("whoever gives up is told that it has ended")
+	}
+}
+
+// TestAwaitEnd_Vacuum: whoever waits for another's end does so for weeks, and must not keep vacuum from the dead rows of the whole database meanwhile: the oldest transaction
+// that its session still needs to see moves on.
+func TestAwaitEnd_Vacuum(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 1)
+	neighbour := f.join().Conn().PgConn().PID()
+	ended := make(chan error, 1)
+	go func() { ended <- f.AwaitEnd(t.Context(), neighbour) }()
+	f.awaitBlocked(1)
+	waiting := query[int](f, `select pid from pg_stat_activity where datname = current_database() and application_name = 'paylatch sender' and pid <> $1`, int(neighbour))
+	later := query[int](f, `select pg_current_xact_id()::text::bigint`)
+	f.await("the waiting session to need no row that was dead before", func() bool {
+		return query[bool](f, `select coalesce(backend_xmin::text::bigint > $1, true) from pg_stat_activity where pid = $2`, later, waiting)
+	})
+	f.awaitBlocked(1) // It waits all the same.
+	select {
+	case err := <-ended:
+		t.Fatalf("it no longer waits: %v", err)
+	default:
+	}
+	f.exec(`select pg_terminate_backend($1)`, int(neighbour))
+	if err := receive(t, ended); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRecover_Together: after a restore all partitions are taken over at once, and each puts back thousands of rows. None waits until another has committed, or most would fail, and begin anew.
+func TestRecover_Together(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 3)
+	var payments []payment.Payment
+	for partition := range int32(3) {
+		payments = append(payments, f.create(f.inPartition(fmt.Sprint("order-", partition), partition, 3)))
+	}
+	last := payments[2].Seq
+	f.exec(`truncate payments`)
+	f.exec(`select setval('payments_seq', 1, false)`)
+	var open []*store.Claim
+	for partition, p := range payments {
+		claim := f.claim(f.own(int32(partition)), 0)
+		r, err := claim.Recover(t.Context(), inLog([]payment.Payment{p}, 0), 2, false)
+		if err != nil || r.Restored != 1 {
+			t.Fatalf("partition %d: %+v, %v", partition, r, err)
+		}
+		open = append(open, claim)
+	}
+	if p := f.create(f.payment("new")); p.Seq <= last {
+		t.Errorf("a new payment has seq %d, the last that is put back %d", p.Seq, last)
+	}
+	for _, claim := range open {
+		if err := claim.Commit(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestUnmarkFrom_LargeTable: no index serves it, so on a large table it takes minutes. It must not be ended by the time-out of a statement of a pass, which is what the session has, nor by that of
+// waiting for the pass in hand.
+func TestUnmarkFrom_LargeTable(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 1)
+	f.recover(inLog(f.createMany(3), 0), 4, false)
+	f.exec(`create table seen (most interval)`)
+	f.exec(`create function note() returns trigger language plpgsql as $$ begin insert into seen values (current_setting('statement_timeout')::interval); return null; end $$`)
+	f.exec(`create trigger note before update on payments for each statement execute function note()`)
+	session, err := f.Operate(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close()
+	claim, err := session.ClaimWaiting(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := claim.UnmarkFrom(t.Context(), 1); n != 2 || err != nil {
+		t.Fatalf("%d marks taken back, %v", n, err)
+	}
+	if err := claim.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if most := query[time.Duration](f, `select most from seen`); most < 10*time.Minute {
+		t.Errorf("the statement is ended after %s", most)
 	}
 }

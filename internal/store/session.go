@@ -14,7 +14,7 @@ const (
 	lockClassPartition = 1_886_413_922
 	lockClassIntake    = 1_886_413_923 // Also in migration 004.
 	lockClassSeq       = 1_886_413_924
-	lockClassAlive     = 1_886_413_925 // The object is the session's process id.
+	lockClassAlive     = 1_886_413_925 // Also in migration 005. The object is the session's process id.
 )
 
 const (
