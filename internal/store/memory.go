@@ -68,7 +68,7 @@ func (s *Store) greet(ctx context.Context, conn *pgx.Conn) error {
 
 // memoryOf is what is remembered of the database behind a connection.
 func memoryOf(conn *pgx.Conn) *memory {
-	return conn.PgConn().CustomData()[memoryKey].(*memory) //nolint:errcheck,forcetypeassert // greet, which every connection has gone through, put it there.
+	return conn.PgConn().CustomData()[memoryKey].(*memory) // greet, which every connection has gone through, put it there.
 }
 
 const selectTenantNames = `select id, name from tenants where id = any($1::integer[])`
