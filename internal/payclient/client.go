@@ -52,6 +52,7 @@ type Config struct {
 type Client struct {
 	servers        []string
 	key            string
+	authorization  []string // the header that shows the key
 	attemptTimeout time.Duration
 	retryFor       time.Duration
 	backoffFirst   time.Duration
@@ -76,14 +77,10 @@ func New(cfg Config) (*Client, error) {
 	if len(servers) == 0 {
 		faults = append(faults, errors.New("servers: at least one is needed"))
 	}
-	switch {
-	case cfg.Key == "":
-		faults = append(faults, errors.New("key: an API key is needed"))
-	case !visibleASCII(cfg.Key):
-		// The value is a secret, so that the message does not show it.
-		faults = append(faults, errors.New("key: an API key is made of visible ASCII only"))
+	if err := checkAPIKey(cfg.Key); err != nil {
+		faults = append(faults, err)
 	}
-	c := &Client{servers: servers, key: cfg.Key}
+	c := &Client{servers: servers, key: cfg.Key, authorization: []string{"Bearer " + cfg.Key}}
 	for _, d := range []struct {
 		name      string
 		value     time.Duration

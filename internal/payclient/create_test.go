@@ -117,7 +117,7 @@ func TestClient_Create_OneOfTwoServersDead(t *testing.T) {
 
 // Refusals are final, and say that there is no payment.
 func TestClient_Create_RefusedIsNeverRetried(t *testing.T) {
-	for _, status := range []int{400, 401, 404, 405, 409, 413, 415, 422, 429} {
+	for _, status := range []int{400, 401, 404, 405, 409, 413, 415, 422} {
 		ledger := faultyserver.New()
 		c := newTestClient(t, nil, ledger.Serve(t, faultyserver.Answer(status, "application/problem+json", `{"code":"no"}`)).URL)
 		answer, err := c.Create(t.Context(), "key-1", testRequest())
@@ -128,6 +128,22 @@ func TestClient_Create_RefusedIsNeverRetried(t *testing.T) {
 		if _, unknown := errors.AsType[*UnknownError](err); unknown {
 			t.Errorf("%d: called unknown", status)
 		}
+	}
+}
+
+// A rate that is exceeded is a refusal for now: the service says when to come back. At the end of the client's patience it is a refusal.
+func TestClient_Create_TooMany(t *testing.T) {
+	tooMany := faultyserver.Answer(429, "application/problem+json", `{"code":"rate_limited"}`)
+	ledger := faultyserver.New()
+	answer, err := newTestClient(t, nil, ledger.Serve(t, tooMany, tooMany).URL).Create(t.Context(), "key-1", testRequest())
+	if err != nil || answer.Attempts != 3 || answer.Replayed || ledger.Payments() != 1 {
+		t.Errorf("error %v after %d attempts, %d payments", err, answer.Attempts, ledger.Payments())
+	}
+	short := func(cfg *Config) { cfg.RetryFor = 50 * time.Millisecond }
+	_, err = newTestClient(t, short, ledger.Serve(t, faultyserver.Each(attemptsMax, tooMany)...).URL).Create(t.Context(), "key-2", testRequest())
+	p, refused := errors.AsType[*Problem](err)
+	if _, unknown := errors.AsType[*UnknownError](err); !refused || p.Status != 429 || unknown {
+		t.Errorf("error %v", err)
 	}
 }
 

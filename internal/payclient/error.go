@@ -14,6 +14,9 @@ import (
 	"time"
 )
 
+// codeNotFound says that there is no such payment.
+const codeNotFound = "not_found"
+
 // codeKeyReused is the one refusal that also answers what became of earlier attempts.
 const codeKeyReused = "idempotency_key_reused"
 

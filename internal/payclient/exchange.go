@@ -23,6 +23,7 @@ type exchange struct {
 	body   []byte
 	hold   time.Duration // whole seconds that the answer may be held
 	want   int           // the one status that means success
+	once   bool          // no retries
 }
 
 // answer is a success, read to its end.
@@ -32,10 +33,14 @@ type answer struct {
 	body   []byte
 }
 
+// replayed tells whether the service knew the key of a create already.
+func (a answer) replayed() bool { return a.header.Get("Idempotent-Replayed") == "true" }
+
 // attempt sends the request once to one server. It fails with a *Problem when the service says no, with a
-// *timeoutError when it says nothing in time, with a *strangeAnswerError when it does not speak the contract.
-func (c *Client) attempt(ctx context.Context, server string, e exchange) (answer, error) {
-	limit := c.attemptTimeout + e.hold
+// *timeoutError when it says nothing in time, with a *strangeAnswerError when it does not speak the contract. It has its own time, and never longer
+// than until the whole call's deadline.
+func (c *Client) attempt(ctx context.Context, server string, e exchange, deadline time.Time) (answer, error) {
+	limit := min(c.attemptTimeout+e.hold, time.Until(deadline))
 	tryCtx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	a, err := c.send(tryCtx, server, e)
@@ -79,6 +84,13 @@ func (c *Client) send(ctx context.Context, server string, e exchange) (answer, e
 	}
 }
 
+// Values of headers that all requests share; nobody changes them.
+var (
+	acceptHeader = []string{"application/json, application/problem+json"}
+	agentHeader  = []string{"payclient"}
+	jsonHeader   = []string{"application/json"}
+)
+
 func (c *Client) request(ctx context.Context, server string, e exchange) (*http.Request, error) {
 	var body io.Reader
 	if e.body != nil {
@@ -92,14 +104,12 @@ func (c *Client) request(ctx context.Context, server string, e exchange) (*http.
 	// repetition would not be counted and would not reach the next server, so that it is ours to make: without
 	// GetBody the transport cannot (net/http: Request.isReplayable).
 	req.GetBody = nil
-	req.Header.Set("Authorization", "Bearer "+c.key)
-	req.Header.Set("Accept", "application/json, application/problem+json")
-	req.Header.Set("User-Agent", "payclient")
+	req.Header = http.Header{"Authorization": c.authorization, "Accept": acceptHeader, "User-Agent": agentHeader}
 	if e.body != nil {
-		req.Header.Set("Content-Type", "application/json")
+		req.Header["Content-Type"] = jsonHeader
 	}
 	if e.key != "" {
-		req.Header.Set("Idempotency-Key", e.key)
+		req.Header["Idempotency-Key"] = []string{e.key}
 	}
 	if e.hold > 0 {
 		req.Header.Set("Prefer", "wait="+strconv.Itoa(int(e.hold/time.Second)))

@@ -92,9 +92,9 @@ func (c *Client) create(ctx context.Context, key string, r Request) (Answer, tra
 	if err := checkKey(key); err != nil {
 		return a, trail{}, err
 	}
-	body, err := json.Marshal(r)
+	body, err := appendRequest(nil, r)
 	if err != nil {
-		return a, trail{}, fmt.Errorf("encode the payment: %w", err)
+		return a, trail{}, err
 	}
 	start := time.Now()
 	got, t, err := c.call(ctx, exchange{method: http.MethodPost, path: "/payments", key: key, body: body, want: http.StatusAccepted})
@@ -106,7 +106,7 @@ func (c *Client) create(ctx context.Context, key string, r Request) (Answer, tra
 	if err != nil {
 		return a, t, creationError(key, t, err)
 	}
-	a.Replayed = got.header.Get("Idempotent-Replayed") == "true"
+	a.Replayed = got.replayed()
 	return a, t, nil
 }
 

@@ -47,8 +47,6 @@ func (t *trail) add(more trail) {
 // with the same key and body. The error is that of the last attempt.
 func (c *Client) call(ctx context.Context, e exchange) (answer, trail, error) {
 	deadline := time.Now().Add(c.retryFor + e.hold)
-	callCtx, cancel := context.WithDeadline(ctx, deadline)
-	defer cancel()
 	var t trail
 	if err := ctx.Err(); err != nil {
 		return answer{}, t, err
@@ -57,16 +55,16 @@ func (c *Client) call(ctx context.Context, e exchange) (answer, trail, error) {
 	var last error
 	for {
 		server := c.servers[(first+uint64(t.attempts))%uint64(len(c.servers))] //nolint:gosec // G115: a small count.
-		a, err := c.attempt(callCtx, server, e)
+		a, err := c.attempt(ctx, server, e, deadline)
 		t.note(a.status, err)
 		if err == nil {
 			return a, t, nil
 		}
-		if callCtx.Err() != nil && ctx.Err() == nil {
+		if !time.Now().Before(deadline) && ctx.Err() == nil {
 			// An attempt cut short by the end of it all has less to tell than the one before.
 			return answer{}, t, fmt.Errorf("time is up after %v: %w", c.retryFor+e.hold, cmp.Or(last, err))
 		}
-		if ctx.Err() != nil || !mayRetry(err) || t.attempts >= attemptsMax {
+		if ctx.Err() != nil || e.once || !mayRetry(err) || t.attempts >= attemptsMax {
 			return answer{}, t, err
 		}
 		last = err
@@ -87,6 +85,8 @@ func mayRetry(err error) bool {
 	if p, ok := errors.AsType[*Problem](err); ok {
 		switch p.Status {
 		case http.StatusServiceUnavailable, http.StatusRequestTimeout: // the contract's own "later", and "your body was lost"
+			return true
+		case http.StatusTooManyRequests: // refused for now, by a rate; it says when to come back
 			return true
 		case http.StatusBadGateway, http.StatusGatewayTimeout: // a balancer that has lost its replica
 			return true

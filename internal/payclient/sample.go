@@ -1,18 +1,22 @@
 package payclient
 
 import (
+	"cmp"
 	"fmt"
-	"math/big"
 	"math/rand/v2"
 	"strings"
 )
 
-// populationMax is how many account holders there are. Each is always the same person or company with the same
+const (
+	// AccountsMax is more account holders than one customer's business year has.
+	AccountsMax = 10_000_000
+	// populationDefault is how many there are unless it is said.
+	populationDefault = 10_000
+)
+
+// holder is somebody with an account. Each is always the same person or company with the same
 // account, as with real payers: a service that stores parties and accounts once meets repetitions, and one that
 // orders by sender account meets accounts that send more than once.
-const populationMax = 10_000
-
-// holder is somebody with an account.
 type holder struct {
 	party    Party
 	account  Account
@@ -71,12 +75,16 @@ var (
 )
 
 // Sample makes up a plausible payment that the contract accepts.
-func Sample(r *rand.Rand) Request {
-	from := holderOf(r.IntN(populationMax))
-	to := holderOf(r.IntN(populationMax))
-	for to == from {
-		to = holderOf(r.IntN(populationMax))
+func Sample(r *rand.Rand) Request { return SampleOf(r, 0) }
+
+// SampleOf is Sample between so many account holders, at least two; 0 means 10,000.
+func SampleOf(r *rand.Rand, accounts int) Request {
+	n := cmp.Or(accounts, populationDefault)
+	a, b := r.IntN(n), r.IntN(n-1)
+	if b >= a {
+		b++ // Anybody but a.
 	}
+	from, to := holderOf(a), holderOf(b)
 	q := Request{
 		Amount:      sampleAmount(r, from.currency),
 		Currency:    from.currency,
@@ -129,18 +137,17 @@ func ibanAccount(country, bban string) Account {
 
 // iban puts the check digits of ISO 13616 (98 minus the remainder of 97) between country and account.
 func iban(country, bban string) string {
-	var numeric strings.Builder
-	for _, c := range bban + country + "00" {
-		if c >= 'A' && c <= 'Z' {
-			fmt.Fprintf(&numeric, "%d", c-'A'+10)
-			continue
+	rest := 0
+	for _, c := range []byte(bban + country + "00") {
+		switch {
+		case c >= '0' && c <= '9':
+			rest = (rest*10 + int(c-'0')) % 97
+		case c >= 'A' && c <= 'Z':
+			rest = (rest*100 + int(c-'A') + 10) % 97
+		default:
+			panic("an IBAN is made of capital letters and digits: " + country + bban)
 		}
-		numeric.WriteRune(c)
 	}
-	n, ok := new(big.Int).SetString(numeric.String(), 10)
-	if !ok {
-		panic("an IBAN is made of capital letters and digits: " + country + bban)
-	}
-	check := 98 - new(big.Int).Mod(n, big.NewInt(97)).Int64()
-	return fmt.Sprintf("%s%02d%s", country, check, bban)
+	check := 98 - rest
+	return country + string([]byte{byte('0' + check/10), byte('0' + check%10)}) + bban
 }

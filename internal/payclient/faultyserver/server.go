@@ -34,6 +34,8 @@ type Ledger struct {
 	NeverSend bool
 	// OnTake is called after each new payment with how many there are. Set it before the first request.
 	OnTake func(payments int)
+	// PositionOf says where the nth payment, from 0, is in the topic. Set it before the first request.
+	PositionOf func(payment int) (partition int32, offset int64)
 
 	mu      sync.Mutex
 	servers int
@@ -45,11 +47,21 @@ type Ledger struct {
 type record struct {
 	created map[string]any
 	body    []byte
-	offset  int
+	number  int
 }
 
 // New makes an empty ledger.
 func New() *Ledger { return &Ledger{byKey: map[string]*record{}, byID: map[string]*record{}} }
+
+// ID is that of the nth payment, from 0.
+func ID(n int) string { return fmt.Sprintf("0198c5e4-0000-8000-8000-%012d", n) }
+
+// Lose forgets the nth payment, as a database that was not as durable as it said.
+func (l *Ledger) Lose(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.byID, ID(n))
+}
 
 // Fault answers a POST in the place of the service. take lets the service do its work first, into w.
 type Fault func(w http.ResponseWriter, r *http.Request, take func(http.ResponseWriter))
@@ -152,10 +164,10 @@ func (l *Ledger) enter(key string, body []byte) *record {
 		panic(err) // net/http logs it and closes the connection: the test sees a client that sends no JSON
 	}
 	n := len(l.byID)
-	id := fmt.Sprintf("0198c5e4-0000-8000-8000-%012d", n)
+	id := ID(n)
 	created["id"], created["status"], created["final"] = id, "created", false
 	created["created_at"] = "2026-11-23T12:00:00.123456Z"
-	rec := &record{created: created, body: body, offset: n}
+	rec := &record{created: created, body: body, number: n}
 	l.byKey[key], l.byID[id] = rec, rec
 	return rec
 }
@@ -179,7 +191,11 @@ func (l *Ledger) find(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("Prefer") != "" && !l.NeverSend {
 		w.Header().Set("Preference-Applied", r.Header.Get("Prefer"))
 		view["status"], view["sent_at"] = "sent", "2026-11-23T12:00:00.223456Z"
-		view["position"] = map[string]any{"topic": "payments", "partition": rec.offset % 12, "offset": rec.offset}
+		partition, offset := int32(rec.number%12), int64(rec.number)
+		if l.PositionOf != nil {
+			partition, offset = l.PositionOf(rec.number)
+		}
+		view["position"] = map[string]any{"topic": "payments", "partition": partition, "offset": offset}
 	}
 	answer(w, http.StatusOK, view)
 }
