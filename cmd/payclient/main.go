@@ -23,6 +23,7 @@ const (
 	exitFailed  = 1 // refused, failed, or not seen sent
 	exitUsage   = 2
 	exitUnknown = 3 // a payment may or may not have been taken
+	exitMissed  = 4 // all went well but for a latency that exceeded its limit
 )
 
 func main() {
@@ -71,6 +72,9 @@ func (e *usageError) Unwrap() error { return e.error }
 // errSomeUnknown ends a load that could not learn the outcome of all its payments; its report lists the keys.
 var errSomeUnknown = errors.New("the outcome of some payments is unknown")
 
+// errMissed ends a load that was well but slow.
+var errMissed = errors.New("SLO missed")
+
 func fail(stderr io.Writer, err error) int {
 	fmt.Fprintf(stderr, "payclient: %v\n", err)
 	_, usage := errors.AsType[*usageError](err)
@@ -81,6 +85,8 @@ func fail(stderr io.Writer, err error) int {
 		return exitUsage
 	case unknown || errors.Is(err, errSomeUnknown):
 		return exitUnknown
+	case errors.Is(err, errMissed):
+		return exitMissed
 	default:
 		return exitFailed
 	}

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/goleak"
 
 	"github.com/paylatch/paylatch/internal/payclient"
@@ -140,6 +142,70 @@ func TestRun_Load_Fails(t *testing.T) {
 	payclientRun(t, server, "", "load", "--workers=1", "--count=1").expect(t, exitFailed, "answers to writes: 401 × 1", "401 unauthorized")
 }
 
+// An open load for two tenants, with a page of plots and objectives that are met.
+func TestRun_Load_Open(t *testing.T) {
+	ledger := faultyserver.New()
+	page := filepath.Join(t.TempDir(), "report.html")
+	o := payclientRun(t, ledger.Serve(t).URL, "", "--key=a,b", "load", "--rate=200/s", "--count=20", "--reads=2", "--slo=create.max=1h", "--slo=status.p50=1h", "--html", page)
+	o.expect(t, exitOK, "SLO met: create.max is ", "")
+	o.expect(t, exitOK, "2 tenants", "")
+	if html, err := os.ReadFile(page); err != nil || !bytes.Contains(html, []byte("</html>")) || ledger.Payments() != 20 {
+		t.Errorf("%v, %d bytes, %d payments", err, len(html), ledger.Payments())
+	}
+	auths := map[string]int{}
+	for _, s := range ledger.Seen() {
+		auths[s.Auth]++
+	}
+	if len(auths) != 2 || auths["Bearer a"] == 0 || auths["Bearer b"] == 0 {
+		t.Errorf("API keys %v", auths)
+	}
+}
+
+// A limit that was exceeded has an exit code of its own, but what is worse comes first, and both are told.
+func TestRun_Load_Objectives(t *testing.T) {
+	load := []string{"load", "--rate=500", "--count=5", "--reads=0", "--no-retry", "--slo=create.p50=1ns"}
+	missed := "SLO missed: create.p50 is "
+	payclientRun(t, faultyserver.New().Serve(t).URL, "", load...).expect(t, exitMissed, "SLO MISSED: create.p50", missed)
+	payclientRun(t, faultyserver.New().Serve(t, faultyserver.Answer(429, "text/plain", "")).URL, "", load...).expect(t, exitFailed, "", missed)
+	payclientRun(t, faultyserver.New().Serve(t, faultyserver.Answer(429, "text/plain", "")).URL, "", load...).expect(t, exitFailed, "", "1 writes failed")
+	payclientRun(t, faultyserver.New().Serve(t, faultyserver.DropAfter).URL, "", load...).expect(t, exitUnknown, "", missed)
+	payclientRun(t, faultyserver.New().Serve(t).URL, "", "load", "--count=1", "--reads=0", "--slo=status.p99=1h").expect(t, exitMissed, "status.p99 is not to be told", "")
+}
+
+// A load into a journal, with a topic to follow; then the audit, which first holds and then does not.
+func TestRun_Audit(t *testing.T) {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "payments"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Close)
+	client, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.DisableClientMetrics())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	produce := func(n int) {
+		if err := client.ProduceSync(t.Context(), &kgo.Record{Topic: "payments", Key: []byte(faultyserver.ID(n))}).FirstErr(); err != nil {
+			t.Error(err)
+		}
+	}
+	ledger := faultyserver.New()
+	ledger.OnTake = func(payments int) { produce(payments - 1) }
+	ledger.PositionOf = func(n int) (int32, int64) { return 0, int64(n) }
+	server, journal := ledger.Serve(t).URL, filepath.Join(t.TempDir(), "journal")
+	brokers := "--kafka-brokers=" + cluster.ListenAddrs()[0]
+	payclientRun(t, server, "", "load", "--workers=1", "--count=5", "--reads=0", "--journal", journal, brokers, "--slo=end_to_end.max=1h", "--settle=1m").
+		expect(t, exitOK, "SLO met: end_to_end.max", "")
+	payclientRun(t, server, "", "audit", "--journal", journal, brokers).expect(t, exitOK, "confirmed 5 payments", "")
+	produce(2)
+	payclientRun(t, server, "", "audit", "--journal", journal, brokers).expect(t, exitFailed, "is in the topic 2 times: at payments/0:2, payments/0:5", "duplicates 1")
+	o := payclientRun(t, server, "", "audit", "--json", "--journal", journal, brokers)
+	var r payclient.AuditReport
+	if err := json.Unmarshal([]byte(o.stdout), &r); err != nil || o.code != exitFailed || r.Duplicates.Count != 1 || r.Keys != 5 {
+		t.Errorf("exit code %d, %v, %+v", o.code, err, r)
+	}
+}
+
 func TestRun_Interrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ledger := faultyserver.New()
@@ -191,6 +257,23 @@ func TestRun_Usage(t *testing.T) {
 		{"-n must be within", []string{"simulate", "-n0"}},
 		{"--workers must be within", []string{"load", "--workers=0"}},
 		{"must not be negative", []string{"load", "--count=-1"}},
+		{"either --rate, an open load, or --workers", []string{"load", "--rate=1", "--workers=1"}},
+		{"--in-flight must be within", []string{"load", "--rate=1", "--in-flight=5000"}},
+		{"belong to --rate", []string{"load", "--step=1s"}},
+		{"--rate \"x\"", []string{"load", "--rate=x"}},
+		{"several rates need --step", []string{"load", "--rate=1,2"}},
+		{"--duration cannot be given as well", []string{"load", "--rate=1,2", "--step=1s", "--duration=1s"}},
+		{"--accounts must be within", []string{"load", "--accounts=1"}},
+		{"--slo \"p98=1ms\"", []string{"load", "--slo=p99=1s,p98=1ms"}},
+		{"needs --kafka-brokers", []string{"load", "--slo=end_to_end.p99=1s"}},
+		{"no such file", []string{"load", "--journal", filepath.Join(t.TempDir(), "none", "journal")}},
+		{"missing flags: --journal", []string{"audit"}},
+		{"--kafka-brokers is needed", []string{"audit", "--journal=j"}},
+		{"no such file", []string{"audit", "--kafka-brokers=127.0.0.1:1", "--journal", filepath.Join(t.TempDir(), "none")}},
+		{"--wait must not be negative", []string{"audit", "--journal=j", "--wait=-1s"}},
+		{"speaks for one tenant, 2 API keys", []string{"--key=a,b", "simulate"}},
+		{"an API key is given twice", []string{"--key=a", "--key=a", "load"}},
+		{"visible ASCII", []string{"--key=a,b c", "load"}},
 		{"must be above 0", []string{"--retry-for=0s", "simulate"}},
 		{"server \"ftp://x\"", []string{"--server=ftp://x", "simulate"}},
 	} {
@@ -210,7 +293,7 @@ func TestRun_Usage(t *testing.T) {
 }
 
 func TestRun_Help(t *testing.T) {
-	for _, args := range [][]string{{"--help"}, {"simulate", "--help"}, {"create", "--help"}, {"get", "--help"}, {"load", "--help"}} {
+	for _, args := range [][]string{{"--help"}, {"simulate", "--help"}, {"create", "--help"}, {"get", "--help"}, {"load", "--help"}, {"audit", "--help"}} {
 		o := payclientRun(t, "", "", args...)
 		o.expect(t, exitOK, "Usage: payclient", "")
 		if o.stderr != "" || strings.Count(o.stdout, "Usage: payclient") != 1 {

@@ -15,79 +15,159 @@ import (
 const (
 	// LoadWorkersMax keeps one machine's client within the ports and descriptors that it usually has.
 	LoadWorkersMax = 4096
-	// recentMax is how many of its payments a worker reads from: the young ones, as clients that wait do.
+	// InFlightDefault bears half a second without an answer at the peak of five customers (35 writes and 350 reads per second each).
+	InFlightDefault = 1000
+	// recentMax is how many of a tenant's payments are read from: the young ones, as clients that wait do.
 	recentMax = 64
-	// failurePause keeps a worker from hammering a service that fails at once.
-	failurePause = 200 * time.Millisecond
 	// progressEvery is how often the progress line moves.
 	progressEvery = 500 * time.Millisecond
 )
 
-// LoadConfig says how much load. It ends with Duration or Count, whichever comes first; one of them is needed.
+// LoadConfig says how much load, and what is kept of it. It ends with its steps, Duration or Count, whichever comes first; one of them is needed.
 type LoadConfig struct {
-	Workers  int           // each has one request in flight
-	Duration time.Duration // 0: until Count
-	Count    int64         // payments to make; 0: until Duration
-	Reads    int           // status reads after each payment, of the worker's recent payments
+	Steps    []Step // an open load: each request is sent when it is due. None: a closed loop
+	InFlight int    // open: requests that may be under way at once; an arrival that finds no place is counted and not sent
+
+	Workers  int           // closed: each has one request in flight
+	Duration time.Duration // closed; 0: until Count
+
+	Count    int64 // payments to make; 0: no such end
+	Reads    int   // status reads for each payment, of the tenant's recent ones
+	Accounts int   // how many account holders there are; 0: 10,000
+	Once     bool  // send each request once: what is refused, unavailable or lost is not sent again
+
+	Topic    *Topic        // where the payments become visible; nil: end to end is not measured
+	Settle   time.Duration // how long the payments that are not yet visible are waited for after the load
+	Journal  *Journal      // of every key and answer; nil: none
 	Progress io.Writer     // a terminal that shows how far it is; nil: none
 }
 
-func (cfg LoadConfig) check() error {
-	var faults []error
-	if cfg.Workers < 1 || cfg.Workers > LoadWorkersMax {
+func (cfg LoadConfig) check(tenants int) error {
+	faults := []error{checkSteps(cfg.Steps, cfg.Reads)}
+	open := len(cfg.Steps) > 0
+	if tenants == 0 {
+		faults = append(faults, errors.New("tenants: at least one is needed"))
+	}
+	if !open && (cfg.Workers < 1 || cfg.Workers > LoadWorkersMax) {
 		faults = append(faults, fmt.Errorf("workers: %d is not within 1 and %d", cfg.Workers, LoadWorkersMax))
 	}
-	if cfg.Duration < 0 || cfg.Count < 0 || cfg.Reads < 0 {
-		faults = append(faults, errors.New("duration, count, reads: none may be negative"))
+	if open && (cfg.InFlight < 1 || cfg.InFlight > LoadWorkersMax) {
+		faults = append(faults, fmt.Errorf("in flight: %d is not within 1 and %d", cfg.InFlight, LoadWorkersMax))
 	}
-	if cfg.Duration == 0 && cfg.Count == 0 {
+	if cfg.Duration < 0 || cfg.Count < 0 || cfg.Reads < 0 || cfg.Settle < 0 {
+		faults = append(faults, errors.New("duration, count, settle, reads: none may be negative"))
+	}
+	if cfg.Accounts != 0 && (cfg.Accounts < 2 || cfg.Accounts > AccountsMax) {
+		faults = append(faults, fmt.Errorf("accounts: %d is not within 2 and %d", cfg.Accounts, AccountsMax))
+	}
+	if !open && cfg.Duration == 0 && cfg.Count == 0 {
 		faults = append(faults, errors.New("duration or count: one is needed"))
+	}
+	if open && cfg.Duration > 0 {
+		faults = append(faults, errors.New("duration: the steps of an open load have their own"))
 	}
 	return errors.Join(faults...)
 }
 
-// Load makes payments and reads them, as fast as the answers come: a closed loop. Its latencies are those of clients
-// that wait for their answers; a service that stalls also stalls the loop, and the requests that would have come in
-// the meantime are in no percentile.
+// length is how long the load is meant to take, 0 where nobody knows.
+func (cfg LoadConfig) length() time.Duration {
+	if len(cfg.Steps) > 0 {
+		return planned(cfg.Steps)
+	}
+	return cfg.Duration
+}
+
+// Load makes payments of all tenants in turn, reads them, and measures it.
 //
-// When it ends, also because ctx does, requests in hand have one more attempt's time, so that a stop leaves no
-// unknown outcomes behind without need. A refused payment ends it with an error: all are alike, and a million
-// refusals tell no more than one. All other failures are counted in the report.
-func Load(ctx context.Context, c *Client, cfg LoadConfig) (Report, error) {
-	if err := cfg.check(); err != nil {
+// An open load (Steps) sends each request when it is due, whether or not earlier ones were answered, as many independent clients do; its latencies
+// count from when the request was due, so that a service, or a client, that stalls shows in them. A closed loop (Workers) goes as fast as the answers
+// come: a service that stalls also stalls the loop, and the requests that would have come in the meantime are in no percentile.
+//
+// When it ends, also because ctx does, requests in hand have one more attempt's time, so that a stop leaves no unknown outcomes behind without need. A
+// refused payment ends it with an error: all are alike, and a million refusals tell no more than one. Only 429, which a later one need not meet, is
+// counted as a failure like all others. Where a journal is kept, a payment whose key cannot be written into it is not sent, and ends the load.
+func Load(ctx context.Context, tenants []*Client, cfg LoadConfig) (Report, error) {
+	if err := cfg.check(len(tenants)); err != nil {
 		return Report{}, err
 	}
-	stopping, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	if cfg.Duration > 0 {
+	l := &load{cfg: cfg, inTurn: make([]*tenant, len(tenants))}
+	for i, c := range tenants {
+		l.inTurn[i] = &tenant{client: c, name: c.fingerprint()}
+	}
+	if cfg.Journal != nil {
+		if err := cfg.Journal.begin(); err != nil {
+			return Report{}, err
+		}
+	}
+	if cfg.Topic == nil {
+		return l.run(ctx, tenants[0].attemptTimeout), l.refused()
+	}
+	// Before the first request, so that no record of the load can be before where reading begins.
+	follower, err := follow(ctx, *cfg.Topic, func(step int, now time.Time, took time.Duration) { l.tally.visible(step, now, took) })
+	if err != nil {
+		return Report{}, err
+	}
+	defer follower.close()
+	l.follower = follower
+	return l.run(ctx, tenants[0].attemptTimeout), l.refused()
+}
+
+// load is one run.
+type load struct {
+	cfg      LoadConfig
+	inTurn   []*tenant
+	start    time.Time
+	stopping context.Context // over: take on no new work
+	stop     context.CancelCauseFunc
+	inHand   context.Context // over: drop also the work in hand
+	claimed  atomic.Int64
+	refusal  atomic.Pointer[error]
+	tally    *tally
+	follower *follower // nil: end to end is not measured
+}
+
+// run is the load from its first request to its report.
+func (l *load) run(ctx context.Context, grace time.Duration) Report {
+	var abandon context.CancelFunc
+	l.stopping, l.stop = context.WithCancelCause(ctx)
+	defer l.stop(nil)
+	if l.cfg.Duration > 0 {
 		var cancel context.CancelFunc
-		stopping, cancel = context.WithTimeout(stopping, cfg.Duration)
+		l.stopping, cancel = context.WithTimeout(l.stopping, l.cfg.Duration)
 		defer cancel()
 	}
-	inHand, abandon := context.WithCancel(context.WithoutCancel(ctx))
+	l.inHand, abandon = context.WithCancel(context.WithoutCancel(ctx))
 	defer abandon()
+	l.start = time.Now()
+	l.tally = newTally(len(l.cfg.Steps), newTimeline(l.start, l.cfg.length()))
 
-	l := &load{client: c, cfg: cfg, stopping: stopping, stop: stop, inHand: inHand, tally: newTally()}
-	start := time.Now()
-	var helpers, workers sync.WaitGroup
-	helpers.Go(func() { abandonLater(stopping, inHand, abandon, c.attemptTimeout) })
-	helpers.Go(func() { l.tally.show(inHand, cfg.Progress, start) })
-	for range cfg.Workers {
-		workers.Go(l.work)
+	var others sync.WaitGroup
+	others.Go(func() { abandonLater(l.stopping, l.inHand, abandon, grace) })
+	others.Go(func() { l.tally.show(l.inHand, l.cfg.Progress, l.start, l.cfg.length()) })
+	if len(l.cfg.Steps) > 0 {
+		l.open()
+	} else {
+		l.closed()
 	}
-	workers.Wait()
-	elapsed := time.Since(start)
-	refusal := l.refusal.Load()
-	stop(nil)
+	elapsed := time.Since(l.start)
+	interrupted := ctx.Err() != nil
+	l.stop(nil)
 	abandon()
-	helpers.Wait()
+	others.Wait()
 
-	report := l.tally.report(cfg.Workers, elapsed)
-	report.Interrupted = ctx.Err() != nil
-	if refusal != nil {
-		return report, fmt.Errorf("load stopped: %w", *refusal)
+	var seen *EndToEnd
+	if l.follower != nil {
+		// An interrupted load waits too, as long as it may: what it made is under way.
+		seen = l.follower.settle(context.WithoutCancel(ctx), l.cfg.Settle)
 	}
-	return report, nil
+	r := l.tally.report(l.cfg.Steps, elapsed)
+	r.Interrupted = interrupted
+	r.describe(l)
+	if seen != nil {
+		seen.Topic, seen.Latency = l.cfg.Topic.Name, r.whole[endToEnd].summary()
+		r.EndToEnd = seen
+	}
+	return r
 }
 
 // abandonLater gives requests in hand their grace once the load stops.
@@ -102,70 +182,67 @@ func abandonLater(stopping, inHand context.Context, abandon context.CancelFunc, 
 	}
 }
 
-// load is one run.
-type load struct {
-	client   *Client
-	cfg      LoadConfig
-	stopping context.Context // over: take on no new work
-	stop     context.CancelCauseFunc
-	inHand   context.Context // over: drop also the work in hand
-	claimed  atomic.Int64
-	refusal  atomic.Pointer[error]
-	tally    *tally
-}
-
-// work is one worker's loop: a payment, its reads, the next payment.
-func (l *load) work() {
-	random := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
-	var recent []string
-	for made := 0; l.stopping.Err() == nil && l.claim(); {
-		if id := l.write(random); id != "" {
-			if len(recent) < recentMax {
-				recent = append(recent, id)
-			} else {
-				recent[made%recentMax] = id
-			}
-			made++
-		}
-		for i := 0; i < l.cfg.Reads && len(recent) > 0 && l.stopping.Err() == nil; i++ {
-			l.read(recent[random.IntN(len(recent))])
-		}
-	}
-}
-
-// claim takes the right to make one more payment.
-func (l *load) claim() bool {
-	return l.cfg.Count == 0 || l.claimed.Add(1) <= l.cfg.Count
-}
-
-func (l *load) write(random *rand.Rand) (id string) {
+// write makes one payment. What it returns is the load's to act upon; all counting is done.
+func (l *load) write(t *tenant, step int, due time.Time, random *rand.Rand) error {
 	key, err := NewKey()
 	if err != nil {
-		l.refuse(err)
-		return ""
+		return l.refuse(err)
 	}
-	a, t, err := l.client.create(l.inHand, key, Sample(random))
-	l.tally.write(a, t, err)
-	if err == nil {
-		return a.ID
-	}
-	if p, ok := err.(*Problem); ok && p.Status < http.StatusInternalServerError { //nolint:errorlint // one inside an UnknownError is no refusal
-		l.refuse(err)
-	}
-	_ = sleep(l.stopping, failurePause) // cut short when the load stops, which the loop sees for itself
-	return ""
-}
-
-func (l *load) read(id string) {
-	start := time.Now()
-	_, t, err := l.client.get(l.inHand, id, 0)
-	l.tally.read(time.Since(start), t, err)
+	body, err := appendRequest(nil, SampleOf(random, l.cfg.Accounts))
 	if err != nil {
-		_ = sleep(l.stopping, failurePause) // as above
+		return l.refuse(err)
 	}
+	if err := l.cfg.Journal.sent(t.name, key); err != nil {
+		return l.refuse(err)
+	}
+	got, tr, err := t.client.post(l.inHand, key, body, l.cfg.Once)
+	now := time.Now()
+	journalErr := l.cfg.Journal.answered(key, got, err)
+	l.tally.write(step, now, now.Sub(due), got.replayed, tr, err)
+	if journalErr != nil {
+		return l.refuse(journalErr)
+	}
+	if err != nil {
+		if final(err) {
+			return l.refuse(err)
+		}
+		return err
+	}
+	t.remember(got.id)
+	if l.follower != nil {
+		l.follower.answered(got.id, step, due)
+	}
+	return nil
 }
 
-func (l *load) refuse(err error) {
+// final tells whether every further payment would be refused alike. One inside an UnknownError is no refusal.
+func final(err error) bool {
+	p, ok := err.(*Problem) //nolint:errorlint // see above
+	return ok && p.Status < http.StatusInternalServerError && p.Status != http.StatusTooManyRequests
+}
+
+// read asks for one of the tenant's recent payments. found is false when there is none yet.
+func (l *load) read(t *tenant, step int, due time.Time, random *rand.Rand) (found bool, err error) {
+	id := t.recent(random)
+	if id == "" {
+		return false, nil
+	}
+	tr, err := t.client.status(l.inHand, id, l.cfg.Once)
+	now := time.Now()
+	l.tally.read(step, now, now.Sub(due), tr, err)
+	return true, err
+}
+
+// refuse ends the load with an error.
+func (l *load) refuse(err error) error {
 	l.refusal.CompareAndSwap(nil, &err)
 	l.stop(err)
+	return err
+}
+
+func (l *load) refused() error {
+	if err := l.refusal.Load(); err != nil {
+		return fmt.Errorf("load stopped: %w", *err)
+	}
+	return nil
 }

@@ -15,7 +15,7 @@ import (
 func TestLoad_Count(t *testing.T) {
 	ledger := faultyserver.New()
 	c := newTestClient(t, nil, ledger.Serve(t).URL)
-	r, err := Load(t.Context(), c, LoadConfig{Workers: 4, Count: 50, Reads: 2})
+	r, err := Load(t.Context(), []*Client{c}, LoadConfig{Workers: 4, Count: 50, Reads: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +56,7 @@ func TestLoad_Faults(t *testing.T) {
 			faults = append(faults, faultyserver.DropAfter, nil, faultyserver.Unavailable, nil, faultyserver.DropBefore, nil)
 		}
 		c := newTestClient(t, nil, ledger.Serve(t, faults...).URL)
-		r, err := Load(t.Context(), c, LoadConfig{Workers: workers, Count: 40})
+		r, err := Load(t.Context(), []*Client{c}, LoadConfig{Workers: workers, Count: 40})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -72,7 +72,7 @@ func TestLoad_Faults(t *testing.T) {
 func TestLoad_UnknownOutcomesAreListed(t *testing.T) {
 	ledger := faultyserver.New()
 	s := ledger.Serve(t, faultyserver.Each(3, faultyserver.Answer(500, "text/plain", "bug"))...)
-	r, err := Load(t.Context(), newTestClient(t, nil, s.URL), LoadConfig{Workers: 1, Count: 4, Reads: 1})
+	r, err := Load(t.Context(), []*Client{newTestClient(t, nil, s.URL)}, LoadConfig{Workers: 1, Count: 4, Reads: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func TestLoad_UnknownOutcomesAreListed(t *testing.T) {
 func TestLoad_RefusalStops(t *testing.T) {
 	ledger := faultyserver.New()
 	s := ledger.Serve(t, faultyserver.Each(100, faultyserver.Answer(401, "application/problem+json", `{"code":"unauthorized"}`))...)
-	r, err := Load(t.Context(), newTestClient(t, nil, s.URL), LoadConfig{Workers: 3, Duration: time.Hour})
+	r, err := Load(t.Context(), []*Client{newTestClient(t, nil, s.URL)}, LoadConfig{Workers: 3, Duration: time.Hour})
 	if p, ok := errors.AsType[*Problem](err); !ok || p.Code != "unauthorized" {
 		t.Errorf("error %v", err)
 	}
@@ -108,7 +108,7 @@ func TestLoad_Interrupted(t *testing.T) {
 			cancel()
 		}
 	}
-	r, err := Load(ctx, newTestClient(t, nil, ledger.Serve(t).URL), LoadConfig{Workers: 4, Duration: time.Hour, Reads: 1})
+	r, err := Load(ctx, []*Client{newTestClient(t, nil, ledger.Serve(t).URL)}, LoadConfig{Workers: 4, Duration: time.Hour, Reads: 1})
 	if err != nil || !r.Interrupted {
 		t.Errorf("interrupted %v, error %v", r.Interrupted, err)
 	}
@@ -123,7 +123,7 @@ func TestLoad_GraceEnds(t *testing.T) {
 	ledger := faultyserver.New()
 	ledger.OnTake = func(int) { cancel() }
 	c := newTestClient(t, func(cfg *Config) { cfg.AttemptTimeout = 200 * time.Millisecond }, ledger.Serve(t, faultyserver.Each(attemptsMax, faultyserver.Stall)...).URL)
-	r, err := Load(ctx, c, LoadConfig{Workers: 1, Duration: time.Hour})
+	r, err := Load(ctx, []*Client{c}, LoadConfig{Workers: 1, Duration: time.Hour})
 	if err != nil || r.Writes.Unknown != 1 || len(r.UnknownKeys) != 1 || ledger.Payments() != 1 {
 		t.Errorf("report %+v, error %v", r, err)
 	}
@@ -132,7 +132,7 @@ func TestLoad_GraceEnds(t *testing.T) {
 func TestLoad_Duration(t *testing.T) {
 	ledger := faultyserver.New()
 	var progress bytes.Buffer
-	r, err := Load(t.Context(), newTestClient(t, nil, ledger.Serve(t).URL), LoadConfig{Workers: 2, Duration: 1200 * time.Millisecond, Progress: &progress})
+	r, err := Load(t.Context(), []*Client{newTestClient(t, nil, ledger.Serve(t).URL)}, LoadConfig{Workers: 2, Duration: 1200 * time.Millisecond, Progress: &progress})
 	if err != nil || r.Interrupted || int(r.Writes.Done) != ledger.Payments() || r.Writes.Done == 0 {
 		t.Errorf("%d payments, report %+v, error %v", ledger.Payments(), r, err)
 	}
@@ -143,41 +143,10 @@ func TestLoad_Duration(t *testing.T) {
 
 func TestLoad_Bounds(t *testing.T) {
 	c := newTestClient(t, nil, "http://unused.invalid")
-	_, err := Load(t.Context(), c, LoadConfig{Workers: 0, Reads: -1})
+	_, err := Load(t.Context(), []*Client{c}, LoadConfig{Workers: 0, Reads: -1})
 	for _, want := range []string{"workers:", "reads:", "duration or count:"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in %v", want, err)
 		}
-	}
-}
-
-// Beyond the bound each value has the same chance to be kept, so that percentiles stay near and the maximum exact.
-func TestLatencies(t *testing.T) {
-	var l latencies
-	const n = 3 * samplesMax
-	for i := 1; i <= n; i++ {
-		l.add(time.Duration(i))
-	}
-	s := l.summary()
-	if len(l.kept) != samplesMax || s.Count != n || s.Max != n {
-		t.Fatalf("kept %d, %+v", len(l.kept), s)
-	}
-	// The standard error of the median is below 0.16 % of n here; 2 % is out of reach of chance.
-	for p, got := range map[int]time.Duration{50: s.P50, 90: s.P90, 95: s.P95, 99: s.P99} {
-		if want := n * p / 100; int(got) < want-n/50 || int(got) > want+n/50 {
-			t.Errorf("p%d %d, want about %d", p, got, want)
-		}
-	}
-}
-
-func TestPercentile(t *testing.T) {
-	ten := []time.Duration{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}
-	for p, want := range map[int]time.Duration{1: 1, 10: 1, 11: 2, 50: 5, 90: 9, 91: 10, 99: 10, 100: 10} {
-		if got := percentile(ten, p); got != want {
-			t.Errorf("p%d %d, want %d", p, got, want)
-		}
-	}
-	if percentile(nil, 50) != 0 {
-		t.Error("nothing measured")
 	}
 }
