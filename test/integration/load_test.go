@@ -1,0 +1,133 @@
+package integration
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/paylatch/paylatch/internal/payclient"
+)
+
+// payclientBinary builds the client.
+func payclientBinary(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "payclient")
+	if out, err := exec.Command("go", "build", "-o", path, "github.com/paylatch/paylatch/cmd/payclient").CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return path
+}
+
+// clientOf prepares a command of the client for all tenants and replicas of an installation.
+func (i *installation) clientOf(binary string, keys []string, replicas []*process, args ...string) *exec.Cmd {
+	var servers []string
+	for _, p := range replicas {
+		servers = append(servers, p.api)
+	}
+	cmd := exec.Command(binary, args...)
+	cmd.SysProcAttr = endWithUs()
+	cmd.Env = append(os.Environ(), "PAYLATCH_SERVER="+strings.Join(servers, ","), "PAYLATCH_API_KEY="+strings.Join(keys, ","),
+		"PAYLATCH_KAFKA_BROKERS="+i.env["PAYLATCH_KAFKA_BROKERS"], "PAYLATCH_TOPIC="+i.topic)
+	return cmd
+}
+
+// TestLoadAndAudit: the client's own verdict, from outside. An open load of two tenants with a journal, during which a replica is killed; then another one into
+// the same journal, whose client is killed. The audit finds each payment that was answered 202 stored, and in the topic once, and says what became of
+// those that the killed client had in hand. The control puts one record into the topic a second time, and must be found out.
+func TestLoadAndAudit(t *testing.T) {
+	t.Parallel()
+	i := install(t)
+	keys := []string{i.key, i.tenant(t, "globex")}
+	binary, journal := payclientBinary(t), filepath.Join(t.TempDir(), "journal.jsonl")
+	page := filepath.Join(t.TempDir(), "report.html")
+	replicas := []*process{i.launch(t, "serve"), i.launch(t, "serve")}
+	lines := func() int {
+		text, _ := os.ReadFile(journal)
+		return bytes.Count(text, []byte("\n"))
+	}
+
+	load := i.clientOf(binary, keys, replicas, "--retry-for", "2m", "load", "--rate", "10,30", "--step", "4s", "--reads", "3",
+		"--in-flight", "4000", "--accounts", "100", "--json", "--journal", journal, "--html", page, "--slo", "end_to_end.max=10m,p99=10m", "--settle", "60s")
+	var stdout, stderr bytes.Buffer
+	load.Stdout, load.Stderr = &stdout, &stderr
+	if err := load.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the load is under way", func() error {
+		if lines() < 100 {
+			return errNotYet
+		}
+		return nil
+	})
+	replicas[1].kill()
+	if err := load.Wait(); err != nil {
+		t.Fatalf("load: %v\n%s%s", err, stdout.String(), stderr.String())
+	}
+	var report payclient.Report
+	if err := json.Unmarshal(stdout.Bytes(), &report); err != nil {
+		t.Fatal(err)
+	}
+	if w, e := report.Writes, report.EndToEnd; w.Planned != 160 || w.Done != 160 || report.Reads.Planned != 480 || e == nil || e.Missing != 0 || e.Latency.Count != 160 {
+		t.Errorf("%+v", report)
+	}
+	if len(report.Verdicts) != 3 || report.Retries == 0 || report.Tenants != 2 {
+		t.Errorf("%d verdicts, %d retries (none: the killed replica was not asked), %d tenants", len(report.Verdicts), report.Retries, report.Tenants)
+	}
+	if html, err := os.ReadFile(page); err != nil || !bytes.Contains(html, []byte("</svg>")) {
+		t.Errorf("%v: %d bytes of HTML", err, len(html))
+	}
+
+	before := lines()
+	killed := i.clientOf(binary, keys, replicas, "load", "--rate", "100", "--duration", "10m", "--reads", "0", "--journal", journal)
+	if err := killed.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the second load is under way", func() error {
+		if lines() < before+100 {
+			return errNotYet
+		}
+		return nil
+	})
+	if err := killed.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = killed.Wait()
+	i.drained(t)
+
+	audit := func() (payclient.AuditReport, int) {
+		t.Helper()
+		cmd := i.clientOf(binary, keys, replicas[:1], "audit", "--journal", journal, "--wait", "60s", "--json")
+		out, _ := cmd.Output()
+		var r payclient.AuditReport
+		if err := json.Unmarshal(out, &r); err != nil {
+			t.Fatalf("audit: %v\n%s", err, out)
+		}
+		return r, cmd.ProcessState.ExitCode()
+	}
+	r, code := audit()
+	t.Logf("%+v", r)
+	stored := int64(i.count(t, `select count(*) from payments`))
+	if code != 0 || r.Confirmed != stored || r.Taken+r.UnknownTaken != stored || r.Taken < 160 || r.Others != 0 {
+		t.Errorf("exit code %d, %d stored, %+v", code, stored, r)
+	}
+
+	again := i.records(t)[0]
+	client, err := kgo.NewClient(kgo.SeedBrokers(i.env["PAYLATCH_KAFKA_BROKERS"]), kgo.DisableClientMetrics())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if err := client.ProduceSync(t.Context(), &kgo.Record{Topic: i.topic, Key: again.Key, Value: again.Value}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	if r, code := audit(); code != 1 || r.Duplicates.Count != 1 || !strings.Contains(fmt.Sprint(r.Duplicates.First), string(again.Key)) {
+		t.Errorf("the control: exit code %d, %+v", code, r)
+	}
+}
