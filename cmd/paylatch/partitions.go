@@ -125,11 +125,8 @@ func (c *partitionsGrowCommand) Run(ctx context.Context, out outlet) error {
 // What a failure leaves behind is a topic with more partitions than the database knows, which nobody sends to; the same command goes on from there. Such a topic whose
 // additional partitions hold records was grown before the database was put back to an earlier copy; all in that copy had been sent before, so there is nothing to wait for.
 func growPartitions(ctx context.Context, s *store.Store, cluster *kafka.Cluster, to int32, drainTimeout time.Duration) (closed time.Duration, err error) {
-	there, err := s.Partitions(ctx)
+	there, err := mayGrow(ctx, s, to)
 	if err != nil {
-		return 0, err
-	}
-	if err := mayGrow(there, to); err != nil {
 		return 0, err
 	}
 	first, from := there[0], int32(len(there)) //nolint:gosec // G115: at most 1,000.
@@ -158,6 +155,12 @@ func growPartitions(ctx context.Context, s *store.Store, cluster *kafka.Cluster,
 			return 0, err
 		}
 	}
+	if there, err = mayGrow(ctx, intake, to); err != nil { // Again: an operator may have halted or changed some meanwhile.
+		return 0, err
+	}
+	if first = there[0]; len(there) != int(from) {
+		return 0, store.ErrGrownMeanwhile
+	}
 	if err := cluster.GrowTopic(ctx, first.Topic, to); err != nil {
 		return 0, err
 	}
@@ -180,25 +183,34 @@ func growPartitions(ctx context.Context, s *store.Store, cluster *kafka.Cluster,
 	return closed, nil
 }
 
-// mayGrow says why no partitions can be added.
-func mayGrow(there []store.Partition, to int32) error {
+// lister lists the partitions there are.
+type lister interface {
+	Partitions(ctx context.Context) ([]store.Partition, error)
+}
+
+// mayGrow returns the partitions there are, or why none can be added.
+func mayGrow(ctx context.Context, of lister, to int32) ([]store.Partition, error) {
+	there, err := of.Partitions(ctx)
 	switch {
+	case err != nil:
+		return nil, err
 	case len(there) == 0:
-		return store.ErrNoTopic
+		return nil, store.ErrNoTopic
 	case to > partitionsMax:
-		return fmt.Errorf("at most %d partitions: senders have a database session for each", partitionsMax)
+		return nil, fmt.Errorf("at most %d partitions: senders have a database session for each", partitionsMax)
 	case int(to) <= len(there):
-		return fmt.Errorf("there are %d partitions already; they can only become more", len(there))
+		return nil, fmt.Errorf("there are %d partitions already; they can only become more", len(there))
 	}
 	for _, p := range there {
 		switch {
 		case p.State != store.Active:
-			return fmt.Errorf("partition %d is halted (%s), and what waits in it could not be sent: resume it first", p.Number, p.Reason)
+			return nil, fmt.Errorf("partition %d is halted (%s), and what waits in it could not be sent: resume it first", p.Number, p.Reason)
 		case p.Delivery != there[0].Delivery:
-			return fmt.Errorf("partition %d is %s, partition 0 %s: give all the same delivery first (`paylatch partitions mode`)", p.Number, p.Delivery, there[0].Delivery)
+			return nil, fmt.Errorf("partition %d is %s, partition 0 %s: give all the same delivery first (`paylatch partitions mode`)",
+				p.Number, p.Delivery, there[0].Delivery)
 		}
 	}
-	return nil
+	return there, nil
 }
 
 // recordsBeyond returns the first partition from the given one on that holds records, or -1.
@@ -217,8 +229,7 @@ func recordsBeyond(ctx context.Context, cluster *kafka.Cluster, topic string, fr
 
 // awaitDrained waits until nothing is left to be sent.
 func awaitDrained(ctx context.Context, intake *store.Intake, timeout time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
+	over := time.After(timeout) // Not the end of ctx: it would come in the middle of a question, as that one's error.
 	for {
 		unsent, err := intake.HasUnsent(ctx)
 		if err != nil || !unsent {
@@ -226,6 +237,8 @@ func awaitDrained(ctx context.Context, intake *store.Intake, timeout time.Durati
 		}
 		select {
 		case <-ctx.Done():
+			return ctx.Err()
+		case <-over:
 			return fmt.Errorf("payments still wait to be sent after %s: nothing was changed; see `paylatch partitions list`", timeout)
 		case <-time.After(drainPoll):
 		}
@@ -362,7 +375,11 @@ type partitionsModeCommand struct {
 	Partitions []int32 `arg:"" optional:"" help:"These partitions; by default all."`
 }
 
-// Run changes how partitions are published, all at once: each may have to wait for what is under way.
+// changesMax bounds the partitions whose delivery is changed at once: each has a database session and a producer meanwhile, beside those of the senders. In locked delivery each waits a produce
+// deadline: a thousand partitions take seven minutes.
+const changesMax = 20
+
+// Run changes how partitions are published, many at once: each may have to wait for what is under way.
 func (c *partitionsModeCommand) Run(ctx context.Context, out outlet) error {
 	return withOperator(ctx, c.databaseSettings, c.kafkaSettings, func(op sender.Operator) error {
 		if len(c.Partitions) == 0 {
@@ -376,8 +393,11 @@ func (c *partitionsModeCommand) Run(ctx context.Context, out outlet) error {
 		}
 		errs := make([]error, len(c.Partitions))
 		var changes sync.WaitGroup
+		free := make(chan struct{}, changesMax)
 		for i, partition := range c.Partitions {
+			free <- struct{}{}
 			changes.Go(func() {
+				defer func() { <-free }()
 				tail, err := op.ChangeDelivery(ctx, partition, store.Delivery(c.Delivery))
 				if errors.Is(err, sender.ErrSameDelivery) {
 					return
