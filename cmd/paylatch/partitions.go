@@ -100,141 +100,6 @@ func awaitPartitions(ctx context.Context, cluster *kafka.Cluster, topic string, 
 	}
 }
 
-type partitionsGrowCommand struct {
-	databaseSettings
-	kafkaSettings
-	Partitions   int32         `arg:"" help:"How many the topic has from then on, at most 1000."`
-	DrainTimeout time.Duration `default:"30s" help:"How long the intake stays closed, at most, until all that waits is sent."`
-}
-
-// Run adds partitions.
-func (c *partitionsGrowCommand) Run(ctx context.Context, out outlet) error {
-	return withStoreAndCluster(ctx, c.databaseSettings, c.kafkaSettings, func(s *store.Store, cluster *kafka.Cluster) error {
-		took, err := growPartitions(ctx, s, cluster, c.Partitions, c.DrainTimeout)
-		if err != nil {
-			return err
-		}
-		_, err = fmt.Fprintf(out.stdout, "the topic has %d partitions; the intake was closed for %s\n", c.Partitions, took.Round(time.Millisecond))
-		return err
-	})
-}
-
-// growPartitions adds partitions. An account's payments go to another partition from then on, so nothing may be left to be sent in the one before: the intake is closed until
-// the senders have sent all, and while the partitions are recorded. It returns for how long.
-//
-// What a failure leaves behind is a topic with more partitions than the database knows, which nobody sends to; the same command goes on from there. Such a topic whose
-// additional partitions hold records was grown before the database was put back to an earlier copy; all in that copy had been sent before, so there is nothing to wait for.
-func growPartitions(ctx context.Context, s *store.Store, cluster *kafka.Cluster, to int32, drainTimeout time.Duration) (closed time.Duration, err error) {
-	there, err := s.Partitions(ctx)
-	if err != nil {
-		return 0, err
-	}
-	if err := mayGrow(there, to); err != nil {
-		return 0, err
-	}
-	first, from := there[0], int32(len(there)) //nolint:gosec // G115: at most 1,000.
-	before, err := cluster.Topic(ctx, first.Topic)
-	switch {
-	case err != nil:
-		return 0, err
-	case before.ID != first.TopicID:
-		return 0, fmt.Errorf("topic %s is another one than the payments went to: its id is %s, was %s", first.Topic, before.ID, first.TopicID)
-	case before.Partitions > to:
-		return 0, fmt.Errorf("topic %s has %d partitions already; partitions are never taken away", first.Topic, before.Partitions)
-	}
-	restored, err := recordsBeyond(ctx, cluster, first.Topic, from)
-	if err != nil {
-		return 0, err
-	}
-
-	began := time.Now()
-	intake, err := s.CloseIntake(ctx)
-	if err != nil {
-		return 0, err
-	}
-	defer intake.Open()
-	if restored < 0 {
-		if err := awaitDrained(ctx, intake, drainTimeout); err != nil {
-			return 0, err
-		}
-	}
-	if err := cluster.GrowTopic(ctx, first.Topic, to); err != nil {
-		return 0, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, topicTimeout)
-	defer cancel()
-	ranges, err := awaitPartitions(ctx, cluster, first.Topic, to)
-	if err != nil {
-		return 0, err
-	}
-	starts := make([]int64, 0, to-from) // Not the ends: what is in there already is judged by the take-over.
-	for _, r := range ranges[from:to] {
-		starts = append(starts, r.Start)
-	}
-	if err := intake.AddPartitions(ctx, first.Topic, before.ID, first.Delivery, from, starts); err != nil {
-		return 0, err
-	}
-	intake.Open()
-	closed = time.Since(began)
-	s.AskToLook(ctx)
-	return closed, nil
-}
-
-// mayGrow says why no partitions can be added.
-func mayGrow(there []store.Partition, to int32) error {
-	switch {
-	case len(there) == 0:
-		return store.ErrNoTopic
-	case to > partitionsMax:
-		return fmt.Errorf("at most %d partitions: senders have a database session for each", partitionsMax)
-	case int(to) <= len(there):
-		return fmt.Errorf("there are %d partitions already; they can only become more", len(there))
-	}
-	for _, p := range there {
-		switch {
-		case p.State != store.Active:
-			return fmt.Errorf("partition %d is halted (%s), and what waits in it could not be sent: resume it first", p.Number, p.Reason)
-		case p.Delivery != there[0].Delivery:
-			return fmt.Errorf("partition %d is %s, partition 0 %s: give all the same delivery first (`paylatch partitions mode`)", p.Number, p.Delivery, there[0].Delivery)
-		}
-	}
-	return nil
-}
-
-// recordsBeyond returns the first partition from the given one on that holds records, or -1.
-func recordsBeyond(ctx context.Context, cluster *kafka.Cluster, topic string, from int32) (int32, error) {
-	ranges, err := cluster.Ranges(ctx, topic)
-	if err != nil {
-		return 0, err
-	}
-	for p := from; int(p) < len(ranges); p++ {
-		if ranges[p].End > 0 {
-			return p, nil
-		}
-	}
-	return -1, nil
-}
-
-// awaitDrained waits until nothing is left to be sent.
-func awaitDrained(ctx context.Context, intake *store.Intake, timeout time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	for {
-		unsent, err := intake.HasUnsent(ctx)
-		if err != nil || !unsent {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("payments still wait to be sent after %s: nothing was changed; see `paylatch partitions list`", timeout)
-		case <-time.After(drainPoll):
-		}
-	}
-}
-
-// drainPoll paces the question whether all is sent; it also keeps the session from being idle.
-const drainPoll = 20 * time.Millisecond
-
 type partitionsListCommand struct{ databaseSettings }
 
 // Run lists the partitions.
@@ -362,7 +227,11 @@ type partitionsModeCommand struct {
 	Partitions []int32 `arg:"" optional:"" help:"These partitions; by default all."`
 }
 
-// Run changes how partitions are published, all at once: each may have to wait for what is under way.
+// changesMax bounds the partitions whose delivery is changed at once: each has a database session and a producer meanwhile, beside those of the senders. In locked delivery each waits a produce
+// deadline: a thousand partitions take seven minutes.
+const changesMax = 20
+
+// Run changes how partitions are published, many at once: each may have to wait for what is under way.
 func (c *partitionsModeCommand) Run(ctx context.Context, out outlet) error {
 	return withOperator(ctx, c.databaseSettings, c.kafkaSettings, func(op sender.Operator) error {
 		if len(c.Partitions) == 0 {
@@ -376,8 +245,11 @@ func (c *partitionsModeCommand) Run(ctx context.Context, out outlet) error {
 		}
 		errs := make([]error, len(c.Partitions))
 		var changes sync.WaitGroup
+		free := make(chan struct{}, changesMax)
 		for i, partition := range c.Partitions {
+			free <- struct{}{}
 			changes.Go(func() {
+				defer func() { <-free }()
 				tail, err := op.ChangeDelivery(ctx, partition, store.Delivery(c.Delivery))
 				if errors.Is(err, sender.ErrSameDelivery) {
 					return

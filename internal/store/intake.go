@@ -56,6 +56,18 @@ func (i *Intake) HasUnsent(ctx context.Context) (has bool, err error) {
 	return has, translate(err)
 }
 
+// Partitions lists all partitions, while the intake is closed.
+func (i *Intake) Partitions(ctx context.Context) ([]Partition, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	rows, err := i.conn.Query(ctx, selectPartitions)
+	if err != nil {
+		return nil, translate(err)
+	}
+	partitions, err := pgx.CollectRows(rows, scanPartition)
+	return partitions, translate(err)
+}
+
 // ErrGrownMeanwhile says that another operator was faster.
 var ErrGrownMeanwhile = errors.New("partitions were added meanwhile")
 

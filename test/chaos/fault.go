@@ -31,6 +31,7 @@ type tormentor struct {
 	skipped  map[kind]int // Nobody could be hit, or the fault could not be seen to have worked.
 	losses   []loss
 	outages  []outage
+	isolated isolations
 	failures []string // Faults that could not be healed: the run is of no use.
 }
 
@@ -113,6 +114,9 @@ func (t *tormentor) do(ctx context.Context, f fault) (hit string, err error) {
 		}
 		defer t.release(slot, t.kafka)
 		links := t.replicas[slot].kafka()
+		if f.isLong() {
+			return t.isolate(f, slot, links)
+		}
 		if f.kind != kafkaIsolated {
 			links = links[f.victim/len(t.replicas)%len(links):][:1] // To one broker.
 		}
@@ -258,8 +262,51 @@ func (t *tormentor) down(ctx context.Context, held chan struct{}, crash func() (
 	return fmt.Sprintf("%s back after %s", hit, time.Since(from).Round(time.Millisecond)), err
 }
 
+// isolations counts the long ones that were judged, and those in which the replica let go of its partitions for good.
+type isolations struct{ judged, letGo int }
+
+// settled is the time in which a replica that is just being cut off may still take a partition, since Kafka answered it a moment ago.
+const settled = 5 * time.Second
+
+// isolate has Kafka answer a replica no more, and watches what it owns meanwhile.
+func (t *tormentor) isolate(f fault, slot int, links []*link) (hit string, err error) {
+	over, watched := make(chan struct{}), make(chan bool, 1)
+	go func() { watched <- t.letsGo(slot, over) }()
+	err = bend(f, links)
+	close(over)
+	letGo := <-watched
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.isolated.judged++; letGo {
+		t.isolated.letGo++
+	}
+	return fmt.Sprintf("replica %d for %s, let go of its partitions: %t", slot, f.length, letGo), err
+}
+
+// letsGo tells whether a replica comes to own nothing, and owns nothing from then on until it is over.
+func (t *tormentor) letsGo(slot int, over <-chan struct{}) bool {
+	pause(background, settled)
+	letGo := false
+	for {
+		if owned, err := t.postgres.ownedBy(background, slot); err == nil { // PostgreSQL may be away.
+			if len(owned) > 0 && letGo {
+				return false
+			}
+			letGo = len(owned) == 0
+		}
+		select {
+		case <-over:
+			return letGo
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
 // bend makes links worse for a while.
 func bend(f fault, links []*link) error {
+	if f.isLong() {
+		f.kind, f.side = kafkaBlackhole, 2
+	}
 	var errs []error
 	each := func(operation func(*link) error) {
 		for _, l := range links {

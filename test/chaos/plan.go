@@ -83,9 +83,14 @@ const (
 	// The pace: one fault in 0.65 s on average, since some find nobody to hit.
 	intervalMin = 400 * time.Millisecond
 	intervalMax = 900 * time.Millisecond
+	// isolatedLong is past the time after which a replica that Kafka does not answer must have let go of its partitions: one batch that fails, and a take-over that does.
+	isolatedLong = 15 * time.Second
 	// slowLatency is that of a link that a kill follows: a pass then waits for PostgreSQL for nearly all of its time, a quarter of it in the window.
 	slowLatency = 30
 )
+
+// isLong tells whether a replica is cut off from Kafka for long, and silently: the case in which it could starve its partitions.
+func (f fault) isLong() bool { return f.kind == kafkaIsolated && f.length >= isolatedLong }
 
 // plan draws the faults of a run: the same for the same seed.
 func plan(seed uint64, duration time.Duration, brokers int) []fault {
@@ -127,7 +132,9 @@ func draw(r *rand.Rand, k kind) fault {
 			f.length = 2 * long
 		}
 	case kafkaIsolated:
-		f.length = 2*time.Second + long
+		if f.length = 2*time.Second + long; length == 0 { // Up to 27 s.
+			f.length = isolatedLong + 3*long
+		}
 	case postgresBlackhole, kafkaBlackhole:
 		f.length = long
 	case postgresLatency, kafkaLatency:

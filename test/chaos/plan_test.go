@@ -19,13 +19,16 @@ func TestPlan(t *testing.T) {
 		if len(one) < faultsMin*5/4 {
 			t.Errorf("%d faults are planned for five minutes: some find nobody to hit, and %d must fire", len(one), faultsMin)
 		}
+		if !slices.ContainsFunc(one, fault.isLong) {
+			t.Error("no replica is cut off from Kafka for long")
+		}
 		for minute := range 5 {
 			seen := map[kind]bool{}
 			for _, f := range one {
 				if from := time.Duration(minute) * time.Minute; f.at >= from && f.at < from+time.Minute {
 					seen[f.kind] = true
 				}
-				if f.length <= 0 || f.length > 10*time.Second {
+				if most := 10 * time.Second; f.length <= 0 || f.length > most && !f.isLong() || f.length > 3*most {
 					t.Errorf("fault %d lasts %s", f.number, f.length)
 				}
 			}

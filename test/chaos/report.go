@@ -76,6 +76,9 @@ func (s *stage) judge(ctx context.Context, w io.Writer, t *tormentor) error {
 	if !v.ok() {
 		faults = append(faults, append([]string{v.String()}, v.Examples...)...)
 	}
+	if i := t.isolated; 2*i.letGo < i.judged {
+		faults = append(faults, fmt.Sprintf("a replica that Kafka did not answer for long let go of its partitions in %d of %d cases: it starves them", i.letGo, i.judged))
+	}
 	faults = append(faults, harsh(s.duration, t.fired, s.brokers, s.log.windows())...)
 	if len(faults) > 0 {
 		_, _ = fmt.Fprintf(w, "VERDICT: FAILED (seed %d)\n", s.seed)
@@ -124,6 +127,7 @@ func (s *stage) print(w io.Writer, t *tormentor, e evidence) {
 	line("paylatch verify", "%6d  duplicates, %d missing, %d strangers, %d unsent", e.report.Duplicates, e.report.Missing, e.report.Strangers, e.report.Unsent)
 	line("aborted records", "%6d  in the log, seen by read_uncommitted only", e.dirty-len(e.kcat))
 	line("windows hit", "%6d  take-overs that found payments which Kafka had committed and PostgreSQL had not; %s", s.log.windows(), s.found())
+	line("cut off for long", "%6d  replicas, %d let go of their partitions until Kafka answered again", t.isolated.judged, t.isolated.letGo)
 	s.times(line, t)
 	line("errors logged", "%6d  by replicas", s.log.errorsN)
 	for _, example := range s.log.errors[:min(3, len(s.log.errors))] {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -119,11 +120,76 @@ func TestRestore_Locked(t *testing.T) {
 	}
 }
 
+// TestRestore_Live: the database is put back while two replicas serve and send, and nobody stops them, as happens when a managed database is restored behind its name. They notice by themselves, and all
+// is as after a restart.
+func TestRestore_Live(t *testing.T) {
+	t.Parallel()
+	for name, at := range map[string]copied{"CopyBeforeCreation": beforeCreation, "CopyBeforeMark": beforeMark} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			i := install(t)
+			early, late, first, restore := i.emit(t, at)
+			second := i.launch(t, "serve")
+			seqs := i.count(t, selectSeqs)
+			restore()
+			c := client(t, i.key, first.api)
+			all := append(early, late...)
+			for _, p := range all {
+				i.wantAsBefore(t, c, p)
+			}
+			if i.count(t, selectSeqs) != seqs {
+				t.Error("the payments have other seq than before")
+			}
+			for _, p := range all {
+				p.wantReplay(t, first.api, i.key)
+				p.wantReplay(t, second.api, i.key)
+			}
+			if n := recovered(t, first) + recovered(t, second); n != restoreLate {
+				t.Errorf("take-overs recovered %d payments, want %d: what was tested?", n, restoreLate)
+			}
+			c = client(t, i.key, first.api, second.api)
+			for range restoreLate {
+				create(t, c)
+			}
+			i.drained(t)
+			i.wantDuplicates(t, int64(len(all)+restoreLate), 0)
+		})
+	}
+}
+
+// recovered counts the payments that a process's take-overs have found in the log, marked or put back.
+func recovered(t *testing.T, p *process) (n int) {
+	t.Helper()
+	for line := range strings.Lines(p.stderr.String()) {
+		var log struct {
+			Msg             string
+			Found, Restored int
+		}
+		if err := json.Unmarshal([]byte(line), &log); err == nil && log.Msg == "took the partition over" {
+			n += log.Found + log.Restored
+		}
+	}
+	return n
+}
+
 // emitAndRestore has all payments emitted, and the database put back to the copy. Nothing runs when it returns; the payments and seqs are as they
 // were at the end.
 func (i *installation) emitAndRestore(t *testing.T, at copied) (early, late []taken, seqs int) {
 	t.Helper()
-	service := i.launch(t, "serve")
+	early, late, service, restore := i.emit(t, at)
+	seqs = i.count(t, selectSeqs)
+	end(t, service)
+	restore()
+	if n := i.count(t, `select count(*) from payments where status = 'sent'`); n != restoreEarly {
+		t.Fatalf("after the restore %d payments are sent, want %d: nothing is tested", n, restoreEarly)
+	}
+	return early, late, seqs
+}
+
+// emit has all payments emitted, by a service that still runs; restore puts the database back to the copy.
+func (i *installation) emit(t *testing.T, at copied) (early, late []taken, service *process, restore func()) {
+	t.Helper()
+	service = i.launch(t, "serve")
 	early = i.take(t, service.api, restoreEarly, "early")
 	i.drained(t)
 	end(t, service)
@@ -132,7 +198,7 @@ func (i *installation) emitAndRestore(t *testing.T, at copied) (early, late []ta
 		late = i.take(t, service.api, restoreLate, "late")
 		end(t, service)
 	}
-	restore := i.copyDatabase(t)
+	restore = i.copyDatabase(t)
 	service = i.launch(t, "serve")
 	if at == beforeCreation {
 		late = i.take(t, service.api, restoreLate, "late")
@@ -148,13 +214,7 @@ func (i *installation) emitAndRestore(t *testing.T, at copied) (early, late []ta
 			}
 		}
 	}
-	seqs = i.count(t, selectSeqs)
-	end(t, service)
-	restore()
-	if n := i.count(t, `select count(*) from payments where status = 'sent'`); n != restoreEarly {
-		t.Fatalf("after the restore %d payments are sent, want %d: nothing is tested", n, restoreEarly)
-	}
-	return early, late, seqs
+	return early, late, service, restore
 }
 
 // selectSeqs is a digest of which payment has which seq.
