@@ -49,6 +49,7 @@ type fenced struct {
 	generation int64    // The row, as this owner left it.
 	next       int64
 	caughtUp   bool // The table knows all of the log.
+	settled    bool // All of it is decided: the marker of the last batch has been seen.
 
 	began time.Time       // Of the take-over under way,
 	tail  store.Recovered // and what it found.
@@ -68,7 +69,7 @@ func (f *fenced) failed() {
 	if f.producer != nil {
 		f.producer.Close()
 	}
-	f.session, f.producer, f.caughtUp = nil, nil, false
+	f.session, f.producer, f.caughtUp, f.settled = nil, nil, false, false
 }
 
 // indebted implements delivery: nobody else does worse.
@@ -154,7 +155,8 @@ func (f *fenced) endHanging(ctx context.Context, p store.Partition, log kafka.Ra
 	return fmt.Errorf("partition %d: a transaction was hanging, and is ended", f.partition)
 }
 
-// fence makes the one producer that may publish, and counts the take-over.
+// fence makes the one producer that may publish, and counts the take-over: after the fence, and in this order. That the row is still locked then proves that what it says is still so, and that
+// whatever hangs was left before the fence; a zombie that fences its heir with a row from before would abort what the heir has put on record (the model finds it).
 func (f *fenced) fence(ctx context.Context, claim *store.Claim) (err error) {
 	f.began, f.tail = time.Now(), store.Recovered{}
 	if f.producer, err = f.sender.Fencer.Fence(ctx, f.partition, claim.Partition.TransactionalID); err != nil {
@@ -196,7 +198,7 @@ func (f *fenced) recover(ctx context.Context, claim *store.Claim, to int64) (ste
 
 // done ends a take-over.
 func (f *fenced) done() {
-	f.caughtUp = true
+	f.caughtUp, f.settled = true, true
 	f.sender.Metrics.tookOver(time.Since(f.began), f.tail)
 	f.sender.Logger.Info("took the partition over", "partition", f.partition, "generation", f.generation, "next_offset", f.next,
 		"found", f.tail.Marked, "restored", f.tail.Restored, "took_ms", time.Since(f.began).Milliseconds())
@@ -212,8 +214,11 @@ func (f *fenced) done() {
 //	after the mark's commit: the batch is in the log once, and marked where it is.
 func (f *fenced) pass(ctx context.Context) (again bool, err error) {
 	unsent, err := f.session.HasUnsent(ctx)
-	if err != nil || !unsent {
+	if err != nil {
 		return false, err
+	}
+	if !unsent {
+		return false, f.settle(ctx) // Before it rests: what it has sent must be seen.
 	}
 
 	claim, err := f.session.Claim(ctx, f.sender.BatchMax)
@@ -256,7 +261,7 @@ func (f *fenced) pass(ctx context.Context) (again bool, err error) {
 		return false, err
 	}
 	f.at(PassRecorded)
-	f.next = after
+	f.next, f.settled = after, false
 	f.sent(claim.Payments[:len(events)])
 	return true, nil
 }
@@ -267,7 +272,7 @@ func (f *fenced) publish(ctx context.Context, events []kafka.Event) error {
 	ctx, cancel := context.WithTimeout(ctx, store.PublishTimeout)
 	defer cancel()
 	began := time.Now()
-	err := f.producer.Settled(ctx, f.next)
+	err := f.settle(ctx)
 	if err == nil {
 		err = f.producer.Produce(ctx, f.next, events)
 	}
@@ -277,4 +282,16 @@ func (f *fenced) publish(ctx context.Context, events []kafka.Event) error {
 	}
 	f.sender.Metrics.published(time.Since(began), len(events), err)
 	return err
+}
+
+// settle waits for the marker of the last batch, once.
+func (f *fenced) settle(ctx context.Context) error {
+	if f.settled {
+		return nil
+	}
+	if err := f.producer.Settled(ctx, f.next); err != nil {
+		return err
+	}
+	f.settled = true
+	return nil
 }

@@ -70,6 +70,17 @@ func TestFenced_MarkerLost(t *testing.T) {
 		r.workOn(first)
 		r.verdict()
 	})
+	t.Run("OwnerRests", func(t *testing.T) { // Nothing more is to be sent; what was must be seen all the same.
+		t.Parallel()
+		r := newLosing(t)
+		first := r.lose()
+		r.wantUnsent(0, 0)
+		until(t, "the batch is seen", func() bool {
+			r.workOn(first)
+			return len(r.log()) == 10
+		})
+		r.verdict()
+	})
 	t.Run("OwnerDies", func(t *testing.T) {
 		t.Parallel()
 		r := newLosing(t)
@@ -109,6 +120,30 @@ func TestFenced_MarkerLost_Unsettled(t *testing.T) {
 	if got := len(r.log()); got != 5 {
 		t.Errorf("%d records are in the topic: the batch of 10 that was on record was to be lost, and the 5 to be sent", got)
 	}
+}
+
+// A zombie has read the row and not fenced yet when its session ends; its heir sends a batch, whose marker is lost; then the zombie goes on, and fences its heir. By the row that it has read that
+// batch is not on record: it must not get to say so.
+func TestFenced_MarkerLost_ZombieFences(t *testing.T) {
+	t.Parallel()
+	r := newLosing(t)
+	var heir *fenced
+	zombie := r.ownFenced(r.replica(r.inFenced(), func(c *Config) {
+		c.At = func(_ int32, p Point) {
+			if p == TakeOverClaimed && heir == nil {
+				r.terminate(0)
+				heir = r.lose()
+			}
+		}
+	}))
+	if _, err := zombie.work(bounded(t)); err == nil || heir == nil {
+		t.Fatalf("error %v: nothing was tested", err)
+	}
+	r.wantUnsent(0, 0)
+	zombie.failed()
+	r.create(0, 5)
+	r.workOn(heir)
+	r.verdict()
 }
 
 // hasty makes producers that do not wait for markers.

@@ -1,8 +1,9 @@
 /*
  * Fenced delivery: two replicas, one partition, PAYMENTS payments, and at most FAULTS faults, at any step: crash, lost session (the replica goes on as a zombie), a request that is
- * lost, one that takes effect though its answer is lost, one that takes effect later, a transaction that the coordinator times out.
+ * lost, one that takes effect though its answer is lost, one that takes effect later, a transaction that the coordinator times out, a marker that the broker loses.
  *
- * Each step names the function that does it. Guards are left out by macros: NO_TAIL, NO_FENCE, NO_CONTINUITY, NO_STABLE_END, NO_MEMORY, MARKS_APART, ERROR_IS_NOT_SENT.
+ * Each step names the function that does it. Guards are left out by macros: NO_TAIL, NO_FENCE, NO_CONTINUITY, NO_STABLE_END, NO_MEMORY, MARKS_APART, ERROR_IS_NOT_SENT, NO_SETTLED,
+ * NO_SETTLED_AT_REST, NO_LOCK_PROOF, ENDS_ANY.
  */
 #ifndef PAYMENTS
 #define PAYMENTS 2
@@ -35,7 +36,9 @@ byte what[LOGMAX];
 byte state[LOGMAX];
 byte by[LOGMAX];
 byte epoch = 0;
-byte emitted[PAYMENTS]; /* Committed records of each payment: what consumers see. */
+bool underWay[LOGMAX];   /* What the coordinator has to end, by epoch. */
+byte emitted[PAYMENTS];  /* Committed records of each payment: what consumers see. */
+byte promised[PAYMENTS]; /* Those that are committed by the coordinator's word, but whose marker is lost: consumers see nothing. */
 
 /* Requests under way after their sender gave up on them; one of each kind. */
 byte lateProduceEpoch = NONE;
@@ -46,13 +49,14 @@ byte faults = FAULTS;
 bool abandoned[LOGMAX]; /* Producers that were dropped, by epoch: their transactions time out by themselves. */
 byte i, n;              /* Loop variables, used in atomic steps only. */
 byte undecided = 0; /* Records that are open: stable end < end. */
-bool anyOpen;
 
 #define fault faults > 0 -> faults--
-#ifdef NO_FENCE
+#ifdef NO_FENCE /* Each producer has an id of its own. */
 #define accepted(e) (true)
-#else
+#define decidedWith(e, other) ((other) == (e))
+#else           /* A marker decides all that its id has open, of that epoch and earlier ones. */
 #define accepted(e) ((e) == epoch)
+#define decidedWith(e, other) ((other) <= (e))
 #endif
 
 inline append(p, s, e) {
@@ -64,25 +68,52 @@ inline append(p, s, e) {
 	fi
 }
 
-/* The coordinator ends the transaction of a producer, if one is open: all its records are decided, and a marker takes the next offset. */
-inline decide(e, how) {
-	anyOpen = false;
+/* A marker is written: what its producer has open is decided. */
+inline mark(e, how) {
 	for (i : 0 .. LOGMAX - 1) {
 		if
-		:: i < leo && by[i] == e && state[i] == OPEN && what[i] != MARKER ->
-			anyOpen = true; state[i] = how; undecided--;
+		:: i < leo && state[i] == OPEN && decidedWith(e, by[i]) ->
+			state[i] = how; undecided--;
 			if
 			:: how == COMMITTED -> emitted[what[i]]++; assert(emitted[what[i]] <= 1) /* No duplicate. */
-			:: else
-			fi
+			:: how == ABORTED -> assert(!(promised[what[i]] && status[what[i]] == SENT)) /* No loss. */
+			fi;
+			promised[what[i]] = 0
 		:: else
 		fi
 	}
+	append(MARKER, how, e);
+	i = 0
+}
+
+/* The coordinator ends the transaction of a producer. It writes the marker, or the broker loses it: see kafka.Producer.EndHanging. */
+inline decide(e, how) {
+	underWay[e] = false;
 	if
-	:: anyOpen -> append(MARKER, how, e)
-	:: else
-	fi;
-	i = 0; anyOpen = false
+	:: mark(e, how)
+#ifndef NO_FENCE
+	:: fault;
+		for (i : 0 .. LOGMAX - 1) {
+			if
+			:: how == COMMITTED && i < leo && state[i] == OPEN -> promised[what[i]] = 1
+			:: else
+			fi
+		}
+		i = 0
+#endif
+	fi
+}
+
+/* What kafka.Cluster.Range and kafka.Producer.Settled ask for: the first offset that is undecided. */
+inline stableEnd(where) {
+	where = leo;
+	for (i : 0 .. LOGMAX - 1) {
+		if
+		:: i < where && state[i] == OPEN -> where = i
+		:: else
+		fi
+	}
+	i = 0
 }
 
 inline produceAll(set, e) {
@@ -92,14 +123,17 @@ inline produceAll(set, e) {
 		:: else
 		fi
 	}
+	underWay[e] = true;
 	i = 0
 }
 
 #define allSent (status[0] == SENT && status[PAYMENTS - 1] == SENT && (PAYMENTS < 3 || status[1] == SENT))
+#define complete (allSent && undecided == 0)
 #define inTx (alive[me] && row == me)
 
 proctype Replica(byte me) {
-	byte myEpoch = NONE, myNext, myGeneration, from, upTo, set, base, count;
+	byte myEpoch = NONE, myNext, myGeneration, from, upTo, set, base, count, stable, open;
+	bool recorded;
 
 own: /* store.Session: Own, and a new one after every error: sender.fenced.failed. */
 	atomic {
@@ -116,11 +150,11 @@ own: /* store.Session: Own, and a new one after every error: sender.fenced.faile
 		:: else
 		fi;
 		alive[me] = false;
-		myEpoch = NONE; myNext = 0; myGeneration = 0; from = 0; upTo = 0; set = 0; base = 0; count = 0
+		myEpoch = NONE; myNext = 0; myGeneration = 0; from = 0; upTo = 0; set = 0; base = 0; count = 0; stable = 0; open = 0; recorded = false
 	}
 	if
-	:: atomic { owner == NONE && !allSent -> owner = me; alive[me] = true }
-	:: allSent -> goto done
+	:: atomic { owner == NONE && !complete -> owner = me; alive[me] = true }
+	:: complete -> goto done
 	fi;
 
 takeOver: /* sender.fenced.takeOver: store.Session.Claim */
@@ -133,7 +167,7 @@ takeOver: /* sender.fenced.takeOver: store.Session.Claim */
 	:: atomic { true ->
 #ifndef NO_FENCE
 		if
-		:: epoch > 0 -> decide(epoch, ABORTED)
+		:: underWay[epoch] -> decide(epoch, ABORTED)
 		:: else
 		fi;
 #endif
@@ -141,18 +175,28 @@ takeOver: /* sender.fenced.takeOver: store.Session.Claim */
 	:: atomic { fault;
 #ifndef NO_FENCE
 		if
-		:: epoch > 0 -> decide(epoch, ABORTED)
+		:: underWay[epoch] -> decide(epoch, ABORTED)
 		:: else
 		fi;
 #endif
 		epoch++; abandoned[epoch] = true } goto own
 	fi;
-	/* sender.judge: kafka.Cluster.Range. While the stable end is not the end it is asked again. */
+#ifndef NO_LOCK_PROOF
+	/* store.Claim.TakeOver: after the fence the row is still locked, so what was read of it is still true, and what an older producer has open was left before it. */
+	if
+	:: inTx
+	:: !inTx -> goto own
+	fi;
+#endif
+	/* sender.compare: kafka.Cluster.Range. What is undecided although the fence has returned hangs; in NO_FENCE it is waited for. */
 	if
 #ifdef NO_STABLE_END
 	:: upTo = leo
 #else
 	:: atomic { undecided == 0 -> upTo = leo }
+#ifndef NO_FENCE
+	:: atomic { undecided > 0 -> stableEnd(stable); upTo = leo; recorded = (upTo == from - 1) } goto endHanging
+#endif
 #endif
 	:: !alive[me] -> goto own
 	fi;
@@ -193,7 +237,14 @@ takeOver: /* sender.fenced.takeOver: store.Session.Claim */
 
 pass: /* sender.fenced.pass: store.Session.HasUnsent and Claim */
 	if
-	:: allSent -> goto own
+	:: complete -> goto own
+#ifndef NO_SETTLED_AT_REST
+	:: atomic { allSent && undecided > 0 -> stableEnd(stable) } /* Nothing to send: kafka.Producer.Settled. */
+		if
+		:: stable < myNext -> goto own
+		:: else -> goto pass
+		fi
+#endif
 	:: atomic { !allSent && alive[me] && row == NONE && (status[0] == CREATED || status[PAYMENTS - 1] == CREATED || (PAYMENTS == 3 && status[1] == CREATED)) -> row = me }
 	:: !alive[me] -> goto own
 	fi;
@@ -220,6 +271,14 @@ pass: /* sender.fenced.pass: store.Session.HasUnsent and Claim */
 #ifdef NO_MEMORY
 	myNext = next;
 #endif
+#ifndef NO_SETTLED
+	/* kafka.Producer.Settled */
+	atomic { stableEnd(stable);
+		if
+		:: stable < myNext -> goto own
+		:: else
+		fi }
+#endif
 	/* kafka.Producer.Produce. No session is asked here: a zombie goes on. */
 	if
 	:: atomic { accepted(myEpoch) -> base = leo; produceAll(set, myEpoch) }
@@ -237,13 +296,13 @@ pass: /* sender.fenced.pass: store.Session.HasUnsent and Claim */
 	:: else
 	fi;
 #endif
-	/* kafka.Producer.Commit: EndTransaction. Only a transaction that is open can be committed. */
+	/* kafka.Producer.Commit: EndTransaction. Only a transaction that the coordinator has under way can be committed. */
 	if
-	:: atomic { accepted(myEpoch) && state[base] == OPEN && by[base] == myEpoch -> decide(myEpoch, COMMITTED) }
-	:: !(accepted(myEpoch) && state[base] == OPEN && by[base] == myEpoch) -> goto endFailed
+	:: atomic { accepted(myEpoch) && underWay[myEpoch] -> decide(myEpoch, COMMITTED) }
+	:: !(accepted(myEpoch) && underWay[myEpoch]) -> goto endFailed
 	:: atomic { fault; /* The answer is lost. */
 		if
-		:: accepted(myEpoch) && state[base] == OPEN && by[base] == myEpoch -> decide(myEpoch, COMMITTED)
+		:: accepted(myEpoch) && underWay[myEpoch] -> decide(myEpoch, COMMITTED)
 		:: else
 		fi } goto endFailed
 	:: atomic { faults > 0 && lateEndEpoch == NONE -> faults--; lateEndEpoch = myEpoch } goto endFailed
@@ -259,7 +318,7 @@ pass: /* sender.fenced.pass: store.Session.HasUnsent and Claim */
 #endif
 		for (i : 0 .. PAYMENTS - 1) {
 			if
-			:: set & (1 << i) -> assert(emitted[i] == 1); status[i] = SENT /* No loss. */
+			:: set & (1 << i) -> assert(emitted[i] + promised[i] == 1); status[i] = SENT /* No loss. */
 			:: else
 			fi
 		}
@@ -286,14 +345,56 @@ endFailed:
 	/* As if the batch were not in the log: it goes on behind what is there, with a fresh producer and without reading the tail. */
 	if
 	:: atomic { inTx ->
-		decide(myEpoch, ABORTED); abandoned[myEpoch] = true; epoch++; myEpoch = epoch;
+		if
+		:: underWay[myEpoch] -> mark(myEpoch, ABORTED); underWay[myEpoch] = false
+		:: else
+		fi;
+		abandoned[myEpoch] = true; epoch++; myEpoch = epoch;
 		next = leo; myNext = leo; row = NONE; set = 0; base = 0; count = 0 } goto pass
 	:: !inTx -> goto own
 	fi;
 #endif
 	goto own;
 
-done: /* All is on record. */
+endHanging: /* sender.compare: the marker that is lost is written, and the take-over begins anew. */
+#ifndef NO_FENCE
+	/* The contradiction that would halt the partition: never, as long as the log keeps what it acknowledged. */
+	assert(recorded || stable >= from);
+	/* kafka.Producer.EndHanging: DescribeProducers, then WriteTxnMarkers. A zombie may come late to both. */
+	atomic {
+		open = NONE;
+		for (i : 0 .. LOGMAX - 1) {
+			if
+			:: i < leo && state[i] == OPEN -> open = by[i] /* The last: the epoch of a producer is that of its last batch. */
+			:: else
+			fi
+		}
+		i = 0 }
+#ifdef ENDS_ANY
+	if
+	:: open == NONE -> goto own
+	:: else
+	fi;
+#else
+	if
+	:: open == NONE || open >= myEpoch -> goto own
+	:: else
+	fi;
+#endif
+	atomic { /* The broker refuses an epoch that is older than what it has from the id. */
+		n = 0;
+		for (i : 0 .. LOGMAX - 1) { if :: i < leo && by[i] > open -> n = 1 :: else fi }
+		i = 0;
+		if
+		:: n == 1
+		:: n == 0 && recorded -> mark(open, COMMITTED)
+		:: n == 0 && !recorded -> mark(open, ABORTED)
+		fi;
+		n = 0 }
+#endif
+	goto own;
+
+done: /* All is on record, and seen. */
 	atomic {
 		for (i : 0 .. PAYMENTS - 1) { assert(emitted[i] == 1) }
 		i = 0
@@ -310,13 +411,13 @@ end:
 	:: atomic { faults > 0 && alive[1] -> faults--; alive[1] = false;
 		if :: owner == 1 -> owner = NONE :: else fi; if :: row == 1 -> row = NONE :: else fi }
 	/* The coordinator's time-out, of a slow producer. */
-	:: atomic { faults > 0 && leo > 0 && state[leo - 1] == OPEN -> faults--; n = by[leo - 1]; decide(n, ABORTED);
+	:: atomic { faults > 0 && leo > 0 && state[leo - 1] == OPEN && underWay[by[leo - 1]] -> faults--; n = by[leo - 1]; decide(n, ABORTED);
 		if :: n == epoch -> epoch++ :: else fi; n = 0 }
 	/* Requests that arrive late. */
 	:: atomic { lateProduceEpoch != NONE ->
 		if :: accepted(lateProduceEpoch) -> produceAll(lateProduce, lateProduceEpoch) :: else fi; lateProduceEpoch = NONE; lateProduce = 0 }
 	:: atomic { lateEndEpoch != NONE ->
-		if :: accepted(lateEndEpoch) -> decide(lateEndEpoch, COMMITTED) :: else fi; lateEndEpoch = NONE }
+		if :: accepted(lateEndEpoch) && underWay[lateEndEpoch] -> decide(lateEndEpoch, COMMITTED) :: else fi; lateEndEpoch = NONE }
 	od
 }
 
@@ -330,7 +431,7 @@ proctype TimeOut() {
 end:
 	do
 	:: atomic { undecided > 0 -> n = 0;
-		for (i : 0 .. LOGMAX - 1) { if :: i < leo && state[i] == OPEN && abandoned[by[i]] -> n = by[i] :: else fi }
+		for (i : 0 .. LOGMAX - 1) { if :: i < leo && state[i] == OPEN && abandoned[by[i]] && underWay[by[i]] -> n = by[i] :: else fi }
 		i = 0; if :: n > 0 -> decide(n, ABORTED) :: else fi; n = 0 }
 	od
 }
@@ -343,5 +444,5 @@ init {
 	}
 }
 
-/* Every payment is emitted in the end, when the faults are over: checked with weak fairness. */
-ltl emission { <> allSent }
+/* Every payment is seen by consumers in the end, when the faults are over: checked with weak fairness. */
+ltl emission { <> complete }
