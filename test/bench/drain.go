@@ -1,0 +1,342 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/pprof"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/paylatch/paylatch/internal/kafka"
+	"github.com/paylatch/paylatch/internal/sender"
+	"github.com/paylatch/paylatch/internal/store"
+)
+
+// drainMax bounds one drain.
+const drainMax = 3 * time.Minute
+
+// measureDrain compares a drain with what the same records cost otherwise. Every turn has a database and a topic of its own, and at its end all records must have arrived.
+func measureDrain(ctx context.Context, b *bench, short bool) (map[string]figures, error) {
+	l, count := lengthOf(short, length{turns: 5}, length{turns: 3}), int64(200_000)
+	if short {
+		count = 50_000
+	}
+	source, err := b.backlog(ctx, store.Fenced, count) // Its records are what the others emit; and the broker's code is warm then.
+	if err != nil {
+		return nil, err
+	}
+	if _, err := b.drainOne(ctx, source, store.Fenced, count, ""); err != nil {
+		return nil, err
+	}
+	ours := func(delivery store.Delivery) func(context.Context) (result, error) {
+		return func(ctx context.Context) (result, error) { return b.drainFresh(ctx, delivery, count, "") }
+	}
+	peer := func(role string) func(context.Context) (result, error) {
+		return func(ctx context.Context) (result, error) { return b.emitFrom(ctx, role, source, count) }
+	}
+	turns, err := alternate(ctx, l.turns,
+		contender{"fenced", ours(store.Fenced)}, contender{"locked", ours(store.Locked)}, contender{"produce", peer("produce")},
+		contender{"river", peer("river")}, contender{"watermill", peer("watermill")})
+	if err != nil {
+		return nil, err
+	}
+	lines := map[string]figures{
+		"drain_vs_produce": turns.figures("fenced", "produce", result.rate), "drain_vs_river": turns.figures("fenced", "river", result.rate),
+		"drain_vs_watermill": turns.figures("fenced", "watermill", result.rate), "fenced_vs_locked": turns.figures("fenced", "locked", result.rate),
+	}
+	turns.perRequest("fenced", lines["drain_vs_produce"].raw)
+	turns.perRequest("produce", lines["drain_vs_produce"].raw)
+	turns.perRequest("river", lines["drain_vs_river"].raw)
+	turns.perRequest("watermill", lines["drain_vs_watermill"].raw)
+	turns.perRequest("locked", lines["fenced_vs_locked"].raw)
+	if b.profile != "" {
+		if _, err := b.drainFresh(ctx, store.Fenced, 5*count, filepath.Join(b.profile, "drain")); err != nil {
+			return nil, err
+		}
+	}
+	return lines, source.drop(ctx)
+}
+
+// backlog is an installation with so many payments to be sent.
+func (b *bench) backlog(ctx context.Context, delivery store.Delivery, count int64) (*installation, error) {
+	i, err := b.install(ctx, delivery)
+	if err != nil {
+		return nil, err
+	}
+	return i, i.fill(ctx, count, false)
+}
+
+func (b *bench) drainFresh(ctx context.Context, delivery store.Delivery, count int64, profile string) (r result, err error) {
+	i, err := b.backlog(ctx, delivery, count)
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, i.drop(ctx)) }()
+	return b.drainOne(ctx, i, delivery, count, profile)
+}
+
+func (b *bench) drainOne(ctx context.Context, i *installation, delivery store.Delivery, count int64, profile string) (result, error) {
+	before := treeCPU(b.postgres)
+	r, err := do(ctx, "drain", job{URL: i.URL, Broker: i.Broker, Topic: i.Topic, Delivery: string(delivery), Count: int(count), Profile: profile})
+	r.PostgresCPU = treeCPU(b.postgres) - before
+	if err != nil {
+		return r, err
+	}
+	return r, b.arrived(ctx, i.Topic, count)
+}
+
+// emitFrom has a role emit the source's records, from a database of its own where it needs one, to a topic of its own.
+func (b *bench) emitFrom(ctx context.Context, role string, source *installation, count int64) (r result, err error) {
+	i, err := b.install(ctx, store.Fenced)
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, i.drop(ctx)) }()
+	before := treeCPU(b.postgres)
+	r, err = do(ctx, role, job{URL: i.URL, Broker: i.Broker, Topic: i.Topic, Source: source.Topic, Count: int(count)})
+	r.PostgresCPU = treeCPU(b.postgres) - before
+	if err != nil {
+		return r, err
+	}
+	return r, b.arrived(ctx, i.Topic, count)
+}
+
+// arrived reads a topic to its end: each of so many payments must be there. That none is there twice is not asked of peers, which promise it to nobody.
+func (b *bench) arrived(ctx context.Context, topic string, count int64) error {
+	keys := map[string]bool{}
+	err := readAll(ctx, b.installed.Broker, topic, func(r kafka.Record) error {
+		keys[string(r.Key)] = true
+		return nil
+	})
+	if err == nil && int64(len(keys)) != count {
+		err = fmt.Errorf("%d of %d payments are in the topic", len(keys), count)
+	}
+	return err
+}
+
+// readAll hands each committed record of a topic to each, up to its present end.
+func readAll(ctx context.Context, broker, topic string, each func(kafka.Record) error) error {
+	cluster, err := kafka.NewCluster([]string{broker})
+	if err != nil {
+		return err
+	}
+	defer cluster.Close()
+	ranges, err := cluster.Ranges(ctx, topic)
+	if err != nil {
+		return err
+	}
+	for n, r := range ranges {
+		if err := cluster.Read(ctx, topic, int32(n), r.Start, r.End, each); err != nil { //nolint:gosec // G115: four partitions.
+			return err
+		}
+	}
+	return nil
+}
+
+// stopwatch measures a stream of acknowledgements from the first of them to the last: how an emitter starts is no part of how fast it is.
+type stopwatch struct {
+	mu          sync.Mutex
+	count, last int
+	first       int // How many were acknowledged at once when it began.
+	began, end  time.Time
+	cpu         float64
+	whole       chan struct{} // Closed when all are acknowledged.
+}
+
+func newStopwatch(count int) *stopwatch { return &stopwatch{count: count, whole: make(chan struct{})} }
+
+// at notes that so many are acknowledged in all.
+func (s *stopwatch) at(acknowledged int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.note(acknowledged)
+}
+
+// one notes one more.
+func (s *stopwatch) one() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.note(s.last + 1)
+}
+
+func (s *stopwatch) note(acknowledged int) {
+	if acknowledged <= s.last {
+		return
+	}
+	s.end = time.Now()
+	if s.last == 0 {
+		s.first, s.began, s.cpu = acknowledged, s.end, ownCPU()
+	}
+	s.last = acknowledged
+	if s.last >= s.count {
+		select {
+		case <-s.whole:
+		default:
+			close(s.whole)
+		}
+	}
+}
+
+// result waits until all are acknowledged.
+func (s *stopwatch) result(ctx context.Context) (result, error) {
+	select {
+	case <-s.whole:
+	case <-ctx.Done():
+		return result{}, fmt.Errorf("%d of %d were sent: %w", s.last, s.count, ctx.Err())
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return result{Done: int64(s.last - s.first), Seconds: s.end.Sub(s.began).Seconds(), ServerCPU: ownCPU() - s.cpu}, nil
+}
+
+// drain plays the role: one sender, as `paylatch sender` has, sends the backlog.
+func drain(ctx context.Context, j job, answer func(any) error) error {
+	ctx, cancel := context.WithTimeout(ctx, drainMax)
+	defer cancel()
+	registry := prometheus.NewRegistry()
+	s, closeAll, err := newSender(j, registry, func(*sender.Config) {})
+	if err != nil {
+		return err
+	}
+	defer closeAll()
+	stopProfile, err := startProfile(j.Profile)
+	if err != nil {
+		return err
+	}
+	running, stop := context.WithCancel(ctx)
+	var work sync.WaitGroup
+	work.Go(func() { s.Run(running) })
+	watch := newStopwatch(j.Count)
+	work.Go(func() {
+		for ; running.Err() == nil; time.Sleep(time.Millisecond) {
+			watch.at(sentOf(registry))
+		}
+	})
+	r, err := watch.result(ctx)
+	err = errors.Join(err, stopProfile())
+	stop()
+	work.Wait()
+	if err != nil {
+		return err
+	}
+	return answer(r)
+}
+
+// newSender makes the sender that `paylatch sender` has.
+func newSender(j job, registry *prometheus.Registry, change func(*sender.Config)) (s *sender.Sender, closeAll func(), err error) {
+	const pooled = 16 // The default of PAYLATCH_DATABASE_CONNECTIONS.
+	payments, err := store.Open(context.Background(), j.URL, pooled)
+	if err != nil {
+		return nil, nil, err
+	}
+	brokers := []string{j.Broker}
+	cluster, err := kafka.NewCluster(brokers)
+	if err != nil {
+		return nil, nil, err
+	}
+	locked := kafka.NewLocked(brokers, j.Topic, store.PublishTimeout)
+	c := sender.Config{
+		Store: payments, Delivery: store.Delivery(j.Delivery), Log: cluster, Encoder: kafka.NewEncoder("/paylatch"), Publisher: locked,
+		Logger:  slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Fencer:  sender.FencerOf(kafka.NewFencer(brokers, j.Topic, store.PublishTimeout)),
+		Metrics: sender.NewMetrics(registry),
+	}
+	change(&c)
+	return sender.New(c), func() { locked.Close(); cluster.Close(); payments.Close() }, nil
+}
+
+// sentOf reads how many payments a sender has marked.
+func sentOf(registry *prometheus.Registry) int {
+	families, _ := registry.Gather()
+	for _, f := range families {
+		if f.GetName() == "paylatch_payments_sent_total" {
+			return int(f.GetMetric()[0].GetCounter().GetValue())
+		}
+	}
+	return 0
+}
+
+// startProfile begins this process's CPU profile, if one is wanted; the returned function writes it, and what was allocated.
+func startProfile(name string) (stop func() error, err error) {
+	if name == "" {
+		return func() error { return nil }, nil
+	}
+	cpu, err := os.Create(name + ".cpu.pprof")
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(cpu); err != nil {
+		return nil, err
+	}
+	return func() error {
+		pprof.StopCPUProfile()
+		allocs, err := os.Create(name + ".allocs.pprof")
+		if err != nil {
+			return err
+		}
+		runtime.GC() // What is allocated is told as of the last collection.
+		return errors.Join(cpu.Close(), pprof.Lookup("allocs").WriteTo(allocs, 0), allocs.Close())
+	}, nil
+}
+
+// produce plays the role: franz-go alone, as fast as it can, with all records in memory.
+func produce(ctx context.Context, j job, answer func(any) error) error {
+	ctx, cancel := context.WithTimeout(ctx, drainMax)
+	defer cancel()
+	var records []*kgo.Record
+	if err := readAll(ctx, j.Broker, j.Source, func(r kafka.Record) error {
+		out := &kgo.Record{Topic: j.Topic, Key: r.Key, Value: r.Value, Partition: int32(len(records) % partitions)} //nolint:gosec // G115: four.
+		for _, h := range r.Headers {
+			out.Headers = append(out.Headers, kgo.RecordHeader{Key: h.Key, Value: h.Value})
+		}
+		records = append(records, out)
+		return nil
+	}); err != nil {
+		return err
+	}
+	client, err := kgo.NewClient(kgo.SeedBrokers(j.Broker), kgo.RequiredAcks(kgo.AllISRAcks()), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.MaxBufferedRecords(100_000), kgo.DefaultProduceTopic(j.Topic))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	runtime.GC()
+	watch := newStopwatch(len(records))
+	refused := make(chan error, 1)
+	for _, r := range records {
+		client.Produce(ctx, r, func(_ *kgo.Record, err error) {
+			if err != nil {
+				select {
+				case refused <- err:
+				default:
+				}
+				return
+			}
+			watch.one()
+		})
+	}
+	if err := client.Flush(ctx); err != nil {
+		return err
+	}
+	select {
+	case err := <-refused:
+		return err
+	default:
+	}
+	r, err := watch.result(ctx)
+	if err != nil {
+		return err
+	}
+	return answer(r)
+}
