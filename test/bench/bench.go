@@ -29,33 +29,33 @@ type bench struct {
 	stored    map[int64]*installation
 }
 
-func newBench(ctx context.Context, profile string) (b *bench, err error) {
-	b = &bench{profile: profile, stored: map[int64]*installation{}}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, b.close())
-		}
-	}()
-	if b.dir, err = os.MkdirTemp("", "paylatch-bench-"); err != nil {
-		return nil, err
+func newBench(ctx context.Context, profile string) (*bench, error) {
+	b := &bench{profile: profile, stored: map[int64]*installation{}}
+	if err := b.start(ctx); err != nil {
+		return nil, errors.Join(err, b.close())
 	}
-	if profile != "" {
-		if err := os.MkdirAll(profile, 0o755); err != nil {
-			return nil, err
+	fmt.Printf("parts: %s; commit %s\n", b.installed.Kind, b.commit(ctx))
+	return b, nil
+}
+
+func (b *bench) start(ctx context.Context) (err error) {
+	if b.dir, err = os.MkdirTemp("", "paylatch-bench-"); err != nil {
+		return err
+	}
+	if b.profile != "" {
+		if err := os.MkdirAll(b.profile, 0o755); err != nil {
+			return err
 		}
 	}
 	b.binary = filepath.Join(b.dir, "paylatch")
 	if out, err := exec.CommandContext(ctx, "go", "build", "-C", root, "-o", b.binary, "./cmd/paylatch").CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("go build: %w: %s", err, out)
+		return fmt.Errorf("go build: %w: %s", err, out)
 	}
 	if b.installed, err = parts.Install(ctx); err != nil {
-		return nil, err
+		return err
 	}
-	if b.postgres, err = serverProcess(ctx, b.installed.Postgres); err != nil {
-		return nil, err
-	}
-	fmt.Printf("parts: %s; commit %s\n", b.installed.Kind, b.commit(ctx))
-	return b, nil
+	b.postgres, err = serverProcess(ctx, b.installed.Postgres)
+	return err
 }
 
 func (b *bench) close() error {

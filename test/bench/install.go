@@ -35,6 +35,7 @@ const (
 type installation struct {
 	URL, Broker, Topic, APIKey string
 	Name                       string // Of the database.
+	tenants                    int    // Made beside the first.
 	sql                        *pgxpool.Pool
 	b                          *bench
 }
