@@ -137,7 +137,7 @@ func readAll(ctx context.Context, broker, topic string, each func(kafka.Record) 
 		return err
 	}
 	for n, r := range ranges {
-		if err := cluster.Read(ctx, topic, int32(n), r.Start, r.End, each); err != nil { //nolint:gosec // G115: four partitions.
+		if err := cluster.Read(ctx, topic, int32(n), r.Start, r.End, each); err != nil {
 			return err
 		}
 	}
@@ -296,7 +296,7 @@ func produce(ctx context.Context, j job, answer func(any) error) error {
 	defer cancel()
 	var records []*kgo.Record
 	if err := readAll(ctx, j.Broker, j.Source, func(r kafka.Record) error {
-		out := &kgo.Record{Topic: j.Topic, Key: r.Key, Value: r.Value, Partition: int32(len(records) % partitions)} //nolint:gosec // G115: four.
+		out := &kgo.Record{Topic: j.Topic, Key: r.Key, Value: r.Value, Partition: int32(len(records) % partitions)}
 		for _, h := range r.Headers {
 			out.Headers = append(out.Headers, kgo.RecordHeader{Key: h.Key, Value: h.Value})
 		}

@@ -4,7 +4,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"time"
 
@@ -102,10 +104,10 @@ func (g *generator) open() (err error) {
 		if g.peers[n].fd, err = connect(g.Address); err != nil {
 			return err
 		}
-		if err := g.watch(g.peers[n].fd, int32(n)); err != nil { //nolint:gosec // G115: some hundreds.
+		if err := g.watch(g.peers[n].fd, int32(n)); err != nil {
 			return err
 		}
-		g.idle = append(g.idle, int32(n)) //nolint:gosec // G115: as above.
+		g.idle = append(g.idle, int32(n))
 	}
 	return nil
 }
@@ -138,7 +140,7 @@ func (g *generator) run() error {
 			return nil
 		}
 		n, err := unix.EpollWait(g.epoll, events, 1000)
-		if err != nil && err != unix.EINTR {
+		if err != nil && !errors.Is(err, unix.EINTR) {
 			return fmt.Errorf("epoll: %w", err)
 		}
 		if time.Since(g.until) > answerMax {
@@ -220,10 +222,10 @@ func (g *generator) send(at time.Time) error {
 		text = g.requests.create(at)
 	}
 	wrote, err := unix.Write(p.fd, text)
-	if err != nil || wrote < len(text) { // One request fits into the empty buffer of a connection.
-		return fmt.Errorf("%d of %d bytes of a request were taken: %v", wrote, len(text), err)
+	if err == nil && wrote < len(text) { // One request fits into the empty buffer of a connection.
+		err = fmt.Errorf("%d of %d bytes of a request were taken: %w", wrote, len(text), io.ErrShortWrite)
 	}
-	return nil
+	return err
 }
 
 // receive reads what has come on a connection. When the answer is whole it is judged, and in a closed loop the next request goes out.

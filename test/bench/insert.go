@@ -65,7 +65,7 @@ func insertPayment(ctx context.Context, conn *pgx.Conn) error {
 // newID is as our ids are: the time first, the rest at random.
 func newID() uuid.UUID {
 	var id uuid.UUID
-	binary.BigEndian.PutUint64(id[:], uint64(time.Now().UnixMilli())<<16|rand.Uint64()&0xffff) //nolint:gosec // G115: a time is positive.
+	binary.BigEndian.PutUint64(id[:], uint64(time.Now().UnixMilli())<<16|rand.Uint64()&0xffff)
 	binary.BigEndian.PutUint64(id[8:], rand.Uint64())
 	id[6] = id[6]&0x0f | 0x80
 	id[8] = id[8]&0x3f | 0x80

@@ -35,7 +35,7 @@ func servePlain(ctx context.Context, j job, answer func(any) error) error {
 	if err != nil {
 		return err
 	}
-	config.MaxConns = int32(j.Connections) //nolint:gosec // G115: some tens.
+	config.MaxConns = int32(j.Connections)
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return err

@@ -90,7 +90,7 @@ func (r *requests) read() []byte {
 // putKey writes a new UUIDv7, which is what clients are told to use.
 func (r *requests) putKey(to []byte) {
 	var id [16]byte
-	millis := uint64(time.Now().UnixMilli()) //nolint:gosec // G115: a time is positive.
+	millis := uint64(time.Now().UnixMilli())
 	high, low := millis<<16|0x7000|r.random.Uint64()&0x0fff, r.random.Uint64()&^(uint64(3)<<62)|uint64(2)<<62
 	for n := range 8 {
 		id[n], id[8+n] = byte(high>>(56-8*n)), byte(low>>(56-8*n))
@@ -141,7 +141,7 @@ var (
 func (a *answer) readFrom(fd int) (whole bool, err error) {
 	n, err := unix.Read(fd, a.buffer[a.n:])
 	switch {
-	case err == unix.EAGAIN:
+	case errors.Is(err, unix.EAGAIN):
 		return false, nil
 	case err != nil:
 		return false, fmt.Errorf("read an answer: %w", err)
