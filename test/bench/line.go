@@ -98,11 +98,11 @@ var groups = []group{
 	}, measureTakeOver},
 }
 
-// chosen are the groups that have one of the lines; all when none is named.
+// chosen are the groups that have one of the lines; when none is named all, or those whose short form says something.
 func chosen(keys []string, short bool) []group {
 	var some []group
 	for _, g := range groups {
-		if (len(keys) == 0 || slices.ContainsFunc(keys, g.has)) && (!short || g.gated()) {
+		if slices.ContainsFunc(keys, g.has) || len(keys) == 0 && (!short || g.gated()) {
 			some = append(some, g)
 		}
 	}
@@ -140,6 +140,6 @@ func (b *bench) measureGroup(ctx context.Context, w io.Writer, g group, short bo
 		f.at = time.Now()
 		measured[key] = f
 	}
-	g.tell(w, measured, short, time.Since(began))
+	g.tell(w, measured, time.Since(began))
 	return measured, nil
 }

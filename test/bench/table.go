@@ -24,11 +24,11 @@ func tellHead(w io.Writer, short bool) {
 }
 
 // tell prints a group's lines of the table, and under them what else was measured.
-func (g group) tell(w io.Writer, measured map[string]figures, short bool, took time.Duration) {
+func (g group) tell(w io.Writer, measured map[string]figures, took time.Duration) {
 	told := map[string]bool{}
 	for _, l := range g.lines {
 		f, ok := measured[l.key]
-		if !ok || short && !l.gated {
+		if !ok {
 			continue
 		}
 		fmt.Fprintf(w, tableForm, l.key, spread(f.work, l.unit), spread(f.baseline, l.unit), number(f.ratio()), l.verdict(f.ratio()))
