@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/testcontainers/testcontainers-go/log"
+
 	"github.com/paylatch/paylatch/test/parts"
 )
 
@@ -30,6 +32,7 @@ type bench struct {
 }
 
 func newBench(ctx context.Context, profile string) (*bench, error) {
+	log.SetDefault(log.NewNoopLogger()) // What containers are started is told by their errors only.
 	b := &bench{profile: profile, stored: map[int64]*installation{}}
 	if err := b.start(ctx); err != nil {
 		return nil, errors.Join(err, b.close())

@@ -125,7 +125,11 @@ func (r results) perRequest(name string, raw map[string]float64) {
 	micros := func(of func(result) float64) float64 {
 		return r.median(name, func(x result) float64 { return of(x) / float64(x.Done) * 1e6 })
 	}
-	raw[name+"_cpu_µs_server"] = micros(func(x result) float64 { return x.ServerCPU })
-	raw[name+"_cpu_µs_postgres"] = micros(func(x result) float64 { return x.PostgresCPU })
-	raw[name+"_cpu_µs_client"] = micros(func(x result) float64 { return x.ClientCPU })
+	for part, of := range map[string]func(result) float64{
+		"server": func(x result) float64 { return x.ServerCPU }, "postgres": func(x result) float64 { return x.PostgresCPU }, "client": func(x result) float64 { return x.ClientCPU },
+	} {
+		if spent := micros(of); spent > 0 { // Not every contender has every part.
+			raw[name+"_cpu_µs_"+part] = spent
+		}
+	}
 }
