@@ -28,9 +28,9 @@ const drainMax = 3 * time.Minute
 
 // measureDrain compares a drain with what the same records cost otherwise. Every turn has a database and a topic of its own, and at its end all records must have arrived.
 func measureDrain(ctx context.Context, b *bench, short bool) (map[string]figures, error) {
-	l, count := lengthOf(short, length{turns: 5}, length{turns: 3}), int64(200_000)
+	l, count, peerCount := lengthOf(short, length{turns: 5}, length{turns: 3}), int64(200_000), int64(200_000)
 	if short {
-		count = 50_000
+		count, peerCount = 50_000, 20_000 // Each takes a second or two then.
 	}
 	source, err := b.backlog(ctx, store.Fenced, count) // Its records are what the others emit; and the broker's code is warm then.
 	if err != nil {
@@ -42,12 +42,12 @@ func measureDrain(ctx context.Context, b *bench, short bool) (map[string]figures
 	ours := func(delivery store.Delivery) func(context.Context) (result, error) {
 		return func(ctx context.Context) (result, error) { return b.drainFresh(ctx, delivery, count, "") }
 	}
-	peer := func(role string) func(context.Context) (result, error) {
+	from := func(role string, count int64) func(context.Context) (result, error) {
 		return func(ctx context.Context) (result, error) { return b.emitFrom(ctx, role, source, count) }
 	}
 	turns, err := alternate(ctx, l.turns,
-		contender{"fenced", ours(store.Fenced)}, contender{"locked", ours(store.Locked)}, contender{"produce", peer("produce")},
-		contender{"river", peer("river")}, contender{"watermill", peer("watermill")})
+		contender{"fenced", ours(store.Fenced)}, contender{"locked", ours(store.Locked)}, contender{"produce", from("produce", count)},
+		contender{"river", from("river", peerCount)}, contender{"watermill", from("watermill", peerCount)})
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +96,7 @@ func (b *bench) drainOne(ctx context.Context, i *installation, delivery store.De
 	return r, b.arrived(ctx, i.Topic, count)
 }
 
-// emitFrom has a role emit the source's records, from a database of its own where it needs one, to a topic of its own.
+// emitFrom has a role emit so many of the source's records, from a database of its own where it needs one, to a topic of its own.
 func (b *bench) emitFrom(ctx context.Context, role string, source *installation, count int64) (r result, err error) {
 	i, err := b.install(ctx, store.Fenced)
 	if err != nil {

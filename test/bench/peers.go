@@ -119,7 +119,12 @@ func queueJobs(ctx context.Context, j job, client *riverqueue.Client[pgx.Tx]) er
 		chunk = chunk[:0]
 		return err
 	}
+	count := 0
 	err := readAll(ctx, j.Broker, j.Source, func(r ours.Record) error {
+		if count == j.Count {
+			return nil
+		}
+		count++
 		chunk = append(chunk, riverqueue.InsertManyParams{Args: emission{string(r.Key), r.Value}})
 		if len(chunk) == insertChunk {
 			return insert()
@@ -248,6 +253,9 @@ func queueMessages(ctx context.Context, j job, pool *pgxpool.Pool) error {
 	var chunks [lanes][]*message.Message
 	count := 0
 	err = readAll(ctx, j.Broker, j.Source, func(r ours.Record) error {
+		if count == j.Count {
+			return nil
+		}
 		n := count % lanes
 		count++
 		id, err := uuid.ParseBytes(r.Key)
