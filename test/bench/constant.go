@@ -62,7 +62,7 @@ func serveConstant(ctx context.Context, _ job, answer func(any) error) error {
 	if err := answer(l.Addr().String()); err != nil { // The queue of the listener holds requests until it is served.
 		return err
 	}
-	return api.New(&constant{t, p}, logger, api.NewMetrics(prometheus.NewRegistry())).Serve(ctx, l, time.Second)
+	return api.New(&constant{t, p}, api.TenantLimits{}, logger, api.NewMetrics(prometheus.NewRegistry())).Serve(ctx, l, time.Second)
 }
 
 func constantContent() payment.Content {

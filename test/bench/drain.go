@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/paylatch/paylatch/internal/kafka"
 	"github.com/paylatch/paylatch/internal/sender"
@@ -144,62 +143,6 @@ func readAll(ctx context.Context, broker, topic string, each func(kafka.Record) 
 	return nil
 }
 
-// stopwatch measures a stream of acknowledgements from the first of them to the last: how an emitter starts is no part of how fast it is.
-type stopwatch struct {
-	mu          sync.Mutex
-	count, last int
-	first       int // How many were acknowledged at once when it began.
-	began, end  time.Time
-	cpu         float64
-	whole       chan struct{} // Closed when all are acknowledged.
-}
-
-func newStopwatch(count int) *stopwatch { return &stopwatch{count: count, whole: make(chan struct{})} }
-
-// at notes that so many are acknowledged in all.
-func (s *stopwatch) at(acknowledged int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.note(acknowledged)
-}
-
-// one notes one more.
-func (s *stopwatch) one() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.note(s.last + 1)
-}
-
-func (s *stopwatch) note(acknowledged int) {
-	if acknowledged <= s.last {
-		return
-	}
-	s.end = time.Now()
-	if s.last == 0 {
-		s.first, s.began, s.cpu = acknowledged, s.end, ownCPU()
-	}
-	s.last = acknowledged
-	if s.last >= s.count {
-		select {
-		case <-s.whole:
-		default:
-			close(s.whole)
-		}
-	}
-}
-
-// result waits until all are acknowledged.
-func (s *stopwatch) result(ctx context.Context) (result, error) {
-	select {
-	case <-s.whole:
-	case <-ctx.Done():
-		return result{}, fmt.Errorf("%d of %d were sent: %w", s.last, s.count, ctx.Err())
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return result{Done: int64(s.last - s.first), Seconds: s.end.Sub(s.began).Seconds(), ServerCPU: ownCPU() - s.cpu}, nil
-}
-
 // drain plays the role: one sender, as `paylatch sender` has, sends the backlog.
 func drain(ctx context.Context, j job, answer func(any) error) error {
 	ctx, cancel := context.WithTimeout(ctx, drainMax)
@@ -288,55 +231,4 @@ func startProfile(name string) (stop func() error, err error) {
 		runtime.GC() // What is allocated is told as of the last collection.
 		return errors.Join(cpu.Close(), pprof.Lookup("allocs").WriteTo(allocs, 0), allocs.Close())
 	}, nil
-}
-
-// produce plays the role: franz-go alone, as fast as it can, with all records in memory.
-func produce(ctx context.Context, j job, answer func(any) error) error {
-	ctx, cancel := context.WithTimeout(ctx, drainMax)
-	defer cancel()
-	var records []*kgo.Record
-	if err := readAll(ctx, j.Broker, j.Source, func(r kafka.Record) error {
-		out := &kgo.Record{Topic: j.Topic, Key: r.Key, Value: r.Value, Partition: int32(len(records) % partitions)}
-		for _, h := range r.Headers {
-			out.Headers = append(out.Headers, kgo.RecordHeader{Key: h.Key, Value: h.Value})
-		}
-		records = append(records, out)
-		return nil
-	}); err != nil {
-		return err
-	}
-	client, err := kgo.NewClient(kgo.SeedBrokers(j.Broker), kgo.RequiredAcks(kgo.AllISRAcks()), kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.MaxBufferedRecords(100_000), kgo.DefaultProduceTopic(j.Topic))
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	runtime.GC()
-	watch := newStopwatch(len(records))
-	refused := make(chan error, 1)
-	for _, r := range records {
-		client.Produce(ctx, r, func(_ *kgo.Record, err error) {
-			if err != nil {
-				select {
-				case refused <- err:
-				default:
-				}
-				return
-			}
-			watch.one()
-		})
-	}
-	if err := client.Flush(ctx); err != nil {
-		return err
-	}
-	select {
-	case err := <-refused:
-		return err
-	default:
-	}
-	r, err := watch.result(ctx)
-	if err != nil {
-		return err
-	}
-	return answer(r)
 }
