@@ -32,8 +32,8 @@ type order struct {
 // answerMax is how long the answers to what was sent last may take; a server that is slower than that does not bear the rate.
 const answerMax = 30 * time.Second
 
-// generator is one thread that serves all connections by epoll: it shares the machine with the server, so it must cost as little as can be. Each connection has at most one request
-// under way.
+// generator is one thread that serves all connections by epoll: it shares the machine with the server, so it must cost as little as can be. Each connection has at most
+// one request under way.
 type generator struct {
 	order
 	requests  *requests

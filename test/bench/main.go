@@ -50,7 +50,7 @@ func main() {
 	var lines string
 	flag.StringVar(&lines, "lines", "", "only these keys, by comma; a line that is measured together with others brings them along")
 	flag.BoolVar(&o.gate, "gate", false, "measure the short form and compare it with the record")
-	flag.BoolVar(&o.short, "short", false, "measure the short form")
+	flag.BoolVar(&o.short, "short", false, "measure the short form, of lines that are named even where the gate has none")
 	flag.BoolVar(&o.record, "record", false, "write what was measured into the record")
 	flag.StringVar(&o.profile, "profile", "", "keep CPU and allocation profiles of create, status and drain in this directory")
 	flag.StringVar(&o.file, "file", "record.json", "the record")
@@ -79,6 +79,9 @@ func (o options) check() error {
 	if o.gate && o.record {
 		return errors.New("--gate compares with the record and --record changes it: one at a time")
 	}
+	if o.short && o.record {
+		return errors.New("--record writes the figures of both forms: without --short")
+	}
 	return nil
 }
 
@@ -100,12 +103,7 @@ func run(ctx context.Context, o options) (err error) {
 	if !o.record || ctx.Err() != nil {
 		return failed
 	}
-	short := full
-	if !o.short { // The gate compares like with like.
-		var shortFailed error
-		short, shortFailed = b.measureAll(ctx, os.Stdout, o.lines, true)
-		failed = errors.Join(failed, shortFailed)
-	}
+	short, shortFailed := b.measureAll(ctx, os.Stdout, o.lines, true) // The gate compares like with like.
 	recorded.take(full, short, b.commit(ctx))
-	return errors.Join(failed, recorded.write(o.file))
+	return errors.Join(failed, shortFailed, recorded.write(o.file))
 }

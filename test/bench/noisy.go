@@ -71,7 +71,8 @@ func (b *bench) limit(ctx context.Context, i *installation, mix order) (limit in
 	return max(1, int(limitShare*most)), err
 }
 
-// besideNoise loads the service by both tenants and returns what became of the quiet one's requests. When the noisy one is refused nothing its limit is not in force, and nothing was measured.
+// besideNoise loads the service by both tenants and returns what became of the quiet one's requests. When the noisy one is refused nothing, its limit is not in force, and
+// nothing was measured.
 func (b *bench) besideNoise(ctx context.Context, service *server, quiet, noisy order) (result, error) {
 	var ours, theirs result
 	both, ctx := errgroup.WithContext(ctx)

@@ -155,7 +155,8 @@ func settle(ctx context.Context, pool *pgxpool.Pool) error {
 	return nil
 }
 
-// lanes is how many of Watermill's topics, each with a forwarder of its own, were found best (facts, exactly-once section 8): a forwarder goes on when its message is acknowledged.
+// lanes is how many of Watermill's topics, each with a forwarder of its own, were found best (facts, exactly-once section 8): a forwarder goes on when its message is
+// acknowledged.
 const lanes = 32
 
 func lane(n int) string { return fmt.Sprintf("lane_%d", n) }

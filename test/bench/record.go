@@ -106,8 +106,8 @@ func (b *bench) gate(ctx context.Context, w io.Writer, recorded record, keys []s
 	return gate(ctx, w, recorded, chosen(keys, true), func(ctx context.Context, g group) (map[string]figures, error) { return b.measureGroup(ctx, w, g, true) })
 }
 
-// gate fails when a line of the groups is more than the allowance worse than recorded, is not in the record, or cannot be measured. A group with such a line is measured once more
-// before that is believed: the machine is shared.
+// gate fails when a line of the groups is more than the allowance worse than recorded, is not in the record, or cannot be measured. A group with such a line is measured
+// once more before that is believed: the machine is shared.
 func gate(ctx context.Context, w io.Writer, recorded record, some []group, measure measurer) error {
 	var failed []string
 	for _, g := range some {

@@ -45,7 +45,8 @@ type job struct {
 	For                                time.Duration
 }
 
-// roles are what this program does in processes of its own, so that each has its own CPU time and its own memory. A server answers with its address and serves until its input ends.
+// roles are what this program does in processes of its own, so that each has its own CPU time and its own memory. A server answers with its address, and serves until it is told
+// to end.
 var roles = map[string]func(ctx context.Context, j job, answer func(any) error) error{
 	"generate":  generate,
 	"insert":    insert,

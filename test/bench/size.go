@@ -14,7 +14,8 @@ import (
 // seedBytes is what the seed of this project allows a stored payment.
 const seedBytes = 200
 
-// measureSize makes payments over HTTP while senders run, waits until all are sent, and measures what they take as they then are: nothing is vacuumed but by PostgreSQL itself.
+// measureSize makes payments over HTTP while senders run, waits until all are sent, and measures what they take as they then are: nothing is vacuumed but by PostgreSQL
+// itself.
 func measureSize(ctx context.Context, b *bench, short bool) (_ map[string]figures, err error) {
 	count := int64(1_000_000)
 	if short {
