@@ -87,7 +87,7 @@ func percentiles(h *hdrhistogram.Histogram) latency {
 	return latency{P50: at(50), P90: at(90), P95: at(95), P99: at(99), P999: at(99.9), Max: float64(h.Max()) / 1000}
 }
 
-// open connects.
+// open prepares the waiting.
 func (g *generator) open() (err error) {
 	if g.epoll, err = unix.EpollCreate1(0); err != nil {
 		return fmt.Errorf("epoll: %w", err)
@@ -99,17 +99,24 @@ func (g *generator) open() (err error) {
 	if err := g.watch(g.timer, timer); err != nil {
 		return err
 	}
-	g.peers = make([]peer, g.Connections)
-	for n := range g.peers {
-		if g.peers[n].fd, err = connect(g.Address); err != nil {
-			return err
-		}
-		if err := g.watch(g.peers[n].fd, int32(n)); err != nil {
-			return err
-		}
-		g.idle = append(g.idle, int32(n))
-	}
+	g.peers = make([]peer, 0, g.Connections)
 	return nil
+}
+
+// connection returns an idle connection; it makes one where none is idle and more may be made. One that was never used would be cut off by the server after some seconds.
+func (g *generator) connection() (int32, error) {
+	if last := len(g.idle) - 1; last >= 0 {
+		n := g.idle[last]
+		g.idle = g.idle[:last]
+		return n, nil
+	}
+	fd, err := connect(g.Address)
+	if err != nil {
+		return 0, err
+	}
+	n := int32(len(g.peers))
+	g.peers = append(g.peers, peer{fd: fd})
+	return n, g.watch(fd, n)
 }
 
 // watch has epoll tell when fd can be read; what identifies it.
@@ -125,7 +132,7 @@ func (g *generator) run() error {
 		g.until = g.began.Add(time.Hour)
 	}
 	if g.Rate == 0 {
-		for range g.peers {
+		for range g.Connections {
 			if err := g.send(time.Now()); err != nil {
 				return err
 			}
@@ -191,7 +198,7 @@ func (g *generator) sendDue() error {
 		g.due = append(g.due, at)
 	}
 	sent := 0
-	for sent < len(g.due) && len(g.idle) > 0 {
+	for sent < len(g.due) && (len(g.idle) > 0 || len(g.peers) < g.Connections) {
 		if err := g.send(g.due[sent]); err != nil {
 			return err
 		}
@@ -209,10 +216,12 @@ func (g *generator) wakeAfter(d time.Duration) error {
 	return nil
 }
 
-// send sends the next request, which should have been sent at the given time, on an idle connection.
+// send sends the next request, which should have been sent at the given time.
 func (g *generator) send(at time.Time) error {
-	n := g.idle[len(g.idle)-1]
-	g.idle = g.idle[:len(g.idle)-1]
+	n, err := g.connection()
+	if err != nil {
+		return err
+	}
 	p := &g.peers[n]
 	p.at, p.busy = at, true
 	p.create = g.sent%int64(g.Creates+g.Reads) < int64(g.Creates)
