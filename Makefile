@@ -58,8 +58,12 @@ MINUTES ?= 5
 SEED ?= 1
 BROKERS ?= 1
 .PHONY: bench
-bench: ## What exactly once costs, and how long a take-over takes (with containers where Docker answers).
-	go test -run '^$$' -bench . -benchtime 1x -timeout 30m ./test/bench
+bench: ## What it costs, each line beside its baseline; half an hour (RECORD=1 writes test/bench/record.json, LINES=key,key, PROFILE=dir).
+	cd test/bench && go run . $(if $(RECORD),--record) $(if $(LINES),--lines $(LINES)) $(if $(PROFILE),--profile $(abspath $(PROFILE)))
+
+.PHONY: bench-short
+bench-short: ## The gate: its own control, then the short form of the lines; fails when one is more than 25 % worse than recorded (LINES=key,key).
+	cd test/bench && go test -count=1 ./... && go run . --gate $(if $(LINES),--lines $(LINES))
 
 .PHONY: matrix
 matrix: ## Each fault at each point of the protocol, one table (with containers where Docker answers).
@@ -72,6 +76,7 @@ model: ## The protocol, checked exhaustively, and that each guard is needed (nee
 .PHONY: lint
 lint: ## golangci-lint, with the rules of .golangci.yml.
 	$(GOLANGCI) run ./...
+	cd test/bench && $(GOLANGCI) run ./...
 
 .PHONY: schema
 schema: ## Write migrations/schema.sql anew from the migrations.
@@ -81,6 +86,7 @@ schema: ## Write migrations/schema.sql anew from the migrations.
 verify: ## See that what is written by tools is current: go.mod, schema.sql, formatting.
 	go mod tidy -diff
 	go mod verify
+	cd test/bench && go mod tidy -diff && go mod verify
 	go test -count=1 ./migrations -run TestSchema_FileIsCurrent
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
 

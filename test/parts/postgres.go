@@ -30,7 +30,7 @@ var server = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	p, end, err := newPostgres(ctx, k)
+	p, end, err := newPostgres(ctx, k, hasty)
 	if end != nil {
 		stopAtEnd(end)
 	}
@@ -63,7 +63,7 @@ func OwnPostgres(t testing.TB) *Server {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
 	defer cancel()
-	s, end, err := newPostgres(ctx, kind(t))
+	s, end, err := newPostgres(ctx, kind(t), hasty)
 	if end != nil {
 		t.Cleanup(func() {
 			if err := end(); err != nil {
@@ -77,18 +77,30 @@ func OwnPostgres(t testing.TB) *Server {
 	return s
 }
 
-func newPostgres(ctx context.Context, kind string) (*Server, func() error, error) {
+// durability says what a PostgreSQL promises: tests have it hasty, since a loss of power is no loss to them; what is measured has it durable, as operators do.
+type durability bool
+
+const (
+	hasty   durability = false
+	durable durability = true
+)
+
+func newPostgres(ctx context.Context, kind string, d durability) (*Server, func() error, error) {
 	if kind == docker {
-		return newDockerPostgres(ctx)
+		return newDockerPostgres(ctx, d)
 	}
-	p, err := embedded.StartPostgres(ctx, embedded.PostgresConfig{})
+	p, err := embedded.StartPostgres(ctx, embedded.PostgresConfig{Fsync: d == durable})
 	if err != nil {
 		return nil, nil, err
 	}
 	return &Server{URL: p.URL(), restart: p.Restart}, p.Stop, nil
 }
 
-func newDockerPostgres(ctx context.Context) (*Server, func() error, error) {
+func newDockerPostgres(ctx context.Context, d durability) (*Server, func() error, error) {
+	settings := []string{"postgres"} // Its defaults.
+	if d == hasty {
+		settings = append(settings, "-c", "fsync=off", "-c", "max_connections=300")
+	}
 	port, err := freePort() // Fixed, so that the server keeps its address over a restart.
 	if err != nil {
 		return nil, nil, err
@@ -97,7 +109,7 @@ func newDockerPostgres(ctx context.Context) (*Server, func() error, error) {
 		testcontainers.WithEnv(map[string]string{"POSTGRES_USER": "paylatch", "POSTGRES_PASSWORD": "paylatch", "POSTGRES_DB": "paylatch"}),
 		testcontainers.WithExposedPorts("5432/tcp"),
 		testcontainers.WithHostConfigModifier(publish("5432/tcp", port)),
-		testcontainers.WithCmd("postgres", "-c", "fsync=off", "-c", "max_connections=300"),
+		testcontainers.WithCmd(settings...),
 		testcontainers.WithWaitStrategy(wait.ForAll(
 			wait.ForLog("database system is ready to accept connections").WithOccurrence(2), wait.ForListeningPort("5432/tcp"))),
 	)

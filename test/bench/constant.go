@@ -1,0 +1,78 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/paylatch/paylatch/internal/api"
+	"github.com/paylatch/paylatch/internal/payment"
+)
+
+// constant is a Store that knows one tenant and one payment, in memory: with it our server answers a constant body.
+type constant struct {
+	tenant  payment.Tenant
+	payment payment.Payment
+}
+
+var _ api.Store = (*constant)(nil)
+
+func (c *constant) Authenticate(context.Context, payment.APIKeyHash) (payment.Tenant, error) {
+	return c.tenant, nil
+}
+
+func (c *constant) Create(context.Context, payment.Payment) (payment.Payment, bool, error) {
+	return c.payment, false, nil
+}
+
+func (c *constant) Find(context.Context, payment.TenantRef, payment.ID) (payment.Payment, error) {
+	return c.payment, nil
+}
+
+func (c *constant) FindDerived(context.Context, payment.TenantRef, payment.ID) (payment.Payment, error) {
+	return c.payment, nil
+}
+
+func (c *constant) Ready(context.Context) ([]int32, error) { return nil, nil }
+
+// serveConstant plays the role: the server of `paylatch api`, with its routes, its authentication and all else, over the constant Store.
+func serveConstant(ctx context.Context, _ job, answer func(any) error) error {
+	t := payment.Tenant{TenantRef: payment.TenantRef{ID: 1, Name: tenant}}
+	key, err := payment.ParseKey("constant")
+	if err != nil {
+		return err
+	}
+	p, err := payment.New(t, key, constantContent())
+	if err != nil {
+		return err
+	}
+	at := time.Now()
+	p.Status, p.CreatedAt, p.Sent = payment.Sent, at, &payment.Emission{At: at, Topic: "payments", Offset: 123_456}
+	logger := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	if err := answer(l.Addr().String()); err != nil { // The queue of the listener holds requests until it is served.
+		return err
+	}
+	return api.New(&constant{t, p}, api.TenantLimits{}, logger, api.NewMetrics(prometheus.NewRegistry())).Serve(ctx, l, time.Second)
+}
+
+func constantContent() payment.Content {
+	var c payment.Content
+	c.Amount, c.Currency = amountGap, "EUR"
+	c.Originator.ID, c.Originator.Name = party(0)
+	c.Beneficiary.ID, c.Beneficiary.Name = party(people / 2)
+	c.Sender.Type, c.Sender.Number = account(0)
+	c.Receiver.Type, c.Receiver.Number = account(people / 2)
+	reference := "INV-" + numberGap
+	c.Reference = &reference
+	return c
+}

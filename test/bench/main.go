@@ -1,0 +1,109 @@
+//go:build linux
+
+// Command bench measures what Paylatch costs, each line beside its baseline from the same run on the same machine, and prints one table.
+//
+// Work and baselines take turns (A B A B …), so that whatever else the machine does is shared; medians are compared, and least and most are shown. Everything is
+// real: `paylatch` as a process of its own, PostgreSQL with its default settings and so commits on disk, Kafka; in containers where Docker answers. Peers are
+// given the settings that were found best for them.
+//
+//	go run .                 all lines in full (about half an hour)
+//	go run . --record        and write record.json: the full figures, and those of the short form, which the gate compares with
+//	go run . --gate          the short form of the lines that bear one; exit code 1 when one is more than 25 % worse than recorded
+//
+// It is for Linux: the load generator uses epoll, and CPU times are read from /proc.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/paylatch/paylatch/internal/embedded"
+)
+
+// options are what the command line says.
+type options struct {
+	lines   []string // Empty: all.
+	gate    bool
+	record  bool
+	short   bool
+	profile string
+	file    string
+}
+
+func main() {
+	embedded.Main() // In the process that owns an embedded PostgreSQL, this never returns.
+	if len(os.Args) > 1 && roles[os.Args[1]] != nil {
+		if err := play(os.Args[1]); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", os.Args[1]+":", err)
+			os.Exit(1)
+		}
+		return
+	}
+	var o options
+	var lines string
+	flag.StringVar(&lines, "lines", "", "only these keys, by comma; a line that is measured together with others brings them along")
+	flag.BoolVar(&o.gate, "gate", false, "measure the short form and compare it with the record")
+	flag.BoolVar(&o.short, "short", false, "measure the short form, of lines that are named even where the gate has none")
+	flag.BoolVar(&o.record, "record", false, "write what was measured into the record")
+	flag.StringVar(&o.profile, "profile", "", "keep CPU and allocation profiles of create, status and drain in this directory")
+	flag.StringVar(&o.file, "file", "record.json", "the record")
+	flag.Parse()
+	if lines != "" {
+		o.lines = strings.Split(lines, ",")
+	}
+	if err := o.check(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func (o options) check() error {
+	for _, key := range o.lines {
+		if !slices.ContainsFunc(groups, func(g group) bool { return g.has(key) }) {
+			return fmt.Errorf("--lines: there is no line %q", key)
+		}
+	}
+	if o.gate && o.record {
+		return errors.New("--gate compares with the record and --record changes it: one at a time")
+	}
+	if o.short && o.record {
+		return errors.New("--record writes the figures of both forms: without --short")
+	}
+	return nil
+}
+
+// run measures what is asked for.
+func run(ctx context.Context, o options) (err error) {
+	recorded, err := readRecord(o.file)
+	if err != nil {
+		return err
+	}
+	b, err := newBench(ctx, o.profile)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.close()) }()
+	if o.gate {
+		return b.gate(ctx, os.Stdout, recorded, o.lines)
+	}
+	full, failed := b.measureAll(ctx, os.Stdout, o.lines, o.short)
+	if !o.record || ctx.Err() != nil {
+		return failed
+	}
+	short, shortFailed := b.measureAll(ctx, os.Stdout, o.lines, true) // The gate compares like with like.
+	recorded.take(full, short, b.commit(ctx))
+	return errors.Join(failed, shortFailed, recorded.write(o.file))
+}
