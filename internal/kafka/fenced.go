@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 const (
@@ -25,7 +27,8 @@ const (
 	settleTimeout = 3 * time.Second
 	// The pace of asking for it: a marker follows the coordinator's decision within milliseconds.
 	settlePaceMin, settlePaceMax = time.Millisecond, 20 * time.Millisecond
-	// fencedBatchMax bounds the records that a producer holds; a batch is smaller (its bytes bound it, and no event has less than 100).
+	// fencedBatchMax bounds the records that a producer holds at once. It is more than Fit puts into a batch, since no event has less than 100 bytes; franz-go would wait
+	// for room otherwise, and with ManualFlushing refuses.
 	fencedBatchMax = BatchBytesMax / 100
 )
 
@@ -83,7 +86,7 @@ func (p *Producer) Settled(ctx context.Context, next int64) error {
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	for pace := settlePaceMin; ; pace = min(2*pace, settlePaceMax) {
-		stableEnd, err := p.stableEnd(ctx)
+		stableEnd, err := listOffset(ctx, p.client, p.topic, p.partition, latest, committed)
 		if err == nil && stableEnd >= next {
 			return nil
 		}
@@ -91,25 +94,6 @@ func (p *Producer) Settled(ctx context.Context, next int64) error {
 			return fmt.Errorf("%s/%d is undecided below offset %d, from %d on: %w", p.topic, p.partition, next, stableEnd, cmp.Or(err, ctx.Err()))
 		}
 	}
-}
-
-// stableEnd asks the partition's leader how far every transaction is decided.
-func (p *Producer) stableEnd(ctx context.Context) (int64, error) {
-	ask := kmsg.NewListOffsetsRequestTopicPartition()
-	ask.Partition, ask.Timestamp = p.partition, -1 // The end.
-	askTopic := kmsg.NewListOffsetsRequestTopic()
-	askTopic.Topic, askTopic.Partitions = p.topic, []kmsg.ListOffsetsRequestTopicPartition{ask}
-	request := kmsg.NewPtrListOffsetsRequest()
-	request.IsolationLevel, request.Topics = 1, []kmsg.ListOffsetsRequestTopic{askTopic}
-	answer, err := request.RequestWith(ctx, p.client)
-	if err != nil {
-		return 0, err
-	}
-	if len(answer.Topics) != 1 || len(answer.Topics[0].Partitions) != 1 {
-		return 0, errNotListed
-	}
-	one := answer.Topics[0].Partitions[0]
-	return one.Offset, kerr.ErrorForCode(one.ErrorCode)
 }
 
 // Produce begins a transaction and appends the events to the log, acknowledged by all in-sync replicas, at next, next+1, ….: a record anywhere else means that the
@@ -161,35 +145,59 @@ func (p *Producer) Commit(ctx context.Context) error {
 
 // EndHanging ends what the fenced producers of this one's transactional id have left undecided in the partition although its coordinator takes it for decided: after a broker restart Kafka may skip
 // a transaction's marker, when the partition has no leader at that moment ("these partitions are likely deleted already"; seen with Kafka 4.3.1). Such a transaction hides its
-// records, and all after them, from read_committed consumers, and nothing ends it; the next marker of the same producer would decide it, either way. It returns whether there was one.
+// records, and all after them, from read_committed consumers, and nothing ends it; the next marker of the same producer would decide it, either way. Nil says that it is ended; when there
+// is none the error names what else is open.
 //
 // A marker is an administrator's request, which fencing does not cover. So that a zombie cannot end its heir's transaction, only one of an epoch before this producer's fence is ended; one
 // of the same epoch or a later is an error: somebody, this producer itself perhaps, has it under way. And the marker bears the epoch of what it ends, which the
 // broker refuses once the heir has appended anything.
 // Source: KIP-664, which has kafka-transactions.sh abort do the same.
-func (p *Producer) EndHanging(ctx context.Context, commit bool) (ended bool, err error) {
-	open, ours, err := p.undecided(ctx)
-	switch {
-	case err != nil || !ours:
-		return false, err
-	case open.ProducerEpoch >= p.epoch:
-		return false, fmt.Errorf("a transaction of %s/%d is under way: its producer's epoch is %d, ours was %d", p.topic, p.partition, open.ProducerEpoch, p.epoch)
+func (p *Producer) EndHanging(ctx context.Context, commit bool) error {
+	open, err := p.undecided(ctx)
+	if err != nil {
+		return err
 	}
-	err = p.mark(ctx, open, commit)
-	return err == nil, err
+	ours, ok := open[p.id]
+	switch {
+	case !ok:
+		return fmt.Errorf("no transaction of producer %d hangs in %s/%d; open there is: %s", p.id, p.topic, p.partition, open)
+	case ours.ProducerEpoch >= p.epoch:
+		return fmt.Errorf("a transaction of %s/%d is under way: its producer's epoch is %d, ours was %d", p.topic, p.partition, ours.ProducerEpoch, p.epoch)
+	}
+	return p.mark(ctx, ours, commit)
 }
 
-// undecided asks for the transaction of the producer's id that is open in the partition, as its log has it.
-func (p *Producer) undecided(ctx context.Context) (open kadm.DescribedProducer, ours bool, err error) {
+// undecided are the transactions that are open in a partition, by producer id.
+type undecided map[int64]kadm.DescribedProducer
+
+// String says what kafka-transactions.sh needs to end them.
+func (u undecided) String() string {
+	if len(u) == 0 {
+		return "nothing (any more)"
+	}
+	said := make([]string, 0, len(u))
+	for _, id := range slices.Sorted(maps.Keys(u)) {
+		said = append(said, fmt.Sprintf("producer id %d, epoch %d, from offset %d", id, u[id].ProducerEpoch, u[id].CurrentTxnStartOffset))
+	}
+	return strings.Join(said, "; ")
+}
+
+// undecided asks for the transactions that are open in the partition, as its log has them.
+func (p *Producer) undecided(ctx context.Context) (undecided, error) {
 	described, err := kadm.NewClient(p.client).DescribeProducers(ctx, p.here()) // Closing the admin would close the producer's client.
 	if err == nil {
 		err = described[p.topic].Partitions[p.partition].Err
 	}
 	if err != nil {
-		return open, false, fmt.Errorf("describe the producers of %s/%d: %w", p.topic, p.partition, err)
+		return nil, fmt.Errorf("describe the producers of %s/%d: %w", p.topic, p.partition, err)
 	}
-	open, ours = described[p.topic].Partitions[p.partition].ActiveProducers[p.id]
-	return open, ours && open.CurrentTxnStartOffset >= 0, nil
+	open := undecided{}
+	for id, one := range described[p.topic].Partitions[p.partition].ActiveProducers {
+		if one.CurrentTxnStartOffset >= 0 {
+			open[id] = one
+		}
+	}
+	return open, nil
 }
 
 // mark writes the marker that an open transaction lacks.

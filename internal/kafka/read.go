@@ -15,7 +15,7 @@ import (
 const (
 	fetchBytesMax = 4 << 20 // Of one answer; a batch that is larger still comes whole.
 	fetchWait     = 500     // Milliseconds that the broker may wait for a first byte.
-	// fetchTriesMax bounds the refusals in a row after which reading gives up; each try asks who leads the partition now.
+	// fetchTriesMax bounds the answers in a row, refusals or nothing new, after which reading gives up; each try asks who leads the partition now.
 	fetchTriesMax = 20
 )
 
@@ -30,19 +30,18 @@ type Record struct {
 // returns nil only once the position has reached to: an end that does not come is an error, never taken for the end of the log. Positions and
 // not records are counted, since aborted records and transaction markers take offsets that nobody is shown.
 func (c *Cluster) Read(ctx context.Context, topic string, partition int32, from, to int64, each func(Record) error) error {
-	for refused := 0; from < to; {
+	for vain := 0; from < to; {
 		fetched, next, err := c.fetch(ctx, topic, partition, from)
 		switch {
-		case err != nil && (refused == fetchTriesMax || !kerr.IsRetriable(err) || ctx.Err() != nil):
+		case err != nil && (vain == fetchTriesMax || !kerr.IsRetriable(err) || ctx.Err() != nil):
 			return fmt.Errorf("read %s/%d at offset %d: %w", topic, partition, from, err)
 		case err != nil:
-			refused++
+			vain++
 			if err := sleep(ctx, askTimeout/fetchTriesMax); err != nil {
 				return err
 			}
 			continue
 		}
-		refused = 0
 		for _, r := range fetched.Records {
 			if r.Offset >= to {
 				return nil
@@ -51,16 +50,23 @@ func (c *Cluster) Read(ctx context.Context, topic string, partition int32, from,
 				return err
 			}
 		}
-		if next <= from {
-			if err := sleep(ctx, askTimeout/fetchTriesMax); err != nil { // Nothing yet: the end that the caller knows is not visible here.
+		if next <= from { // Nothing yet: the end that the caller knows is not visible here.
+			err := errInvisible
+			if vain++; vain <= fetchTriesMax {
+				err = sleep(ctx, askTimeout/fetchTriesMax)
+			}
+			if err != nil {
 				return fmt.Errorf("read %s/%d at offset %d of %d: %w", topic, partition, from, to, err)
 			}
 			continue
 		}
-		from = next
+		vain, from = 0, next
 	}
 	return nil
 }
+
+// errInvisible says that the log goes further than a read_committed consumer gets to see: a transaction is open.
+var errInvisible = errors.New("nothing is to be seen here: a transaction is open")
 
 func record(r *kgo.Record) Record {
 	e := Event{Key: r.Key, Value: r.Value, Headers: make([]Header, len(r.Headers))}

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // askTimeout bounds the retries of one question to the brokers.
@@ -47,6 +48,8 @@ type Topic struct {
 	Partitions  int32
 	Replication int // The least over its partitions.
 	Configs     map[string]string
+	// TransactionVersion is the cluster's transaction.version: from 2 on the broker tells late requests of a transaction from those of the next (KIP-890). 0 when it does not say.
+	TransactionVersion int16
 }
 
 // ErrNoTopic says that the brokers know no such topic.
@@ -70,7 +73,25 @@ func (c *Cluster) Topic(ctx context.Context, name string) (Topic, error) {
 			t.Configs[config.Key] = config.MaybeValue()
 		}
 	}
-	return t, nil
+	t.TransactionVersion, err = c.transactionVersion(ctx)
+	return t, err
+}
+
+// transactionVersion asks for the finalized feature (KIP-584).
+func (c *Cluster) transactionVersion(ctx context.Context) (int16, error) {
+	answer, err := kmsg.NewPtrApiVersionsRequest().RequestWith(ctx, c.client)
+	if err == nil {
+		err = kerr.ErrorForCode(answer.ErrorCode)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("features of the brokers: %w", err)
+	}
+	for _, feature := range answer.FinalizedFeatures {
+		if feature.Name == "transaction.version" {
+			return feature.MaxVersionLevel, nil
+		}
+	}
+	return 0, nil
 }
 
 func (c *Cluster) metadata(ctx context.Context, name string) (Topic, error) {
@@ -149,13 +170,42 @@ func (c *Cluster) Ranges(ctx context.Context, topic string) ([]Range, error) {
 	return ranges, nil
 }
 
-// Range asks how far one partition goes, and of which topic. That another partition has no leader is no matter of this one's.
-func (c *Cluster) Range(ctx context.Context, topic string, partition int32) (Range, error) {
-	o, err := c.offsets(ctx, topic)
+// Range asks how far one partition goes, and of which topic, by metadata read just now. That another partition has no leader is no matter of this one's.
+func (c *Cluster) Range(ctx context.Context, topic string, partition int32) (r Range, err error) {
+	t, err := c.metadata(ctx, topic)
 	if err != nil {
-		return Range{}, err
+		return r, err
 	}
-	return o.rangeOf(partition)
+	r.TopicID = t.ID
+	for _, one := range []struct {
+		to        *int64
+		which     int64
+		isolation int8
+	}{{&r.Start, earliest, uncommitted}, {&r.StableEnd, latest, committed}, {&r.End, latest, uncommitted}} { // The end after the stable end: see Range.
+		if *one.to, err = listOffset(ctx, c.client, topic, partition, one.which, one.isolation); err != nil {
+			return Range{}, fmt.Errorf("offsets of %s/%d: %w", topic, partition, err)
+		}
+	}
+	return r, nil
+}
+
+// Beyond returns the first of the topic's partitions from the given one on that holds records, or -1, and how many partitions there are. It asks only for metadata as long as there are no
+// such partitions.
+func (c *Cluster) Beyond(ctx context.Context, topic string, from int32) (first, partitions int32, err error) {
+	t, err := c.metadata(ctx, topic)
+	if err != nil {
+		return 0, 0, err
+	}
+	for p := from; p < t.Partitions; p++ {
+		end, err := listOffset(ctx, c.client, topic, p, latest, uncommitted)
+		if err != nil {
+			return 0, 0, fmt.Errorf("end of %s/%d: %w", topic, p, err)
+		}
+		if end > 0 {
+			return p, t.Partitions, nil
+		}
+	}
+	return -1, t.Partitions, nil
 }
 
 // offsets is what the brokers say of all of a topic's partitions; err has what some brokers did not say.
@@ -216,6 +266,10 @@ func (t Topic) Warnings() []string {
 	}
 	if n, err := strconv.Atoi(t.Configs["min.insync.replicas"]); err == nil && n < 2 && t.Replication >= 3 {
 		warnings = append(warnings, fmt.Sprintf("topic %s has min.insync.replicas=%d: an acknowledged payment may be on one broker only", t.Name, n))
+	}
+	if t.TransactionVersion < 2 {
+		warnings = append(warnings, fmt.Sprintf("the brokers have transaction.version=%d: a request that is delayed beyond its transaction may be taken for one of the next (KIP-890); "+
+			"kafka-features.sh upgrade --feature transaction.version=2", t.TransactionVersion))
 	}
 	return warnings
 }

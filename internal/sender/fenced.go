@@ -15,7 +15,7 @@ type Producer interface {
 	Settled(ctx context.Context, next int64) error
 	Produce(ctx context.Context, next int64, events []kafka.Event) error
 	Commit(ctx context.Context) error
-	EndHanging(ctx context.Context, commit bool) (ended bool, err error)
+	EndHanging(ctx context.Context, commit bool) error
 	Close()
 }
 
@@ -41,8 +41,8 @@ func (f kafkaFencer) Fence(ctx context.Context, partition int32, transactionalID
 // fenced delivers a partition's payments exactly once, as read_committed consumers see it. What it rests on: the log alone says what was emitted; a payment is
 // selected only when the table knows all of the log; and only one producer can commit.
 //
-// After any error, from Kafka or PostgreSQL, the producer and the session are dropped, and the next piece of work is a take-over. There is no branch on what
-// the error was.
+// After any error, from Kafka or PostgreSQL, the producer and the session are dropped, and the next piece of work is a take-over. There is one branch on what the
+// error was: a batch that the broker refuses for what it is halts the partition. It is refused before it could be committed, and its rows stay `created`.
 type fenced struct {
 	*owner
 	producer   Producer // Nil until the partition is taken over, and after any error.
@@ -103,18 +103,16 @@ func (f *fenced) takeOver(ctx context.Context) error {
 		return err
 	}
 
-	log, reason, err := judge(ctx, f.sender.Log, claim.Partition)
+	log, reason, err := judgeAll(ctx, f.sender.Log, f.producer, claim.Partition)
+	f.undecided(log, err)
 	if err != nil {
 		return err
-	}
-	if log.TopicID == claim.Partition.TopicID && log.StableEnd != log.End {
-		return f.endHanging(ctx, claim.Partition, log)
 	}
 	if reason != "" {
 		return f.halt(ctx, claim, reason)
 	}
 
-	step, reason, err := f.recover(ctx, claim, min(log.End, claim.Partition.NextOffset+tailStep))
+	step, reason, err := f.recover(ctx, claim, log.End)
 	if err != nil {
 		return err
 	}
@@ -135,24 +133,12 @@ func (f *fenced) takeOver(ctx context.Context) error {
 	return nil
 }
 
-// endHanging ends a transaction that is open although the fence has returned, if it is this partition's own: its marker was lost. When the marker is all that is missing
-// of what the table has on record, the transaction was committed, and is committed again; otherwise its payments are `created`, nobody has seen its records, and it is
-// aborted. Either way the take-over begins anew.
-func (f *fenced) endHanging(ctx context.Context, p store.Partition, log kafka.Range) error {
-	recorded := log.End == p.NextOffset-1
-	if !recorded && log.StableEnd < p.NextOffset {
-		return fmt.Errorf("partition %d: stable end %d lies before the next offset %d, and the end is %d", f.partition, log.StableEnd, p.NextOffset, log.End)
+// undecided has operators see what keeps a take-over from knowing the log.
+func (f *fenced) undecided(log kafka.Range, err error) {
+	f.sender.Metrics.undecided(f.partition, log.End-log.StableEnd)
+	if errors.Is(err, errUndecided) {
+		f.sender.Logger.Warn("the log is undecided", "partition", f.partition, "stable_end", log.StableEnd, "end", log.End, "error", err)
 	}
-	ended, err := f.producer.EndHanging(ctx, recorded)
-	if err != nil {
-		return err
-	}
-	if !ended {
-		return fmt.Errorf("partition %d: a transaction that is not ours is open: stable end %d, end %d", f.partition, log.StableEnd, log.End)
-	}
-	f.sender.Logger.Warn("the broker had lost a transaction's marker; it is written again", "partition", f.partition, "committed", recorded,
-		"stable_end", log.StableEnd, "end", log.End, "next_offset", p.NextOffset)
-	return fmt.Errorf("partition %d: a transaction was hanging, and is ended", f.partition)
 }
 
 // fence makes the one producer that may publish, and counts the take-over: after the fence, and in this order. That the row is still locked then proves that what it says is still so, and that
@@ -163,7 +149,27 @@ func (f *fenced) fence(ctx context.Context, claim *store.Claim) (err error) {
 		return err
 	}
 	f.at(TakeOverFenced)
-	return claim.TakeOver(ctx)
+	if err := claim.TakeOver(ctx); err != nil {
+		return err
+	}
+	return f.knowsAllPartitions(ctx, claim.Partition.Topic)
+}
+
+// knowsAllPartitions refuses a database that was put back to a copy from before the topic grew: payments in the partitions that it does not know would be taken, and sent, again.
+func (f *fenced) knowsAllPartitions(ctx context.Context, topic string) error {
+	known, err := f.sender.Store.Partitions(ctx)
+	if err != nil {
+		return err
+	}
+	unknown, all, err := f.sender.Log.Beyond(ctx, topic, int32(len(known))) //nolint:gosec // G115: at most 1,000.
+	if err != nil {
+		return err
+	}
+	if unknown >= 0 {
+		return fmt.Errorf("partition %d of topic %s holds records, and the database knows only %d partitions, as if it had been put back to an earlier copy: "+
+			"run `paylatch partitions grow %d` before payments are taken", unknown, topic, len(known), all)
+	}
+	return nil
 }
 
 // remembers tells whether nobody had the partition since this owner's last commit.
@@ -175,23 +181,23 @@ func (f *fenced) remembers(p store.Partition) error {
 	return nil
 }
 
-// recover brings the payments that are in the log between next_offset and the offset to into the table. A reason is what in there cannot be.
-func (f *fenced) recover(ctx context.Context, claim *store.Claim, to int64) (step store.Recovered, reason string, err error) {
-	found, strangers, err := readTail(ctx, f.sender.Log, claim.Partition, to)
+// recover brings the payments of a step of the log between next_offset and the offset end into the table. A reason is what in there cannot be.
+func (f *fenced) recover(ctx context.Context, claim *store.Claim, end int64) (step store.Recovered, reason string, err error) {
+	tail, err := readTail(ctx, f.sender.Log, claim.Partition, min(end, claim.Partition.NextOffset+f.sender.tailStep()))
 	switch {
 	case err != nil:
 		return step, "", err
-	case len(strangers) > 0:
-		return step, strangers[0], nil
+	case tail.strangers > 0:
+		return step, tail.examples[0], nil
 	}
 	f.at(TakeOverRead)
-	step, err = claim.Recover(ctx, found, to, false)
+	step, err = claim.Recover(ctx, tail.found, tail.to, false)
 	switch {
 	case err != nil:
 	case len(step.Strange) > 0:
 		reason = step.Strange[0]
 	case step.Repeated > 0:
-		reason = fmt.Sprintf("%d records of the log below offset %d repeat payments", step.Repeated, to)
+		reason = fmt.Sprintf("%d records of the log below offset %d repeat payments", step.Repeated, tail.to)
 	}
 	return step, reason, err
 }

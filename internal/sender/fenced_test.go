@@ -201,7 +201,7 @@ func TestFenced_ForeignTransaction(t *testing.T) {
 			all := r.create(0, 3)
 			foreign := r.foreign()
 			f := r.ownFenced(r.replica(r.inFenced()))
-			if _, err := f.work(bounded(t)); err == nil || !strings.Contains(err.Error(), "a transaction that is not ours is open") {
+			if _, err := f.work(bounded(t)); err == nil || !strings.Contains(err.Error(), "open there is: producer id ") {
 				t.Fatalf("error %v", err)
 			}
 			f.failed()
@@ -260,7 +260,7 @@ func TestFenced_Repeated(t *testing.T) {
 func TestFenced_LongTail(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
-	const n = 2*tailStep + 500
+	const n = 2*tailStepDefault + 500
 	r.create(0, 1)
 	r.exec(`insert into payments (amount, originator_id, beneficiary_id, sender_id, receiver_id, id, tenant_id, partition, currency)
 		select n, originator_id, beneficiary_id, sender_id, receiver_id, (overlay(overlay(gen_random_uuid()::text placing '8' from 15) placing '8' from 20))::uuid,
@@ -276,7 +276,7 @@ func TestFenced_LongTail(t *testing.T) {
 	if again, err := second.work(bounded(t)); !again || err != nil || second.caughtUp {
 		t.Fatalf("after a step: again %t, caught up %t, %v", again, second.caughtUp, err)
 	}
-	r.wantRow(0, tailStep)
+	r.wantRow(0, tailStepDefault)
 	second.failed()
 	third := r.ownFenced(r.replica(r.inFenced()))
 	for !third.caughtUp {

@@ -2,8 +2,10 @@ package sender
 
 import (
 	"context"
+	"strings"
 	"testing"
 
+	"github.com/paylatch/paylatch/internal/store"
 	"github.com/paylatch/paylatch/test/parts"
 )
 
@@ -144,6 +146,23 @@ func TestFenced_MarkerLost_ZombieFences(t *testing.T) {
 	r.create(0, 5)
 	r.workOn(heir)
 	r.verdict()
+}
+
+// An open transaction that begins before next_offset cannot be ended and forgotten: part of what is on record may be in it. It is no error that goes away: the partition halts.
+func TestFenced_UndecidedOnRecord(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, nil)
+	r.create(0, 3)
+	r.foreign()
+	r.exec(`update topic_partitions set next_offset = 1`) // As if its one record were on record.
+	f := r.ownFenced(r.replica(r.inFenced()))
+	if _, err := f.work(bounded(t)); !halted(err) {
+		t.Errorf("error %v", err)
+	}
+	if p := r.row(0); p.State != store.Halted || !strings.Contains(p.Reason, "undecided from offset 0 on, before the next offset 1, and ends at 1") {
+		t.Errorf("the partition is %s: %s", p.State, p.Reason)
+	}
+	r.wantUnsent(0, 3)
 }
 
 // hasty makes producers that do not wait for markers.

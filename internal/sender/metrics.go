@@ -1,6 +1,7 @@
 package sender
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,6 +17,7 @@ type Metrics struct {
 	batch         prometheus.Histogram
 	publish       *prometheus.HistogramVec
 	ownedNow      prometheus.Gauge
+	open          *prometheus.GaugeVec
 	takeOver      prometheus.Histogram
 	tail          *prometheus.CounterVec
 	createdToSent prometheus.Histogram
@@ -36,6 +38,10 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
 		}, []string{"outcome"}),
 		ownedNow: prometheus.NewGauge(prometheus.GaugeOpts{Name: "paylatch_sender_partitions_owned", Help: "Partitions that a sender of this process owns."}),
+		open: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "paylatch_sender_undecided_offsets",
+			Help: "Offsets at the end of a partition's log that are in no transaction that is decided, as its last take-over saw it (fenced delivery); not 0 for long: see the runbook.",
+		}, []string{"partition"}),
 		takeOver: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "paylatch_sender_take_over_seconds", Help: "Time from fencing the last owner of a partition to knowing all of its log (fenced delivery).",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
@@ -48,13 +54,20 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 18),
 		}),
 	}
-	r.MustRegister(m.payments, m.passes, m.batch, m.publish, m.ownedNow, m.takeOver, m.tail, m.createdToSent)
+	r.MustRegister(m.payments, m.passes, m.batch, m.publish, m.ownedNow, m.open, m.takeOver, m.tail, m.createdToSent)
 	return m
 }
 
 func (m *Metrics) taken() { m.ownedNow.Inc() }
 
-func (m *Metrics) givenBack() { m.ownedNow.Dec() }
+func (m *Metrics) givenBack(partition int32) {
+	m.ownedNow.Dec()
+	m.open.DeleteLabelValues(strconv.Itoa(int(partition)))
+}
+
+func (m *Metrics) undecided(partition int32, offsets int64) {
+	m.open.WithLabelValues(strconv.Itoa(int(partition))).Set(float64(offsets))
+}
 
 func (m *Metrics) tookOver(took time.Duration, tail store.Recovered) {
 	m.takeOver.Observe(took.Seconds())

@@ -40,6 +40,7 @@ type Publisher interface {
 type Log interface {
 	Reach(ctx context.Context, topic string, partition int32) error
 	Range(ctx context.Context, topic string, partition int32) (kafka.Range, error)
+	Beyond(ctx context.Context, topic string, from int32) (first, partitions int32, err error)
 	Read(ctx context.Context, topic string, partition int32, from, to int64, each func(kafka.Record) error) error
 }
 
@@ -52,6 +53,7 @@ type Config struct {
 	Log       Log
 	Encoder   kafka.Encoder
 	BatchMax  int // Payments in one batch; 0 takes BatchMaxDefault.
+	TailStep  int // Offsets of the log that a step of a take-over reads; 0 takes 10,000.
 	Logger    *slog.Logger
 	Metrics   *Metrics
 	At        func(partition int32, p Point) // What a test does at a point of fenced delivery; nil in operation.
@@ -229,7 +231,7 @@ func (s *Sender) mostFail() bool {
 // forget drops an owner that has ended; its session is closed.
 func (s *Sender) forget(e ended) {
 	delete(s.owners, e.partition)
-	s.Metrics.givenBack()
+	s.Metrics.givenBack(e.partition)
 	switch {
 	case e.err == nil, errors.Is(e.err, store.ErrOwned):
 	case errors.Is(e.err, errHalted):

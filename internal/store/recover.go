@@ -15,10 +15,11 @@ import (
 
 // Recovered tells what a stretch of the log was, held against the table.
 type Recovered struct {
-	Marked   int      // Payments that were `created`, and are marked now.
-	Restored int      // Payments that the table had lost, put back as `sent`.
-	Repeated int      // Records of payments that are marked, or found, at an earlier offset.
-	Strange  []string // What cannot be, in a sentence each, at most strangeMax.
+	Marked    int      // Payments that were `created`, and are marked now.
+	Restored  int      // Payments that the table had lost, put back as `sent`.
+	Repeated  int      // Records of payments that are marked, or found, at an earlier offset.
+	Strangers int      // Records that contradict the table,
+	Strange   []string // and in which way: a sentence each, at most strangeMax.
 }
 
 // strangeMax bounds the sentences; one is enough to halt.
@@ -81,7 +82,7 @@ func (c *Claim) compare(ctx context.Context, found []payment.Payment, r *Recover
 		return nil, nil, err
 	}
 	strange := func(p payment.Payment, format string, args ...any) {
-		if len(r.Strange) < strangeMax {
+		if r.Strangers++; len(r.Strange) < strangeMax {
 			r.Strange = append(r.Strange, fmt.Sprintf("the record of payment %s at offset %d ", p.ID, p.Sent.Offset)+fmt.Sprintf(format, args...))
 		}
 	}

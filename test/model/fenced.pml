@@ -13,6 +13,7 @@
 #endif
 #define REPLICAS 2
 #define LOGMAX 30 /* More than FAULTS allow; an assertion says so if not. */
+#define EPOCHMAX (LOGMAX - FAULTS - REPLICAS) /* Take-overs; only without stable end = end are there so many. */
 #define NONE 255
 
 /* PostgreSQL: what is committed, and who holds what. */
@@ -155,11 +156,17 @@ own: /* store.Session: Own, and a new one after every error: sender.fenced.faile
 	if
 	:: atomic { owner == NONE && !complete -> owner = me; alive[me] = true }
 	:: complete -> goto done
+#ifdef NO_STABLE_END
+	:: epoch >= EPOCHMAX -> goto endForEver
+#endif
 	fi;
 
 takeOver: /* sender.fenced.takeOver: store.Session.Claim */
 	if
-	:: atomic { alive[me] && row == NONE -> row = me; from = next; myGeneration = generation }
+#ifdef NO_STABLE_END
+	:: epoch >= EPOCHMAX -> goto endForEver /* What hangs stays, and nothing may be produced: take-overs without end. */
+#endif
+	:: atomic { alive[me] && row == NONE && epoch < EPOCHMAX -> row = me; from = next; myGeneration = generation }
 	:: !alive[me] -> goto own
 	fi;
 	/* kafka.Fencer.Fence: InitProducerID. A lost request changes nothing, so it is left out; a lost answer fences. */
@@ -393,6 +400,11 @@ endHanging: /* sender.compare: the marker that is lost is written, and the take-
 		n = 0 }
 #endif
 	goto own;
+
+#ifdef NO_STABLE_END
+endForEver:
+	false;
+#endif
 
 done: /* All is on record, and seen. */
 	atomic {

@@ -1,0 +1,184 @@
+package sender
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/paylatch/paylatch/internal/kafka"
+	"github.com/paylatch/paylatch/internal/store"
+)
+
+func (r *rig) operator() Operator {
+	return Operator{Store: r.store, Fencer: FencerOf(kafka.NewFencer([]string{r.broker}, r.topic, store.PublishTimeout)), Log: r.cluster}
+}
+
+// halt halts the rig's partition, as if for something that the operator has seen to.
+func (r *rig) halt() {
+	r.t.Helper()
+	r.exec(`update topic_partitions set state = 'halted', reason = 'a test'`)
+}
+
+// A transaction that is open and not ours keeps an operator's work from knowing the log, as it does a take-over. It is told at once, and nothing is changed.
+func TestOperator_OpenTransaction(t *testing.T) {
+	t.Parallel()
+	for name, work := range map[string]func(*rig) error{
+		"ToLocked": func(r *rig) error {
+			_, err := r.operator().ChangeDelivery(bounded(r.t), 0, store.Locked)
+			return err
+		},
+		"ToFenced": func(r *rig) error {
+			r.exec(`update topic_partitions set delivery = 'locked'`)
+			_, err := r.operator().ChangeDelivery(bounded(r.t), 0, store.Fenced)
+			return err
+		},
+		"Resume": func(r *rig) error {
+			r.halt()
+			_, err := r.operator().Resume(bounded(r.t), 0, Resend, -1, false)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, 1, nil)
+			r.inFenced()
+			r.foreign()
+			if err := work(r); !errors.Is(err, errUndecided) || !strings.Contains(err.Error(), "nothing was changed") {
+				t.Errorf("error %v", err)
+			}
+			if p := r.row(0); p.NextOffset != 0 || p.Generation != 0 {
+				t.Errorf("changed: %+v", p)
+			}
+		})
+	}
+}
+
+// What the broker has lost the marker of is ended by an operator's work as by a take-over: a batch on record is committed.
+func TestOperator_MarkerLost(t *testing.T) {
+	t.Parallel()
+	t.Run("ChangeDelivery", func(t *testing.T) {
+		t.Parallel()
+		r := newLosing(t)
+		r.lose().failed()
+		if _, err := r.operator().ChangeDelivery(bounded(t), 0, store.Locked); err != nil {
+			t.Fatal(err)
+		}
+		r.wantRow(0, 11)
+		r.verdict()
+	})
+	t.Run("Resume", func(t *testing.T) {
+		t.Parallel()
+		r := newLosing(t)
+		r.lose().failed()
+		r.halt()
+		got, err := r.operator().Resume(bounded(t), 0, AssumeSent, -1, false)
+		if want := (Resumption{NextAt: 11}); err != nil || got.InDoubt != want.InDoubt || got.NextAt != want.NextAt {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		r.wantRow(0, 11)
+		r.verdict()
+	})
+}
+
+// All that is passed over is counted, however many sentences are kept of it: strangers, and records that contradict their rows.
+func TestOperator_Strangers(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, nil)
+	r.create(0, 5)
+	first := r.ownFenced(r.replica(r.inFenced()))
+	work(t, first)
+	first.failed()
+	r.exec(`update payments set status = 'created', sent_at = null, kafka_offset = null, amount = amount + 1`)
+	r.exec(`update topic_partitions set next_offset = 0`)
+	r.produce(6)
+	r.halt()
+	got, err := r.operator().Resume(bounded(t), 0, Resend, -1, true)
+	if err != nil || got.Strangers != 11 || len(got.Tail.Strange) != examplesMax {
+		t.Errorf("%+v, %v; want 11 strangers, and %d sentences", got, err, examplesMax)
+	}
+	r.wantUnsent(0, 5)
+}
+
+// Payments in doubt that cannot all be claimed are not decided about in part.
+func TestOperator_InDoubtNotClaimable(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, nil)
+	r.create(0, 3)
+	r.halt()
+	tx, err := r.sql.Begin(bounded(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(bounded(t)) }()
+	if _, err := tx.Exec(bounded(t), `select from payments limit 1 for update`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.operator().Resume(bounded(t), 0, AssumeSent, 3, false); err == nil || !strings.Contains(err.Error(), "3 payments are in doubt, of which only 2 can be claimed") {
+		t.Errorf("error %v", err)
+	}
+	r.wantUnsent(0, 3)
+}
+
+// A database from before the topic grew knows nothing of the payments in the partitions that came later: whoever takes a partition over sees that there are some, and sends nothing. Partitions
+// that are just being added hold none, and are no obstacle.
+func TestFenced_DatabaseFromBeforeGrowth(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1, nil)
+	all := r.create(0, 3)
+	if err := r.cluster.GrowTopic(bounded(t), r.topic, 3); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the new partitions have leaders", func() bool {
+		ranges, err := r.cluster.Ranges(bounded(t), r.topic)
+		return err == nil && len(ranges) == 3
+	})
+	f := r.ownFenced(r.replica(r.inFenced()))
+	work(t, f)
+	r.wantInOrder(0, all)
+	f.failed()
+
+	client, err := kgo.NewClient(kgo.SeedBrokers(r.broker), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if err := client.ProduceSync(bounded(t), &kgo.Record{Topic: r.topic, Partition: 2, Value: []byte("of a later time")}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	r.create(0, 2)
+	f = r.ownFenced(r.replica(r.inFenced()))
+	if _, err := f.work(bounded(t)); err == nil || halted(err) || !strings.Contains(err.Error(), "partition 2 of topic "+r.topic+" holds records") {
+		t.Errorf("error %v", err)
+	}
+	f.failed()
+	r.wantUnsent(0, 2)
+	if p := r.row(0); p.State != store.Active {
+		t.Errorf("the partition is %s: %s", p.State, p.Reason)
+	}
+}
+
+// A step of a tail of large records ends before they fill the memory, at the first record that it did not take.
+func TestReadTail_Bytes(t *testing.T) {
+	t.Parallel()
+	got, err := readTail(bounded(t), heavy{}, store.Partition{NextOffset: 100}, 200)
+	if err != nil || got.to != 116 || got.strangers != 16 || len(got.examples) != examplesMax || got.bytes > tailStepBytesMax {
+		t.Errorf("%d strangers of %d bytes up to offset %d, %v", got.strangers, got.bytes, got.to, err)
+	}
+}
+
+// heavy is a log of records of a MiB each, which no topic of ours takes.
+type heavy struct{ Log }
+
+func (heavy) Read(_ context.Context, _ string, _ int32, from, to int64, each func(kafka.Record) error) error {
+	mib := bytes.Repeat([]byte("x"), 1<<20)
+	for at := from; at < to; at++ {
+		if err := each(kafka.Record{Offset: at, Event: kafka.Event{Value: mib}}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
