@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/paylatch/paylatch/internal/payment"
@@ -98,9 +97,9 @@ const (
 // MarkSent records that the first n payments of the claim are in the topic, at consecutive offsets from base, and that the next record goes to the offset next. It is
 // on record once Commit returns nil; when Commit fails it may be.
 func (c *Claim) MarkSent(ctx context.Context, base int64, n int, next int64) error {
-	ids, offsets := make([]uuid.UUID, n), make([]int64, n)
+	ids, offsets := make([][16]byte, n), make([]int64, n) // Not uuid.UUID, which pgx would ask for its text.
 	for i := range n {
-		ids[i], offsets[i] = uuid.UUID(c.Payments[i].ID), base+int64(i)
+		ids[i], offsets[i] = c.Payments[i].ID, base+int64(i)
 	}
 	batch := &pgx.Batch{}
 	batch.Queue(markPayments, ids, offsets)

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/paylatch/paylatch/internal/payment"
 )
@@ -36,6 +37,14 @@ func (s *Store) CreateBatch(ctx context.Context, batch []payment.Payment) ([]pay
 		stored[i], errs[i] = c.stored, c.err
 	}
 	return stored, errs, err
+}
+
+// FindSQL is the statement of Find.
+const FindSQL = findPayments
+
+// OnConn has a connection of the pool do something.
+func (s *Store) OnConn(ctx context.Context, do func(*pgx.Conn) error) error {
+	return s.pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error { return do(c.Conn()) })
 }
 
 // CreatesUnderWay counts the creates that wait or are in a round.

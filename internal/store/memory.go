@@ -38,8 +38,12 @@ func newMemory(incarnation string) (*memory, error) {
 
 // A commit that is acknowledged before it is on disk would let a 202, or a mark, vanish in a crash, whatever server, role or database say; a stricter setting stays as it is.
 // The server's start and the database's oid name the incarnation: a restart, a fail-over, a restore, and a database made anew all change it.
+//
+// A statement is planned once for a connection and not for each execution, which takes longer than to execute it. Such a plan must not have been made for the few rows that were there
+// at first: every statement that is in a hurry has an index, and whatever reads a whole table does so all the same.
 const greet = `select pg_postmaster_start_time()::text || ' ' || oid,
-		case when current_setting('synchronous_commit') in ('off', 'local') then set_config('synchronous_commit', 'on', false) end
+		case when current_setting('synchronous_commit') in ('off', 'local') then set_config('synchronous_commit', 'on', false) end,
+		set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_seqscan', 'off', false)
 	from pg_database where datname = current_database()`
 
 // memoryKey is where a connection keeps its memory.
@@ -49,7 +53,7 @@ const memoryKey = "paylatch memory"
 // before, nothing is known of it: rows may be gone, and ids given anew.
 func (s *Store) greet(ctx context.Context, conn *pgx.Conn) error {
 	var incarnation string
-	if err := conn.QueryRow(ctx, greet).Scan(&incarnation, nil); err != nil {
+	if err := conn.QueryRow(ctx, greet).Scan(&incarnation, nil, nil, nil); err != nil {
 		return err
 	}
 	s.mu.Lock()

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -88,5 +89,48 @@ func wantWalk(t *testing.T, conn *pgx.Conn, mode string) {
 	}
 	if got := explained[0].Plan.flat(); got != "Limit ← LockRows ← Index Scan payments_unsent payments" {
 		t.Errorf("the claim walks by: %s", got)
+	}
+}
+
+// TestFind_Plan: statistics were taken when there were a few payments, for which PostgreSQL reads the whole table; the plan is then kept, also when a million more have come a
+// minute later. Find must use the index from the start. (The control is a connection without the store's settings.)
+func TestFind_Plan(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 12)
+	f.create(f.payment("model"))
+	f.exec(`alter table payments set (autovacuum_enabled = off)`)
+	f.exec(`insert into payments (id, tenant_id, amount, currency, originator_id, beneficiary_id, sender_id, receiver_id, reference, partition)
+		select gen_random_uuid(), tenant_id, n, currency, originator_id, beneficiary_id, sender_id, receiver_id, reference, n % 12
+		from payments, generate_series(1, 100) as n`)
+	f.exec(`analyze payments`)
+	walks := func(conn *pgx.Conn) (string, error) {
+		if _, err := conn.Exec(t.Context(), `prepare find(uuid[]) as `+store.FindSQL, pgx.QueryExecModeSimpleProtocol); err != nil {
+			return "", err
+		}
+		var raw string
+		if err := conn.QueryRow(t.Context(), `explain (format json) execute find(array[gen_random_uuid()])`, pgx.QueryExecModeSimpleProtocol).Scan(&raw); err != nil {
+			return "", err
+		}
+		var explained []struct{ Plan plan }
+		err := json.Unmarshal([]byte(raw), &explained)
+		return explained[0].Plan.flat(), err
+	}
+	err := f.OnConn(t.Context(), func(conn *pgx.Conn) error {
+		got, err := walks(conn)
+		if !strings.Contains(got, "payments_id_is_unique") {
+			t.Errorf("the find walks by: %s", got)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := f.db.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.Release()
+	if got, err := walks(plain.Conn()); err != nil || got != "Seq Scan payments" {
+		t.Errorf("%v; without the settings the find walks by %s, so that this test shows nothing", err, got)
 	}
 }

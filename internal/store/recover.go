@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/paylatch/paylatch/internal/payment"
@@ -45,9 +44,9 @@ func (c *Claim) Recover(ctx context.Context, found []payment.Payment, next int64
 	if err := c.restore(ctx, lost); err != nil {
 		return r, err
 	}
-	ids, offsets := make([]uuid.UUID, len(marked)), make([]int64, len(marked))
+	ids, offsets := make([][16]byte, len(marked)), make([]int64, len(marked))
 	for i, p := range marked {
-		ids[i], offsets[i] = uuid.UUID(p.ID), p.Sent.Offset
+		ids[i], offsets[i] = p.ID, p.Sent.Offset
 	}
 	tag, err := c.tx.Exec(ctx, markPayments, ids, offsets)
 	if err != nil {
