@@ -1,10 +1,11 @@
 // Package kafka publishes payments to Kafka; it is the only room that knows a client.
 //
-// It promises what one call promises: Publish returns nil only when the whole batch is in the topic, acknowledged by all in-sync replicas, at
-// consecutive offsets from the one it returns; a *Refused error only when none of it is, and no later attempt would differ. After any other
-// error the outcome is unknown. It leaves to the sender what may be published, when, and what is recorded of it.
+// It promises what one call promises. Locked: Publish returns nil only when the whole batch is in the topic, acknowledged by all in-sync replicas, at consecutive offsets from the
+// one it returns. Fenced: a Producer's Commit returns nil only when what it produced is in the topic for good, at the offsets that it was told; Fence, that no producer made before can
+// add to it. A *Refused error says that none of a batch is there, and that no later attempt would differ. After any other error the outcome is unknown. It leaves to
+// the sender what may be published, when, and what is recorded of it.
 //
-// Locked delivery uses segmentio/kafka-go; whatever asks or judges the topic uses twmb/franz-go, whose metadata knows topic ids and whose
+// Locked delivery uses segmentio/kafka-go; fenced delivery, and whatever asks or judges the topic, uses twmb/franz-go, whose metadata knows topic ids and whose
 // reads really filter aborted records (facts, exactly-once section 0).
 package kafka
 

@@ -94,6 +94,17 @@ func TestTopic_Warnings(t *testing.T) {
 	}
 }
 
+// Brokers that do not tell late requests of a transaction from those of the next are warned of.
+func TestTopic_Warnings_TransactionVersion(t *testing.T) {
+	t.Parallel()
+	old := Topic{Replication: 2, TransactionVersion: 1}
+	wantOneEach(t, "1", old.Warnings(), []string{"transaction.version=1"})
+	now, err := newCluster(t, parts.Kafka(t)).transactionVersion(bounded(t))
+	if err != nil || now != 2 {
+		t.Errorf("the broker of these tests says %d, %v, want 2", now, err)
+	}
+}
+
 // A topic that nobody made is told apart from a cluster that does not answer.
 func TestCluster_NoTopic(t *testing.T) {
 	t.Parallel()

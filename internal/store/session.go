@@ -22,8 +22,8 @@ const (
 	// and another replica takes over; five missed touches are not an accident.
 	TouchEvery  = time.Second
 	idleSession = 5 * TouchEvery
-	// PublishTimeout bounds the one call to Kafka that is made inside a transaction. The transaction outlives it, so that an answer that comes
-	// in time can always be recorded.
+	// PublishTimeout bounds what a pass asks of Kafka inside its transaction. The transaction outlives it, so that an answer that comes
+	// in time can always be recorded. (A take-over, whose questions are several, has a bound of its own.)
 	PublishTimeout    = 8 * time.Second
 	idleInTransaction = PublishTimeout + 7*time.Second
 	// RecordTimeout bounds the mark and the commit of what was published; with PublishTimeout it stays below idleInTransaction.

@@ -53,6 +53,33 @@ const (
 
 var faults = []string{killed, unleashed, zombie, lostAsk, lostReply}
 
+// place is a row of the table: a point, and which time that the victim comes there.
+type place struct {
+	sender.Point
+	time int
+}
+
+// String says it as the row is headed.
+func (p place) String() string {
+	if p.time == 0 {
+		return string(p.Point)
+	}
+	return fmt.Sprintf("%s, step %d", p.Point, p.time+1)
+}
+
+// places are all points; those of a take-over's tail for the first step of it, and for the second, when a part is on record.
+func places() []place {
+	var all []place
+	for _, p := range sender.Points() {
+		all = append(all, place{Point: p})
+	}
+	for _, p := range []sender.Point{sender.TakeOverRead, sender.TakeOverMarked, sender.TakeOverCommitted} {
+		at := slices.IndexFunc(all, func(a place) bool { return a.Point == sender.TakeOverDone })
+		all = slices.Insert(all, at, place{p, 1})
+	}
+	return all
+}
+
 // exchange is what follows a point and changes something: Kafka's request of that key, or PostgreSQL's COMMIT.
 type exchange struct {
 	name  string
@@ -74,21 +101,21 @@ func TestMatrix(t *testing.T) {
 	results := map[string]string{}
 	slots := make(chan struct{}, atOnce)
 	t.Run("Cells", func(t *testing.T) {
-		for _, point := range sender.Points() {
+		for _, at := range places() {
 			for _, fault := range faults {
-				if _, ok := exchanges[point]; !ok && (fault == lostAsk || fault == lostReply) {
+				if _, ok := exchanges[at.Point]; !ok && (fault == lostAsk || fault == lostReply) {
 					continue
 				}
-				t.Run(strings.ReplaceAll(string(point)+"/"+fault, " ", "_"), func(t *testing.T) {
+				t.Run(strings.ReplaceAll(at.String()+"/"+fault, " ", "_"), func(t *testing.T) {
 					t.Parallel()
 					slots <- struct{}{}
 					t.Cleanup(func() {
 						<-slots
 						mu.Lock()
 						defer mu.Unlock()
-						results[string(point)+fault] = map[bool]string{true: "RED", false: "ok"}[t.Failed()]
+						results[at.String()+fault] = map[bool]string{true: "RED", false: "ok"}[t.Failed()]
 					})
-					report := newRig(t).suffer(point, fault, func(*sender.Config) {})
+					report := newRig(t).suffer(at, fault, func(*sender.Config) {})
 					if !clean(report) {
 						t.Errorf("the verdict: %+v", report)
 					}
@@ -102,7 +129,7 @@ func TestMatrix(t *testing.T) {
 // TestMatrix_Control: the same cell with a take-over that does not read the tail repeats the batch that Kafka has and PostgreSQL has not, and the verdict sees it.
 func TestMatrix_Control(t *testing.T) {
 	t.Parallel()
-	report := newRig(t).suffer(sender.PassCommitted, killed, func(c *sender.Config) { c.Log = blind{c.Log} })
+	report := newRig(t).suffer(place{Point: sender.PassCommitted}, killed, func(c *sender.Config) { c.Log = blind{c.Log} })
 	if report.Duplicates != batch {
 		t.Errorf("%d duplicates, want %d: %+v", report.Duplicates, batch, report)
 	}
@@ -118,12 +145,12 @@ func (blind) Read(context.Context, string, int32, int64, int64, func(kafka.Recor
 func print(results map[string]string) {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 3, ' ', 0)
 	_, _ = fmt.Fprintln(w, "\nAFTER THE POINT\t"+strings.ToUpper(strings.Join(faults, "\t"))+"\tTHE EXCHANGE THAT IS LOST")
-	for _, point := range sender.Points() {
-		_, _ = fmt.Fprint(w, point)
+	for _, at := range places() {
+		_, _ = fmt.Fprint(w, at)
 		for _, fault := range faults {
-			_, _ = fmt.Fprint(w, "\t", cmp.Or(results[string(point)+fault], "-"))
+			_, _ = fmt.Fprint(w, "\t", cmp.Or(results[at.String()+fault], "-"))
 		}
-		_, _ = fmt.Fprintln(w, "\t"+cmp.Or(exchanges[point].name, "none that changes anything"))
+		_, _ = fmt.Fprintln(w, "\t"+cmp.Or(exchanges[at.Point].name, "none that changes anything"))
 	}
 	_ = w.Flush()
 	fmt.Printf("%d cells\n", len(results))
@@ -231,14 +258,14 @@ const (
 )
 
 // suffer lets the fault happen to a sender at the point, waits until all is sent, by whoever is left, sends some more, and audits. The senders besides the victim are bent.
-func (r *rig) suffer(point sender.Point, fault string, bend func(*sender.Config)) auditor.Report {
+func (r *rig) suffer(at place, fault string, bend func(*sender.Config)) auditor.Report {
 	r.Helper()
-	if strings.HasPrefix(string(point), "take-over") {
+	if strings.HasPrefix(string(at.Point), "take-over") {
 		r.leaveTail()
 	}
-	o := order{URL: r.url, Broker: r.broker, Topic: r.topic, Point: point}
+	o := order{URL: r.url, Broker: r.broker, Topic: r.topic, Point: at.Point, Time: at.time}
 	var through *relay
-	if x := exchanges[point]; fault == lostAsk || fault == lostReply {
+	if x := exchanges[at.Point]; fault == lostAsk || fault == lostReply {
 		if x.kafka {
 			through = newRelay(r.T, r.broker, x.isIt)
 			o.Through = through.Addr().String()

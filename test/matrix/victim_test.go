@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -24,8 +25,10 @@ import (
 )
 
 const (
-	batch   = 10
-	victims = "PAYLATCH_MATRIX_VICTIM" // In a victim's environment: its order.
+	batch = 10
+	// tailStep has the take-over of a tail of one batch and its marker read it in three steps.
+	tailStep = 4
+	victims  = "PAYLATCH_MATRIX_VICTIM" // In a victim's environment: its order.
 )
 
 // order tells a victim what it is.
@@ -33,6 +36,7 @@ type order struct {
 	URL, Broker, Topic string
 	Through            string // Where its producers connect instead of to the broker.
 	Point              sender.Point
+	Time               int // Which time that it comes there; 0 is the first.
 }
 
 // victim is a process of its own with one sender. It stops once, at the point of its order, says so, and waits to be told to go on.
@@ -93,13 +97,11 @@ func suffer(text string) {
 					return new(net.Dialer).DialContext(ctx, network, o.Through)
 				})))
 		}
-		var once sync.Once
+		var times atomic.Int64
 		c.At = func(_ int32, p sender.Point) {
-			if p == o.Point {
-				once.Do(func() {
-					fmt.Println("at", p)
-					bufio.NewScanner(os.Stdin).Scan()
-				})
+			if p == o.Point && times.Add(1) == int64(o.Time)+1 {
+				fmt.Println("at", p)
+				bufio.NewScanner(os.Stdin).Scan()
 			}
 		}
 	})
@@ -123,7 +125,7 @@ func newSender(url, broker, topic string, bend func(*sender.Config)) (s *sender.
 	}
 	c := sender.Config{
 		Store: payments, Delivery: store.Fenced, Fencer: sender.FencerOf(kafka.NewFencer([]string{broker}, topic, store.PublishTimeout)), Log: cluster,
-		Encoder: kafka.NewEncoder("/paylatch"), BatchMax: batch, Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Encoder: kafka.NewEncoder("/paylatch"), BatchMax: batch, TailStep: tailStep, Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Metrics: sender.NewMetrics(prometheus.NewRegistry()),
 	}
 	bend(&c)

@@ -202,7 +202,7 @@ takeOver: /* sender.fenced.takeOver: store.Session.Claim */
 #else
 	:: atomic { undecided == 0 -> upTo = leo }
 #ifndef NO_FENCE
-	:: atomic { undecided > 0 -> stableEnd(stable); upTo = leo; recorded = (upTo == from - 1) } goto endHanging
+	:: atomic { undecided > 0 -> stableEnd(stable); upTo = leo; recorded = (stable < from) } goto endHanging
 #endif
 #endif
 	:: !alive[me] -> goto own
@@ -366,7 +366,7 @@ endFailed:
 endHanging: /* sender.compare: the marker that is lost is written, and the take-over begins anew. */
 #ifndef NO_FENCE
 	/* The contradiction that would halt the partition: never, as long as the log keeps what it acknowledged. */
-	assert(recorded || stable >= from);
+	assert(!recorded || upTo == from - 1);
 	/* kafka.Producer.EndHanging: DescribeProducers, then WriteTxnMarkers. A zombie may come late to both. */
 	atomic {
 		open = NONE;

@@ -62,6 +62,6 @@ check 'ends transactions of any epoch'             loss      safety -DENDS_ANY
 check 'no proof of the lock after the fence'       loss      safety -DNO_LOCK_PROOF
 check 'without fencing alone'                      holds     safety -DNO_FENCE -DFAULTS=2
 check 'without continuity alone'                   holds     safety -DNO_CONTINUITY
-check 'without stable end = end alone'             holds     safety -DNO_STABLE_END
+check 'without stable end = end alone'             holds     safety -DNO_STABLE_END -DFAULTS=2
 check 'without memory = row alone'                 holds     safety -DNO_MEMORY
 exit "$failed"
