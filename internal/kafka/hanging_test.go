@@ -67,7 +67,7 @@ func produceUntold(t *testing.T, broker string, p *Producer, events []Event) {
 		batch.Records = r.AppendTo(batch.Records)
 	}
 	batch.Length = int32(len(batch.AppendTo(nil)) - 12)                                            // Of what follows it,
-	batch.CRC = int32(crc32.Checksum(batch.AppendTo(nil)[21:], crc32.MakeTable(crc32.Castagnoli))) //nolint:gosec // G115: the bits of it.
+	batch.CRC = int32(crc32.Checksum(batch.AppendTo(nil)[21:], crc32.MakeTable(crc32.Castagnoli)))
 	as, _ := p.client.OptValue(kgo.TransactionalID).(string)
 	request := kmsg.NewPtrProduceRequest()
 	request.Acks, request.TimeoutMillis, request.TransactionID = -1, 5000, &as

@@ -195,7 +195,7 @@ takeOver: /* sender.fenced.takeOver: store.Session.Claim */
 	:: !inTx -> goto own
 	fi;
 #endif
-	/* sender.compare: kafka.Cluster.Range. What is undecided although the fence has returned hangs; in NO_FENCE it is waited for. */
+	/* sender.judgeAll: kafka.Cluster.Range. What is undecided although the fence has returned hangs; in NO_FENCE it is waited for. */
 	if
 #ifdef NO_STABLE_END
 	:: upTo = leo
@@ -363,7 +363,7 @@ endFailed:
 #endif
 	goto own;
 
-endHanging: /* sender.compare: the marker that is lost is written, and the take-over begins anew. */
+endHanging: /* sender.endHanging: the marker that is lost is written, and the take-over begins anew. */
 #ifndef NO_FENCE
 	/* The contradiction that would halt the partition: never, as long as the log keeps what it acknowledged. */
 	assert(!recorded || upTo == from - 1);
