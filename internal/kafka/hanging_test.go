@@ -66,7 +66,7 @@ func produceUntold(t *testing.T, broker string, p *Producer, events []Event) {
 		r.Length = int32(len(r.AppendTo(nil)) - 1) // Without the length itself, which is one byte as long as it is 0.
 		batch.Records = r.AppendTo(batch.Records)
 	}
-	batch.Length = int32(len(batch.AppendTo(nil)) - 12)                                            // Of what follows it,
+	batch.Length = int32(len(batch.AppendTo(nil)) - 12) // Of what follows it,
 	batch.CRC = int32(crc32.Checksum(batch.AppendTo(nil)[21:], crc32.MakeTable(crc32.Castagnoli)))
 	as, _ := p.client.OptValue(kgo.TransactionalID).(string)
 	request := kmsg.NewPtrProduceRequest()
