@@ -167,12 +167,18 @@ func (r *rig) payment(partition int32, changes ...func(*payment.Content)) paymen
 	}
 }
 
-// tryCreate takes a new payment, as the API does.
+// tryCreate takes a new payment, as the API and a client do: what is not to be had now is asked for again, under the same key.
 func (r *rig) tryCreate(partition int32, changes ...func(*payment.Content)) (payment.Payment, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	p, _, err := r.store.Create(ctx, r.payment(partition, changes...))
-	return p, err
+	asked := r.payment(partition, changes...)
+	for {
+		p, _, err := r.store.Create(ctx, asked)
+		if !errors.Is(err, payment.ErrUnavailable) || ctx.Err() != nil {
+			return p, err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // create takes n payments for the partition, one after the other.
