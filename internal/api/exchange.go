@@ -45,12 +45,6 @@ func (x *exchange) Write(b []byte) (int, error) {
 	return x.w.Write(b)
 }
 
-// workContext bounds one question to the store. It does not end when the client goes away: the answer is wanted for the retry, and a question that is
-// cancelled half-way costs a database connection.
-func (x *exchange) workContext() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(x.Context()), workTimeout)
-}
-
 // WriteHeader notes the status for log and metrics.
 func (x *exchange) WriteHeader(status int) {
 	x.status = status

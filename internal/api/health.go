@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	_ "embed"
 	"net/http"
 
@@ -19,7 +20,7 @@ func (s *Server) ready(x *exchange) error {
 	if s.closed.Load() {
 		return payment.ErrUnavailable
 	}
-	ctx, cancel := x.workContext()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.Context()), workTimeout) // A question that is cancelled half-way costs a database connection.
 	defer cancel()
 	halted, err := s.store.Ready(ctx)
 	if err != nil {

@@ -28,7 +28,7 @@ func (s *Server) create(x *exchange) error {
 	}
 	p.TraceParent = payment.ParseTraceParent(x.r.Header.Get("Traceparent"))
 
-	ctx, cancel := x.workContext()
+	ctx, cancel := context.WithTimeout(x.Context(), workTimeout)
 	defer cancel()
 	stored, replayed, err := s.store.Create(ctx, p)
 	if err != nil {
@@ -103,7 +103,7 @@ func (s *Server) answerStatus(x *exchange, find func(context.Context) (payment.P
 
 // ask asks the store one question, within workTimeout.
 func (x *exchange) ask(find func(context.Context) (payment.Payment, error)) (payment.Payment, error) {
-	ctx, cancel := x.workContext()
+	ctx, cancel := context.WithTimeout(x.Context(), workTimeout)
 	defer cancel()
 	return find(ctx)
 }

@@ -36,7 +36,8 @@ const (
 // Store is what this room needs of what is on record. Its errors are those of package payment.
 type Store interface {
 	Authenticate(ctx context.Context, key payment.APIKeyHash) (payment.Tenant, error)
-	// Create stores the payment or finds the one that is there under its id; replayed tells which.
+	// Create stores the payment or finds the one that is there under its id; replayed tells which. When ctx ends, because the client has gone or time is up, it returns at
+	// once; what is under way goes to its end.
 	Create(ctx context.Context, p payment.Payment) (stored payment.Payment, replayed bool, err error)
 	Find(ctx context.Context, tenant payment.TenantRef, id payment.ID) (payment.Payment, error)
 	FindDerived(ctx context.Context, tenant payment.TenantRef, id payment.ID) (payment.Payment, error)

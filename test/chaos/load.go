@@ -123,10 +123,10 @@ func (c *client) send(n int) {
 	}
 }
 
-// refused notes an answer that no valid payment may have: the service may be away, but it may not say no.
+// refused notes an answer that no valid payment may have: the service may be away, or have too much under way while its database is, but it may not say no.
 func (c *client) refused(n int, err error) {
 	var problem *payclient.Problem
-	if errors.As(err, &problem) && problem.Status < http.StatusInternalServerError && len(c.refusals) < examplesMax {
+	if errors.As(err, &problem) && problem.Status < http.StatusInternalServerError && problem.Status != http.StatusTooManyRequests && len(c.refusals) < examplesMax {
 		c.refusals = append(c.refusals, fmt.Sprintf("request %d: %v", n, err))
 	}
 }
