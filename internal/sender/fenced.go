@@ -48,8 +48,8 @@ type fenced struct {
 	producer   Producer // Nil until the partition is taken over, and after any error.
 	generation int64    // The row, as this owner left it.
 	next       int64
-	caughtUp   bool // The table knows all of the log.
-	settled    bool // All of it is decided: the marker of the last batch has been seen.
+	caughtUp   bool    // The table knows all of the log.
+	marker     *marker // What looks for the marker of the last batch; nil once it has been seen.
 
 	began time.Time       // Of the take-over under way,
 	tail  store.Recovered // and what it found.
@@ -66,10 +66,13 @@ func (f *fenced) work(ctx context.Context) (again bool, err error) {
 // failed drops all that may be in doubt.
 func (f *fenced) failed() {
 	f.session.Close() // First: whoever comes next need not wait for it.
+	if f.marker != nil {
+		f.marker.giveUp()
+	}
 	if f.producer != nil {
 		f.producer.Close()
 	}
-	f.session, f.producer, f.caughtUp, f.settled = nil, nil, false, false
+	f.session, f.producer, f.caughtUp, f.marker = nil, nil, false, nil
 }
 
 // indebted implements delivery: nobody else does worse.
@@ -204,7 +207,7 @@ func (f *fenced) recover(ctx context.Context, claim *store.Claim, end int64) (st
 
 // done ends a take-over.
 func (f *fenced) done() {
-	f.caughtUp, f.settled = true, true
+	f.caughtUp = true
 	f.sender.Metrics.tookOver(time.Since(f.began), f.tail)
 	f.sender.Logger.Info("took the partition over", "partition", f.partition, "generation", f.generation, "next_offset", f.next,
 		"found", f.tail.Marked, "restored", f.tail.Restored, "took_ms", time.Since(f.began).Milliseconds())
@@ -259,6 +262,7 @@ func (f *fenced) pass(ctx context.Context) (again bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, store.RecordTimeout)
 	defer cancel()
 	after := f.next + int64(len(events)) + 1 // The transaction's marker takes one.
+	f.marker = lookFor(f.producer, after)
 	if err := claim.MarkSent(ctx, f.next, len(events), after); err != nil {
 		return false, err
 	}
@@ -267,7 +271,7 @@ func (f *fenced) pass(ctx context.Context) (again bool, err error) {
 		return false, err
 	}
 	f.at(PassRecorded)
-	f.next, f.settled = after, false
+	f.next = after
 	f.sent(claim.Payments[:len(events)])
 	return true, nil
 }
@@ -292,12 +296,37 @@ func (f *fenced) publish(ctx context.Context, events []kafka.Event) error {
 
 // settle waits for the marker of the last batch, once.
 func (f *fenced) settle(ctx context.Context) error {
-	if f.settled {
+	if f.marker == nil {
 		return nil
 	}
-	if err := f.producer.Settled(ctx, f.next); err != nil {
+	select {
+	case err := <-f.marker.seen:
+		f.marker.seen <- err // For giveUp, when this is an error.
+		if err == nil {
+			f.marker.giveUp()
+			f.marker = nil
+		}
 		return err
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	f.settled = true
-	return nil
+}
+
+// marker looks for a transaction's marker from its commit on, while the database is told of it: the next batch need not wait for both.
+type marker struct {
+	seen   chan error // One answer, of Settled.
+	cancel context.CancelFunc
+}
+
+func lookFor(p Producer, next int64) *marker {
+	ctx, cancel := context.WithCancel(context.Background()) // Settled bounds itself.
+	m := &marker{make(chan error, 1), cancel}
+	go func() { m.seen <- p.Settled(ctx, next) }()
+	return m
+}
+
+// giveUp ends the look, and returns when the producer is not used for it any more.
+func (m *marker) giveUp() {
+	m.cancel()
+	<-m.seen
 }
