@@ -19,6 +19,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -52,6 +53,8 @@ const (
 	eventType = "paylatch.payment.created.v1" // Another version of the event would have another name.
 
 	startTimeout, applyTimeout = 30 * time.Second, 30 * time.Second
+	// retryEvery paces the questions for the topic.
+	retryEvery = 100 * time.Millisecond
 )
 
 func main() {
@@ -135,6 +138,12 @@ func (c *consumer) positions(ctx context.Context, brokers []string) (map[int32]k
 	topics, err := admin.ListTopics(ctx, c.topic)
 	if err == nil {
 		err = topics.Error()
+	}
+	for kerr.IsRetriable(err) && ctx.Err() == nil { // A topic that was just made is not known to every broker.
+		time.Sleep(retryEvery)
+		if topics, err = admin.ListTopics(ctx, c.topic); err == nil {
+			err = topics.Error()
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("topic %s: %w", c.topic, err)

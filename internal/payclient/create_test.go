@@ -139,8 +139,8 @@ func TestClient_Create_TooMany(t *testing.T) {
 	if err != nil || answer.Attempts != 3 || answer.Replayed || ledger.Payments() != 1 {
 		t.Errorf("error %v after %d attempts, %d payments", err, answer.Attempts, ledger.Payments())
 	}
-	short := func(cfg *Config) { cfg.RetryFor = 50 * time.Millisecond }
-	_, err = newTestClient(t, short, ledger.Serve(t, faultyserver.Each(attemptsMax, tooMany)...).URL).Create(t.Context(), "key-2", testRequest())
+	patient := func(cfg *Config) { cfg.BackoffFirst, cfg.BackoffMax = time.Minute, time.Minute } // No time is left for a second attempt, and none is cut off.
+	_, err = newTestClient(t, patient, ledger.Serve(t, faultyserver.Each(attemptsMax, tooMany)...).URL).Create(t.Context(), "key-2", testRequest())
 	p, refused := errors.AsType[*Problem](err)
 	if _, unknown := errors.AsType[*UnknownError](err); !refused || p.Status != 429 || unknown {
 		t.Errorf("error %v", err)
