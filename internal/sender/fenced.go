@@ -328,5 +328,5 @@ func lookFor(p Producer, next int64) *marker {
 // giveUp ends the look, and returns when the producer is not used for it any more.
 func (m *marker) giveUp() {
 	m.cancel()
-	<-m.seen
+	_ = <-m.seen // Whatever it has seen: the producer is given up.
 }
