@@ -300,12 +300,10 @@ func (f *fenced) settle(ctx context.Context) error {
 		return nil
 	}
 	select {
-	case err := <-f.marker.seen:
-		f.marker.seen <- err // For giveUp, when this is an error.
-		if err == nil {
-			f.marker.giveUp()
-			f.marker = nil
-		}
+	case <-f.marker.answered:
+		err := f.marker.err
+		f.marker.giveUp()
+		f.marker = nil // Also after an error, which drops all else.
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
@@ -314,19 +312,23 @@ func (f *fenced) settle(ctx context.Context) error {
 
 // marker looks for a transaction's marker from its commit on, while the database is told of it: the next batch need not wait for both.
 type marker struct {
-	seen   chan error // One answer, of Settled.
-	cancel context.CancelFunc
+	answered chan struct{}
+	err      error // The answer, once there is one.
+	cancel   context.CancelFunc
 }
 
 func lookFor(p Producer, next int64) *marker {
 	ctx, cancel := context.WithCancel(context.Background()) // Settled bounds itself.
-	m := &marker{make(chan error, 1), cancel}
-	go func() { m.seen <- p.Settled(ctx, next) }()
+	m := &marker{answered: make(chan struct{}), cancel: cancel}
+	go func() {
+		defer close(m.answered)
+		m.err = p.Settled(ctx, next)
+	}()
 	return m
 }
 
 // giveUp ends the look, and returns when the producer is not used for it any more.
 func (m *marker) giveUp() {
 	m.cancel()
-	_ = <-m.seen // Whatever it has seen: the producer is given up.
+	<-m.answered
 }
