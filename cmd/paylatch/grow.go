@@ -48,7 +48,7 @@ func growPartitions(ctx context.Context, s *store.Store, cluster *kafka.Cluster,
 	case before.Partitions > to:
 		return 0, fmt.Errorf("topic %s has %d partitions already; partitions are never taken away", first.Topic, before.Partitions)
 	}
-	restored, err := recordsBeyond(ctx, cluster, first.Topic, from)
+	restored, _, err := cluster.Beyond(ctx, first.Topic, from)
 	if err != nil {
 		return 0, err
 	}
@@ -120,20 +120,6 @@ func mayGrow(ctx context.Context, of lister, to int32) ([]store.Partition, error
 		}
 	}
 	return there, nil
-}
-
-// recordsBeyond returns the first partition from the given one on that holds records, or -1.
-func recordsBeyond(ctx context.Context, cluster *kafka.Cluster, topic string, from int32) (int32, error) {
-	ranges, err := cluster.Ranges(ctx, topic)
-	if err != nil {
-		return 0, err
-	}
-	for p := from; int(p) < len(ranges); p++ {
-		if ranges[p].End > 0 {
-			return p, nil
-		}
-	}
-	return -1, nil
 }
 
 // awaitDrained waits until nothing is left to be sent.

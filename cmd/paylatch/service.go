@@ -200,7 +200,7 @@ func (s *service) topic(ctx context.Context) (kafka.Topic, []store.Partition, er
 		return topic, partitions, err
 	}
 	// Partitions are being added, or were added after the copy was taken that the database was put back to: then they hold payments that it does not know.
-	unknown, err := recordsBeyond(ctx, s.cluster, topic.Name, int32(len(partitions))) //nolint:gosec // G115: at most 1,000.
+	unknown, _, err := s.cluster.Beyond(ctx, topic.Name, int32(len(partitions))) //nolint:gosec // G115: at most 1,000.
 	if err == nil && unknown >= 0 {
 		err = fmt.Errorf("partition %d of topic %s holds records, and the database knows only %d partitions, as if it had been put back to an earlier copy: "+
 			"run `paylatch partitions grow %d` before payments are taken", unknown, topic.Name, len(partitions), topic.Partitions)

@@ -40,7 +40,7 @@ type group[Q, A any] struct {
 	closed bool
 	over   sync.WaitGroup // Of the rounds.
 
-	roundsDone, callsDone atomic.Int64
+	roundsDone atomic.Int64
 }
 
 // line is what waits of one tenant, in order of arrival.
@@ -127,7 +127,6 @@ func (g *group[Q, A]) run() {
 			return
 		}
 		g.roundsDone.Add(1)
-		g.callsDone.Add(int64(len(taken)))
 		ctx, cancel := context.WithTimeout(context.Background(), roundTimeout)
 		g.answer(ctx, taken)
 		cancel()
