@@ -76,7 +76,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(e.Key, e.Value, e.Headers[2].Value)
 	f.Add([]byte{}, []byte("{}"), []byte(eventType))
 	f.Fuzz(func(t *testing.T, key, value, kind []byte) {
-		p, err := Decode(Event{Key: key, Value: value, Headers: []Header{{"ce_type", kind}, {"ce_id", key}}})
+		p, err := Decode(Event{Key: key, Value: value, Headers: []Header{{Key: "ce_type", Value: kind}, {Key: "ce_id", Value: key}}})
 		if err != nil {
 			return
 		}

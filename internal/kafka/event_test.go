@@ -186,3 +186,14 @@ func TestFit(t *testing.T) {
 		}
 	}
 }
+
+// What an event costs a sender.
+func BenchmarkEncode(b *testing.B) {
+	p, encoder := sample(b, 4711), NewEncoder("/paylatch")
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := encoder.Encode(p); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 const (
@@ -85,15 +86,27 @@ func (f *Fencer) Fence(ctx context.Context, partition int32, transactionalID str
 func (p *Producer) Settled(ctx context.Context, next int64) error {
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
+	whom := p.leader()
 	for pace := settlePaceMin; ; pace = min(2*pace, settlePaceMax) {
-		stableEnd, err := listOffset(ctx, p.client, p.topic, p.partition, latest, committed)
+		stableEnd, err := listOffset(ctx, whom, p.topic, p.partition, latest, committed)
 		if err == nil && stableEnd >= next {
 			return nil
+		}
+		if err != nil {
+			whom = p.client
 		}
 		if sleep(ctx, pace) != nil {
 			return fmt.Errorf("%s/%d is undecided below offset %d, from %d on: %w", p.topic, p.partition, next, stableEnd, cmp.Or(err, ctx.Err()))
 		}
 	}
+}
+
+// leader is the broker that the last batch went to, or else the client, which asks for the leader first.
+func (p *Producer) leader() kmsg.Requestor {
+	if leader, _, err := p.client.PartitionLeader(p.topic, p.partition); err == nil && leader >= 0 {
+		return p.client.Broker(int(leader))
+	}
+	return p.client
 }
 
 // Produce begins a transaction and appends the events to the log, acknowledged by all in-sync replicas, at next, next+1, ….: a record anywhere else means that the
@@ -106,7 +119,7 @@ func (p *Producer) Produce(ctx context.Context, next int64, events []Event) erro
 	answers := make(chan error, len(events)) // One for each, so that no answer ever waits for us.
 	at := time.Now()                         // When it is published: retention counts from there.
 	for i, e := range events {
-		records[i] = &kgo.Record{Topic: p.topic, Partition: p.partition, Timestamp: at, Key: e.Key, Value: e.Value, Headers: recordHeaders(e)}
+		records[i] = &kgo.Record{Topic: p.topic, Partition: p.partition, Timestamp: at, Key: e.Key, Value: e.Value, Headers: e.Headers}
 		p.client.Produce(ctx, records[i], func(_ *kgo.Record, err error) { answers <- err })
 	}
 	if err := p.client.Flush(ctx); err != nil {
@@ -221,11 +234,3 @@ func (p *Producer) here() (set kadm.TopicsSet) {
 
 // Close closes the connections. It ends no transaction: the next Fence does.
 func (p *Producer) Close() { p.client.Close() }
-
-func recordHeaders(e Event) []kgo.RecordHeader {
-	out := make([]kgo.RecordHeader, len(e.Headers))
-	for i, h := range e.Headers {
-		out[i] = kgo.RecordHeader{Key: h.Key, Value: h.Value}
-	}
-	return out
-}

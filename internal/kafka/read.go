@@ -69,11 +69,7 @@ func (c *Cluster) Read(ctx context.Context, topic string, partition int32, from,
 var errInvisible = errors.New("nothing is to be seen here: a transaction is open")
 
 func record(r *kgo.Record) Record {
-	e := Event{Key: r.Key, Value: r.Value, Headers: make([]Header, len(r.Headers))}
-	for i, h := range r.Headers {
-		e.Headers[i] = Header{h.Key, h.Value}
-	}
-	return Record{Offset: r.Offset, At: r.Timestamp, Event: e}
+	return Record{Offset: r.Offset, At: r.Timestamp, Event: Event{Key: r.Key, Value: r.Value, Headers: r.Headers}}
 }
 
 // fetch asks the partition's leader for what is at from, read_committed, and returns the offset to go on from. A plain request rather than a consumer: the

@@ -16,7 +16,7 @@ func TestEvent_SizeIsNoLessThanInABatch(t *testing.T) {
 	bare := Event{Key: []byte("k"), Value: []byte("v")}
 	manyHeaders := encode(t, sample(t, 1))
 	for range 200 {
-		manyHeaders.Headers = append(manyHeaders.Headers, Header{"h", []byte("v")}, Header{"", nil})
+		manyHeaders.Headers = append(manyHeaders.Headers, Header{Key: "h", Value: []byte("v")}, Header{})
 	}
 	for name, events := range map[string][]Event{
 		"One":         samples(t, 1),

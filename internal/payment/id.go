@@ -3,6 +3,7 @@ package payment
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 
 	"github.com/google/uuid"
@@ -24,6 +25,15 @@ func ParseID(s string) (ID, error) {
 
 // String returns the 36-character lower-case form.
 func (id ID) String() string { return uuid.UUID(id).String() }
+
+// Append appends the 36-character form.
+func (id ID) Append(b []byte) []byte {
+	b = hex.AppendEncode(b, id[:4])
+	for _, group := range [][]byte{id[4:6], id[6:8], id[8:10], id[10:]} {
+		b = hex.AppendEncode(append(b, '-'), group)
+	}
+	return b
+}
 
 // MarshalText implements encoding.TextMarshaler.
 func (id ID) MarshalText() ([]byte, error) { return uuid.UUID(id).MarshalText() }

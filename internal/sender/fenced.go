@@ -222,7 +222,7 @@ func (f *fenced) done() {
 //	after commit:    the records are in the log, and the next take-over marks their rows;
 //	after the mark's commit: the batch is in the log once, and marked where it is.
 func (f *fenced) pass(ctx context.Context) (again bool, err error) {
-	unsent, err := f.session.HasUnsent(ctx)
+	unsent, err := f.mayHaveUnsent(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -230,19 +230,16 @@ func (f *fenced) pass(ctx context.Context) (again bool, err error) {
 		return false, f.settle(ctx) // Before it rests: what it has sent must be seen.
 	}
 
-	claim, err := f.session.Claim(ctx, f.sender.BatchMax)
+	claim, err := f.claim(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer claim.Rollback()
-	if err := f.mayNotSend(claim.Partition); err != nil {
-		return false, err
-	}
 	if err := f.remembers(claim.Partition); err != nil {
 		return false, err
 	}
 	if len(claim.Payments) == 0 {
-		return false, fmt.Errorf("partition %d: %w", f.partition, errNothingClaimed)
+		return true, nil
 	}
 	events, err := f.encode(claim.Payments)
 	if err != nil {
@@ -262,7 +259,6 @@ func (f *fenced) pass(ctx context.Context) (again bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, store.RecordTimeout)
 	defer cancel()
 	after := f.next + int64(len(events)) + 1 // The transaction's marker takes one.
-	f.marker = lookFor(f.producer, after)
 	if err := claim.MarkSent(ctx, f.next, len(events), after); err != nil {
 		return false, err
 	}
@@ -272,6 +268,7 @@ func (f *fenced) pass(ctx context.Context) (again bool, err error) {
 	}
 	f.at(PassRecorded)
 	f.next = after
+	f.marker = lookFor(f.producer, after)
 	f.sent(claim.Payments[:len(events)])
 	return true, nil
 }
@@ -310,7 +307,7 @@ func (f *fenced) settle(ctx context.Context) error {
 	}
 }
 
-// marker looks for a transaction's marker from its commit on, while the database is told of it: the next batch need not wait for both.
+// marker looks for a transaction's marker while the next batch is claimed: that need not wait, and by now the marker is there in all likelihood.
 type marker struct {
 	answered chan struct{}
 	err      error // The answer, once there is one.

@@ -70,21 +70,18 @@ func (l *locked) takeOver(ctx context.Context) error {
 //	before commit:   the batch is in the topic, but not marked: it will be repeated;
 //	after commit:    the batch is in the topic once, and marked with its offsets.
 func (l *locked) pass(ctx context.Context) (again bool, err error) {
-	unsent, err := l.session.HasUnsent(ctx)
+	unsent, err := l.mayHaveUnsent(ctx)
 	if err != nil || !unsent {
 		return false, err
 	}
 
-	claim, err := l.session.Claim(ctx, l.sender.BatchMax)
+	claim, err := l.claim(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer claim.Rollback()
-	if err := l.mayNotSend(claim.Partition); err != nil {
-		return false, err
-	}
 	if len(claim.Payments) == 0 {
-		return false, fmt.Errorf("partition %d: %w", l.partition, errNothingClaimed)
+		return true, nil
 	}
 
 	sent, err := l.publish(ctx, claim)

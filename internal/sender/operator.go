@@ -51,7 +51,7 @@ func (op Operator) begin(ctx context.Context, partition int32) (*operation, erro
 	if err != nil {
 		return nil, err
 	}
-	claim, err := session.ClaimWaiting(ctx, 0)
+	claim, err := session.ClaimWaiting(ctx)
 	if err != nil {
 		session.Close()
 		return nil, fmt.Errorf("partition %d: %w", partition, err)

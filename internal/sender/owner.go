@@ -37,6 +37,7 @@ type owner struct {
 	session   *store.Session // Nil between two sessions.
 	news      chan struct{}
 	cancel    context.CancelFunc
+	full      bool         // The last batch was as large as may be: there are more payments, in all likelihood.
 	failures  atomic.Int32 // Pieces of work that failed since a pass did not; a take-over that succeeds between them says nothing.
 
 	// Only the Sender's goroutine looks at these.
@@ -191,6 +192,31 @@ func (o *owner) halt(ctx context.Context, claim *store.Claim, reason string) err
 		return err
 	}
 	return fmt.Errorf("partition %d is now %w: %s", o.partition, errHalted, reason)
+}
+
+// mayHaveUnsent tells whether there may be payments to send. After a full batch it does not ask.
+func (o *owner) mayHaveUnsent(ctx context.Context) (bool, error) {
+	if o.full {
+		return true, nil
+	}
+	return o.session.HasUnsent(ctx)
+}
+
+// claim claims the next batch, on terms under which this process may send it. None is claimed when there was none after all.
+func (o *owner) claim(ctx context.Context) (*store.Claim, error) {
+	claim, err := o.session.Claim(ctx, o.sender.BatchMax)
+	if err != nil {
+		return nil, err
+	}
+	if err = o.mayNotSend(claim.Partition); err == nil && len(claim.Payments) == 0 && !o.full {
+		err = fmt.Errorf("partition %d: %w", o.partition, errNothingClaimed)
+	}
+	if err != nil {
+		claim.Rollback()
+		return nil, err
+	}
+	o.full = len(claim.Payments) == o.sender.BatchMax
+	return claim, nil
 }
 
 // errNothingClaimed says that there are unsent payments that a claim does not see: a session outside of this program holds them, or an operator has just decided about them.

@@ -43,39 +43,54 @@ func claimPaymentsFor(lock string) string {
 func (s *Session) Claim(ctx context.Context, limit int) (*Claim, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	return s.claim(ctx, limit, func(tx pgx.Tx) (pgx.Rows, error) { return tx.Query(ctx, claimPartition, s.partition) })
-}
-
-// claim begins a transaction, has the partition locked by lock, and claims the payments.
-func (s *Session) claim(ctx context.Context, limit int, lock func(pgx.Tx) (pgx.Rows, error)) (*Claim, error) {
-	tx, err := s.conn.Begin(ctx)
-	if err != nil {
-		return nil, translate(err)
+	claim, err := s.claim(ctx, claimPartition)
+	if err != nil || limit == 0 {
+		return claim, err
 	}
-	claim := &Claim{store: s.store, tx: tx}
-	if err := claim.fill(ctx, limit, lock); err != nil {
+	if err := claim.ClaimPayments(ctx, limit); err != nil {
 		claim.Rollback()
 		return nil, err
 	}
 	return claim, nil
 }
 
-func (c *Claim) fill(ctx context.Context, limit int, lock func(pgx.Tx) (pgx.Rows, error)) error {
-	if _, err := c.tx.Exec(ctx, lockTables); err != nil {
-		return translate(err)
-	}
-	rows, err := lock(c.tx)
+// claim begins a transaction that holds the partition, which the statement lock locks once those before it are executed.
+func (s *Session) claim(ctx context.Context, lock string, before ...string) (*Claim, error) {
+	tx, err := s.conn.Begin(ctx)
 	if err != nil {
-		return translate(err)
+		return nil, translate(err)
 	}
-	c.Partition, err = pgx.CollectExactlyOneRow(rows, scanPartition)
+	claim := &Claim{store: s.store, tx: tx}
+	if claim.Partition, err = hold(ctx, tx, s.partition, lock, append(before, lockTables)); err != nil {
+		claim.Rollback()
+		return nil, err
+	}
+	return claim, nil
+}
+
+// hold executes the statements in one exchange with the database.
+func hold(ctx context.Context, tx pgx.Tx, partition int32, lock string, before []string) (p Partition, err error) {
+	batch := &pgx.Batch{}
+	for _, sql := range before {
+		batch.Queue(sql)
+	}
+	batch.Queue(lock, partition)
+	results := tx.SendBatch(ctx, batch)
+	defer func() { _ = results.Close() }() // Whatever it says has been said by then.
+	for range before {
+		if _, err := results.Exec(); err != nil {
+			return p, translate(err)
+		}
+	}
+	rows, err := results.Query()
+	if err != nil {
+		return p, translate(err)
+	}
+	p, err = pgx.CollectExactlyOneRow(rows, scanPartition)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return ErrClaimed
+		return p, ErrClaimed
 	}
-	if err != nil || limit == 0 {
-		return translate(err)
-	}
-	return c.ClaimPayments(ctx, limit)
+	return p, translate(err)
 }
 
 // ClaimPayments claims at most limit of the partition's unsent payments, the oldest.

@@ -5,7 +5,6 @@ import (
 	"errors"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 )
 
 // Operate returns a session for an operator's work on a partition, whoever owns it. It holds nothing until ClaimWaiting.
@@ -25,14 +24,9 @@ const (
 	claimPartitionWaiting = `select` + partitionColumns + `from topic_partitions where partition = $1 for update`
 )
 
-// ClaimWaiting is Claim for an operator: it waits for the pass in hand.
-func (s *Session) ClaimWaiting(ctx context.Context, limit int) (*Claim, error) {
-	claim, err := s.claim(ctx, limit, func(tx pgx.Tx) (pgx.Rows, error) {
-		if _, err := tx.Exec(ctx, waitForClaim); err != nil {
-			return nil, err
-		}
-		return tx.Query(ctx, claimPartitionWaiting, s.partition)
-	})
+// ClaimWaiting claims the partition for an operator: it waits for the pass in hand.
+func (s *Session) ClaimWaiting(ctx context.Context) (*Claim, error) {
+	claim, err := s.claim(ctx, claimPartitionWaiting, waitForClaim)
 	if errors.Is(err, ErrClaimed) { // It waited: there is none.
 		err = ErrNoPartition
 	}

@@ -246,7 +246,7 @@ func TestOperate(t *testing.T) {
 	var claim *store.Claim
 	go func() {
 		var err error
-		claim, err = session.ClaimWaiting(t.Context(), 0)
+		claim, err = session.ClaimWaiting(t.Context())
 		waited <- err
 	}()
 	f.awaitBlocked(1)
@@ -276,7 +276,7 @@ func TestOperate(t *testing.T) {
 	}
 	if session, err = f.Operate(t.Context(), 7); err == nil {
 		defer session.Close()
-		_, err = session.ClaimWaiting(t.Context(), 0)
+		_, err = session.ClaimWaiting(t.Context())
 	}
 	if !errors.Is(err, store.ErrNoPartition) {
 		t.Errorf("no such partition: %v", err)
@@ -382,7 +382,7 @@ func TestUnmarkFrom_LargeTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer session.Close()
-	claim, err := session.ClaimWaiting(t.Context(), 0)
+	claim, err := session.ClaimWaiting(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
