@@ -31,6 +31,7 @@ func (l *locked) work(ctx context.Context) (again bool, err error) {
 // failed keeps the session and what was acknowledged under it, unless the session is gone.
 func (l *locked) failed() {
 	if l.session.Lost() {
+		l.session.Close()
 		l.session, l.tookOver, l.acknowledged = nil, false, nil
 	}
 }

@@ -147,6 +147,7 @@ func (o *owner) work(ctx context.Context, d delivery) (again bool, err error) {
 		if o.session, err = o.sender.Store.Own(ctx, o.partition); err != nil {
 			return false, err
 		}
+		o.session.OnCreated(o.wake)
 		o.sender.Logger.Debug("partition taken", "partition", o.partition)
 	}
 	return d.work(context.WithoutCancel(ctx))

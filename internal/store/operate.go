@@ -15,7 +15,7 @@ func (s *Store) Operate(ctx context.Context, partition int32) (*Session, error) 
 	if err != nil {
 		return nil, err
 	}
-	return &Session{s, conn, partition}, nil
+	return &Session{store: s, conn: conn, partition: partition}, nil
 }
 
 // The pass in hand ends within PublishTimeout and RecordTimeout, and a dead owner's transaction with idleInTransaction.

@@ -88,6 +88,7 @@ type Session struct {
 	store     *Store
 	conn      *pgx.Conn
 	partition int32
+	wake      *func() // Nil unless OnCreated was called.
 }
 
 const tryLockPartition = `select pg_try_advisory_lock($1, $2)`
@@ -109,11 +110,23 @@ func (s *Store) Own(ctx context.Context, partition int32) (*Session, error) {
 		closeConn(conn)
 		return nil, err
 	}
-	return &Session{s, conn, partition}, nil
+	return &Session{store: s, conn: conn, partition: partition}, nil
+}
+
+// OnCreated has wake called, which must not wait, whenever this process has stored a payment of the partition, until Close. Other processes are not told of it meanwhile: the owner is
+// here.
+func (s *Session) OnCreated(wake func()) {
+	s.wake = &wake
+	s.store.waker.here.Store(s.partition, s.wake)
 }
 
 // Close gives the partition back.
-func (s *Session) Close() { closeConn(s.conn) }
+func (s *Session) Close() {
+	if s.wake != nil {
+		s.store.waker.here.CompareAndDelete(s.partition, s.wake) // Not the next owner's.
+	}
+	closeConn(s.conn)
+}
 
 // Lost tells whether the session is known to have ended.
 func (s *Session) Lost() bool { return s.conn.IsClosed() }

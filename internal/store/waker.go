@@ -20,9 +20,10 @@ const (
 	wakeLook = "look"
 )
 
-// waker tells senders, with a debounce, which partitions have new payments. It is courtesy: polling is the truth.
+// waker tells senders which partitions have new payments: an owner in this process at once, those in others with a debounce. It is courtesy: polling is the truth.
 type waker struct {
 	send func(ctx context.Context, payload string)
+	here sync.Map // Of the partitions that this process owns: *func().
 
 	mu      sync.Mutex
 	pending map[int32]struct{}
@@ -40,6 +41,10 @@ func newWaker(send func(context.Context, string)) *waker {
 
 // wake notes that partition has a new payment, and returns at once.
 func (w *waker) wake(partition int32) {
+	if owner, ok := w.here.Load(partition); ok {
+		(*owner.(*func()))()
+		return // Nobody else needs to know.
+	}
 	w.mu.Lock()
 	w.pending[partition] = struct{}{}
 	w.mu.Unlock()

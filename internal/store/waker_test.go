@@ -122,3 +122,49 @@ func TestWaker_EveryPartitionIsNamed(t *testing.T) {
 		t.Errorf("%d creates made %d notifications", creates, notifications)
 	}
 }
+
+// TestSession_OnCreated: while the owner of a partition is in this process it is told at once and no other process is; what another partition gets, or another process stores, goes
+// round by notification, and after Close all does.
+func TestSession_OnCreated(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 2)
+	elsewhere := openStore(t, f.url)
+	told := make(chan struct{}, 1)
+	session := f.own(0)
+	session.OnCreated(func() { told <- struct{}{} })
+	conn, err := pgx.Connect(t.Context(), f.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(t.Context()) }()
+	if _, err := conn.Exec(t.Context(), `listen `+store.WakeChannel); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), waitMost)
+	defer cancel()
+	create := func(s *store.Store, key string, partition int32) {
+		t.Helper()
+		if _, _, err := s.Create(ctx, f.inPartition(key, partition, 2)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hears := func(want string) {
+		t.Helper()
+		n, err := conn.WaitForNotification(ctx)
+		if err != nil || n.Payload != want {
+			t.Fatalf("other processes are told %v, %v; want partitions %q", n, err, want)
+		}
+	}
+	create(f.Store, "here", 0)
+	receive(t, told)
+	create(f.Store, "other-partition", 1)
+	hears("1") // And not 0 before it.
+	create(elsewhere, "elsewhere", 0)
+	hears("0")
+	session.Close()
+	create(f.Store, "closed", 0)
+	hears("0")
+	if len(told) > 0 {
+		t.Error("the owner was told of payments that another process stored, or after Close")
+	}
+}
