@@ -28,6 +28,10 @@ const (
 	settleTimeout = 3 * time.Second
 	// The pace of asking for it: a marker follows the coordinator's decision within milliseconds.
 	settlePaceMin, settlePaceMax = time.Millisecond, 20 * time.Millisecond
+	// completionTimeout is as long as the broker would wait by itself; under load the next batch comes later than that, and nothing is asked.
+	completionTimeout = 20 * time.Millisecond
+	// completionPace is about what it takes: the first question is mostly the last.
+	completionPace = 3 * time.Millisecond
 	// fencedBatchMax bounds the records that a producer holds at once. It is more than Fit puts into a batch, since no event has less than 100 bytes; franz-go would wait
 	// for room otherwise, and with ManualFlushing refuses.
 	fencedBatchMax = BatchBytesMax / 100
@@ -36,11 +40,13 @@ const (
 // Producer is the one that may publish to a partition, until another is made for the same transactional id. It serves one batch after the other, and
 // after any error it is of no use but to be closed. Not safe for concurrent use.
 type Producer struct {
-	client    *kgo.Client
-	topic     string
-	partition int32
-	id        int64 // What Fence was given: older epochs of this id are fenced.
-	epoch     int16 // Its transactions have this one or, after a commit, a later one.
+	client          *kgo.Client
+	topic           string
+	partition       int32
+	transactionalID string
+	id              int64     // What Fence was given: older epochs of this id are fenced.
+	epoch           int16     // Its transactions have this one or, after a commit, a later one.
+	committed       time.Time // When the last Commit was answered.
 }
 
 // Fencer makes producers. Safe for concurrent use.
@@ -77,7 +83,7 @@ func (f *Fencer) Fence(ctx context.Context, partition int32, transactionalID str
 		client.Close()
 		return nil, fmt.Errorf("fence %s/%d: %w", f.topic, partition, err)
 	}
-	return &Producer{client: client, topic: f.topic, partition: partition, id: id, epoch: epoch}, nil
+	return &Producer{client: client, topic: f.topic, partition: partition, transactionalID: transactionalID, id: id, epoch: epoch}, nil
 }
 
 // Settled waits until the log says what became of everything below next: until the marker of the transaction before is there, for all replicas. Commit answers when the coordinator has *decided*;
@@ -86,6 +92,7 @@ func (f *Fencer) Fence(ctx context.Context, partition int32, transactionalID str
 func (p *Producer) Settled(ctx context.Context, next int64) error {
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
+	p.awaitCompletion(ctx)
 	whom := p.leader()
 	for pace := settlePaceMin; ; pace = min(2*pace, settlePaceMax) {
 		stableEnd, err := listOffset(ctx, whom, p.topic, p.partition, latest, committed)
@@ -97,6 +104,20 @@ func (p *Producer) Settled(ctx context.Context, next int64) error {
 		}
 		if sleep(ctx, pace) != nil {
 			return fmt.Errorf("%s/%d is undecided below offset %d, from %d on: %w", p.topic, p.partition, next, stableEnd, cmp.Or(err, ctx.Err()))
+		}
+	}
+}
+
+// awaitCompletion waits, for speed alone, until the coordinator has put on record that the transaction is complete, which it does once the marker is there. A produce request that comes before that is
+// held back by the broker, which looks again after add.partitions.to.txn.retry.backoff.ms (20 ms; KIP-890), mostly far too late. An error, or a coordinator that takes longer, is no
+// matter of this wait.
+func (p *Producer) awaitCompletion(ctx context.Context) {
+	ctx, cancel := context.WithDeadline(ctx, p.committed.Add(completionTimeout))
+	defer cancel()
+	for sleep(ctx, completionPace) == nil {
+		described, err := kadm.NewClient(p.client).DescribeTransactions(ctx, p.transactionalID)
+		if err != nil || !strings.HasPrefix(described[p.transactionalID].State, "Prepare") {
+			return
 		}
 	}
 }
@@ -153,6 +174,7 @@ func (p *Producer) Commit(ctx context.Context) error {
 	if err := p.client.EndTransaction(ctx, kgo.TryCommit); err != nil {
 		return fmt.Errorf("commit a transaction on %s/%d: %w", p.topic, p.partition, err)
 	}
+	p.committed = time.Now()
 	return nil
 }
 

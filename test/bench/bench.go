@@ -29,6 +29,7 @@ type bench struct {
 	databases int
 	postgres  int // The process that all of PostgreSQL descends from; 0 where it is not to be seen from here.
 	stored    map[int64]*installation
+	warm      bool // The broker is.
 }
 
 func newBench(ctx context.Context, profile string) (*bench, error) {

@@ -33,7 +33,10 @@ func measureDrain(ctx context.Context, b *bench, short bool) (map[string]figures
 	if short {
 		count, peerCount = 50_000, 20_000 // Each takes a second or two then.
 	}
-	source, err := b.backlog(ctx, store.Fenced, count) // Its records are what the others emit; and the broker's code is warm then.
+	if err := b.warmBroker(ctx); err != nil {
+		return nil, err
+	}
+	source, err := b.backlog(ctx, store.Fenced, count) // Its records are what the others emit.
 	if err != nil {
 		return nil, err
 	}

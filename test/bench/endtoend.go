@@ -27,7 +27,7 @@ func measureEndToEnd(ctx context.Context, b *bench, short bool) (_ map[string]fi
 	if err != nil {
 		return nil, err
 	}
-	if _, err := b.createTopic(ctx, i.Topic+"-spare"); err != nil {
+	if err := b.warmBroker(ctx); err != nil {
 		return nil, err
 	}
 	service, err := b.startService(ctx, "serve", i)
@@ -37,14 +37,16 @@ func measureEndToEnd(ctx context.Context, b *bench, short bool) (_ map[string]fi
 	defer func() { err = errors.Join(err, service.end()) }()
 	creates := order{APIKey: i.APIKey, Connections: connections, For: l.each, Rate: endToEndRate, Creates: 1, Stamped: true}
 	warm := creates
-	warm.For = 2 * time.Second
+	warm.For = 5 * time.Second
 	if _, err := b.endToEnd(ctx, i, service, warm); err != nil {
 		return nil, err
 	}
 	turns, err := alternate(ctx, l.turns,
 		contender{"end to end", func(ctx context.Context) (result, error) { return b.endToEnd(ctx, i, service, creates) }},
 		contender{"commit", func(ctx context.Context) (result, error) { return commitAlone(ctx, i, l.each/2) }},
-		contender{"transaction", func(ctx context.Context) (result, error) { return transactionAlone(ctx, i, l.each/2) }},
+		contender{"transaction", func(ctx context.Context) (result, error) {
+			return transactionAlone(ctx, i.Broker, i.Topic+"-alone", l.each/2)
+		}},
 	)
 	if err != nil {
 		return nil, err
@@ -123,8 +125,8 @@ func stampOf(event []byte) (time.Time, error) {
 	return time.Unix(0, nanos), err
 }
 
-// timed repeats one piece of work for so long and measures each.
-func timed(each time.Duration, work func() error) (result, error) {
+// timed repeats one piece of work for so long, with a pause after each, and measures each.
+func timed(each, pause time.Duration, work func() error) (result, error) {
 	h := histogram()
 	r := result{}
 	for began := time.Now(); time.Since(began) < each; r.Done++ {
@@ -135,6 +137,7 @@ func timed(each time.Duration, work func() error) (result, error) {
 		if err := h.RecordValue(max(time.Since(at).Microseconds(), 1)); err != nil {
 			return r, err
 		}
+		time.Sleep(pause)
 	}
 	r.All = percentiles(h)
 	return r, nil
@@ -153,21 +156,23 @@ func commitAlone(ctx context.Context, i *installation, each time.Duration) (r re
 	if _, err := conn.Exec(ctx, `set search_path = alone`); err != nil {
 		return r, err
 	}
-	r, err = timed(each, func() error { return insertPayment(ctx, conn) })
+	r, err = timed(each, 0, func() error { return insertPayment(ctx, conn) })
 	_, dropErr := conn.Exec(ctx, `drop schema alone cascade`)
 	return r, errors.Join(err, dropErr)
 }
 
-// transactionAlone begins a Kafka transaction, produces one record, and commits, one after the other.
-func transactionAlone(ctx context.Context, i *installation, each time.Duration) (result, error) {
-	client, err := kgo.NewClient(kgo.SeedBrokers(i.Broker), kgo.TransactionalID(i.Topic+"-alone"), kgo.DefaultProduceTopic(i.Topic+"-spare"),
+// transactionAlone begins a Kafka transaction, produces one record to a topic that is there, and commits, one after the other. The pause leaves the coordinator time to complete each: it would
+// let the next one wait for 20 ms.
+func transactionAlone(ctx context.Context, broker, id string, each time.Duration) (result, error) {
+	const pause = 5 * time.Millisecond
+	client, err := kgo.NewClient(kgo.SeedBrokers(broker), kgo.TransactionalID(id), kgo.DefaultProduceTopic(warmTopic),
 		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ManualFlushing(), kgo.ConcurrentTransactionsBackoff(5*time.Millisecond))
 	if err != nil {
 		return result{}, err
 	}
 	defer client.Close()
 	value := make([]byte, 300)
-	return timed(each, func() error {
+	return timed(each, pause, func() error {
 		if err := client.BeginTransaction(); err != nil {
 			return err
 		}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 )
@@ -59,6 +60,9 @@ var roles = map[string]func(ctx context.Context, j job, answer func(any) error) 
 	"send":      send,
 }
 
+// gcPercent is what cmd/paylatch sets; every contender has it.
+const gcPercent = 400
+
 // play runs a role: the job comes in, the answer goes out, both as JSON.
 func play(name string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -67,6 +71,7 @@ func play(name string) error {
 	if err := json.NewDecoder(os.Stdin).Decode(&j); err != nil {
 		return err
 	}
+	debug.SetGCPercent(gcPercent)
 	return roles[name](ctx, j, json.NewEncoder(os.Stdout).Encode)
 }
 
