@@ -93,13 +93,16 @@ func hold(ctx context.Context, tx pgx.Tx, partition int32, lock string, before [
 	return p, translate(err)
 }
 
+// claimUsual is room for what a claim finds when there is no backlog.
+const claimUsual = 16
+
 // ClaimPayments claims at most limit of the partition's unsent payments, the oldest.
 func (c *Claim) ClaimPayments(ctx context.Context, limit int) error {
 	rows, err := c.tx.Query(ctx, claimPayments[c.Partition.Delivery], c.Partition.Number, limit)
 	if err != nil {
 		return translate(err)
 	}
-	c.Payments, err = readPayments(ctx, c.tx.Conn(), rows, c.Partition.Topic)
+	c.Payments, err = readPayments(ctx, c.tx.Conn(), rows, c.Partition.Topic, min(limit, claimUsual))
 	return err
 }
 

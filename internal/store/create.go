@@ -95,7 +95,7 @@ func (s *Store) tryBatch(ctx context.Context, conn *pgx.Conn, batch []payment.Pa
 }
 
 // replay compares what is asked for with what is stored under its id.
-func replay(p payment.Payment, stored map[payment.ID]payment.Payment) creation {
+func replay(p payment.Payment, stored map[payment.ID]*payment.Payment) creation {
 	there, ok := stored[p.ID]
 	switch {
 	case !ok:
@@ -103,10 +103,10 @@ func replay(p payment.Payment, stored map[payment.ID]payment.Payment) creation {
 	case there.Tenant != p.Tenant:
 		return creation{err: foreignRow(p.ID, p.Tenant, there.Tenant)}
 	}
-	if differs := p.Differences(there); len(differs) > 0 {
+	if differs := p.Differences(*there); len(differs) > 0 {
 		return creation{err: &payment.KeyReused{ID: p.ID, Differs: differs}}
 	}
-	return creation{stored: there, replayed: true}
+	return creation{stored: *there, replayed: true}
 }
 
 // foreignRow is the alarm for an id that two tenants' keys lead to. By chance it does not happen (2^-74 for two keys of one

@@ -57,9 +57,7 @@ func (s *Store) findBatch(ctx context.Context, ids []payment.ID) ([]*payment.Pay
 	}
 	answers := make([]*payment.Payment, len(ids))
 	for i, id := range ids {
-		if p, ok := found[id]; ok {
-			answers[i] = &p
-		}
+		answers[i] = found[id]
 	}
 	return answers, nil
 }
@@ -76,7 +74,7 @@ type querier interface {
 }
 
 // findIn reads payments over a connection, in the transaction that is open on it, if any.
-func findIn(ctx context.Context, conn *pgx.Conn, ids []payment.ID, topic string) (map[payment.ID]payment.Payment, error) {
+func findIn(ctx context.Context, conn *pgx.Conn, ids []payment.ID, topic string) (map[payment.ID]*payment.Payment, error) {
 	uuids := make([][16]byte, len(ids))
 	for i, id := range ids {
 		uuids[i] = id
@@ -85,20 +83,20 @@ func findIn(ctx context.Context, conn *pgx.Conn, ids []payment.ID, topic string)
 	if err != nil {
 		return nil, translate(err)
 	}
-	payments, err := readPayments(ctx, conn, rows, topic)
+	payments, err := readPayments(ctx, conn, rows, topic, len(ids))
 	if err != nil {
 		return nil, err
 	}
-	found := make(map[payment.ID]payment.Payment, len(payments))
-	for _, p := range payments {
-		found[p.ID] = p
+	found := make(map[payment.ID]*payment.Payment, len(payments))
+	for i := range payments {
+		found[payments[i].ID] = &payments[i]
 	}
 	return found, nil
 }
 
-// readPayments reads rows of paymentColumns to their end, and then what they refer to.
-func readPayments(ctx context.Context, conn *pgx.Conn, rows pgx.Rows, topic string) ([]payment.Payment, error) {
-	payments, parties, accounts, err := scanPayments(rows, topic)
+// readPayments reads rows of paymentColumns, about so many, to their end, and then what they refer to.
+func readPayments(ctx context.Context, conn *pgx.Conn, rows pgx.Rows, topic string, about int) ([]payment.Payment, error) {
+	payments, parties, accounts, err := scanPayments(rows, topic, about)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +124,7 @@ func readPayments(ctx context.Context, conn *pgx.Conn, rows pgx.Rows, topic stri
 
 // scanPayments reads rows of paymentColumns, with the ids of two parties and two accounts for each. A status that the code does not know or a torn row is an error that names
 // the payment.
-func scanPayments(rows pgx.Rows, topic string) (payments []payment.Payment, parties, accounts []int64, err error) {
+func scanPayments(rows pgx.Rows, topic string, about int) (payments []payment.Payment, parties, accounts []int64, err error) {
 	var (
 		p                                         payment.Payment
 		originator, beneficiary, sender, receiver int64
@@ -136,6 +134,7 @@ func scanPayments(rows pgx.Rows, topic string) (payments []payment.Payment, part
 		sentAt                                    *time.Time
 		offset                                    *int64
 	)
+	payments, parties, accounts = make([]payment.Payment, 0, about), make([]int64, 0, 2*about), make([]int64, 0, 2*about)
 	_, err = pgx.ForEachRow(rows, []any{
 		(*[16]byte)(&p.ID), &p.Tenant.ID, &p.Money.Minor, &p.Money.Currency, &originator, &beneficiary, &sender, &receiver,
 		&p.Reference, &trace, &partition, &p.Seq, &status, &p.CreatedAt, &sentAt, &offset,

@@ -23,7 +23,8 @@ func compareContent(x, y content) int {
 	return cmp.Or(cmp.Compare(x.tenant, y.tenant), cmp.Compare(x.a, y.a), cmp.Compare(x.b, y.b))
 }
 
-// interner turns content into the id of the one row that holds it, and back. Rows are immutable, so what is once known to be committed is remembered for good.
+// interner turns content into the id of the one row that holds it, and back. Rows are immutable, so what is once known to be committed is remembered for good, or until internedMax others
+// have been learnt since: that it is used is not noted, which would cost more than the look itself.
 type interner struct {
 	known         *lru.Cache[content, int64]
 	named         *lru.Cache[int64, content]
@@ -72,7 +73,7 @@ func (in *interner) ids(ctx context.Context, q querier, wanted []content) ([]int
 	var missing []content
 	for i, c := range wanted {
 		var ok bool
-		if ids[i], ok = in.known.Get(c); !ok {
+		if ids[i], ok = in.known.Peek(c); !ok {
 			missing = append(missing, c)
 		}
 	}
@@ -123,7 +124,7 @@ func (in *interner) contents(ctx context.Context, q querier, ids []int64) ([]con
 	var missing []int64
 	for i, id := range ids {
 		var ok bool
-		if contents[i], ok = in.named.Get(id); !ok {
+		if contents[i], ok = in.named.Peek(id); !ok {
 			missing = append(missing, id)
 		}
 	}

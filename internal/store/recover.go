@@ -102,8 +102,8 @@ func (c *Claim) compare(ctx context.Context, found []payment.Payment, r *Recover
 			strange(p, "is of tenant %q, its row of %q", p.Tenant.Name, row.Tenant.Name)
 		case row.Partition != c.Partition.Number:
 			strange(p, "is of partition %d by its row", row.Partition)
-		case len(p.Differences(row)) > 0:
-			strange(p, "differs from its row in %v", p.Differences(row))
+		case len(p.Differences(*row)) > 0:
+			strange(p, "differs from its row in %v", p.Differences(*row))
 		case row.Sent == nil:
 			marked = append(marked, p)
 		case row.Sent.Offset != p.Sent.Offset:

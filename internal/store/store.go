@@ -31,9 +31,10 @@ const (
 	// A round of so many rows is where PostgreSQL gains little from more (facts section 5), and takes it milliseconds.
 	createRoundMax = 500
 	findRoundMax   = 500
-	// Of one kind two rounds at once: the second goes on while the first waits for a row that another replica's transaction holds.
+	// Two rounds of creates at once: the second goes on while the first waits for a row that another replica's transaction holds. Questions wait for nobody, and cost the less the more
+	// there are in a round.
 	createRoundsMax = 2
-	findRoundsMax   = 2
+	findRoundsMax   = 1
 )
 
 // Store is the pool of connections and what is remembered of rows that never change. Safe for concurrent use.
