@@ -108,7 +108,7 @@ create table payments (
     constraint payments_reference_in_bounds CHECK (((char_length(reference) >= 1) AND (char_length(reference) <= 35))),
     constraint payments_sent_means_in_topic CHECK ((((status = 'created'::payment_status) = (sent_at IS NULL)) AND ((sent_at IS NULL) = (kafka_offset IS NULL)))),
     constraint payments_trace_context_has_form CHECK ((octet_length(trace_context) = 25))
-);
+) with (autovacuum_vacuum_threshold=200000, autovacuum_vacuum_scale_factor=0.001, vacuum_index_cleanup=on);
 
 create table tenants (
     id integer not null generated always as identity,
