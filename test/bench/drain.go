@@ -29,18 +29,19 @@ const drainMax = 3 * time.Minute
 
 // measureDrain compares a drain with what the same records cost otherwise. Every turn has a database and a topic of its own, and at its end all records must have arrived.
 func measureDrain(ctx context.Context, b *bench, short bool) (map[string]figures, error) {
-	l, count, peerCount := lengthOf(short, length{turns: 5}, length{turns: 3}), int64(200_000), int64(200_000)
+	const whole = 200_000
+	l, count, peerCount := lengthOf(short, length{turns: 5}, length{turns: 3}), int64(whole), int64(whole)
 	if short {
-		count, peerCount = 50_000, 20_000 // Each takes a second or two then.
+		count, peerCount = 100_000, 20_000 // Each takes a second or two then.
 	}
 	if err := b.warmBroker(ctx); err != nil {
 		return nil, err
 	}
-	source, err := b.backlog(ctx, store.Fenced, count) // Its records are what the others emit.
+	source, err := b.backlog(ctx, store.Fenced, whole) // Its records are what the others emit.
 	if err != nil {
 		return nil, err
 	}
-	if _, err := b.drainOne(ctx, source, store.Fenced, count, ""); err != nil {
+	if _, err := b.drainOne(ctx, source, store.Fenced, whole, ""); err != nil {
 		return nil, err
 	}
 	ours := func(delivery store.Delivery) func(context.Context) (result, error) {
@@ -50,7 +51,7 @@ func measureDrain(ctx context.Context, b *bench, short bool) (map[string]figures
 		return func(ctx context.Context) (result, error) { return b.emitFrom(ctx, role, source, count) }
 	}
 	turns, err := alternate(ctx, l.turns,
-		contender{"fenced", ours(store.Fenced)}, contender{"locked", ours(store.Locked)}, contender{"produce", from("produce", count)},
+		contender{"fenced", ours(store.Fenced)}, contender{"locked", ours(store.Locked)}, contender{"produce", from("produce", whole)}, // Half a second.
 		contender{"river", from("river", peerCount)}, contender{"watermill", from("watermill", peerCount)})
 	if err != nil {
 		return nil, err
