@@ -14,11 +14,7 @@ const connections = 64
 // measureCreate compares creates over HTTP with inserts and with the plain handler, on one database.
 func measureCreate(ctx context.Context, b *bench, short bool) (_ map[string]figures, err error) {
 	l := lengthOf(short, length{5, 10 * time.Second}, length{3, 4 * time.Second})
-	i, err := b.withStored(ctx, 100_000)
-	if err != nil {
-		return nil, err
-	}
-	service, err := b.startService(ctx, "api", i)
+	i, service, err := b.serving(ctx, 100_000)
 	if err != nil {
 		return nil, err
 	}

@@ -19,11 +19,7 @@ func measureGrowth(ctx context.Context, b *bench, short bool) (_ map[string]figu
 		name   string
 		stored int64
 	}{{"many", large}, {"few", 100_000}} {
-		i, err := b.withStored(ctx, c.stored)
-		if err != nil {
-			return nil, err
-		}
-		service, err := b.startService(ctx, "api", i)
+		i, service, err := b.serving(ctx, c.stored)
 		if err != nil {
 			return nil, err
 		}

@@ -21,11 +21,7 @@ const openConnections = 256
 func measureMixed(ctx context.Context, b *bench, short bool) (_ map[string]figures, err error) {
 	l := lengthOf(short, length{3, 20 * time.Second}, length{3, 4 * time.Second})
 	stored := storedOf(short)
-	i, err := b.withStored(ctx, stored)
-	if err != nil {
-		return nil, err
-	}
-	service, err := b.startService(ctx, "api", i)
+	i, service, err := b.serving(ctx, stored)
 	if err != nil {
 		return nil, err
 	}

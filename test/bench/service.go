@@ -51,6 +51,16 @@ func (b *bench) startService(ctx context.Context, command string, i *installatio
 	}
 }
 
+// serving starts `paylatch api` over an installation that has so many payments.
+func (b *bench) serving(ctx context.Context, stored int64) (*installation, *server, error) {
+	i, err := b.withStored(ctx, stored)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := b.startService(ctx, "api", i)
+	return i, s, err
+}
+
 func answered(ctx context.Context, url string) bool {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {

@@ -20,11 +20,7 @@ func storedOf(short bool) int64 {
 func measureStatus(ctx context.Context, b *bench, short bool) (_ map[string]figures, err error) {
 	l := lengthOf(short, length{5, 8 * time.Second}, length{3, 4 * time.Second})
 	stored := storedOf(short)
-	i, err := b.withStored(ctx, stored)
-	if err != nil {
-		return nil, err
-	}
-	service, err := b.startService(ctx, "api", i)
+	i, service, err := b.serving(ctx, stored)
 	if err != nil {
 		return nil, err
 	}
