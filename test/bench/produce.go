@@ -17,11 +17,7 @@ func produce(ctx context.Context, j job, answer func(any) error) error {
 	defer cancel()
 	var records []*kgo.Record
 	if err := readAll(ctx, j.Broker, j.Source, func(r kafka.Record) error {
-		out := &kgo.Record{Topic: j.Topic, Key: r.Key, Value: r.Value, Partition: int32(len(records) % partitions)}
-		for _, h := range r.Headers {
-			out.Headers = append(out.Headers, kgo.RecordHeader{Key: h.Key, Value: h.Value})
-		}
-		records = append(records, out)
+		records = append(records, &kgo.Record{Topic: j.Topic, Key: r.Key, Value: r.Value, Headers: r.Headers, Partition: int32(len(records) % partitions)})
 		return nil
 	}); err != nil {
 		return err
