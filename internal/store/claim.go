@@ -68,7 +68,7 @@ func (s *Session) claim(ctx context.Context, lock string, before ...string) (*Cl
 	return claim, nil
 }
 
-// hold executes the statements in one exchange with the database.
+// hold has the statements before executed and the partition locked, in one exchange with the database, and returns what its row says.
 func hold(ctx context.Context, tx pgx.Tx, partition int32, lock string, before []string) (p Partition, err error) {
 	batch := &pgx.Batch{}
 	for _, sql := range before {

@@ -76,19 +76,26 @@ func TestWaker_Close(t *testing.T) {
 	waker.Wake(2) // A create that comes late does no harm.
 }
 
+// listen returns a connection that hears what other processes are told.
+func (f *fixture) listen() *pgx.Conn {
+	f.t.Helper()
+	conn, err := pgx.Connect(f.t.Context(), f.url)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() { _ = conn.Close(context.Background()) }) // The test's own context has ended by then.
+	if _, err := conn.Exec(f.t.Context(), `listen `+store.WakeChannel); err != nil {
+		f.t.Fatal(err)
+	}
+	return conn
+}
+
 // TestWaker_EveryPartitionIsNamed: 300 concurrent creates over 12 partitions, by two replicas. A listener hears of each partition that got a
 // payment, and of no other, in fewer notifications than there were creates.
 func TestWaker_EveryPartitionIsNamed(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 12)
-	conn, err := pgx.Connect(t.Context(), f.url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close(t.Context()) }()
-	if _, err := conn.Exec(t.Context(), `listen `+store.WakeChannel); err != nil {
-		t.Fatal(err)
-	}
+	conn := f.listen()
 	const creates = 300
 	payments := make([]payment.Payment, creates)
 	for i := range payments {
@@ -132,14 +139,7 @@ func TestSession_OnCreated(t *testing.T) {
 	told := make(chan struct{}, 1)
 	session := f.own(0)
 	session.OnCreated(func() { told <- struct{}{} })
-	conn, err := pgx.Connect(t.Context(), f.url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close(t.Context()) }()
-	if _, err := conn.Exec(t.Context(), `listen `+store.WakeChannel); err != nil {
-		t.Fatal(err)
-	}
+	conn := f.listen()
 	ctx, cancel := context.WithTimeout(t.Context(), waitMost)
 	defer cancel()
 	create := func(s *store.Store, key string, partition int32) {
