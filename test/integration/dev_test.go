@@ -92,6 +92,9 @@ func TestDev_KeptAcrossCrashes(t *testing.T) {
 			t.Errorf("payment %s is not in the topic", id)
 		}
 	}
+	if err := p.stop(t); err != nil { // With its PostgreSQL, which after a kill may still write while the directory is removed.
+		t.Error(err)
+	}
 }
 
 // TestDev_PortInUse: a port that another program has is told in a sentence that says what to do.
