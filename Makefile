@@ -20,10 +20,12 @@ run: build ## Everything on this machine; twelve payments and the way of each; s
 
 .PHONY: test
 test: ## All tests, with containers where Docker answers and embedded parts elsewhere.
+	@go run ./test/parts/which
 	go test -count=1 -timeout 20m ./...
 
 .PHONY: test-race
 test-race: ## The same with the race detector (needs a C compiler).
+	@go run ./test/parts/which
 	go test -count=1 -race -timeout 30m ./...
 
 FUZZTIME ?= 20s

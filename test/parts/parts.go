@@ -77,6 +77,9 @@ func dockerAnswers() (err error) {
 	return closeErr
 }
 
+// Kind returns the kind of parts that this run has, docker or embedded; an error when containers are demanded and cannot be had.
+func Kind() (string, error) { return choose() }
+
 // InDocker tells whether the parts are containers: a real broker, then.
 func InDocker(t testing.TB) bool {
 	t.Helper()
