@@ -16,7 +16,7 @@ const (
 	WakeChannel        = wakeChannel
 	LockClassPartition = lockClassPartition
 	LockClassReplica   = lockClassReplica
-	CreateRoundsMax    = createRoundsMax
+	CreateRoundsMax    = roundsMax
 )
 
 var ClaimPaymentsSQL = claimPayments[Fenced]
@@ -55,7 +55,11 @@ func (s *Store) CreatesUnderWay() int {
 }
 
 // CreateRounds counts the rounds of creates so far.
-func (s *Store) CreateRounds() int { return int(s.creates.roundsDone.Load()) }
+func (s *Store) CreateRounds() int {
+	s.creates.mu.Lock()
+	defer s.creates.mu.Unlock()
+	return s.creates.begun
+}
 
 // Waker is a waker whose notifications a test receives.
 type Waker struct{ w *waker }

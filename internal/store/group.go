@@ -7,14 +7,19 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// roundTimeout bounds one round. Callers wait no longer for their answers, so nobody is left to hear of a later one.
-const roundTimeout = 5 * time.Second
+const (
+	// roundTimeout bounds one round. Callers wait no longer for their answers, so nobody is left to hear of a later one.
+	roundTimeout = 5 * time.Second
+	// One round at a time costs least: whoever comes meanwhile shares the next. A round that has lasted longRound, several times what a full one takes, is held up, by a row that another
+	// replica's transaction holds or by a connection that went silent; then a second one goes on beside it, up to roundsMax.
+	longRound = 50 * time.Millisecond
+	roundsMax = 2
+)
 
 // What a call is answered that was never begun: nothing was stored.
 var (
@@ -23,24 +28,23 @@ var (
 )
 
 // group has concurrent calls of one kind done together, a round at a time: one statement and one commit for all that wait. A round begins as soon as the one before is
-// done, never on a timer, so that a call alone waits for nobody; what comes meanwhile makes up the next round. Tenants take turns, so that one that asks a lot waits
-// for itself. Safe for concurrent use.
+// done, never on a timer, so that a call alone waits for nobody; what comes meanwhile makes up the next round. Only while a round is held up does another one go on beside it. Tenants
+// take turns, so that one that asks a lot waits for itself. Safe for concurrent use.
 type group[Q, A any] struct {
 	// do answers the questions, in their order. An error is of all of them: nothing was done, or it is not known what.
-	do        func(ctx context.Context, asked []Q) ([]A, error)
-	roundMax  int // Calls in one round.
-	callsMax  int // Calls that wait or are under way; more are refused at once.
-	roundsMax int // Rounds under way at once.
+	do       func(ctx context.Context, asked []Q) ([]A, error)
+	roundMax int // Calls in one round.
+	callsMax int // Calls that wait or are under way; more are refused at once.
 
-	mu     sync.Mutex
-	lines  map[int32]*line[Q, A] // By tenant; none is empty.
-	turns  []*line[Q, A]         // The same, the one whose turn is next first.
-	calls  int
-	rounds int
-	closed bool
-	over   sync.WaitGroup // Of the rounds.
-
-	roundsDone atomic.Int64
+	mu      sync.Mutex
+	lines   map[int32]*line[Q, A] // By tenant; none is empty.
+	turns   []*line[Q, A]         // The same, the one whose turn is next first.
+	calls   int
+	rounds  int // Under way.
+	begun   int // Rounds, in all.
+	watched bool
+	closed  bool
+	over    sync.WaitGroup // Of the rounds.
 }
 
 // line is what waits of one tenant, in order of arrival.
@@ -55,8 +59,8 @@ type call[Q, A any] struct {
 	err    error
 }
 
-func newGroup[Q, A any](roundMax, callsMax, roundsMax int, do func(ctx context.Context, asked []Q) ([]A, error)) *group[Q, A] {
-	return &group[Q, A]{do: do, roundMax: roundMax, callsMax: callsMax, roundsMax: roundsMax, lines: map[int32]*line[Q, A]{}}
+func newGroup[Q, A any](roundMax, callsMax int, do func(ctx context.Context, asked []Q) ([]A, error)) *group[Q, A] {
+	return &group[Q, A]{do: do, roundMax: roundMax, callsMax: callsMax, lines: map[int32]*line[Q, A]{}}
 }
 
 // call has the question answered in some round, and waits for it until ctx ends. The round goes on without a caller that has left; a question that no round has taken by
@@ -93,11 +97,37 @@ func (g *group[Q, A]) enter(c *call[Q, A]) error {
 		g.turns = append(g.turns, l)
 	}
 	l.waiting = append(l.waiting, c)
-	if g.rounds < g.roundsMax {
-		g.rounds++
-		g.over.Go(g.run)
+	switch {
+	case g.rounds == 0:
+		g.begin()
+	case g.rounds < roundsMax && !g.watched:
+		g.watch()
 	}
 	return nil
+}
+
+// begin begins to make rounds. With mu.
+func (g *group[Q, A]) begin() {
+	g.rounds++
+	g.over.Go(g.run)
+}
+
+// watch begins to make rounds beside the one under way if that is still the last one that has begun when longRound is over and calls wait. With mu.
+func (g *group[Q, A]) watch() {
+	g.watched = true
+	begun := g.begun
+	time.AfterFunc(longRound, func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.watched = false
+		switch {
+		case len(g.turns) == 0 || g.rounds == roundsMax:
+		case g.begun == begun:
+			g.begin()
+		default:
+			g.watch()
+		}
+	})
 }
 
 // leave takes a call back that no round has taken.
@@ -126,7 +156,6 @@ func (g *group[Q, A]) run() {
 		if len(taken) == 0 {
 			return
 		}
-		g.roundsDone.Add(1)
 		ctx, cancel := context.WithTimeout(context.Background(), roundTimeout)
 		g.answer(ctx, taken)
 		cancel()
@@ -152,6 +181,8 @@ func (g *group[Q, A]) take(done []*call[Q, A]) []*call[Q, A] {
 	}
 	if len(taken) == 0 {
 		g.rounds--
+	} else {
+		g.begun++
 	}
 	return taken
 }

@@ -31,7 +31,7 @@ var errRefused = errors.New("refused")
 
 func newHeld(roundMax, callsMax int) *held {
 	h := &held{release: make(chan struct{})}
-	h.group = newGroup(roundMax, callsMax, 1, func(_ context.Context, asked []int) ([]string, error) {
+	h.group = newGroup(roundMax, callsMax, func(_ context.Context, asked []int) ([]string, error) {
 		h.mu.Lock()
 		h.rounds = append(h.rounds, slices.Clone(asked))
 		h.mu.Unlock()
@@ -89,6 +89,48 @@ func TestGroup_Rounds(t *testing.T) {
 		if h.calls != 0 || len(h.lines) != 0 || len(h.turns) != 0 {
 			t.Errorf("%d calls, %d lines and %d turns are left over", h.calls, len(h.lines), len(h.turns))
 		}
+	})
+}
+
+// TestGroup_HeldUp: calls that wait for a round that lasts long have a second one beside it, and no third.
+func TestGroup_HeldUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHeld(100, 100)
+		h.ask(t.Context(), 1, 1)
+		h.ask(t.Context(), 1, 2, 3)
+		time.Sleep(longRound - 1)
+		synctest.Wait()
+		h.want(t, []int{1})
+		time.Sleep(1)
+		synctest.Wait()
+		h.want(t, []int{1}, []int{2, 3})
+		h.ask(t.Context(), 1, 4)
+		time.Sleep(10 * longRound)
+		synctest.Wait()
+		h.want(t, []int{1}, []int{2, 3})
+		close(h.release)
+		synctest.Wait()
+		h.want(t, []int{1}, []int{2, 3}, []int{4})
+	})
+}
+
+// TestGroup_OneRoundAtATime: rounds that follow each other quickly are none that lasts long, however long that goes on; one of them that does is noticed within twice longRound.
+func TestGroup_OneRoundAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHeld(1, 1000)
+		h.ask(t.Context(), 1, 1, 2, 3, 4, 5, 6)
+		for n := 1; n < 5; n++ {
+			time.Sleep(longRound * 2 / 3)
+			h.release <- struct{}{}
+			synctest.Wait()
+			if len(h.rounds) != n+1 {
+				t.Fatalf("%d rounds have begun after %d were over: %v", len(h.rounds), n, h.rounds)
+			}
+		}
+		time.Sleep(2 * longRound)
+		synctest.Wait()
+		h.want(t, []int{1}, []int{2}, []int{3}, []int{4}, []int{5}, []int{6})
+		close(h.release)
 	})
 }
 
@@ -168,13 +210,13 @@ func TestGroup_Unavailable(t *testing.T) {
 func TestGroup_CallerLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHeld(100, 4)
-		soon, cancel := context.WithTimeout(t.Context(), time.Second)
+		soon, cancel := context.WithTimeout(t.Context(), longRound/2)
 		defer cancel()
 		_, inRound := h.ask(soon, 1, 1)
 		_, waiting := h.ask(soon, 1, 2)
 		_, alone := h.ask(soon, 2, 3)
 		stays, _ := h.ask(t.Context(), 1, 4)
-		time.Sleep(2 * time.Second)
+		<-soon.Done()
 		synctest.Wait()
 		for _, errs := range [][]error{inRound, waiting, alone} {
 			if !errors.Is(errs[0], payment.ErrUnavailable) {

@@ -31,10 +31,6 @@ const (
 	// A round of so many rows is where PostgreSQL gains little from more (facts section 5), and takes it milliseconds.
 	createRoundMax = 500
 	findRoundMax   = 500
-	// Two rounds of creates at once: the second goes on while the first waits for a row that another replica's transaction holds. Questions wait for nobody, and cost the less the more
-	// there are in a round.
-	createRoundsMax = 2
-	findRoundsMax   = 1
 )
 
 // Store is the pool of connections and what is remembered of rows that never change. Safe for concurrent use.
@@ -63,8 +59,8 @@ func Open(ctx context.Context, url string, connectionsMax int32) (*Store, error)
 	if s.keys, err = newKeyring(s.askTenant); err != nil {
 		return nil, err
 	}
-	s.creates = newGroup(createRoundMax, CreatesMax, createRoundsMax, s.createBatch)
-	s.finds = newGroup(findRoundMax, findsMax, findRoundsMax, s.findBatch)
+	s.creates = newGroup(createRoundMax, CreatesMax, s.createBatch)
+	s.finds = newGroup(findRoundMax, findsMax, s.findBatch)
 	config.AfterConnect = s.greet
 	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, fmt.Errorf("database pool: %w", err)
