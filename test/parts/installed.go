@@ -22,12 +22,12 @@ func Install(ctx context.Context) (*Installed, error) {
 	in := &Installed{Kind: kind}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	server, end, err := newPostgres(ctx, kind, durable)
+	server, end, err := newPostgres(ctx, kind, measuring)
 	in.endsWith(end)
 	if err != nil {
 		return nil, errors.Join(err, in.Close())
 	}
-	broker, end, err := newBroker()
+	broker, end, err := newBroker(measuring)
 	in.endsWith(end)
 	if err != nil {
 		return nil, errors.Join(err, in.Close())

@@ -33,7 +33,7 @@ func (b *Broker) Start(t testing.TB) {
 
 // shared is the broker of this process, for tests that do not stop it.
 var shared = sync.OnceValues(func() (*Broker, error) {
-	b, end, err := newBroker()
+	b, end, err := newBroker(tests)
 	if end != nil {
 		stopAtEnd(end)
 	}
@@ -60,7 +60,7 @@ func Topic() string { return fmt.Sprintf("payments-%d", topics.Add(1)) }
 func OwnKafka(t testing.TB) *Broker {
 	t.Helper()
 	kind(t)
-	b, end, err := newBroker()
+	b, end, err := newBroker(tests)
 	if end != nil {
 		t.Cleanup(func() {
 			if err := end(); err != nil {
@@ -74,13 +74,13 @@ func OwnKafka(t testing.TB) *Broker {
 	return b
 }
 
-func newBroker() (*Broker, func() error, error) {
+func newBroker(p purpose) (*Broker, func() error, error) {
 	k, err := choose()
 	if err != nil {
 		return nil, nil, err
 	}
 	if k == docker {
-		return newDockerBroker()
+		return newDockerBroker(p)
 	}
 	return newEmbeddedBroker()
 }

@@ -15,8 +15,8 @@ import (
 )
 
 // newDockerBroker starts Apache Kafka on a host port known beforehand: the broker tells it to clients, and keeps it when it is started again. The broker
-// talks to itself over a listener of its own, without which transactions hang.
-func newDockerBroker() (*Broker, func() error, error) {
+// talks to itself over a listener of its own, without which transactions hang. Yet another one is advertised at the container's own address, which is known inside only and only once it runs.
+func newDockerBroker(p purpose) (*Broker, func() error, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
 	port, err := freePort()
@@ -30,9 +30,9 @@ func newDockerBroker() (*Broker, func() error, error) {
 		testcontainers.WithEnv(map[string]string{
 			"KAFKA_NODE_ID":                                  "1",
 			"KAFKA_PROCESS_ROLES":                            "broker,controller",
-			"KAFKA_LISTENERS":                                "PLAINTEXT://:9092,BROKER://localhost:29092,CONTROLLER://localhost:9093",
+			"KAFKA_LISTENERS":                                "PLAINTEXT://:9092,OWN://:9095,BROKER://localhost:29092,CONTROLLER://localhost:9093",
 			"KAFKA_ADVERTISED_LISTENERS":                     fmt.Sprintf("PLAINTEXT://127.0.0.1:%d,BROKER://localhost:29092", port),
-			"KAFKA_LISTENER_SECURITY_PROTOCOL_MAP":           "PLAINTEXT:PLAINTEXT,BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT",
+			"KAFKA_LISTENER_SECURITY_PROTOCOL_MAP":           "PLAINTEXT:PLAINTEXT,OWN:PLAINTEXT,BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT",
 			"KAFKA_INTER_BROKER_LISTENER_NAME":               "BROKER",
 			"KAFKA_CONTROLLER_LISTENER_NAMES":                "CONTROLLER",
 			"KAFKA_CONTROLLER_QUORUM_VOTERS":                 "1@localhost:9093",
@@ -44,12 +44,16 @@ func newDockerBroker() (*Broker, func() error, error) {
 			"KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS":         "0",
 			"KAFKA_AUTO_CREATE_TOPICS_ENABLE":                "false",
 		}),
+		testcontainers.WithCmd("sh", "-c", `KAFKA_ADVERTISED_LISTENERS="$KAFKA_ADVERTISED_LISTENERS,OWN://$(hostname -i):9095" exec /etc/kafka/docker/run`),
 		testcontainers.WithWaitStrategyAndDeadline(startTimeout, ready))
 	end := func() error { return testcontainers.TerminateContainer(c) }
 	if err != nil {
 		return nil, end, fmt.Errorf("apache/kafka:4.3.1: %w", err)
 	}
 	b := &Broker{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}
+	if p == measuring {
+		b.Addr = ownAddress(ctx, c, "9095", b.Addr)
+	}
 	grace := 20 * time.Second
 	b.stop = func(ctx context.Context) error { return c.Stop(ctx, &grace) }
 	b.start = c.Start

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -31,7 +32,7 @@ var server = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	p, end, err := newPostgres(ctx, k, hasty)
+	p, end, err := newPostgres(ctx, k, tests)
 	if end != nil {
 		stopAtEnd(end)
 	}
@@ -64,7 +65,7 @@ func OwnPostgres(t testing.TB) *Server {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
 	defer cancel()
-	s, end, err := newPostgres(ctx, kind(t), hasty)
+	s, end, err := newPostgres(ctx, kind(t), tests)
 	if end != nil {
 		t.Cleanup(func() {
 			if err := end(); err != nil {
@@ -78,28 +79,20 @@ func OwnPostgres(t testing.TB) *Server {
 	return s
 }
 
-// durability says what a PostgreSQL promises: tests have it hasty, since a loss of power is no loss to them; what is measured has it durable, as operators do.
-type durability bool
-
-const (
-	hasty   durability = false
-	durable durability = true
-)
-
-func newPostgres(ctx context.Context, kind string, d durability) (*Server, func() error, error) {
+func newPostgres(ctx context.Context, kind string, p purpose) (*Server, func() error, error) {
 	if kind == docker {
-		return newDockerPostgres(ctx, d)
+		return newDockerPostgres(ctx, p)
 	}
-	p, err := embedded.StartPostgres(ctx, embedded.PostgresConfig{Fsync: d == durable})
+	e, err := embedded.StartPostgres(ctx, embedded.PostgresConfig{Fsync: p == measuring})
 	if err != nil {
 		return nil, nil, err
 	}
-	return &Server{URL: p.URL(), restart: p.Restart}, p.Stop, nil
+	return &Server{URL: e.URL(), restart: e.Restart}, e.Stop, nil
 }
 
-func newDockerPostgres(ctx context.Context, d durability) (*Server, func() error, error) {
+func newDockerPostgres(ctx context.Context, p purpose) (*Server, func() error, error) {
 	settings := []string{"postgres"} // Its defaults.
-	if d == hasty {
+	if p == tests {
 		settings = append(settings, "-c", "fsync=off", "-c", "max_connections=300")
 	}
 	port, err := freePort() // Fixed, so that the server keeps its address over a restart.
@@ -118,11 +111,9 @@ func newDockerPostgres(ctx context.Context, d durability) (*Server, func() error
 	if err != nil {
 		return nil, end, fmt.Errorf("postgres:17: %w", err)
 	}
-	address := fmt.Sprintf("127.0.0.1:%d", port)
-	if d == durable {
-		if own := ownAddress(ctx, c, "5432"); own != "" {
-			address = own
-		}
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	if p == measuring {
+		address = ownAddress(ctx, c, "5432", address)
 	}
 	s := &Server{URL: fmt.Sprintf("postgres://paylatch:paylatch@%s/paylatch?sslmode=disable", address)}
 	s.restart = func(ctx context.Context, immediate bool) error {
@@ -136,22 +127,6 @@ func newDockerPostgres(ctx context.Context, d durability) (*Server, func() error
 		return c.Start(ctx)
 	}
 	return s, end, nil
-}
-
-// ownAddress is a container's own address, or empty where this machine cannot reach it, as when Docker runs in a virtual machine. What is measured goes there: a published port of loopback
-// is served by a process of Docker's, docker-proxy, that copies every byte, at a cost like that of the queries themselves and told in nobody's figure.
-func ownAddress(ctx context.Context, c *testcontainers.DockerContainer, port string) string {
-	ip, err := c.ContainerIP(ctx)
-	if err != nil || ip == "" {
-		return ""
-	}
-	address := net.JoinHostPort(ip, port)
-	conn, err := net.DialTimeout("tcp", address, time.Second)
-	if err != nil {
-		return ""
-	}
-	_ = conn.Close()
-	return address
 }
 
 var databases atomic.Int64
