@@ -1,6 +1,9 @@
 package payment
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Status is where a payment stands. The set is closed and spelled alike in Go, SQL and JSON.
 //
@@ -17,11 +20,12 @@ const (
 
 // ParseStatus reads a status; one that the code does not know is an error, never passed on.
 func ParseStatus(s string) (Status, error) {
-	switch status := Status(s); status {
-	case Created, Sent, Accepted, Rejected:
-		return status, nil
+	for _, status := range [...]Status{Created, Sent, Accepted, Rejected} {
+		if s == string(status) {
+			return status, nil
+		}
 	}
-	return "", fmt.Errorf("unknown payment status %q", s)
+	return "", fmt.Errorf("unknown payment status %q", strings.Clone(s)) // A copy, so that s itself need not be on the heap: this is called for each row.
 }
 
 // Final tells whether the status is the last one a payment will have.

@@ -3,9 +3,9 @@ package store
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/paylatch/paylatch/internal/payment"
 )
@@ -128,11 +128,10 @@ func scanPayments(rows pgx.Rows, topic string, about int) (payments []payment.Pa
 	var (
 		p                                         payment.Payment
 		originator, beneficiary, sender, receiver int64
-		status                                    string
-		trace                                     []byte
+		status, trace                             pgtype.DriverBytes // Read before the next row comes.
 		partition                                 int16
-		sentAt                                    *time.Time
-		offset                                    *int64
+		sentAt                                    pgtype.Timestamptz
+		offset                                    pgtype.Int8
 	)
 	payments, parties, accounts = make([]payment.Payment, 0, about), make([]int64, 0, 2*about), make([]int64, 0, 2*about)
 	_, err = pgx.ForEachRow(rows, []any{
@@ -142,14 +141,14 @@ func scanPayments(rows pgx.Rows, topic string, about int) (payments []payment.Pa
 		q := p
 		q.Partition, q.TraceParent, q.CreatedAt = int32(partition), payment.TraceParentOf(trace), p.CreatedAt.UTC()
 		var err error
-		if q.Status, err = payment.ParseStatus(status); err != nil {
+		if q.Status, err = payment.ParseStatus(string(status)); err != nil {
 			return fmt.Errorf("payment %s: %w: %w", q.ID, errImpossible, err)
 		}
-		if (q.Status == payment.Created) != (sentAt == nil) || (sentAt == nil) != (offset == nil) {
+		if (q.Status == payment.Created) == sentAt.Valid || sentAt.Valid != offset.Valid {
 			return fmt.Errorf("payment %s: %w: sent without an offset, or unsent with one", q.ID, errImpossible)
 		}
-		if sentAt != nil {
-			q.Sent = &payment.Emission{At: sentAt.UTC(), Topic: topic, Offset: *offset}
+		if sentAt.Valid {
+			q.Sent = &payment.Emission{At: sentAt.Time.UTC(), Topic: topic, Offset: offset.Int64}
 		}
 		payments, parties, accounts = append(payments, q), append(parties, originator, beneficiary), append(accounts, sender, receiver)
 		return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -148,10 +149,12 @@ func (g *group[Q, A]) leave(c *call[Q, A]) {
 	}
 }
 
-// run makes rounds until nobody waits.
+// run makes rounds until nobody waits. Before each, whoever is ready to run may do so: that costs nothing when there is nobody, and on a busy machine it is those whose answers have
+// just come and those whose questions have just arrived. A round that began before them would be smaller, and rounds, not questions, are what costs.
 func (g *group[Q, A]) run() {
 	var taken []*call[Q, A]
 	for {
+		runtime.Gosched()
 		taken = g.take(taken)
 		if len(taken) == 0 {
 			return

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -251,4 +252,31 @@ func TestGroup_Close(t *testing.T) {
 			t.Errorf("answers %s", got)
 		}
 	})
+}
+
+// TestGroup_WhoeverIsReadyIsInTheRound: callers that are ready to run when a round begins are part of it. With one processor, and no round that waits for anything, each would have a round of
+// its own otherwise.
+func TestGroup_WhoeverIsReadyIsInTheRound(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	const callers, repetitions = 8, 50
+	rounds := 0
+	g := newGroup(100, 100, func(_ context.Context, asked []int) ([]int, error) {
+		rounds++
+		return asked, nil
+	})
+	for range repetitions {
+		var all sync.WaitGroup
+		for n := range callers {
+			all.Go(func() {
+				if answer, err := g.call(t.Context(), 1, n); answer != n || err != nil {
+					t.Errorf("%d was answered %d, %v", n, answer, err)
+				}
+			})
+		}
+		all.Wait()
+	}
+	// A scheduler that looks after all now and then lets a round begin early. It is the exception.
+	if most := repetitions * 2; rounds > most {
+		t.Errorf("%d rounds for %d times %d callers, want at most %d", rounds, repetitions, callers, most)
+	}
 }
