@@ -3,7 +3,7 @@
 // Command bench measures what Paylatch costs, each line beside its baseline from the same run on the same machine, and prints one table.
 //
 // Work and baselines take turns (A B A B …), so that whatever else the machine does is shared; medians are compared, and least and most are shown. Everything is
-// real: `paylatch` as a process of its own, PostgreSQL with its default settings and so commits on disk, Kafka; in containers where Docker answers. Peers are
+// real: `paylatch` as a process of its own, PostgreSQL with its default settings but for shared_buffers, and so with commits on disk, Kafka; in containers where Docker answers. Peers are
 // given the settings that were found best for them.
 //
 //	go run .                 all lines in full (about half an hour)

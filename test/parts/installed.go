@@ -5,7 +5,7 @@ import (
 	"errors"
 )
 
-// Installed is a PostgreSQL with its default settings, commits on disk included, and a broker, for a program that measures.
+// Installed is a PostgreSQL that commits on disk and has memory enough, and a broker, for a program that measures.
 type Installed struct {
 	Kind     string // docker or embedded.
 	Postgres string // URL of an empty database, as a superuser.

@@ -87,13 +87,21 @@ func newPostgres(ctx context.Context, kind string, p purpose) (*Server, func() e
 	if err != nil {
 		return nil, nil, err
 	}
+	if p == measuring {
+		if err := execute(ctx, e.URL(), "alter system set shared_buffers = '"+buffers+"'"); err != nil {
+			return nil, e.Stop, err
+		}
+		if err := e.Restart(ctx, false); err != nil {
+			return nil, e.Stop, err
+		}
+	}
 	return &Server{URL: e.URL(), restart: e.Restart}, e.Stop, nil
 }
 
 func newDockerPostgres(ctx context.Context, p purpose) (*Server, func() error, error) {
-	settings := []string{"postgres"} // Its defaults.
-	if p == tests {
-		settings = append(settings, "-c", "fsync=off", "-c", "max_connections=300")
+	settings := []string{"postgres", "-c", "fsync=off", "-c", "max_connections=300"}
+	if p == measuring {
+		settings = []string{"postgres", "-c", "shared_buffers=" + buffers}
 	}
 	port, err := freePort() // Fixed, so that the server keeps its address over a restart.
 	if err != nil {
