@@ -38,6 +38,7 @@ type owner struct {
 	news      chan struct{}
 	cancel    context.CancelFunc
 	full      bool         // The last batch was as large as may be: there are more payments, in all likelihood.
+	told      bool         // There was news since the last claim, which may be of payments that it took.
 	failures  atomic.Int32 // Pieces of work that failed since a pass did not; a take-over that succeeds between them says nothing.
 
 	// Only the Sender's goroutine looks at these.
@@ -161,6 +162,7 @@ func (o *owner) rest(ctx context.Context, d time.Duration) {
 	case <-ctx.Done():
 	case <-timer.C:
 	case <-o.news:
+		o.told = true
 	}
 }
 
@@ -195,9 +197,10 @@ func (o *owner) halt(ctx context.Context, claim *store.Claim, reason string) err
 	return fmt.Errorf("partition %d is now %w: %s", o.partition, errHalted, reason)
 }
 
-// mayHaveUnsent tells whether there may be payments to send. After a full batch it does not ask.
+// mayHaveUnsent tells whether there may be payments to send. After a full batch, and when it has been told of some, it does not ask: a claim tells as well, and most find what they were told of. That one
+// which finds nothing takes a transaction id is no matter then; where nothing is created nobody is told.
 func (o *owner) mayHaveUnsent(ctx context.Context) (bool, error) {
-	if o.full {
+	if o.full || o.told {
 		return true, nil
 	}
 	return o.session.HasUnsent(ctx)
@@ -209,14 +212,14 @@ func (o *owner) claim(ctx context.Context) (*store.Claim, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = o.mayNotSend(claim.Partition); err == nil && len(claim.Payments) == 0 && !o.full {
+	if err = o.mayNotSend(claim.Partition); err == nil && len(claim.Payments) == 0 && !o.full && !o.told {
 		err = fmt.Errorf("partition %d: %w", o.partition, errNothingClaimed)
 	}
 	if err != nil {
 		claim.Rollback()
 		return nil, err
 	}
-	o.full = len(claim.Payments) == o.sender.BatchMax
+	o.full, o.told = len(claim.Payments) == o.sender.BatchMax, false
 	return claim, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -20,7 +21,8 @@ type Claim struct {
 	Partition Partition
 	Payments  []payment.Payment // In order of Seq.
 	store     *Store
-	tx        pgx.Tx
+	conn      *pgx.Conn
+	ended     bool
 }
 
 // The mark at the end of a claim needs this lock on both tables, which FOR UPDATE does not take. Were it taken only then, a CREATE INDEX that had begun meanwhile would
@@ -54,43 +56,40 @@ func (s *Session) Claim(ctx context.Context, limit int) (*Claim, error) {
 	return claim, nil
 }
 
-// claim begins a transaction that holds the partition, which the statement lock locks once those before it are executed.
+// claim begins a transaction that holds the partition, in one exchange with the database: the statement lock locks it, once those before it are executed.
 func (s *Session) claim(ctx context.Context, lock string, before ...string) (*Claim, error) {
-	tx, err := s.conn.Begin(ctx)
-	if err != nil {
-		return nil, translate(err)
+	claim := &Claim{store: s.store, conn: s.conn}
+	batch := &pgx.Batch{}
+	before = slices.Concat([]string{`begin`}, before, []string{lockTables})
+	for _, sql := range before {
+		batch.Queue(sql)
 	}
-	claim := &Claim{store: s.store, tx: tx}
-	if claim.Partition, err = hold(ctx, tx, s.partition, lock, append(before, lockTables)); err != nil {
+	batch.Queue(lock, s.partition)
+	if err := claim.hold(ctx, batch, len(before)); err != nil {
 		claim.Rollback()
 		return nil, err
 	}
 	return claim, nil
 }
 
-// hold has the statements before executed and the partition locked, in one exchange with the database, and returns what its row says.
-func hold(ctx context.Context, tx pgx.Tx, partition int32, lock string, before []string) (p Partition, err error) {
-	batch := &pgx.Batch{}
-	for _, sql := range before {
-		batch.Queue(sql)
-	}
-	batch.Queue(lock, partition)
-	results := tx.SendBatch(ctx, batch)
+// hold executes a batch whose last statement, after so many others, returns the partition's row, locked.
+func (c *Claim) hold(ctx context.Context, batch *pgx.Batch, others int) error {
+	results := c.conn.SendBatch(ctx, batch)
 	defer func() { _ = results.Close() }() // Whatever it says has been said by then.
-	for range before {
+	for range others {
 		if _, err := results.Exec(); err != nil {
-			return p, translate(err)
+			return translate(err)
 		}
 	}
 	rows, err := results.Query()
 	if err != nil {
-		return p, translate(err)
+		return translate(err)
 	}
-	p, err = pgx.CollectExactlyOneRow(rows, scanPartition)
+	c.Partition, err = pgx.CollectExactlyOneRow(rows, scanPartition)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return p, ErrClaimed
+		return ErrClaimed
 	}
-	return p, translate(err)
+	return translate(err)
 }
 
 // claimUsual is room for what a claim finds when there is no backlog.
@@ -98,11 +97,11 @@ const claimUsual = 16
 
 // ClaimPayments claims at most limit of the partition's unsent payments, the oldest.
 func (c *Claim) ClaimPayments(ctx context.Context, limit int) error {
-	rows, err := c.tx.Query(ctx, claimPayments[c.Partition.Delivery], c.Partition.Number, limit)
+	rows, err := c.conn.Query(ctx, claimPayments[c.Partition.Delivery], c.Partition.Number, limit)
 	if err != nil {
 		return translate(err)
 	}
-	c.Payments, err = readPayments(ctx, c.tx.Conn(), rows, c.Partition.Topic, min(limit, claimUsual))
+	c.Payments, err = readPayments(ctx, c.conn, rows, c.Partition.Topic, min(limit, claimUsual))
 	return err
 }
 
@@ -122,7 +121,7 @@ func (c *Claim) MarkSent(ctx context.Context, base int64, n int, next int64) err
 	batch := &pgx.Batch{}
 	batch.Queue(markPayments, ids, offsets)
 	batch.Queue(moveNextOffset, c.Partition.Number, next)
-	results := c.tx.SendBatch(ctx, batch)
+	results := c.conn.SendBatch(ctx, batch)
 	defer func() { _ = results.Close() }()
 	for _, want := range []int64{int64(n), 1} {
 		tag, err := results.Exec()
@@ -138,16 +137,32 @@ func (c *Claim) MarkSent(ctx context.Context, base int64, n int, next int64) err
 
 // Halt stops the partition with a reason, on record once Commit returns nil.
 func (c *Claim) Halt(ctx context.Context, reason string) error {
-	_, err := c.tx.Exec(ctx, haltPartition, c.Partition.Number, reason)
+	_, err := c.conn.Exec(ctx, haltPartition, c.Partition.Number, reason)
 	return translate(err)
 }
 
 // Commit ends the claim and puts on record what was marked. An error leaves the outcome unknown.
-func (c *Claim) Commit(ctx context.Context) error { return translate(c.tx.Commit(ctx)) }
+func (c *Claim) Commit(ctx context.Context) error {
+	c.ended = true
+	tag, err := c.conn.Exec(ctx, `commit`)
+	if err == nil && tag.String() != "COMMIT" { // PostgreSQL rolls back what had failed, and says so.
+		err = pgx.ErrTxCommitRollback
+	}
+	if err != nil && c.conn.PgConn().TxStatus() != 'I' {
+		closeConn(c.conn) // It may hold the partition still.
+	}
+	return translate(err)
+}
 
 // Rollback ends the claim as if it had never been; after Commit it does nothing.
 func (c *Claim) Rollback() {
+	if c.ended {
+		return
+	}
+	c.ended = true
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
-	_ = c.tx.Rollback(ctx) // When it fails the session is lost, and PostgreSQL rolls back.
+	if _, err := c.conn.Exec(ctx, `rollback`); err != nil {
+		closeConn(c.conn) // PostgreSQL rolls back when the session ends.
+	}
 }

@@ -37,7 +37,7 @@ const setDelivery = `update topic_partitions set delivery = $2, changed_at = now
 
 // SetDelivery changes how the partition's payments are published from the commit on.
 func (c *Claim) SetDelivery(ctx context.Context, d Delivery) error {
-	_, err := c.tx.Exec(ctx, setDelivery, c.Partition.Number, string(d))
+	_, err := c.conn.Exec(ctx, setDelivery, c.Partition.Number, string(d))
 	return translate(err)
 }
 
@@ -52,10 +52,10 @@ const (
 // UnmarkFrom takes back the marks at and beyond an offset, whose records are lost, and returns how many there were. The one place where a status goes back: an operator
 // decided that these payments be sent again.
 func (c *Claim) UnmarkFrom(ctx context.Context, offset int64) (int64, error) {
-	if _, err := c.tx.Exec(ctx, waitForScan); err != nil {
+	if _, err := c.conn.Exec(ctx, waitForScan); err != nil {
 		return 0, translate(err)
 	}
-	tag, err := c.tx.Exec(ctx, unmarkFrom, c.Partition.Number, offset)
+	tag, err := c.conn.Exec(ctx, unmarkFrom, c.Partition.Number, offset)
 	return tag.RowsAffected(), translate(err)
 }
 
@@ -63,10 +63,10 @@ const countUnsent = `select count(*) from payments where partition = $1 and stat
 
 // Unsent counts the partition's payments that are yet to be sent, however many.
 func (c *Claim) Unsent(ctx context.Context) (n int64, err error) {
-	if _, err := c.tx.Exec(ctx, waitForScan); err != nil {
+	if _, err := c.conn.Exec(ctx, waitForScan); err != nil {
 		return 0, translate(err)
 	}
-	err = c.tx.QueryRow(ctx, countUnsent, c.Partition.Number).Scan(&n)
+	err = c.conn.QueryRow(ctx, countUnsent, c.Partition.Number).Scan(&n)
 	return n, translate(err)
 }
 
@@ -75,6 +75,6 @@ const resumeAt = `update topic_partitions set state = 'active', reason = null, c
 
 // ResumeAt lets a halted partition be sent to again, with the log taken as it is now: the topic's id, and the end from which on it is ours.
 func (c *Claim) ResumeAt(ctx context.Context, topicID uuid.UUID, nextOffset int64) error {
-	_, err := c.tx.Exec(ctx, resumeAt, c.Partition.Number, topicID, nextOffset)
+	_, err := c.conn.Exec(ctx, resumeAt, c.Partition.Number, topicID, nextOffset)
 	return translate(err)
 }

@@ -28,7 +28,7 @@ const bumpGeneration = `update topic_partitions set generation = generation + 1 
 
 // TakeOver counts a take-over; whoever remembers an earlier generation may not publish.
 func (c *Claim) TakeOver(ctx context.Context) error {
-	err := c.tx.QueryRow(ctx, bumpGeneration, c.Partition.Number).Scan(&c.Partition.Generation)
+	err := c.conn.QueryRow(ctx, bumpGeneration, c.Partition.Number).Scan(&c.Partition.Generation)
 	return translate(err)
 }
 
@@ -48,14 +48,14 @@ func (c *Claim) Recover(ctx context.Context, found []payment.Payment, next int64
 	for i, p := range marked {
 		ids[i], offsets[i] = p.ID, p.Sent.Offset
 	}
-	tag, err := c.tx.Exec(ctx, markPayments, ids, offsets)
+	tag, err := c.conn.Exec(ctx, markPayments, ids, offsets)
 	if err != nil {
 		return r, translate(err)
 	}
 	if n := int(tag.RowsAffected()); n != len(marked) {
 		return r, fmt.Errorf("partition %d: %w: marked %d rows of the log's tail, wanted %d", c.Partition.Number, errImpossible, n, len(marked))
 	}
-	if _, err := c.tx.Exec(ctx, moveNextOffset, c.Partition.Number, next); err != nil {
+	if _, err := c.conn.Exec(ctx, moveNextOffset, c.Partition.Number, next); err != nil {
 		return r, translate(err)
 	}
 	c.Partition.NextOffset = next
@@ -76,7 +76,7 @@ func (c *Claim) compare(ctx context.Context, found []payment.Payment, r *Recover
 	for i, p := range found {
 		ids[i] = p.ID
 	}
-	rows, err := findIn(ctx, c.tx.Conn(), ids, c.Partition.Topic)
+	rows, err := findIn(ctx, c.conn, ids, c.Partition.Topic)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -125,7 +125,7 @@ func (c *Claim) tenants(ctx context.Context, found []payment.Payment) (map[strin
 	for name := range ids {
 		names = append(names, name)
 	}
-	rows, err := c.tx.Query(ctx, selectTenantIDs, names)
+	rows, err := c.conn.Query(ctx, selectTenantIDs, names)
 	if err != nil {
 		return nil, translate(err)
 	}
@@ -176,7 +176,7 @@ func (c *Claim) restore(ctx context.Context, lost []payment.Payment) error {
 		return err
 	}
 	columns[len(columns)-1] = where // The partition of the log it is in, whatever the count of partitions is by now.
-	tag, err := c.tx.Exec(ctx, restorePayments, append(columns, seqs, created, sent, offsets)...)
+	tag, err := c.conn.Exec(ctx, restorePayments, append(columns, seqs, created, sent, offsets)...)
 	if err != nil {
 		return translate(err)
 	}
