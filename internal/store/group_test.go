@@ -66,6 +66,8 @@ func (h *held) ask(ctx context.Context, tenant int32, questions ...int) (answers
 
 func (h *held) want(t *testing.T, rounds ...[]int) {
 	t.Helper()
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	if got := fmt.Sprint(h.rounds); got != fmt.Sprint(rounds) {
 		t.Errorf("the rounds were %v, want %v", got, rounds)
 	}
@@ -124,9 +126,11 @@ func TestGroup_OneRoundAtATime(t *testing.T) {
 			time.Sleep(longRound * 2 / 3)
 			h.release <- struct{}{}
 			synctest.Wait()
-			if len(h.rounds) != n+1 {
-				t.Fatalf("%d rounds have begun after %d were over: %v", len(h.rounds), n, h.rounds)
+			want := [][]int{}
+			for m := range n + 1 {
+				want = append(want, []int{m + 1})
 			}
+			h.want(t, want...)
 		}
 		time.Sleep(2 * longRound)
 		synctest.Wait()
