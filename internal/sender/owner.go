@@ -37,8 +37,7 @@ type owner struct {
 	session   *store.Session // Nil between two sessions.
 	news      chan struct{}
 	cancel    context.CancelFunc
-	full      bool         // The last batch was as large as may be: there are more payments, in all likelihood.
-	told      bool         // There was news since the last claim, which may be of payments that it took.
+	expects   bool         // There are payments, in all likelihood: the last batch was as large as may be, or there was news.
 	failures  atomic.Int32 // Pieces of work that failed since a pass did not; a take-over that succeeds between them says nothing.
 
 	// Only the Sender's goroutine looks at these.
@@ -162,7 +161,7 @@ func (o *owner) rest(ctx context.Context, d time.Duration) {
 	case <-ctx.Done():
 	case <-timer.C:
 	case <-o.news:
-		o.told = true
+		o.expects = true // The news may be of payments that the last claim took.
 	}
 }
 
@@ -197,10 +196,10 @@ func (o *owner) halt(ctx context.Context, claim *store.Claim, reason string) err
 	return fmt.Errorf("partition %d is now %w: %s", o.partition, errHalted, reason)
 }
 
-// mayHaveUnsent tells whether there may be payments to send. After a full batch, and when it has been told of some, it does not ask: a claim tells as well, and most find what they were told of. That one
-// which finds nothing takes a transaction id is no matter then; where nothing is created nobody is told.
+// mayHaveUnsent tells whether there may be payments to send. When it expects some it does not ask: a claim tells as well, and most find them. That one which finds nothing takes a transaction id is no
+// matter then; where nothing is created nothing is expected.
 func (o *owner) mayHaveUnsent(ctx context.Context) (bool, error) {
-	if o.full || o.told {
+	if o.expects {
 		return true, nil
 	}
 	return o.session.HasUnsent(ctx)
@@ -212,14 +211,14 @@ func (o *owner) claim(ctx context.Context) (*store.Claim, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = o.mayNotSend(claim.Partition); err == nil && len(claim.Payments) == 0 && !o.full && !o.told {
+	if err = o.mayNotSend(claim.Partition); err == nil && len(claim.Payments) == 0 && !o.expects {
 		err = fmt.Errorf("partition %d: %w", o.partition, errNothingClaimed)
 	}
 	if err != nil {
 		claim.Rollback()
 		return nil, err
 	}
-	o.full, o.told = len(claim.Payments) == o.sender.BatchMax, false
+	o.expects = len(claim.Payments) == o.sender.BatchMax
 	return claim, nil
 }
 

@@ -16,7 +16,7 @@ var ErrClaimed = errors.New("the partition is claimed by another transaction")
 
 // Claim is one transaction that holds a partition and the payments next in order there. While it is open no other transaction can
 // claim the partition. It ends with Commit, or with Rollback, after which everything is as before. If the process or the session dies, PostgreSQL rolls
-// it back.
+// it back. It is no pgx.Tx, since that begins in an exchange of its own.
 type Claim struct {
 	Partition Partition
 	Payments  []payment.Payment // In order of Seq.
@@ -60,23 +60,22 @@ func (s *Session) Claim(ctx context.Context, limit int) (*Claim, error) {
 func (s *Session) claim(ctx context.Context, lock string, before ...string) (*Claim, error) {
 	claim := &Claim{store: s.store, conn: s.conn}
 	batch := &pgx.Batch{}
-	before = slices.Concat([]string{`begin`}, before, []string{lockTables})
-	for _, sql := range before {
+	for _, sql := range slices.Concat([]string{`begin`}, before, []string{lockTables}) {
 		batch.Queue(sql)
 	}
 	batch.Queue(lock, s.partition)
-	if err := claim.hold(ctx, batch, len(before)); err != nil {
+	if err := claim.hold(ctx, batch); err != nil {
 		claim.Rollback()
 		return nil, err
 	}
 	return claim, nil
 }
 
-// hold executes a batch whose last statement, after so many others, returns the partition's row, locked.
-func (c *Claim) hold(ctx context.Context, batch *pgx.Batch, others int) error {
+// hold executes a batch whose last statement returns the partition's row, locked.
+func (c *Claim) hold(ctx context.Context, batch *pgx.Batch) error {
 	results := c.conn.SendBatch(ctx, batch)
 	defer func() { _ = results.Close() }() // Whatever it says has been said by then.
-	for range others {
+	for range batch.Len() - 1 {
 		if _, err := results.Exec(); err != nil {
 			return translate(err)
 		}

@@ -122,14 +122,12 @@ func TestGroup_OneRoundAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHeld(1, 1000)
 		h.ask(t.Context(), 1, 1, 2, 3, 4, 5, 6)
+		want := [][]int{{1}}
 		for n := 1; n < 5; n++ {
 			time.Sleep(longRound * 2 / 3)
 			h.release <- struct{}{}
 			synctest.Wait()
-			want := [][]int{}
-			for m := range n + 1 {
-				want = append(want, []int{m + 1})
-			}
+			want = append(want, []int{n + 1})
 			h.want(t, want...)
 		}
 		time.Sleep(2 * longRound)

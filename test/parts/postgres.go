@@ -83,6 +83,10 @@ func newPostgres(ctx context.Context, kind string, p purpose) (*Server, func() e
 	if kind == docker {
 		return newDockerPostgres(ctx, p)
 	}
+	return newEmbeddedPostgres(ctx, p)
+}
+
+func newEmbeddedPostgres(ctx context.Context, p purpose) (*Server, func() error, error) {
 	e, err := embedded.StartPostgres(ctx, embedded.PostgresConfig{Fsync: p == measuring})
 	if err != nil {
 		return nil, nil, err
