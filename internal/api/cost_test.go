@@ -34,6 +34,10 @@ func (s *memoryStore) Find(context.Context, payment.TenantRef, payment.ID) (paym
 	return s.stored, nil
 }
 
+func (s *memoryStore) Look(context.Context, payment.TenantRef, payment.ID) (payment.Payment, error) {
+	return s.stored, nil
+}
+
 func (s *memoryStore) FindDerived(context.Context, payment.TenantRef, payment.ID) (payment.Payment, error) {
 	return s.stored, nil
 }

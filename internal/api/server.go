@@ -40,6 +40,9 @@ type Store interface {
 	// once; what is under way goes to its end.
 	Create(ctx context.Context, p payment.Payment) (stored payment.Payment, replayed bool, err error)
 	Find(ctx context.Context, tenant payment.TenantRef, id payment.ID) (payment.Payment, error)
+	// Look is Find without the proof that the row survives a failover. A held request polls with it, and reports only
+	// what Find returns.
+	Look(ctx context.Context, tenant payment.TenantRef, id payment.ID) (payment.Payment, error)
 	FindDerived(ctx context.Context, tenant payment.TenantRef, id payment.ID) (payment.Payment, error)
 	Ready(ctx context.Context) (halted []int32, err error)
 }

@@ -19,6 +19,11 @@ func (s *Store) Find(ctx context.Context, tenant payment.TenantRef, id payment.I
 	return p, err
 }
 
+// Look returns what Find returns, for a request that polls and calls Find before it responds.
+func (s *Store) Look(ctx context.Context, tenant payment.TenantRef, id payment.ID) (payment.Payment, error) {
+	return s.Find(ctx, tenant, id)
+}
+
 // FindDerived returns the payment whose id was derived for the tenant: another tenant's row there is an alarm, not a "not found".
 func (s *Store) FindDerived(ctx context.Context, tenant payment.TenantRef, id payment.ID) (payment.Payment, error) {
 	p, err := s.findOne(ctx, tenant, id)

@@ -35,6 +35,10 @@ func (c *constant) Find(context.Context, payment.TenantRef, payment.ID) (payment
 	return c.payment, nil
 }
 
+func (c *constant) Look(context.Context, payment.TenantRef, payment.ID) (payment.Payment, error) {
+	return c.payment, nil
+}
+
 func (c *constant) FindDerived(context.Context, payment.TenantRef, payment.ID) (payment.Payment, error) {
 	return c.payment, nil
 }
