@@ -105,7 +105,8 @@ func (c *Claim) ClaimPayments(ctx context.Context, limit int) error {
 }
 
 const (
-	markPayments = `update payments p set status = 'sent', sent_at = clock_timestamp(), kafka_offset = u.kafka_offset
+	// Not before created_at, also when the server's clock was set back: clients subtract the two.
+	markPayments = `update payments p set status = 'sent', sent_at = greatest(clock_timestamp(), p.created_at), kafka_offset = u.kafka_offset
 		from unnest($1::uuid[], $2::bigint[]) as u (id, kafka_offset) where p.id = u.id and p.status = 'created'`
 	moveNextOffset = `update topic_partitions set next_offset = $2 where partition = $1`
 )

@@ -167,6 +167,9 @@ func (c *Claim) restore(ctx context.Context, lost []payment.Payment) error {
 	for i, p := range lost {
 		where[i], seqs[i], offsets[i] = int16(c.Partition.Number), p.Seq, p.Sent.Offset //nolint:gosec // G115: read from a smallint.
 		created[i], sent[i] = p.CreatedAt, p.Sent.At
+		if sent[i].Before(created[i]) { // A record's time is in milliseconds, by another machine's clock.
+			sent[i] = created[i]
+		}
 	}
 	if err := c.store.advanceSeq(ctx, slices.Max(seqs)); err != nil {
 		return err

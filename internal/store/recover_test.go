@@ -100,7 +100,8 @@ func TestRecover_Restores(t *testing.T) {
 	}
 	found := inLog(payments, 3)
 	f.recover(found, 9, false)
-	f.exec(`update payments set sent_at = '2026-11-24T12:00:00Z'::timestamptz + (kafka_offset - 3) * interval '1 second'`) // As restored rows have it: by the log.
+	// As restored rows have it: by the log, but not before they were created.
+	f.exec(`update payments set sent_at = greatest(created_at, '2026-11-24T12:00:00Z'::timestamptz + (kafka_offset - 3) * interval '1 second')`)
 	before := query[string](f, wholeRows)
 
 	f.exec(`truncate payments`)

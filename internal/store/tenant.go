@@ -79,7 +79,8 @@ func (s *Store) AddAPIKey(ctx context.Context, tenant string, key payment.APIKey
 	return id, translate(err)
 }
 
-const revokeAPIKey = `update api_keys k set revoked_at = now() from tenants t
+// The server's clock may have been set back since the key was made. The key must end all the same.
+const revokeAPIKey = `update api_keys k set revoked_at = greatest(now(), k.created_at) from tenants t
 	where k.tenant_id = t.id and t.name = $1 and k.id = $2 and k.revoked_at is null`
 
 // RevokeAPIKey ends a key. Every replica refuses it within 5 s.
