@@ -78,7 +78,7 @@ func (a *auditCase) sent(key string) func(*Journal) error {
 }
 
 func answered(key string, p posted, err error) func(*Journal) error {
-	return func(j *Journal) error { return j.answered(key, p, err) }
+	return func(j *Journal) error { return j.answered(key, p, trail{}, err) }
 }
 
 func (a *auditCase) audit(wait time.Duration) AuditReport {

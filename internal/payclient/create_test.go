@@ -348,13 +348,18 @@ func TestClient_Pause(t *testing.T) {
 func TestRetryAfter(t *testing.T) {
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	for v, want := range map[string]time.Duration{
-		"": 0, "0": 0, "2": 2 * time.Second, "-1": 0, "soon": 0, "86400": retryAfterMax, "99999999999999999999": 0,
+		"0": 0, "2": 2 * time.Second, "86400": retryAfterMax,
 		"Mon, 23 Nov 2026 12:00:04 GMT": 4 * time.Second,
 		"Mon, 23 Nov 2026 11:59:00 GMT": 0,
 		"Tue, 24 Nov 2026 12:00:00 GMT": retryAfterMax,
 	} {
-		if got := retryAfter(v, now); got != want {
-			t.Errorf("%q: %v, want %v", v, got, want)
+		if got, ok := retryAfter(v, now); got != want || !ok {
+			t.Errorf("%q: got %v, %t, want %v", v, got, ok, want)
+		}
+	}
+	for _, v := range []string{"", "-1", "soon", "99999999999999999999"} {
+		if got, ok := retryAfter(v, now); got != 0 || ok {
+			t.Errorf("%q: got %v, %t, want none", v, got, ok)
 		}
 	}
 }

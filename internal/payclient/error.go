@@ -111,6 +111,9 @@ func (e *strangeAnswerError) Error() string {
 // answerLabel names the kind of a failed attempt in few words, to be counted.
 func answerLabel(err error) string {
 	if p, ok := errors.AsType[*Problem](err); ok {
+		if p.Status == http.StatusServiceUnavailable && !p.hasRetryAfter {
+			return "503 without Retry-After" // The contract has no such response.
+		}
 		return strconv.Itoa(p.Status)
 	}
 	if _, ok := errors.AsType[*strangeAnswerError](err); ok {

@@ -44,6 +44,8 @@ type entry struct {
 	Replayed bool      `json:"replayed,omitempty"`
 	Status   int       `json:"status,omitempty"` // of a refusal
 	Why      string    `json:"why,omitempty"`
+	Attempts int       `json:"attempts,omitempty"` // more than one
+	First    string    `json:"first,omitempty"`    // of several attempts, how the first one ended
 }
 
 // Journal keeps each idempotency key before its payment is sent, and then what was answered, as lines of JSON at the end of a file. A line is handed to
@@ -108,13 +110,17 @@ func (j *Journal) sent(tenant, key string) error {
 	}, eventSent)
 }
 
-// answered keeps what became of it.
-func (j *Journal) answered(key string, p posted, err error) error {
+// answered keeps what became of it, and how its first attempt ended if there were more.
+func (j *Journal) answered(key string, p posted, t trail, err error) error {
 	if j == nil {
 		return nil
 	}
 	return j.write(func(b []byte) []byte {
 		b = appendMember(b, "key", key)
+		if t.attempts > 1 {
+			b = strconv.AppendInt(append(b, `,"attempts":`...), int64(t.attempts), 10)
+			b = appendMember(b, "first", t.answers[0])
+		}
 		if err == nil {
 			b = appendMember(appendMember(b, "outcome", outcomeTaken), "id", p.id)
 			if p.replayed {

@@ -44,7 +44,7 @@ func TestJournal_RoundTrip(t *testing.T) {
 			"taken": nil, "refused": &Problem{Status: 422, Code: "invalid\x1b\"", Detail: "über"},
 			"unknown": &UnknownError{Key: "k", Attempts: 2, Cause: errors.New("EOF")}, "not_sent": errors.New("no server reached"),
 		} {
-			err = errors.Join(err, j.sent("tenant", key(name)), j.answered(key(name), posted{id: id, replayed: true}, outcome))
+			err = errors.Join(err, j.sent("tenant", key(name)), j.answered(key(name), posted{id: id, replayed: true}, trail{}, outcome))
 		}
 		err = errors.Join(err, j.sent("tenant", key("killed")), j.Close())
 		if err != nil {
@@ -70,7 +70,7 @@ func TestJournal_RoundTrip(t *testing.T) {
 func TestJournal_HalfWritten(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "journal")
 	j := openJournal(t, path)
-	if err := errors.Join(j.begin(), j.sent("t", "a"), j.answered("a", posted{id: faultyserver.ID(0)}, nil), j.sent("t", "b"), j.Close()); err != nil {
+	if err := errors.Join(j.begin(), j.sent("t", "a"), j.answered("a", posted{id: faultyserver.ID(0)}, trail{}, nil), j.sent("t", "b"), j.Close()); err != nil {
 		t.Fatal(err)
 	}
 	whole := readFile(t, path)

@@ -197,7 +197,7 @@ func (l *load) write(t *tenant, step int, due time.Time, random *rand.Rand) erro
 	}
 	got, tr, err := t.client.post(l.inHand, key, body, l.cfg.Once)
 	now := time.Now()
-	journalErr := l.cfg.Journal.answered(key, got, err)
+	journalErr := l.cfg.Journal.answered(key, got, tr, err)
 	l.tally.write(step, now, now.Sub(due), got.replayed, tr, err)
 	if journalErr != nil {
 		return l.refuse(journalErr)

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -65,6 +67,32 @@ func TestLoad_Faults(t *testing.T) {
 		}
 		if r.Writes.Answers["503"] != 10 || r.Writes.Answers["202"] != 40 || r.Writes.Answers["connection lost"] != 20 {
 			t.Errorf("%d workers: answers %v", workers, r.Writes.Answers)
+		}
+		// With several workers a retry may meet the next fault, so that fewer first attempts do.
+		if first := r.Writes.First; first["202"]+first["503"]+first["connection lost"] != 40 || workers == 1 && first["202"] != 10 {
+			t.Errorf("%d workers: first attempts %v", workers, first)
+		}
+	}
+}
+
+// TestLoad_NoRetryAfter shows that a 503 without Retry-After is counted apart from those of the contract.
+func TestLoad_NoRetryAfter(t *testing.T) {
+	bare := faultyserver.Answer(503, "text/html", "no server is available")
+	path := filepath.Join(t.TempDir(), "journal")
+	j := openJournal(t, path)
+	c := newTestClient(t, nil, faultyserver.New().Serve(t, bare, nil, faultyserver.Unavailable, nil, nil).URL)
+	r, err := Load(t.Context(), []*Client{c}, LoadConfig{Workers: 1, Count: 3, Journal: j})
+	if err := errors.Join(err, j.Close()); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]int64{"202": 1, "503": 1, "503 without Retry-After": 1}
+	if !maps.Equal(r.Writes.First, want) {
+		t.Errorf("first attempts %v, want %v", r.Writes.First, want)
+	}
+	text := readFile(t, path)
+	for _, line := range []string{`"attempts":2,"first":"503","outcome":"taken"`, `"attempts":2,"first":"503 without Retry-After","outcome":"taken"`} {
+		if strings.Count(text, line) != 1 {
+			t.Errorf("%s is not once in\n%s", line, text)
 		}
 	}
 }

@@ -26,7 +26,8 @@ type Problem struct {
 	PaymentID string       `json:"payment_id"` // idempotency_key_reused: the payment that the key has made
 	Errors    []FieldFault `json:"errors"`
 
-	retryAfter time.Duration
+	retryAfter    time.Duration
+	hasRetryAfter bool // Retry-After was there and could be read.
 }
 
 // FieldFault is one field that is wrong.
@@ -72,19 +73,19 @@ func readProblem(status int, h http.Header, body []byte) *Problem {
 	if p.RequestID == "" {
 		p.RequestID = h.Get("X-Request-Id")
 	}
-	p.retryAfter = retryAfter(h.Get("Retry-After"), time.Now())
+	p.retryAfter, p.hasRetryAfter = retryAfter(h.Get("Retry-After"), time.Now())
 	return p
 }
 
 // retryAfter reads both forms of RFC 9110, section 10.2.3; what it cannot read is no wish at all.
-func retryAfter(v string, now time.Time) time.Duration {
+func retryAfter(v string, now time.Time) (wish time.Duration, ok bool) {
 	if s, err := strconv.ParseUint(v, 10, 31); err == nil {
-		return min(time.Duration(s)*time.Second, retryAfterMax)
+		return min(time.Duration(s)*time.Second, retryAfterMax), true
 	}
 	if t, err := http.ParseTime(v); err == nil {
-		return min(max(t.Sub(now), 0), retryAfterMax)
+		return min(max(t.Sub(now), 0), retryAfterMax), true
 	}
-	return 0
+	return 0, false
 }
 
 // printable keeps a foreign text from steering the terminal, or filling it.

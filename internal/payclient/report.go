@@ -48,6 +48,7 @@ type Work struct {
 	PerSecond float64          `json:"per_second"`
 	Latency   Latency          `json:"latency"`
 	Answers   map[string]int64 `json:"answers"`
+	First     map[string]int64 `json:"first_answers"` // the same of each request's first attempt alone
 }
 
 // StepReport is one step of an open load.

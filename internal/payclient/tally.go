@@ -38,7 +38,7 @@ type work struct {
 	planned, noPlace, noPayment int64
 	done, failed, unknown       int64
 	latencies                   latencies
-	answers                     map[string]int64
+	answers, first              map[string]int64
 }
 
 func newTally(steps int, line timeline) *tally {
@@ -106,10 +106,13 @@ func (t *tally) visible(step int, now time.Time, took time.Duration) {
 func (t *tally) count(w *work, k kind, now time.Time, took time.Duration, tr trail, err error) {
 	t.retries += int64(max(tr.attempts-1, 0))
 	if w.answers == nil {
-		w.answers = map[string]int64{}
+		w.answers, w.first = map[string]int64{}, map[string]int64{}
 	}
-	for _, label := range tr.answers {
+	for i, label := range tr.answers {
 		w.answers[label]++
+		if i == 0 {
+			w.first[label]++
+		}
 	}
 	if err == nil {
 		w.done++
@@ -140,10 +143,13 @@ func (w *work) merge(more *work) {
 	w.unknown += more.unknown
 	w.latencies.merge(&more.latencies)
 	if w.answers == nil {
-		w.answers = map[string]int64{}
+		w.answers, w.first = map[string]int64{}, map[string]int64{}
 	}
 	for label, n := range more.answers {
 		w.answers[label] += n
+	}
+	for label, n := range more.first {
+		w.first[label] += n
 	}
 }
 
@@ -197,6 +203,7 @@ func (w *work) report(elapsed time.Duration) Work {
 		PerSecond: float64(w.done) / max(elapsed.Seconds(), 1e-9),
 		Latency:   w.latencies.summary(),
 		Answers:   maps.Clone(w.answers),
+		First:     maps.Clone(w.first),
 	}
 }
 
