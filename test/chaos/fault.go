@@ -10,7 +10,12 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/paylatch/paylatch/test/harness"
 )
+
+// background is for what must be done even when the run is interrupted; each use has a bound of its own.
+var background = context.Background()
 
 // span of time in which PostgreSQL or a broker was down.
 type outage struct{ from, to time.Time }
@@ -19,7 +24,7 @@ type outage struct{ from, to time.Time }
 type tormentor struct {
 	*fleet
 	postgres *postgres
-	brokers  *kafka
+	brokers  *harness.Kafka
 	log      io.Writer
 	began    time.Time
 
@@ -35,7 +40,7 @@ type tormentor struct {
 	failures []string // Faults that could not be healed: the run is of no use.
 }
 
-func newTormentor(f *fleet, p *postgres, k *kafka, log io.Writer) *tormentor {
+func newTormentor(f *fleet, p *postgres, k *harness.Kafka, log io.Writer) *tormentor {
 	return &tormentor{
 		fleet: f, postgres: p, brokers: k, log: log, began: time.Now(), fired: map[kind]int{}, skipped: map[kind]int{},
 		postgresHeld: make(chan struct{}, 1), brokerHeld: make(chan struct{}, 1),
@@ -50,7 +55,7 @@ func (t *tormentor) run(ctx context.Context, faults []fault) {
 	var group sync.WaitGroup
 	defer group.Wait()
 	for _, f := range faults {
-		pause(ctx, time.Until(t.began.Add(f.at)))
+		harness.Pause(ctx, time.Until(t.began.Add(f.at)))
 		if ctx.Err() != nil {
 			return
 		}
@@ -94,11 +99,8 @@ func (t *tormentor) do(ctx context.Context, f fault) (hit string, err error) {
 		return t.down(ctx, t.postgresHeld, func() (string, error) { return "", t.postgres.crash(background, f.length) })
 	case brokerKilled:
 		return t.down(ctx, t.brokerHeld, func() (string, error) {
-			broker, role, err := t.brokers.leader(background, f.victim)
-			if err != nil { // All are there, so this one must say what is wrong.
-				broker, role = f.victim%len(t.brokers.containers), err.Error()
-			}
-			return fmt.Sprintf("broker %d, %s", broker+1, role), t.brokers.crash(background, broker, f.length)
+			broker, role := t.leader(f.victim)
+			return fmt.Sprintf("broker %d, %s", broker+1, role), t.brokers.Crash(background, broker, f.length)
 		})
 	case postgresCut, postgresReset, postgresBlackhole, postgresLatency, postgresBandwidth:
 		slot, ok := t.takeLink(ctx, f.victim, t.fleet.postgres)
@@ -106,7 +108,7 @@ func (t *tormentor) do(ctx context.Context, f fault) (hit string, err error) {
 			return "", errNobody
 		}
 		defer t.release(slot, t.fleet.postgres)
-		return fmt.Sprintf("replica %d", slot), bend(f, []*link{t.replicas[slot].postgres()})
+		return fmt.Sprintf("replica %d", slot), bend(f, []*harness.Link{t.replicas[slot].postgres()})
 	default:
 		slot, ok := t.takeLink(ctx, f.victim, t.kafka)
 		if !ok {
@@ -124,26 +126,40 @@ func (t *tormentor) do(ctx context.Context, f fault) (hit string, err error) {
 	}
 }
 
+// leader returns the broker to kill: the leader of a partition of the topic, or the coordinator of
+// some transactions. Without a leader it is any broker: all are up, so Crash reports what is wrong.
+func (t *tormentor) leader(victim int) (broker int, role string) {
+	topic, role := harness.Topic, "leader"
+	if victim%2 == 1 {
+		topic, role = harness.TransactionState, "coordinator"
+	}
+	broker, partition, err := t.brokers.Leader(background, topic, victim/2)
+	if err != nil {
+		return victim % len(t.brokers.Containers), err.Error()
+	}
+	return broker, fmt.Sprintf("%s of %s/%d", role, topic, partition)
+}
+
 // strike is a fault of one process.
 func (t *tormentor) strike(f fault, r *replica) (hit string, err error) {
 	switch f.kind {
 	case killed:
 		return t.kill(f, r)
 	case stopped:
-		defer pause(background, 100*time.Millisecond)
-		if err := r.signal(syscall.SIGSTOP); err != nil {
+		defer harness.Pause(background, 100*time.Millisecond)
+		if err := r.Signal(syscall.SIGSTOP); err != nil {
 			return "", err
 		}
-		pause(background, f.length)
-		return f.length.String(), r.signal(syscall.SIGCONT)
+		harness.Pause(background, f.length)
+		return f.length.String(), r.Signal(syscall.SIGCONT)
 	case zombie:
 		return t.zombie(f, r)
 	default:
-		if err := r.stop(); err != nil {
+		if err := r.Stop(stopTimeout); err != nil {
 			return "", err
 		}
-		defer pause(background, time.Second)
-		return "", r.start()
+		defer harness.Pause(background, time.Second)
+		return "", r.Start()
 	}
 }
 
@@ -152,14 +168,14 @@ func (t *tormentor) slow(f fault, r *replica) (fast func() error, err error) {
 	if !f.slow || !t.holdIfFree(r.slot, t.fleet.postgres) {
 		return func() error { return nil }, nil
 	}
-	if err := r.postgres().poison("latency", 0, fmt.Sprintf(`"latency": %d, "jitter": %d`, slowLatency, slowLatency/3)); err != nil {
+	if err := r.postgres().Poison("latency", 0, fmt.Sprintf(`"latency": %d, "jitter": %d`, slowLatency, slowLatency/3)); err != nil {
 		t.release(r.slot, t.fleet.postgres)
 		return nil, err
 	}
-	pause(background, 300*time.Millisecond+f.length/4)
+	harness.Pause(background, 300*time.Millisecond+f.length/4)
 	return func() error {
 		defer t.release(r.slot, t.fleet.postgres)
-		return r.postgres().heal()
+		return r.postgres().Heal()
 	}, nil
 }
 
@@ -174,13 +190,13 @@ func (t *tormentor) kill(f fault, r *replica) (hit string, err error) {
 	}
 	owned, _ := t.postgres.ownedBy(background, r.slot) // Unknown when PostgreSQL is down: then it is no measurement.
 	at := time.Now()
-	err = errors.Join(r.kill(), fast())
+	err = errors.Join(r.Kill(), fast())
 	t.mu.Lock()
 	t.losses = append(t.losses, loss{at: at, owned: slices.Sorted(maps.Keys(owned))})
 	t.mu.Unlock()
-	pause(background, f.length)
-	defer pause(background, restMin)
-	return fmt.Sprintf("owned %v", slices.Sorted(maps.Keys(owned))), errors.Join(err, r.start())
+	harness.Pause(background, f.length)
+	defer harness.Pause(background, restMin)
+	return fmt.Sprintf("owned %v", slices.Sorted(maps.Keys(owned))), errors.Join(err, r.Start())
 }
 
 // zombieMax bounds the wait for another replica to take over from a zombie.
@@ -193,11 +209,11 @@ func (t *tormentor) zombie(f fault, r *replica) (hit string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if err := r.signal(syscall.SIGSTOP); err != nil {
+	if err := r.Signal(syscall.SIGSTOP); err != nil {
 		return "", errors.Join(err, fast())
 	}
-	defer pause(background, 500*time.Millisecond)
-	defer func() { err = errors.Join(err, fast(), r.signal(syscall.SIGCONT)) }()
+	defer harness.Pause(background, 500*time.Millisecond)
+	defer func() { err = errors.Join(err, fast(), r.Signal(syscall.SIGCONT)) }()
 	owned, err := t.postgres.ownedBy(background, r.slot) // It is stopped: it takes no more.
 	if err != nil || len(owned) == 0 {
 		return "owned nothing", errNobody
@@ -207,7 +223,7 @@ func (t *tormentor) zombie(f fault, r *replica) (hit string, err error) {
 		return "sessions not ended", errNobody
 	}
 	taken := 0
-	for end := time.Now().Add(zombieMax); time.Now().Before(end) && taken < len(owned); pause(background, 20*time.Millisecond) {
+	for end := time.Now().Add(zombieMax); time.Now().Before(end) && taken < len(owned); harness.Pause(background, 20*time.Millisecond) {
 		if n, err := t.postgres.takenOver(background, r.slot, owned); err == nil { // Other faults may keep PostgreSQL away.
 			taken = n
 		}
@@ -230,10 +246,10 @@ func (t *tormentor) scale(ctx context.Context, f fault) (hit string, err error) 
 		go func() {
 			defer t.release(slot, t.process)
 			if f.kind == scaledDown {
-				errs <- t.replicas[slot].stop()
+				errs <- t.replicas[slot].Stop(stopTimeout)
 				return
 			}
-			errs <- t.replicas[slot].start()
+			errs <- t.replicas[slot].Start()
 		}()
 	}
 	for range slots {
@@ -269,7 +285,7 @@ type isolations struct{ judged, letGo int }
 const settled = 5 * time.Second
 
 // isolate has Kafka answer a replica no more, and watches what it owns meanwhile.
-func (t *tormentor) isolate(f fault, slot int, links []*link) (hit string, err error) {
+func (t *tormentor) isolate(f fault, slot int, links []*harness.Link) (hit string, err error) {
 	over, watched := make(chan struct{}), make(chan bool, 1)
 	go func() { watched <- t.letsGo(slot, over) }()
 	err = bend(f, links)
@@ -285,7 +301,7 @@ func (t *tormentor) isolate(f fault, slot int, links []*link) (hit string, err e
 
 // letsGo tells whether a replica comes to own nothing, and owns nothing from then on until it is over.
 func (t *tormentor) letsGo(slot int, over <-chan struct{}) bool {
-	pause(background, settled)
+	harness.Pause(background, settled)
 	letGo := false
 	for {
 		if owned, err := t.postgres.ownedBy(background, slot); err == nil { // PostgreSQL may be away.
@@ -303,35 +319,35 @@ func (t *tormentor) letsGo(slot int, over <-chan struct{}) bool {
 }
 
 // bend makes links worse for a while.
-func bend(f fault, links []*link) error {
+func bend(f fault, links []*harness.Link) error {
 	if f.isLong() {
 		f.kind, f.side = kafkaBlackhole, 2
 	}
 	var errs []error
-	each := func(operation func(*link) error) {
+	each := func(operation func(*harness.Link) error) {
 		for _, l := range links {
 			errs = append(errs, operation(l))
 		}
 	}
 	switch f.kind {
 	case postgresCut, kafkaCut, kafkaIsolated:
-		each((*link).cut)
-		pause(background, f.length)
-		each((*link).mend)
+		each((*harness.Link).Cut)
+		harness.Pause(background, f.length)
+		each((*harness.Link).Mend)
 		return errors.Join(errs...)
 	case postgresReset, kafkaReset:
-		each(func(l *link) error { return l.poison("reset_peer", 0, `"timeout": 0`) })
+		each(func(l *harness.Link) error { return l.Poison("reset_peer", 0, `"timeout": 0`) })
 	case postgresBlackhole, kafkaBlackhole:
-		each(func(l *link) error { return l.poison("timeout", f.side, `"timeout": 0`) })
+		each(func(l *harness.Link) error { return l.Poison("timeout", f.side, `"timeout": 0`) })
 	case postgresLatency, kafkaLatency:
-		each(func(l *link) error {
-			return l.poison("latency", f.side, fmt.Sprintf(`"latency": %d, "jitter": %d`, f.amount, f.amount/3))
+		each(func(l *harness.Link) error {
+			return l.Poison("latency", f.side, fmt.Sprintf(`"latency": %d, "jitter": %d`, f.amount, f.amount/3))
 		})
 	default:
-		each(func(l *link) error { return l.poison("bandwidth", f.side, fmt.Sprintf(`"rate": %d`, f.amount)) })
+		each(func(l *harness.Link) error { return l.Poison("bandwidth", f.side, fmt.Sprintf(`"rate": %d`, f.amount)) })
 	}
-	pause(background, f.length)
-	each((*link).heal)
+	harness.Pause(background, f.length)
+	each((*harness.Link).Heal)
 	return errors.Join(errs...)
 }
 
@@ -341,10 +357,10 @@ func (t *tormentor) heal() error {
 	for i, r := range t.replicas {
 		if t.absent[i] {
 			t.absent[i] = false
-			errs = append(errs, r.start())
+			errs = append(errs, r.Start())
 		}
 		for _, l := range r.links {
-			errs = append(errs, l.mend())
+			errs = append(errs, l.Mend())
 		}
 	}
 	return errors.Join(errs...)

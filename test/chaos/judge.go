@@ -1,13 +1,14 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/paylatch/paylatch/test/harness"
 )
 
 // entry is a line of the client's journal: one idempotency key, which it used until it was answered.
@@ -26,11 +27,7 @@ type row struct {
 }
 
 // record is a payment in the topic, as a read_committed consumer sees it.
-type record struct {
-	id        uuid.UUID
-	partition int32
-	offset    int64
-}
+type record = harness.Record
 
 // verdict counts what may not be.
 type verdict struct {
@@ -69,15 +66,11 @@ func (v *verdict) found(n *int, format string, args ...any) {
 func judge(journal []entry, rows []row, records []record) *verdict {
 	v := &verdict{}
 	records = slices.Clone(records)
-	slices.SortFunc(records, inLogOrder)
+	slices.SortFunc(records, harness.InLogOrder)
 	first := v.topic(rows, records)
 	v.answers(journal, rows)
 	v.order(journal, first)
 	return v
-}
-
-func inLogOrder(a, b record) int {
-	return cmp.Or(cmp.Compare(a.partition, b.partition), cmp.Compare(a.offset, b.offset), bytes.Compare(a.id[:], b.id[:]))
 }
 
 // topic judges the table against the topic, and returns where each payment is first.
@@ -88,15 +81,15 @@ func (v *verdict) topic(rows []row, records []record) (first map[uuid.UUID]recor
 	}
 	first = make(map[uuid.UUID]record, len(records))
 	for _, r := range records {
-		before, again := first[r.id]
-		if _, known := table[r.id]; !known {
-			v.found(&v.Strangers, "stranger %s at %d/%d", r.id, r.partition, r.offset)
+		before, again := first[r.ID]
+		if _, known := table[r.ID]; !known {
+			v.found(&v.Strangers, "stranger %s at %d/%d", r.ID, r.Partition, r.Offset)
 		}
 		if again {
-			v.found(&v.Duplicates, "duplicate %s at %d/%d, first at %d/%d", r.id, r.partition, r.offset, before.partition, before.offset)
+			v.found(&v.Duplicates, "duplicate %s at %d/%d, first at %d/%d", r.ID, r.Partition, r.Offset, before.Partition, before.Offset)
 			continue
 		}
-		first[r.id] = r
+		first[r.ID] = r
 	}
 	for _, r := range rows {
 		in, there := first[r.id]
@@ -105,8 +98,8 @@ func (v *verdict) topic(rows []row, records []record) (first map[uuid.UUID]recor
 			v.found(&v.Unsent, "unsent %s of partition %d", r.id, r.partition)
 		case !there:
 			v.found(&v.Missing, "missing %s, marked at %d/%d", r.id, r.partition, r.offset)
-		case in.partition != r.partition || in.offset != r.offset:
-			v.found(&v.Misplaced, "misplaced %s, marked at %d/%d, is at %d/%d", r.id, r.partition, r.offset, in.partition, in.offset)
+		case in.Partition != r.partition || in.Offset != r.offset:
+			v.found(&v.Misplaced, "misplaced %s, marked at %d/%d, is at %d/%d", r.id, r.partition, r.offset, in.Partition, in.Offset)
 		}
 	}
 	return first
@@ -153,18 +146,18 @@ func (v *verdict) order(journal []entry, first map[uuid.UUID]record) {
 		sent, answered := requests, slices.Clone(requests)
 		slices.SortFunc(sent, func(a, b int) int { return cmp.Compare(journal[a].sent, journal[b].sent) })
 		slices.SortFunc(answered, func(a, b int) int { return cmp.Compare(journal[a].answered, journal[b].answered) })
-		last := record{offset: -1}
+		last := record{Offset: -1}
 		for _, n := range sent {
 			for len(answered) > 0 && journal[answered[0]].answered < journal[n].sent {
 				r := first[journal[answered[0]].id]
-				if last.offset < 0 || r.offset > last.offset {
+				if last.Offset < 0 || r.Offset > last.Offset {
 					last = r
 				}
 				answered = answered[1:]
 			}
 			r := first[journal[n].id]
-			if last.offset >= 0 && (r.partition != last.partition || r.offset <= last.offset) {
-				v.found(&v.Disorder, "order: %s at %d/%d was asked for after the answer of %s at %d/%d", r.id, r.partition, r.offset, last.id, last.partition, last.offset)
+			if last.Offset >= 0 && (r.Partition != last.Partition || r.Offset <= last.Offset) {
+				v.found(&v.Disorder, "order: %s at %d/%d was asked for after the answer of %s at %d/%d", r.ID, r.Partition, r.Offset, last.ID, last.Partition, last.Offset)
 			}
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/paylatch/paylatch/test/harness"
 )
 
 // story is a run in which all went well: some accounts, each with one payment after the other, all answered, sent and in the topic in order.
@@ -21,7 +23,7 @@ func story() (journal []entry, rows []row, records []record) {
 		partition := account % 2
 		journal = append(journal, entry{id: id, account: account, sent: time.Duration(10 * n), answered: time.Duration(10*n + 5)})
 		rows = append(rows, row{id, partition, ends[partition]})
-		records = append(records, record{id, partition, ends[partition]})
+		records = append(records, record{ID: id, Partition: partition, Offset: ends[partition]})
 		ends[partition] += 1 + int64(n%2) // Markers take offsets, too.
 	}
 	return journal, rows, records
@@ -36,16 +38,16 @@ func TestJudge(t *testing.T) {
 	}{
 		"Good": {func(*[]entry, *[]row, *[]record) {}, verdict{}},
 		"Duplicate": {func(_ *[]entry, _ *[]row, records *[]record) {
-			*records = append(*records, record{(*records)[7].id, (*records)[7].partition, 10_000})
+			*records = append(*records, record{ID: (*records)[7].ID, Partition: (*records)[7].Partition, Offset: 10_000})
 		}, verdict{Duplicates: 1}},
 		"DuplicateInAnotherPartition": {func(_ *[]entry, _ *[]row, records *[]record) {
-			*records = append(*records, record{(*records)[7].id, 9, 0})
+			*records = append(*records, record{ID: (*records)[7].ID, Partition: 9})
 		}, verdict{Duplicates: 1}},
 		"Missing": {func(_ *[]entry, _ *[]row, records *[]record) {
 			*records = slices.Delete(*records, 7, 8)
 		}, verdict{Missing: 1}},
 		"Stranger": {func(_ *[]entry, _ *[]row, records *[]record) {
-			*records = append(*records, record{stranger, 0, 10_000})
+			*records = append(*records, record{ID: stranger, Offset: 10_000})
 		}, verdict{Strangers: 1}},
 		"Misplaced": {func(_ *[]entry, rows *[]row, _ *[]record) {
 			(*rows)[7].offset += 100
@@ -58,7 +60,7 @@ func TestJudge(t *testing.T) {
 			*rows, *records = slices.Delete(*rows, 7, 8), slices.Delete(*records, 7, 8)
 		}, verdict{Lost: 1}},
 		"Unasked": {func(_ *[]entry, rows *[]row, records *[]record) {
-			*rows, *records = append(*rows, row{stranger, 0, 10_000}), append(*records, record{stranger, 0, 10_000})
+			*rows, *records = append(*rows, row{stranger, 0, 10_000}), append(*records, record{ID: stranger, Offset: 10_000})
 		}, verdict{Unasked: 1}},
 		"UnknownThere": {func(journal *[]entry, _ *[]row, _ *[]record) {
 			(*journal)[7].id, (*journal)[7].answered = uuid.Nil, 0
@@ -69,7 +71,7 @@ func TestJudge(t *testing.T) {
 		}, verdict{}},
 		"UnknownThereTwice": {func(journal *[]entry, rows *[]row, records *[]record) {
 			(*journal)[7].id, (*journal)[7].answered = uuid.Nil, 0
-			*rows, *records = append(*rows, row{stranger, 0, 10_000}), append(*records, record{stranger, 0, 10_000})
+			*rows, *records = append(*rows, row{stranger, 0, 10_000}), append(*records, record{ID: stranger, Offset: 10_000})
 		}, verdict{Unasked: 1}},
 		"Shared": {func(journal *[]entry, rows *[]row, records *[]record) {
 			(*journal)[8] = entry{id: (*journal)[5].id, account: (*journal)[8].account, sent: (*journal)[5].sent, answered: (*journal)[8].answered}
@@ -78,17 +80,17 @@ func TestJudge(t *testing.T) {
 		"OutOfOrder": {func(_ *[]entry, rows *[]row, records *[]record) {
 			a, b := 3, 6 // One account's, one after the other.
 			(*rows)[a].offset, (*rows)[b].offset = (*rows)[b].offset, (*rows)[a].offset
-			(*records)[a].offset, (*records)[b].offset = (*records)[b].offset, (*records)[a].offset
+			(*records)[a].Offset, (*records)[b].Offset = (*records)[b].Offset, (*records)[a].Offset
 		}, verdict{Disorder: 1}},
 		"OtherPartition": {func(_ *[]entry, rows *[]row, records *[]record) {
 			last := len(*rows) - 1
-			(*rows)[last].partition, (*records)[last].partition = 9, 9
+			(*rows)[last].partition, (*records)[last].Partition = 9, 9
 		}, verdict{Disorder: 1}},
 		"ConcurrentHaveNoOrder": {func(journal *[]entry, rows *[]row, records *[]record) {
 			a, b := 3, 6
 			(*journal)[a].answered = (*journal)[b].sent // Not before it.
 			(*rows)[a].offset, (*rows)[b].offset = (*rows)[b].offset, (*rows)[a].offset
-			(*records)[a].offset, (*records)[b].offset = (*records)[b].offset, (*records)[a].offset
+			(*records)[a].Offset, (*records)[b].Offset = (*records)[b].Offset, (*records)[a].Offset
 		}, verdict{}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -114,12 +116,12 @@ func TestJudge_OrderAgainstAllPairs(t *testing.T) {
 			id := uuid.UUID{15: byte(n + 1)}
 			sent := time.Duration(r.IntN(40))
 			journal = append(journal, entry{id: id, account: int32(r.IntN(2)), sent: sent, answered: sent + 1 + time.Duration(r.IntN(15))})
-			first[id] = record{id, 0, int64(sent)*3 + r.Int64N(60)}
+			first[id] = record{ID: id, Offset: int64(sent)*3 + r.Int64N(60)}
 		}
 		disordered := map[uuid.UUID]bool{}
 		for _, a := range journal {
 			for _, b := range journal {
-				if a.account == b.account && a.answered < b.sent && first[a.id].offset >= first[b.id].offset {
+				if a.account == b.account && a.answered < b.sent && first[a.id].Offset >= first[b.id].Offset {
 					disordered[b.id] = true
 				}
 			}
@@ -177,7 +179,7 @@ func TestHarsh(t *testing.T) {
 func TestEvidence_Disagreements(t *testing.T) {
 	good := func() (evidence, *verdict) {
 		_, rows, records := story()
-		slices.SortFunc(records, inLogOrder)
+		slices.SortFunc(records, harness.InLogOrder)
 		e := evidence{rows: rows, kcat: records, console: slices.Clone(records)}
 		e.report.Payments, e.report.Records = int64(len(rows)), int64(len(records))
 		return e, &verdict{}
@@ -188,7 +190,7 @@ func TestEvidence_Disagreements(t *testing.T) {
 	}
 	for name, spoil := range map[string]func(*evidence, *verdict){
 		"ConsumerMisses":     func(e *evidence, _ *verdict) { e.console = e.console[1:] },
-		"ConsumerSeesOther":  func(e *evidence, _ *verdict) { e.console[3].offset++ },
+		"ConsumerSeesOther":  func(e *evidence, _ *verdict) { e.console[3].Offset++ },
 		"VerifyCounts":       func(e *evidence, _ *verdict) { e.report.Records++ },
 		"VerifyFinds":        func(e *evidence, _ *verdict) { e.report.Duplicates++ },
 		"VerifyDoesNotFind":  func(_ *evidence, v *verdict) { v.Duplicates++ },

@@ -16,14 +16,16 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/paylatch/paylatch/test/harness"
 )
 
 // options are what the command line says.
@@ -144,7 +146,7 @@ type stage struct {
 	dir      string
 	binary   string
 	postgres *postgres
-	kafka    *kafka
+	kafka    *harness.Kafka
 	fleet    *fleet
 	client   *client
 	log      *logbook
@@ -152,34 +154,33 @@ type stage struct {
 
 // setUp builds the program, starts the containers, makes tables, topic, tenant and roles, and starts the replicas.
 func (s *stage) setUp(ctx context.Context) error {
-	s.binary = filepath.Join(s.dir, "paylatch")
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", s.binary, "github.com/paylatch/paylatch/cmd/paylatch").CombinedOutput(); err != nil {
-		return fmt.Errorf("go build: %w: %s", err, out)
+	var err error
+	if s.binary, err = harness.BuildPaylatch(ctx, s.dir); err != nil {
+		return err
 	}
-	free := newPorts()
+	free := harness.NewPorts()
 	take := func() int {
-		port, err := free.take()
+		port, err := free.Take()
 		if err != nil {
 			panic(err) // Thousands of ports are taken: nothing can be run on this machine.
 		}
 		return port
 	}
-	brokers := make([]brokerPorts, s.brokers)
+	brokers := make([]harness.BrokerPorts, s.brokers)
 	for i := range brokers {
-		brokers[i].direct = take()
+		brokers[i].Direct = take()
 		for range s.replicas {
-			brokers[i].published = append(brokers[i].published, take())
-			brokers[i].proxy = append(brokers[i].proxy, take())
+			brokers[i].Published = append(brokers[i].Published, take())
+			brokers[i].Advertised = append(brokers[i].Advertised, take())
 		}
 	}
-	var err error
 	if s.postgres, err = newPostgres(ctx, s.name, take()); err != nil {
 		return err
 	}
-	if s.kafka, err = newKafka(ctx, s.name, brokers); err != nil {
+	if s.kafka, err = harness.NewKafka(ctx, s.name, brokers); err != nil {
 		return err
 	}
-	key, err := s.install(ctx)
+	key, err := harness.SetUp(ctx, s.binary, "chaos", s.direct())
 	if err != nil {
 		return err
 	}
@@ -193,11 +194,11 @@ func (s *stage) setUp(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		replicas, servers = append(replicas, r), append(servers, "http://"+address(r.api))
+		replicas, servers = append(replicas, r), append(servers, "http://"+harness.Address(r.api))
 	}
 	s.fleet = newFleet(replicas)
 	for _, r := range replicas {
-		if err := r.start(); err != nil {
+		if err := r.Start(); err != nil {
 			return err
 		}
 	}
@@ -212,45 +213,35 @@ func (s *stage) direct() []string {
 		replication = fmt.Sprint(s.brokers)
 	}
 	return []string{
-		"PAYLATCH_DATABASE_URL=" + databaseURL("paylatch", s.postgres.port), "PAYLATCH_KAFKA_BROKERS=" + s.kafka.brokers(),
-		"PAYLATCH_TOPIC=" + topic, "PAYLATCH_DELIVERY=" + s.delivery, "PAYLATCH_REPLICATION=" + replication,
+		"PAYLATCH_DATABASE_URL=" + databaseURL("paylatch", s.postgres.port), "PAYLATCH_KAFKA_BROKERS=" + s.kafka.Brokers(),
+		"PAYLATCH_TOPIC=" + harness.Topic, "PAYLATCH_DELIVERY=" + s.delivery, "PAYLATCH_REPLICATION=" + replication,
 	}
-}
-
-// install runs paylatch setup and returns the tenant's key.
-func (s *stage) install(ctx context.Context) (key string, err error) {
-	cmd := exec.CommandContext(ctx, s.binary, "setup", "--tenant", "chaos")
-	cmd.Env = append(os.Environ(), s.direct()...)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("paylatch setup: %w: %s", err, out)
-	}
-	words := strings.Fields(string(out))
-	if len(words) == 0 || !strings.HasPrefix(words[len(words)-1], "pl_") {
-		return "", fmt.Errorf("paylatch setup printed no key: %s", out)
-	}
-	return words[len(words)-1], nil
 }
 
 // replica makes a slot with its links.
-func (s *stage) replica(slot int, brokers []brokerPorts, take func() int) (*replica, error) {
-	r := &replica{slot: slot, api: take(), admin: take(), binary: s.binary, dir: s.dir, log: s.log}
+func (s *stage) replica(slot int, brokers []harness.BrokerPorts, take func() int) (*replica, error) {
+	r := &replica{slot: slot, api: take(), admin: take()}
+	r.Binary = s.binary
+	r.Follow = func(log io.Reader) { s.follow(slot, log) }
+	r.Died = func(pid int, err error) {
+		s.log.note(func() { s.log.died = append(s.log.died, fmt.Sprintf("replica %d, pid %d: %v", slot, pid, err)) })
+	}
 	database := take()
-	l, err := newLink(fmt.Sprintf("replica%d-postgres", slot), database, s.postgres.port)
+	l, err := harness.NewLink(fmt.Sprintf("replica%d-postgres", slot), database, s.postgres.port)
 	if err != nil {
 		return nil, err
 	}
 	r.links = append(r.links, l)
 	var seeds []string
 	for i, b := range brokers {
-		if l, err = newLink(fmt.Sprintf("replica%d-kafka%d", slot, i+1), b.proxy[slot], b.published[slot]); err != nil {
+		if l, err = harness.NewLink(fmt.Sprintf("replica%d-kafka%d", slot, i+1), b.Advertised[slot], b.Published[slot]); err != nil {
 			return nil, err
 		}
-		r.links, seeds = append(r.links, l), append(seeds, l.listen)
+		r.links, seeds = append(r.links, l), append(seeds, l.Listen)
 	}
-	r.env = []string{
+	r.Env = []string{
 		"PAYLATCH_DATABASE_URL=" + databaseURL(roleOf(slot), database), "PAYLATCH_KAFKA_BROKERS=" + strings.Join(seeds, ","),
-		"PAYLATCH_LISTEN=" + address(r.api), "PAYLATCH_ADMIN_LISTEN=" + address(r.admin), "PAYLATCH_DELIVERY=" + s.delivery,
+		"PAYLATCH_LISTEN=" + harness.Address(r.api), "PAYLATCH_ADMIN_LISTEN=" + harness.Address(r.admin), "PAYLATCH_DELIVERY=" + s.delivery,
 		fmt.Sprintf("PAYLATCH_BATCH_MAX=%d", s.batchMax), "PAYLATCH_DATABASE_CONNECTIONS=8", "PAYLATCH_SHUTDOWN_TIMEOUT=" + shutdownTimeout.String(),
 	}
 	return r, nil
@@ -277,10 +268,10 @@ func (s *stage) torment(ctx context.Context, t *tormentor) error {
 			fail(err)
 		}
 	}()
-	pause(ctx, warmUp)
+	harness.Pause(ctx, warmUp)
 	t.began = time.Now()
 	t.run(ctx, plan(s.seed, s.duration, s.brokers))
-	pause(ctx, warmUp)
+	harness.Pause(ctx, warmUp)
 	stop()
 	<-loaded
 	<-progress
@@ -293,7 +284,7 @@ func (s *stage) torment(ctx context.Context, t *tormentor) error {
 // progress tells now and then how it goes. A partition that has halted ends the run: what is on record then is what its cause is looked for in.
 func (s *stage) progress(ctx context.Context, t *tormentor) error {
 	const every = 15 * time.Second
-	for pause(ctx, every); ctx.Err() == nil; pause(ctx, every) {
+	for harness.Pause(ctx, every); ctx.Err() == nil; harness.Pause(ctx, every) {
 		t.mu.Lock()
 		faults := 0
 		for _, n := range t.fired {
@@ -343,7 +334,7 @@ func (s *stage) drain(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return fmt.Errorf("%d payments are not sent %s after all was healed: %w", unsent, drainMax, errors.Join(err, ctx.Err()))
 		}
-		pause(ctx, 200*time.Millisecond)
+		harness.Pause(ctx, 200*time.Millisecond)
 	}
 }
 
@@ -351,10 +342,10 @@ func (s *stage) drain(ctx context.Context) error {
 func (s *stage) close() error {
 	if s.fleet != nil {
 		for _, r := range s.fleet.replicas {
-			_ = r.signal(syscall.SIGCONT)
-			_ = r.kill()
+			_ = r.Signal(syscall.SIGCONT)
+			_ = r.Kill()
 			for _, l := range r.links {
-				l.close()
+				l.Close()
 			}
 		}
 	}
@@ -364,5 +355,5 @@ func (s *stage) close() error {
 	if s.postgres != nil && s.postgres.pool != nil {
 		s.postgres.pool.Close()
 	}
-	return removeContainers(s.name)
+	return harness.RemoveAll(s.name)
 }

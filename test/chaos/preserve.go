@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"time"
+
+	"github.com/paylatch/paylatch/test/harness"
 )
 
 // preserve keeps what helps to find out why a run failed: the containers are gone afterwards. What cannot be had is left out, since the failure is what matters.
@@ -38,9 +40,9 @@ func (s *stage) preserve() {
 	if s.kafka == nil {
 		return
 	}
-	for i, container := range s.kafka.containers {
+	for i, container := range s.kafka.Containers {
 		s.record(ctx, fmt.Sprintf("kafka-%d.log", i+1), "logs", container)
-		s.record(ctx, fmt.Sprintf("kafka-%d-partitions.txt", i+1), "exec", container, "sh", "-c", "for d in /tmp/kafka/"+topic+"-*; do "+
+		s.record(ctx, fmt.Sprintf("kafka-%d-partitions.txt", i+1), "exec", container, "sh", "-c", "for d in /tmp/kafka/"+harness.Topic+"-*; do "+
 			"echo $d; /opt/kafka/bin/kafka-dump-log.sh --files $(ls $d/*.log | tail -1) | grep baseOffset | tail -40; done")
 	}
 }

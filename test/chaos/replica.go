@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
+
+	"github.com/paylatch/paylatch/test/harness"
 )
 
 // takeOver is what a replica logs when it has taken a partition over, in fenced delivery.
@@ -87,113 +87,36 @@ type loss struct {
 	owned []int32
 }
 
-// replica is a slot in which `paylatch serve` runs, or does not: its addresses and links stay.
+// replica is a slot in which `paylatch serve` runs, or not. Its addresses and links stay the same.
 type replica struct {
-	slot   int
-	api    int
-	admin  int
-	links  []*link // To PostgreSQL, then to each broker.
-	binary string
-	dir    string
-	env    []string
-	log    *logbook
-
-	process *exec.Cmd
-	ended   chan struct{} // Closed when the process has ended and its log is read.
-	wanted  bool          // It runs, unless we say otherwise.
-
-	mu sync.Mutex // Of wanted and process.
+	harness.Process
+	slot  int
+	api   int
+	admin int
+	links []*harness.Link // To PostgreSQL, then to each broker.
 }
 
-func (r *replica) postgres() *link { return r.links[0] }
+func (r *replica) postgres() *harness.Link { return r.links[0] }
 
-func (r *replica) kafka() []*link { return r.links[1:] }
+func (r *replica) kafka() []*harness.Link { return r.links[1:] }
 
-// start begins a new process in the slot, with its log behind that of the last one.
-func (r *replica) start() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	file, err := os.OpenFile(filepath.Join(r.dir, fmt.Sprintf("replica-%d.log", r.slot)), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+// follow appends the log of one process to the slot's file.
+func (s *stage) follow(slot int, log io.Reader) {
+	file, err := os.OpenFile(filepath.Join(s.dir, fmt.Sprintf("replica-%d.log", slot)), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
-		return err
+		s.log.note(func() { s.log.error(err.Error()) })
+		_, _ = io.Copy(io.Discard, log)
+		return
 	}
-	cmd := exec.Command(r.binary, "serve")
-	cmd.Env = append(os.Environ(), r.env...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for us, who end it.
-	log, err := cmd.StderrPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		return fmt.Errorf("replica %d: %w", r.slot, err)
-	}
-	ended := make(chan struct{})
-	r.process, r.ended, r.wanted = cmd, ended, true
-	go func() {
-		r.log.read(log, file, r.slot)
-		err := cmd.Wait()
-		r.mu.Lock()
-		unasked := r.wanted && r.process == cmd
-		r.mu.Unlock()
-		if unasked {
-			r.log.note(func() {
-				r.log.died = append(r.log.died, fmt.Sprintf("replica %d, pid %d: %v", r.slot, cmd.Process.Pid, err))
-			})
-		}
-		_ = file.Close()
-		close(ended)
-	}()
-	return nil
-}
-
-// signal sends one to the process; those that end it are noted as ours.
-func (r *replica) signal(s syscall.Signal) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if s == syscall.SIGKILL || s == syscall.SIGTERM {
-		r.wanted = false
-	}
-	if r.process == nil {
-		return nil
-	}
-	return r.process.Process.Signal(s)
-}
-
-// kill ends the process as a crash does, and waits for its end.
-func (r *replica) kill() error {
-	err := r.signal(syscall.SIGKILL)
-	r.awaitEnd(10 * time.Second)
-	return err
-}
-
-// stop asks the process to end, and ends it if it does not.
-func (r *replica) stop() error {
-	if err := r.signal(syscall.SIGTERM); err != nil {
-		return err
-	}
-	if !r.awaitEnd(shutdownTimeout + 5*time.Second) {
-		return r.kill()
-	}
-	return nil
-}
-
-func (r *replica) awaitEnd(d time.Duration) bool {
-	r.mu.Lock()
-	ended := r.ended
-	r.mu.Unlock()
-	if ended == nil {
-		return true
-	}
-	select {
-	case <-ended:
-		return true
-	case <-time.After(d):
-		return false
-	}
+	s.log.read(log, file, slot)
+	_ = file.Close()
 }
 
 // shutdownTimeout is what a replica is told to take at most for a clean stop.
 const shutdownTimeout = 8 * time.Second
+
+// stopTimeout is how long a clean stop may take before the process is killed.
+const stopTimeout = shutdownTimeout + 5*time.Second
 
 // fleet is all slots, and who of them is in the hands of a fault.
 type fleet struct {
@@ -225,7 +148,7 @@ func (f *fleet) try(ctx context.Context, take func() bool) bool {
 		if ok {
 			return true
 		}
-		pause(ctx, 50*time.Millisecond)
+		harness.Pause(ctx, 50*time.Millisecond)
 	}
 	return false
 }

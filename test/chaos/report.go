@@ -29,13 +29,13 @@ func (s *stage) gather(ctx context.Context) (e evidence, err error) {
 	if e.rows, err = s.postgres.table(ctx); err != nil {
 		return e, err
 	}
-	if e.kcat, err = s.kafka.kcat(ctx, "read_committed"); err != nil {
+	if e.kcat, err = s.kafka.Kcat(ctx, "read_committed"); err != nil {
 		return e, err
 	}
-	if e.console, err = s.kafka.consoleConsumer(ctx); err != nil {
+	if e.console, err = s.kafka.ConsoleConsumer(ctx); err != nil {
 		return e, err
 	}
-	dirty, err := s.kafka.kcat(ctx, "read_uncommitted")
+	dirty, err := s.kafka.Kcat(ctx, "read_uncommitted")
 	e.dirty = len(dirty)
 	return e, err
 }
@@ -136,7 +136,7 @@ func (s *stage) print(w io.Writer, t *tormentor, e evidence) {
 	stuck := 0
 	for _, r := range s.fleet.replicas {
 		for _, l := range r.links {
-			stuck += l.stuck
+			stuck += l.Stuck()
 		}
 	}
 	line("toxiproxies replaced", "%6d  that hung", stuck)
