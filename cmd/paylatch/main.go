@@ -22,7 +22,8 @@ import (
 const (
 	exitOK = iota
 	exitFailed
-	exitUsage // Flags, environment or configuration.
+	exitUsage     // Flags, environment or configuration.
+	exitUndecided // Verify alone: an open transaction hides payments, and there is no other fault.
 )
 
 // gcPercent lets the heap grow to five times what is live before it is collected. What is live are some tens of megabytes, and with Go's default a busy API spends a tenth of
@@ -51,7 +52,7 @@ type cli struct {
 	Migrate    migrateCommand    `cmd:"" help:"The database's schema."`
 	Tenants    tenantsCommand    `cmd:"" help:"Tenants and their API keys."`
 	Partitions partitionsCommand `cmd:"" help:"The topic's partitions, and how far each is emitted."`
-	Verify     verifyCommand     `cmd:"" help:"Hold the topic against the database: duplicates, missing, strangers. Also while everything runs."`
+	Verify     verifyCommand     `cmd:"" help:"Compare the topic with the database: duplicates, missing, unexpected, undecided. Also while the service runs."`
 	Storage    storageCommand    `cmd:"" help:"Tell what a payment takes in the database."`
 	Probe      probeCommand      `cmd:"" help:"Ask the API on this machine whether it is ready; for health checks of containers."`
 }
@@ -102,6 +103,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 	_, _ = fmt.Fprintln(stderr, "paylatch:", err)
 	if _, ok := errors.AsType[*configError](err); ok {
 		return exitUsage
+	}
+	if errors.Is(err, errUndecided) {
+		return exitUndecided
 	}
 	return exitFailed
 }

@@ -19,10 +19,32 @@ type verifyCommand struct {
 	JSON bool `name:"json" help:"Print the report as JSON."`
 }
 
-// errNotOK ends verify with a failure; the report has said why.
-var errNotOK = errors.New("the topic and the database do not agree")
+// Help is printed by verify --help.
+func (c *verifyCommand) Help() string {
+	return `Compares the topic with the database, also while the service runs. It takes a snapshot of the payments and then
+reads the ends of the log. Every payment that is marked sent must be in the topic once, where its mark says.
 
-// Run holds the topic against the database. Exit code 0 says that there are no duplicates, none missing and no strangers.
+    duplicates  records of a payment beyond its first
+    missing     marked sent, and not in the topic (checked twice,
+                5 s apart, beyond the end of the log)
+    unexpected  records of no payment in the table
+    undecided   marked sent, and hidden from consumers by a
+                transaction that is open for 5 s or more
+    unsent      still to be sent: no fault
+    not judged  records that retention has deleted, and payments
+                sent while verify runs: no fault
+
+Exit codes: 0 no fault; 1 duplicates, missing or unexpected, or verify could not be carried out; 2 wrong usage;
+3 undecided, and no other fault.`
+}
+
+var (
+	// errContradiction and errUndecided make verify fail; the report has named the payments.
+	errContradiction = errors.New("the topic and the database do not agree")
+	errUndecided     = errors.New("an open transaction in the topic hides payments that are marked sent")
+)
+
+// Run compares the topic with the database, and returns nil if they agree.
 func (c *verifyCommand) Run(ctx context.Context, out outlet) error {
 	return withStoreAndCluster(ctx, c.databaseSettings, c.kafkaSettings, func(s *store.Store, cluster *kafka.Cluster) error {
 		report, err := auditor.Audit(ctx, s, cluster)
@@ -32,8 +54,11 @@ func (c *verifyCommand) Run(ctx context.Context, out outlet) error {
 		if err := c.print(out.stdout, report); err != nil {
 			return err
 		}
-		if !report.OK() {
-			return errNotOK
+		switch {
+		case report.Contradicts():
+			return errContradiction
+		case !report.OK():
+			return errUndecided
 		}
 		return nil
 	})
@@ -52,14 +77,15 @@ func (c *verifyCommand) print(w io.Writer, r auditor.Report) error {
 		{"payments", r.Payments, "in the table", nil},
 		{"records", r.Records, "in topic " + r.Topic + ", committed", nil},
 		{"duplicates", r.Duplicates, "records of a payment beyond its first", r.Examples.Duplicates},
-		{"missing", r.Missing, "marked sent, not in the topic", r.Examples.Missing},
-		{"strangers", r.Strangers, "in the topic, not in the table", r.Examples.Strangers},
-		{"unsent", r.Unsent, "still to be sent", nil},
+		{"missing", r.Missing, "payments marked sent, not in the topic", r.Examples.Missing},
+		{"unexpected", r.Unexpected, "records of no payment in the table", r.Examples.Unexpected},
+		{"undecided", r.Undecided, "payments marked sent, hidden by an open transaction", r.Examples.Undecided},
+		{"unsent", r.Unsent, "payments still to be sent", nil},
 		{"not judged", r.NotJudged.DeletedRecords, "payments whose records retention has deleted", nil},
-		{"", r.NotJudged.SentMeanwhile, "payments sent while this ran", nil},
-		{"", r.NotJudged.InFlight, "records published and not yet marked", nil},
+		{"", r.NotJudged.InFlight, "records of payments sent while this ran", nil},
 	} {
-		_, _ = fmt.Fprintf(w, "%10s %10d  %s\n", line.name, line.n, strings.Join(append([]string{line.means}, line.ids...), "\n"+strings.Repeat(" ", 23)))
+		means := strings.Join(append([]string{line.means}, line.ids...), "\n"+strings.Repeat(" ", 23))
+		_, _ = fmt.Fprintf(w, "%10s %10d  %s\n", line.name, line.n, means)
 	}
 	return nil
 }

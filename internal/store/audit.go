@@ -62,12 +62,26 @@ func (s *Snapshot) Close() {
 	closeConn(s.lookUp)
 }
 
-const selectCounts = `select count(*), count(*) filter (where status = 'created') from payments`
+const selectTotals = `select partition, count(*), count(*) filter (where status = 'created'), coalesce(max(kafka_offset), -1)
+	from payments group by partition`
 
-// Counts tells how many payments there are, and how many of them are unsent.
-func (s *Snapshot) Counts(ctx context.Context) (payments, unsent int64, err error) {
-	err = s.lookUp.QueryRow(ctx, selectCounts).Scan(&payments, &unsent)
-	return payments, unsent, translate(err)
+// Totals is what the table holds of one partition.
+type Totals struct {
+	Partition int32
+	Payments  int64
+	Unsent    int64
+	// LastOffset is the highest offset of a payment that is marked sent; -1 if none is.
+	LastOffset int64
+}
+
+// Totals counts the payments of each partition that has any. It reads the whole table.
+func (s *Snapshot) Totals(ctx context.Context) ([]Totals, error) {
+	rows, err := s.lookUp.Query(ctx, selectTotals)
+	if err != nil {
+		return nil, translate(err)
+	}
+	totals, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Totals])
+	return totals, translate(err)
 }
 
 // Partitions lists the partitions in this view.

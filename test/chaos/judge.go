@@ -33,7 +33,7 @@ type record = harness.Record
 type verdict struct {
 	Duplicates int // Records of a payment beyond its first.
 	Missing    int // Payments in the table that are not in the topic.
-	Strangers  int // Records of no payment in the table.
+	Unexpected int // Records of no payment in the table.
 	Misplaced  int // Payments that are in the topic, but not where the table says.
 	Unsent     int // Payments still to be sent.
 	Lost       int // Answered with 202, and not in the table.
@@ -44,13 +44,13 @@ type verdict struct {
 }
 
 func (v *verdict) ok() bool {
-	return v.Duplicates+v.Missing+v.Strangers+v.Misplaced+v.Unsent+v.Lost+v.Unasked+v.Shared+v.Disorder == 0
+	return v.Duplicates+v.Missing+v.Unexpected+v.Misplaced+v.Unsent+v.Lost+v.Unasked+v.Shared+v.Disorder == 0
 }
 
 // String names the counts.
 func (v *verdict) String() string {
-	return fmt.Sprintf("%d duplicates, %d missing, %d strangers, %d misplaced, %d unsent, %d lost, %d unasked, %d shared, %d out of order",
-		v.Duplicates, v.Missing, v.Strangers, v.Misplaced, v.Unsent, v.Lost, v.Unasked, v.Shared, v.Disorder)
+	return fmt.Sprintf("%d duplicates, %d missing, %d unexpected, %d misplaced, %d unsent, %d lost, %d unasked, %d shared, %d out of order",
+		v.Duplicates, v.Missing, v.Unexpected, v.Misplaced, v.Unsent, v.Lost, v.Unasked, v.Shared, v.Disorder)
 }
 
 const examplesMax = 20
@@ -83,7 +83,7 @@ func (v *verdict) topic(rows []row, records []record) (first map[uuid.UUID]recor
 	for _, r := range records {
 		before, again := first[r.ID]
 		if _, known := table[r.ID]; !known {
-			v.found(&v.Strangers, "stranger %s at %d/%d", r.ID, r.Partition, r.Offset)
+			v.found(&v.Unexpected, "unexpected %s at %d/%d", r.ID, r.Partition, r.Offset)
 		}
 		if again {
 			v.found(&v.Duplicates, "duplicate %s at %d/%d, first at %d/%d", r.ID, r.Partition, r.Offset, before.Partition, before.Offset)

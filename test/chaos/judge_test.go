@@ -31,7 +31,7 @@ func story() (journal []entry, rows []row, records []record) {
 
 // The judge must find nothing in a good story, and exactly what a bad hand has done to it.
 func TestJudge(t *testing.T) {
-	stranger := uuid.MustParse("11111111-0000-7000-8000-000000000000")
+	unexpected := uuid.MustParse("11111111-0000-7000-8000-000000000000")
 	for name, tc := range map[string]struct {
 		spoil func(journal *[]entry, rows *[]row, records *[]record)
 		want  verdict
@@ -46,9 +46,9 @@ func TestJudge(t *testing.T) {
 		"Missing": {func(_ *[]entry, _ *[]row, records *[]record) {
 			*records = slices.Delete(*records, 7, 8)
 		}, verdict{Missing: 1}},
-		"Stranger": {func(_ *[]entry, _ *[]row, records *[]record) {
-			*records = append(*records, record{ID: stranger, Offset: 10_000})
-		}, verdict{Strangers: 1}},
+		"Unexpected": {func(_ *[]entry, _ *[]row, records *[]record) {
+			*records = append(*records, record{ID: unexpected, Offset: 10_000})
+		}, verdict{Unexpected: 1}},
 		"Misplaced": {func(_ *[]entry, rows *[]row, _ *[]record) {
 			(*rows)[7].offset += 100
 		}, verdict{Misplaced: 1}},
@@ -60,7 +60,7 @@ func TestJudge(t *testing.T) {
 			*rows, *records = slices.Delete(*rows, 7, 8), slices.Delete(*records, 7, 8)
 		}, verdict{Lost: 1}},
 		"Unasked": {func(_ *[]entry, rows *[]row, records *[]record) {
-			*rows, *records = append(*rows, row{stranger, 0, 10_000}), append(*records, record{ID: stranger, Offset: 10_000})
+			*rows, *records = append(*rows, row{unexpected, 0, 10_000}), append(*records, record{ID: unexpected, Offset: 10_000})
 		}, verdict{Unasked: 1}},
 		"UnknownThere": {func(journal *[]entry, _ *[]row, _ *[]record) {
 			(*journal)[7].id, (*journal)[7].answered = uuid.Nil, 0
@@ -71,7 +71,7 @@ func TestJudge(t *testing.T) {
 		}, verdict{}},
 		"UnknownThereTwice": {func(journal *[]entry, rows *[]row, records *[]record) {
 			(*journal)[7].id, (*journal)[7].answered = uuid.Nil, 0
-			*rows, *records = append(*rows, row{stranger, 0, 10_000}), append(*records, record{ID: stranger, Offset: 10_000})
+			*rows, *records = append(*rows, row{unexpected, 0, 10_000}), append(*records, record{ID: unexpected, Offset: 10_000})
 		}, verdict{Unasked: 1}},
 		"Shared": {func(journal *[]entry, rows *[]row, records *[]record) {
 			(*journal)[8] = entry{id: (*journal)[5].id, account: (*journal)[8].account, sent: (*journal)[5].sent, answered: (*journal)[8].answered}
@@ -194,6 +194,8 @@ func TestEvidence_Disagreements(t *testing.T) {
 		"VerifyCounts":       func(e *evidence, _ *verdict) { e.report.Records++ },
 		"VerifyFinds":        func(e *evidence, _ *verdict) { e.report.Duplicates++ },
 		"VerifyDoesNotFind":  func(_ *evidence, v *verdict) { v.Duplicates++ },
+		"VerifyMisses":       func(e *evidence, _ *verdict) { e.report.Missing++ },
+		"VerifyIsUndecided":  func(e *evidence, _ *verdict) { e.report.Undecided++ },
 		"VerifyDoesNotJudge": func(e *evidence, _ *verdict) { e.report.NotJudged.InFlight++ },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -120,7 +120,7 @@ func TestControl_LockedKilledBeforeCommit(t *testing.T) {
 	cancel()
 	running.Wait()
 	r := i.verify(t)
-	if killed := k.published.Load(); r.Duplicates != killed || killed == 0 || r.Missing != 0 || r.Strangers != 0 {
+	if killed := k.published.Load(); r.Duplicates != killed || killed == 0 || r.Missing != 0 || r.Unexpected != 0 || r.Undecided != 0 {
 		t.Errorf("a batch of %d was interrupted, %d duplicates were seen", killed, r.Duplicates)
 	}
 	t.Logf("%d duplicates, the interrupted batch", r.Duplicates)
@@ -169,14 +169,14 @@ func TestControl_MarkedBeforePublishedLoses(t *testing.T) {
 	i.launch(t, "sender") // A right one drains the rest, and writes other payments at those offsets.
 	i.drained(t)
 	r := i.verify(t)
-	if r.Missing != lost || r.Duplicates != 0 || r.Strangers != 0 {
+	if r.Missing != lost || r.Duplicates != 0 || r.Unexpected != 0 || r.Undecided != 0 {
 		t.Errorf("%d payments were lost: %+v", lost, r)
 	}
 	t.Logf("%d missing", r.Missing)
 }
 
-// TestControl_Stranger: a record that nobody's payment is, and one whose key is no id, are found.
-func TestControl_Stranger(t *testing.T) {
+// TestControl_Unexpected writes records of no payment, two of them with a key that is no id. The auditor must count them.
+func TestControl_Unexpected(t *testing.T) {
 	t.Parallel()
 	i := install(t)
 	i.bulk(t, 12)
@@ -188,8 +188,8 @@ func TestControl_Stranger(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if r := i.verify(t); r.Strangers != 3 || r.Duplicates != 0 || r.Missing != 0 {
-		t.Errorf("3 strangers were written: %+v", r)
+	if r := i.verify(t); r.Unexpected != 3 || r.Duplicates != 0 || r.Missing != 0 {
+		t.Errorf("3 unexpected records were written: %+v", r)
 	}
 }
 

@@ -193,7 +193,7 @@ func TestFencedControl_CommitError(t *testing.T) {
 			return nil
 		})
 		i.settled(t)
-		if r := i.verify(t); r.Duplicates != bentBatch || r.Records != r.Payments-r.Unsent+bentBatch || r.Missing != 0 || r.Strangers != 0 {
+		if r := i.verify(t); r.Duplicates != bentBatch || r.Records != r.Payments-r.Unsent+bentBatch || r.Missing != 0 || r.Unexpected != 0 || r.Undecided != 0 {
 			t.Errorf("a batch of %d was published again: %+v", bentBatch, r)
 		}
 	})
@@ -309,7 +309,7 @@ func (i *installation) wantDuplicates(t *testing.T, n, duplicates int64) {
 	t.Helper()
 	i.settled(t)
 	r := i.verify(t)
-	if r.Duplicates != duplicates || r.Payments != n || r.Records != n+duplicates || r.Missing != 0 || r.Strangers != 0 || r.Unsent != 0 ||
+	if r.Duplicates != duplicates || r.Payments != n || r.Records != n+duplicates || r.Missing != 0 || r.Unexpected != 0 || r.Undecided != 0 || r.Unsent != 0 ||
 		r.NotJudged != (auditor.NotJudged{}) {
 		t.Errorf("want %d payments in the topic, and %d of them twice", n, duplicates)
 	}

@@ -108,7 +108,7 @@ func TestRestore_Locked(t *testing.T) {
 			i := installLocked(t)
 			_, late, _ := i.emitAndRestore(t, at)
 			if at == beforeCreation {
-				if r := i.verify(t); r.Strangers != restoreLate {
+				if r := i.verify(t); r.Unexpected != restoreLate {
 					t.Errorf("%d records have lost their rows: %+v", restoreLate, r)
 				}
 				i.retryLost(t, i.launch(t, "api").api, late)

@@ -67,8 +67,8 @@ func (t *test) judge(ctx context.Context, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	_, _ = fmt.Fprintf(w, "\npaylatch verify    %d payments, %d records: %d duplicates, %d missing, %d strangers, %d unsent\n",
-		report.Payments, report.Records, report.Duplicates, report.Missing, report.Strangers, report.Unsent)
+	_, _ = fmt.Fprintf(w, "\npaylatch verify    %d payments, %d records: %d duplicates, %d missing, %d unexpected, %d undecided, %d unsent\n",
+		report.Payments, report.Records, report.Duplicates, report.Missing, report.Unexpected, report.Undecided, report.Unsent)
 	_, _ = fmt.Fprintf(w, "console consumer   %d records of %d payments\nkcat               %d records of %d payments\n",
 		console.records, console.payments, kcat.records, kcat.payments)
 	_, _ = fmt.Fprintf(w, "killed with -9     %s, which owned %d partitions\n", strings.Join(t.killed, " and "), t.exposed)
@@ -83,8 +83,8 @@ func (t *test) judge(ctx context.Context, w io.Writer) error {
 func (t *test) faults(report auditor.Report, readers ...counts) error {
 	var errs []error
 	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if report.Missing > 0 || report.Strangers > 0 || report.Unsent > 0 {
-		fault("missing, strange or unsent payments: %+v", report)
+	if report.Missing > 0 || report.Unexpected > 0 || report.Undecided > 0 || report.Unsent > 0 {
+		fault("missing, unexpected, undecided or unsent payments: %+v", report)
 	}
 	if report.NotJudged != (auditor.NotJudged{}) {
 		fault("not all is judged, though all is drained: %+v", report.NotJudged)
