@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/paylatch/paylatch/internal/payclient"
 )
@@ -14,9 +15,13 @@ import (
 // bodyMax is the contract's bound for a request.
 const bodyMax = 64 << 10
 
+// createWaitMax is the contract's bound for a wait.
+const createWaitMax = 30 * time.Second
+
 type createCommand struct {
-	JSON           string `name:"json" placeholder:"FILE" help:"Read the payment from a file, or from standard input with \"-\", instead of the flags below."`
-	IdempotencyKey string `placeholder:"KEY" help:"The key that makes retries safe. Without it a new UUIDv7, printed before anything is sent."`
+	JSON           string        `name:"json" placeholder:"FILE" help:"Read the payment from a file, or from standard input with \"-\", instead of the flags below."`
+	IdempotencyKey string        `placeholder:"KEY" help:"The key that makes retries safe. Without it a new UUIDv7, printed before anything is sent."`
+	Wait           time.Duration `help:"Wait so long for it to be sent, such as 10s; at most 30s."`
 
 	Amount          int64  `placeholder:"N" help:"Amount in minor units: 25687 is 256.87 USD."`
 	Currency        string `placeholder:"CODE" help:"ISO 4217 code, such as USD."`
@@ -59,6 +64,8 @@ func (cmd *createCommand) Validate() error {
 		given = append(given, "--reference")
 	}
 	switch {
+	case cmd.Wait < 0 || cmd.Wait > createWaitMax:
+		return fmt.Errorf("--wait must be from 0s to %v", createWaitMax)
 	case cmd.JSON != "" && len(given) > 0:
 		return fmt.Errorf("--json holds the whole payment, so that %s cannot be given as well", strings.Join(given, ", "))
 	case cmd.JSON == "" && len(missing) > 0:
@@ -67,7 +74,7 @@ func (cmd *createCommand) Validate() error {
 	return nil
 }
 
-// Run makes the payment.
+// Run makes the payment; with --wait it is a failure when it is not sent by then.
 func (cmd *createCommand) Run(s *session) error {
 	request, err := cmd.request(s.stdin)
 	if err != nil {
@@ -86,14 +93,20 @@ func (cmd *createCommand) Run(s *session) error {
 		// Before anything is sent: should this process die now, the key is what can still be looked up.
 		s.note("idempotency key %s", key)
 	}
-	answer, err := c.Create(s.ctx, key, request)
+	answer, err := c.CreateAndWait(s.ctx, key, request, cmd.Wait)
 	if err != nil {
 		return err
 	}
 	if answer.Replayed {
 		s.note("this key had already made the payment; nothing new was made")
 	}
-	return s.print(answer.Payment)
+	if err := s.print(answer.Payment); err != nil {
+		return err
+	}
+	if cmd.Wait > 0 && !answer.Sent() {
+		return fmt.Errorf("taken, but not sent within %v", cmd.Wait)
+	}
+	return nil
 }
 
 func (cmd *createCommand) request(stdin io.Reader) (payclient.Request, error) {

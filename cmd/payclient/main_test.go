@@ -119,6 +119,18 @@ func TestRun_Get_NotSentInTime(t *testing.T) {
 		expect(t, exitFailed, `"status": "created"`, "not sent within 10ms")
 }
 
+func TestRun_Create_Wait(t *testing.T) {
+	ledger := faultyserver.New()
+	payclientRun(t, ledger.Serve(t).URL, body, "create", "--json=-", "--wait=10s").expect(t, exitOK, `"status": "sent"`, "")
+	if prefer := ledger.Seen()[0].Prefer; prefer != "wait=10" {
+		t.Errorf("Prefer %q, want wait=10", prefer)
+	}
+	ledger = faultyserver.New()
+	ledger.NeverSend = true
+	payclientRun(t, ledger.Serve(t).URL, body, "create", "--json=-", "--wait=10ms").
+		expect(t, exitFailed, `"status": "created"`, "not sent within 10ms")
+}
+
 func TestRun_Load(t *testing.T) {
 	ledger := faultyserver.New()
 	server := ledger.Serve(t).URL
@@ -250,6 +262,7 @@ func TestRun_Usage(t *testing.T) {
 		{"missing --currency, --originator-id", []string{"create", "--amount=1"}},
 		{"--amount cannot be given as well", []string{"create", "--json=-", "--amount=1"}},
 		{"unknown field", []string{"create", "--json=-"}},
+		{"--wait must be from 0s to 30s", []string{"create", "--json=-", "--wait=31s"}},
 		{"no such file", []string{"create", "--json", filepath.Join(t.TempDir(), "none")}},
 		{"either an id or", []string{"get"}},
 		{"either an id or", []string{"get", "x", "--idempotency-key=y"}},

@@ -74,7 +74,6 @@ func (x *exchange) answerError(err error) {
 	p.Instance, p.RequestID = x.r.URL.EscapedPath(), x.requestID
 	x.code = p.Code
 	header := x.Header()
-	header.Del("Preference-Applied") // Set when a wait began that then failed.
 	switch p.Code {
 	case "unauthorized":
 		header.Set("WWW-Authenticate", `Bearer realm="paylatch"`)

@@ -12,13 +12,14 @@ type Metrics struct {
 	creates  *prometheus.CounterVec
 	refusals *prometheus.CounterVec
 	latency  *prometheus.HistogramVec
+	waits    *prometheus.CounterVec
 }
 
 // NewMetrics registers the API's metrics. Routes and codes are closed sets, so that no client can make new series.
 func NewMetrics(r prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		creates: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "paylatch_creates_total", Help: "Creates answered 202: original ones, and replays of them.",
+			Name: "paylatch_creates_total", Help: "Creates answered 202 or 200: original ones, and replays of them.",
 		}, []string{"kind"}),
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "paylatch_refusals_total", Help: "Requests answered with a problem, by its code.",
@@ -27,8 +28,12 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "paylatch_http_request_seconds", Help: "Time from the request's header to the end of its answer.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
 		}, []string{"method", "route", "status"}),
+		waits: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "paylatch_waits_total",
+			Help: "Requests with Prefer: wait, by how the wait ended: changed, timeout, no_place, stopped, gone, failed.",
+		}, []string{"method", "result"}),
 	}
-	r.MustRegister(m.creates, m.refusals, m.latency)
+	r.MustRegister(m.creates, m.refusals, m.latency, m.waits)
 	return m
 }
 
@@ -38,6 +43,10 @@ func (m *Metrics) created(replayed bool) {
 		kind = "replay"
 	}
 	m.creates.WithLabelValues(kind).Inc()
+}
+
+func (m *Metrics) waited(method string, result waitResult) {
+	m.waits.WithLabelValues(method, string(result)).Inc()
 }
 
 func (m *Metrics) answered(method, route string, status int, code string, took time.Duration) {

@@ -8,11 +8,13 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// create answers POST /payments: 202 once the payment is committed, or once it is found that it had been.
+// create answers POST /payments. Once the payment is committed, or was found committed, nothing makes it fail: it is
+// answered 200 if the client waits and the payment is sent by then, and 202 otherwise.
 func (s *Server) create(x *exchange) error {
 	key, err := idempotencyKey(x.r.Header.Values("Idempotency-Key"))
 	if err != nil {
@@ -35,15 +37,37 @@ func (s *Server) create(x *exchange) error {
 		return err
 	}
 	s.metrics.created(replayed)
-	header := x.Header()
-	header["Location"] = []string{"/payments/" + stored.ID.String()}
-	header["Retry-After"] = retryAfterOne
 	if replayed {
-		header["Idempotent-Replayed"] = []string{"true"}
+		x.Header()["Idempotent-Replayed"] = []string{"true"}
 	}
+	if wait := preferredWait(x.r.Header.Values("Prefer")); wait > 0 {
+		if sent, ok := s.awaitSent(x, stored, wait); ok {
+			header := x.Header()
+			header["Content-Location"] = []string{paymentPrefix + sent.ID.String()}
+			header["Preference-Applied"] = preferenceApplied(wait)
+			x.answerVersion(&sent, nil)
+			return nil
+		}
+	}
+	header := x.Header()
+	header["Location"] = []string{paymentPrefix + stored.ID.String()}
+	header["Retry-After"] = retryAfterOne
 	stored.Status, stored.Sent = payment.Created, nil // As the first answer showed it, which is what every replay shows, too.
 	x.answerPayment(http.StatusAccepted, &stored)
 	return nil
+}
+
+// awaitSent holds the response to a create until the payment is sent, and reports whether it is. It swallows errors:
+// the payment is committed, and whether it was sent in the meantime, the client can find out.
+func (s *Server) awaitSent(x *exchange, stored payment.Payment, wait time.Duration) (sent payment.Payment, ok bool) {
+	if stored.Status != payment.Created { // A replay. Store.Create returns only what survives.
+		return stored, true
+	}
+	if s.hold(x, stored, nil, wait) != waitChanged {
+		return payment.Payment{}, false
+	}
+	sent, err := look(x.Context(), s.store.Find, x.tenant.TenantRef, stored.ID)
+	return sent, err == nil && sent.Status != payment.Created
 }
 
 // find answers GET /payments/{id}. An id that is malformed is one that no payment has.
@@ -52,7 +76,7 @@ func (s *Server) find(x *exchange) error {
 	if err != nil {
 		return payment.ErrNotFound
 	}
-	return s.answerStatus(x, func(ctx context.Context) (payment.Payment, error) { return s.store.Find(ctx, x.tenant.TenantRef, id) })
+	return s.answerStatus(x, id, s.store.Find)
 }
 
 // findByKey answers GET /payments?idempotency_key=K: the payment whose answer was lost.
@@ -65,47 +89,59 @@ func (s *Server) findByKey(x *exchange) error {
 	if err != nil {
 		return refuse("idempotency_key_invalid", "%v", err)
 	}
-	id := payment.DeriveID(x.tenant.Salt, key)
-	return s.answerStatus(x, func(ctx context.Context) (payment.Payment, error) {
-		return s.store.FindDerived(ctx, x.tenant.TenantRef, id)
-	})
+	return s.answerStatus(x, payment.DeriveID(x.tenant.Salt, key), s.store.FindDerived)
 }
 
-// answerStatus answers the payment that find finds, after waiting for it to change if the client prefers that.
-func (s *Server) answerStatus(x *exchange, find func(context.Context) (payment.Payment, error)) error {
-	p, err := x.ask(find)
+// lookup is one of the Store's methods that return a payment by its id.
+type lookup func(context.Context, payment.TenantRef, payment.ID) (payment.Payment, error)
+
+// look calls a lookup within workTimeout.
+func look(ctx context.Context, by lookup, tenant payment.TenantRef, id payment.ID) (payment.Payment, error) {
+	ctx, cancel := context.WithTimeout(ctx, workTimeout)
+	defer cancel()
+	return by(ctx, tenant, id)
+}
+
+// answerStatus answers with the payment that find returns. If the client prefers to wait, it first holds the response
+// until the payment changes.
+func (s *Server) answerStatus(x *exchange, id payment.ID, find lookup) error {
+	known := x.r.Header.Values("If-None-Match")
+	wait, held := preferredWait(x.r.Header.Values("Prefer")), false
+	if wait > 0 {
+		if p, err := look(x.Context(), s.store.Look, x.tenant.TenantRef, id); err == nil {
+			held = s.hold(x, p, known, wait) != waitNoPlace
+		}
+	}
+	p, err := look(x.Context(), find, x.tenant.TenantRef, id)
 	if err != nil {
 		return err
 	}
-	if wait := preferredWait(x.r.Header.Values("Prefer")); wait > 0 {
-		if p, err = s.await(x, p, wait, find); err != nil {
-			return err
-		}
-	}
 	header := x.Header()
+	if held {
+		header["Preference-Applied"] = preferenceApplied(wait)
+	}
 	if x.r.URL.Path == paymentsPath { // Found by its key: this is where it is.
 		header["Content-Location"] = []string{paymentPrefix + p.ID.String()}
 	}
-	tag := etag(p)
+	x.answerVersion(&p, known)
+	return nil
+}
+
+// answerVersion answers 200 with the payment as it stands, or 304 if that is one of the versions known.
+func (x *exchange) answerVersion(p *payment.Payment, known []string) {
+	tag := etag(*p)
+	header := x.Header()
 	header["Etag"] = []string{tag}
 	header["Cache-Control"] = privateNoCache
 	header["Vary"] = varyByClient
 	if p.Status == payment.Created {
 		header["Retry-After"] = retryAfterOne
 	}
-	if known := x.r.Header.Values("If-None-Match"); len(known) > 0 && noneMatch(known, tag) {
+	if len(known) > 0 && noneMatch(known, tag) {
 		x.WriteHeader(http.StatusNotModified)
-		return nil
+		return
 	}
-	x.answerPayment(http.StatusOK, &p)
-	return nil
-}
-
-// ask asks the store one question, within workTimeout.
-func (x *exchange) ask(find func(context.Context) (payment.Payment, error)) (payment.Payment, error) {
-	ctx, cancel := context.WithTimeout(x.Context(), workTimeout)
-	defer cancel()
-	return find(ctx)
+	x.answerPayment(http.StatusOK, p)
 }
 
 // idempotencyKey reads the one key that a create must have.

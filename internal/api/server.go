@@ -27,10 +27,11 @@ const (
 	readHeaderTimeout = 5 * time.Second
 	readTimeout       = 10 * time.Second
 	waitMax           = 30 * time.Second // The longest Prefer: wait that is honoured.
-	workTimeout       = 5 * time.Second  // One question to the store.
-	writeTimeout      = waitMax + workTimeout + readTimeout
-	idleTimeout       = 2 * time.Minute
-	waitersMax        = 512 // Requests that may hold their answer, each a look at the database every waitStepMax; more are answered without waiting.
+	workTimeout       = 5 * time.Second  // One call of the store.
+	// writeTimeout lets a create that waits authenticate, arrive, commit, wait and confirm.
+	writeTimeout = workTimeout + readTimeout + workTimeout + waitMax + workTimeout
+	idleTimeout  = 2 * time.Minute
+	waitersMax   = 512 // Requests that may hold their answer, each a look at the database every waitStepMax; more are answered without waiting.
 )
 
 // Store is what this room needs of what is on record. Its errors are those of package payment.

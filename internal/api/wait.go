@@ -32,48 +32,82 @@ func preferredWait(values []string) time.Duration {
 	return min(time.Duration(n)*time.Second, waitMax)
 }
 
-// await holds the answer, and says so, while the payment is as the client knows it: with If-None-Match that version, without it `created`. It ends early when the
-// client goes away or the server stops, and does not begin when waitersMax wait already, or as many of the tenant's as may; the answer is then the payment as it stands.
-func (s *Server) await(x *exchange, p payment.Payment, wait time.Duration, find func(context.Context) (payment.Payment, error)) (payment.Payment, error) {
-	known := x.r.Header.Values("If-None-Match")
-	unchanged := func() bool {
-		if len(known) > 0 {
-			return noneMatch(known, etag(p))
-		}
-		return p.Status == payment.Created
-	}
+// preferenceApplied is the value of Preference-Applied for a wait.
+func preferenceApplied(wait time.Duration) []string {
+	return []string{"wait=" + strconv.Itoa(int(wait/time.Second))}
+}
+
+// waitResult is how a wait ended, as the metrics count it.
+type waitResult string
+
+const (
+	waitChanged waitResult = "changed"
+	waitTimeout waitResult = "timeout"
+	waitNoPlace waitResult = "no_place" // It did not begin: waitersMax wait, or as many of the tenant's as may.
+	waitStopped waitResult = "stopped"  // The server is about to stop.
+	waitGone    waitResult = "gone"     // The client went away.
+	waitFailed  waitResult = "failed"   // The store failed.
+)
+
+// hold returns once payment p is no longer as the client knows it, and at the latest after wait. The client knows the
+// version in known, a list of If-None-Match; when that is empty, it knows `created`.
+//
+// It polls with Store.Look. What the payment has become is therefore for the caller to find.
+func (s *Server) hold(x *exchange, p payment.Payment, known []string, wait time.Duration) waitResult {
+	result := s.poll(x, p, known, wait)
+	s.metrics.waited(x.r.Method, result)
+	return result
+}
+
+func (s *Server) poll(x *exchange, p payment.Payment, known []string, wait time.Duration) waitResult {
 	if !x.share.waiting.take(s.limiter.waiting) {
-		return p, nil
+		return waitNoPlace
 	}
 	defer x.share.waiting.leave()
 	select {
 	case s.waiters <- struct{}{}:
 		defer func() { <-s.waiters }()
 	default:
-		return p, nil
+		return waitNoPlace
 	}
-	x.Header().Set("Preference-Applied", "wait="+strconv.Itoa(int(wait/time.Second)))
-	over := time.NewTimer(wait)
-	defer over.Stop()
+	ctx, cancel := context.WithTimeout(x.Context(), wait)
+	defer cancel()
 	step := time.NewTimer(waitStepMin)
 	defer step.Stop()
-	for d := waitStepMin; unchanged(); d = min(d*3/2, waitStepMax) {
+	for d := waitStepMin; unchanged(p, known); d = min(d*3/2, waitStepMax) {
 		step.Reset(d)
 		select {
-		case <-x.Context().Done():
-			return p, x.Context().Err()
+		case <-ctx.Done():
+			return interrupted(ctx, x)
 		case <-s.closing:
-			return p, nil
-		case <-over.C:
-			return p, nil
+			return waitStopped
 		case <-step.C:
 		}
 		var err error
-		if p, err = x.ask(find); err != nil {
-			return p, err
+		if p, err = look(ctx, s.store.Look, x.tenant.TenantRef, p.ID); err != nil {
+			return interrupted(ctx, x)
 		}
 	}
-	return p, nil
+	return waitChanged
+}
+
+// interrupted names what ended a wait that saw no change; ctx is that of the wait.
+func interrupted(ctx context.Context, x *exchange) waitResult {
+	switch {
+	case x.Context().Err() != nil:
+		return waitGone
+	case ctx.Err() != nil:
+		return waitTimeout
+	}
+	return waitFailed
+}
+
+// unchanged reports whether p is as the client knows it; see Server.hold.
+func unchanged(p payment.Payment, known []string) bool {
+	if len(known) > 0 {
+		return noneMatch(known, etag(p))
+	}
+	return p.Status == payment.Created
 }
 
 // noneMatch tells whether one of the listed entity tags is the current one (RFC 9110 section 13.1.2; comparison is weak).

@@ -54,6 +54,34 @@ func TestClient_Create(t *testing.T) {
 	}
 }
 
+// TestClient_CreateAndWait: a create that waits is a create: it takes 200 and 202, and is made again when its response
+// is lost.
+func TestClient_CreateAndWait(t *testing.T) {
+	for name, tc := range map[string]struct {
+		neverSend bool
+		faults    []faultyserver.Fault
+		attempts  int
+	}{
+		"Sent":         {attempts: 1},
+		"NotSent":      {neverSend: true, attempts: 1},
+		"ResponseLost": {faults: []faultyserver.Fault{faultyserver.DropAfter}, attempts: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ledger := faultyserver.New()
+			ledger.NeverSend = tc.neverSend
+			c := newTestClient(t, nil, ledger.Serve(t, tc.faults...).URL)
+			answer, err := c.CreateAndWait(t.Context(), "key-1", testRequest(), 1500*time.Millisecond)
+			if err != nil || answer.Sent() == tc.neverSend || answer.Attempts != tc.attempts || answer.Replayed != (tc.attempts > 1) {
+				t.Errorf("%+v after %d attempts, replayed %v, error %v", answer.Payment, answer.Attempts, answer.Replayed, err)
+			}
+			expectOnePayment(t, ledger, tc.attempts)
+			if prefer := ledger.Seen()[0].Prefer; prefer != "wait=2" {
+				t.Errorf("Prefer %q, want wait=2", prefer)
+			}
+		})
+	}
+}
+
 // expectOnePayment looks at what has arrived: so many requests, all alike.
 func expectOnePayment(t *testing.T, ledger *faultyserver.Ledger, requests int) {
 	t.Helper()

@@ -22,7 +22,7 @@ type exchange struct {
 	key    string // idempotency key of a create
 	body   []byte
 	hold   time.Duration // whole seconds that the answer may be held
-	want   int           // the one status that means success
+	want   int           // the status that means success; a create that is held may also be answered 200
 	once   bool          // no retries
 }
 
@@ -75,7 +75,7 @@ func (c *Client) send(ctx context.Context, server string, e exchange) (answer, e
 		return answer{}, &strangeAnswerError{status: res.StatusCode, why: "it is longer than " + strconv.Itoa(answerMax) + " bytes"}
 	}
 	switch {
-	case res.StatusCode == e.want:
+	case res.StatusCode == e.want || e.hold > 0 && res.StatusCode == http.StatusOK:
 		return answer{status: res.StatusCode, header: res.Header, body: body}, nil
 	case res.StatusCode >= http.StatusBadRequest:
 		return answer{}, readProblem(res.StatusCode, res.Header, body)

@@ -83,11 +83,18 @@ type Answer struct {
 // after any error, also by another process. An error is a *Problem (refused: there is no payment), an
 // *UnknownError (look the key up, or call again with it), or says that no server could be reached.
 func (c *Client) Create(ctx context.Context, key string, r Request) (Answer, error) {
-	a, _, err := c.create(ctx, key, r)
+	a, _, err := c.create(ctx, key, r, 0)
 	return a, err
 }
 
-func (c *Client) create(ctx context.Context, key string, r Request) (Answer, trail, error) {
+// CreateAndWait is Create, and asks the service to hold its response until the payment is sent, for at most wait and
+// 30 s. A payment that is not sent by then comes back without an error, as `created`.
+func (c *Client) CreateAndWait(ctx context.Context, key string, r Request, wait time.Duration) (Answer, error) {
+	a, _, err := c.create(ctx, key, r, wait)
+	return a, err
+}
+
+func (c *Client) create(ctx context.Context, key string, r Request, wait time.Duration) (Answer, trail, error) {
 	a := Answer{Key: key}
 	if err := checkKey(key); err != nil {
 		return a, trail{}, err
@@ -97,7 +104,9 @@ func (c *Client) create(ctx context.Context, key string, r Request) (Answer, tra
 		return a, trail{}, err
 	}
 	start := time.Now()
-	got, t, err := c.call(ctx, exchange{method: http.MethodPost, path: "/payments", key: key, body: body, want: http.StatusAccepted})
+	got, t, err := c.call(ctx, exchange{
+		method: http.MethodPost, path: "/payments", key: key, body: body, hold: holdSeconds(wait), want: http.StatusAccepted,
+	})
 	a.Took, a.Attempts = time.Since(start), t.attempts
 	if err == nil {
 		a.Payment, err = decodePayment(got)

@@ -25,6 +25,7 @@ func TestContract(t *testing.T) {
 			"MalformedJSON": c.testMalformedJSON, "Members": c.testMembers, "MediaType": c.testMediaType, "BodySize": c.testBodySize,
 			"Invalid": c.testInvalid, "AllFaults": c.testAllFaults, "Amount": c.testAmount, "NothingStored": c.testNothingStored,
 			"Status": c.testStatus, "ByKey": c.testByKey, "Query": c.testQuery, "NotModified": c.testNotModified, "Wait": c.testWait,
+			"CreateWait": c.testCreateWait, "CreateWaitNoSender": c.testCreateWaitNoSender,
 			"NotFound": c.testNotFound, "Method": c.testMethod, "Head": c.testHead, "RequestID": c.testRequestID,
 			"Service": c.testService, "Problems": c.testProblems, "NotHTTP": c.testNotHTTP, "HalfABody": c.testHalfABody,
 			"NoRate": c.testNoRate, "Rate": c.testRate, "InFlight": c.testInFlight, "InFlightShare": c.testInFlightShare,
@@ -79,6 +80,19 @@ func newContract(t *testing.T) *contract {
 	}
 	t.Cleanup(transport.CloseIdleConnections)
 	return c
+}
+
+// newContractOf is a contract with an installation of its own, of which only one command runs. Its responses are judged
+// as all others.
+func newContractOf(t *testing.T, command string, c *contract) *contract {
+	t.Helper()
+	i := install(t)
+	transport := &http.Transport{MaxIdleConnsPerHost: 32}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &contract{
+		installation: i, base: i.launch(t, command).api, topic: i.topic, key: i.key, http: &http.Client{Transport: transport},
+		judge: c.judge, answered: map[string]bool{}, provoked: map[string]bool{},
+	}
 }
 
 // revokedKey gives the tenant one more key and ends it again. No replica has seen it live, so that none trusts it for a while yet.

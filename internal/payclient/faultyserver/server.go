@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -153,6 +154,10 @@ func (l *Ledger) take(w http.ResponseWriter, r *http.Request, body []byte) {
 	if replayed {
 		w.Header().Set("Idempotent-Replayed", "true")
 	}
+	if r.Header.Get("Prefer") != "" && !l.NeverSend {
+		l.answerSent(w, r, known)
+		return
+	}
 	w.Header().Set("Location", fmt.Sprint("/payments/", known.created["id"]))
 	w.Header().Set("Retry-After", "1")
 	answer(w, http.StatusAccepted, known.created)
@@ -184,19 +189,23 @@ func (l *Ledger) find(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusNotFound, map[string]any{"code": "not_found", "detail": "no such payment"})
 		return
 	}
-	view := map[string]any{}
-	for k, v := range rec.created {
-		view[k] = v
-	}
 	if r.Header.Get("Prefer") != "" && !l.NeverSend {
-		w.Header().Set("Preference-Applied", r.Header.Get("Prefer"))
-		view["status"], view["sent_at"] = "sent", "2026-11-23T12:00:00.223456Z"
-		partition, offset := int32(rec.number%12), int64(rec.number)
-		if l.PositionOf != nil {
-			partition, offset = l.PositionOf(rec.number)
-		}
-		view["position"] = map[string]any{"topic": "payments", "partition": partition, "offset": offset}
+		l.answerSent(w, r, rec)
+		return
 	}
+	answer(w, http.StatusOK, rec.created)
+}
+
+// answerSent answers with the payment as it is once it is sent.
+func (l *Ledger) answerSent(w http.ResponseWriter, r *http.Request, rec *record) {
+	view := maps.Clone(rec.created)
+	view["status"], view["sent_at"] = "sent", "2026-11-23T12:00:00.223456Z"
+	partition, offset := int32(rec.number%12), int64(rec.number)
+	if l.PositionOf != nil {
+		partition, offset = l.PositionOf(rec.number)
+	}
+	view["position"] = map[string]any{"topic": "payments", "partition": partition, "offset": offset}
+	w.Header().Set("Preference-Applied", r.Header.Get("Prefer"))
 	answer(w, http.StatusOK, view)
 }
 
