@@ -22,7 +22,7 @@ const (
 	exitOK      = 0
 	exitFailed  = 1 // refused, failed, or not seen sent
 	exitUsage   = 2
-	exitUnknown = 3 // a payment may or may not have been taken
+	exitUnknown = 3 // a payment may or may not have been taken, or an audit is undecided
 	exitMissed  = 4 // all went well but for a latency that exceeded its limit
 )
 
@@ -83,7 +83,7 @@ func fail(stderr io.Writer, err error) int {
 	case usage:
 		fmt.Fprintln(stderr, `Run "payclient --help" for more information.`)
 		return exitUsage
-	case unknown || errors.Is(err, errSomeUnknown):
+	case unknown || errors.Is(err, errSomeUnknown) || errors.Is(err, payclient.ErrUndecided):
 		return exitUnknown
 	case errors.Is(err, errMissed):
 		return exitMissed

@@ -78,7 +78,7 @@ type audit struct {
 	mu       sync.Mutex
 	report   AuditReport
 	payments map[uuid.UUID]*audited // those on record
-	starts   map[int32]int64
+	ends     map[int32]logEnds
 }
 
 // audited is a payment that is on record.
@@ -194,26 +194,13 @@ func (a *audit) onRecord(e *entered, id uuid.UUID, at *Position) {
 	a.payments[id] = &audited{key: e.key, position: at}
 }
 
-// readTopic reads all partitions to their stable ends, and to where the service says that payments are: between the answer to a commit and its marker in
-// the log the stable end is not there yet.
+// readTopic reads all partitions to their stable ends, which awaitEnds has waited for.
 func (a *audit) readTopic(ctx context.Context, reader *topicReader) error {
-	var err error
-	if a.starts, err = reader.starts(ctx); err != nil {
+	if err := a.awaitEnds(ctx, reader); err != nil {
 		return err
 	}
-	ends, err := reader.stableEnds(ctx)
-	if err != nil {
-		return err
-	}
-	for _, p := range a.payments {
-		if at := p.position; at != nil && at.Topic == a.topic {
-			if end, there := ends[at.Partition]; there {
-				ends[at.Partition] = max(end, at.Offset+1)
-			}
-		}
-	}
-	for _, partition := range slices.Sorted(maps.Keys(ends)) {
-		err := reader.read(ctx, partition, a.starts[partition], ends[partition], func(key []byte, offset int64) {
+	for _, partition := range slices.Sorted(maps.Keys(a.ends)) {
+		err := reader.read(ctx, partition, a.ends[partition].start, a.ends[partition].stable, func(key []byte, offset int64) {
 			a.report.Records++
 			id, err := uuid.ParseBytes(key)
 			p := a.payments[id]
@@ -243,15 +230,26 @@ func (a *audit) judge() {
 			a.report.Unsent.add("payment %s is in the topic at %s, and not marked sent after %v", id, positions(p.found), a.wait)
 		case p.position == nil:
 			a.report.Unsent.add("payment %s is not sent after %v", id, a.wait)
-		case len(p.found) == 0 && p.position.Topic == a.topic && p.position.Offset < a.starts[p.position.Partition]:
-			a.report.NotJudged.add("payment %s is at %s, which the topic no longer holds", id, positions([]Position{*p.position}))
 		case len(p.found) == 0:
-			a.report.Missing.add("payment %s is not in the topic; the service says at %s", id, positions([]Position{*p.position}))
+			a.absentAt(id, *p.position)
 		case !slices.Contains(p.found, *p.position):
 			a.report.Misplaced.add("payment %s is in the topic at %s; the service says at %s", id, positions(p.found), positions([]Position{*p.position}))
 		default:
 			a.report.Confirmed++
 		}
+	}
+}
+
+// absentAt judges a payment that is not in the topic, though the service says that it is at a position.
+func (a *audit) absentAt(id uuid.UUID, at Position) {
+	ends := a.ends[at.Partition]
+	switch {
+	case at.Topic == a.topic && at.Offset < ends.start:
+		a.report.NotJudged.add("payment %s is at %s, which the topic no longer holds", id, positions([]Position{at}))
+	case at.Topic == a.topic && ends.stable <= at.Offset && at.Offset < ends.end:
+		a.report.Undecided.add("payment %s is at %s, which an open transaction hides from offset %d on", id, positions([]Position{at}), ends.stable)
+	default:
+		a.report.Missing.add("payment %s is not in the topic; the service says at %s", id, positions([]Position{at}))
 	}
 }
 

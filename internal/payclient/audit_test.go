@@ -133,6 +133,21 @@ func TestAudit_Catches(t *testing.T) {
 			at := a.topic.send(kgo.TryAbort, 1, faultyserver.ID(3), faultyserver.ID(4))
 			a.at[3], a.at[4] = at[0], at[1]
 		},
+		"missing 3": func(a *auditCase) { // the topic has lost its end: at the high watermark, and beyond it
+			a.send(0, 1)
+			for n := 2; n < auditTaken; n++ {
+				a.at[n] = Position{"payments", 0, int64(n)} // 2 is where the next record goes, behind payment 0 and its marker
+			}
+		},
+		"undecided 2": func(a *auditCase) {
+			a.topic.open(1)
+			a.send(0, 1, 2, 3, 4) // 1 and 4 are in that partition
+		},
+		"missing 1, undecided 2": func(a *auditCase) {
+			a.topic.open(1)
+			a.send(0, 1, 2, 4)
+			a.at[3] = a.at[2]
+		},
 		"stored 1": func(a *auditCase) { // a refused key, of which there is a payment
 			a.send(0, 1, 2, 3, 4)
 			if _, err := a.client.Create(a.t.Context(), "refused", testRequest()); err != nil {
@@ -153,10 +168,33 @@ func TestAudit_Catches(t *testing.T) {
 			a := newAuditCase(t)
 			wrong(a)
 			r := a.audit(time.Minute)
-			if err := r.Fault(); err == nil || !strings.HasSuffix(err.Error(), ": "+name) {
+			err := r.Fault()
+			if err == nil || !strings.HasSuffix(err.Error(), ": "+name) {
 				t.Errorf("%v", err)
 			}
+			if errors.Is(err, ErrUndecided) != (name == "undecided 2") {
+				t.Errorf("got %v: is it undecided only?", err)
+			}
 		})
+	}
+}
+
+// TestAudit_MarkerLate ends the open transaction after the first look at the ends: all is well at a later one.
+func TestAudit_MarkerLate(t *testing.T) {
+	a := newAuditCase(t)
+	abort, looked := a.topic.open(1), a.topic.looked(1)
+	a.send(0, 1, 2, 3, 4)
+	aborted := make(chan error, 1)
+	go func() {
+		<-looked
+		aborted <- abort()
+	}()
+	r := a.audit(time.Minute)
+	if err := <-aborted; err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Fault(); err != nil || r.Confirmed != auditTaken {
+		t.Errorf("got %v and %d confirmed, want no fault and %d", err, r.Confirmed, auditTaken)
 	}
 }
 

@@ -1,6 +1,7 @@
 package payclient
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -25,6 +26,7 @@ type AuditReport struct {
 	Missing    Findings `json:"missing"`    // sent, and not in the topic
 	Duplicates Findings `json:"duplicates"` // in the topic more than once
 	Misplaced  Findings `json:"misplaced"`  // in the topic, but not where the service says
+	Undecided  Findings `json:"undecided"`  // sent, and hidden from consumers by an open transaction
 	NotJudged  Findings `json:"not_judged"` // sent to where the topic's retention has deleted
 }
 
@@ -56,9 +58,13 @@ func (r *AuditReport) kinds() []struct {
 		{"missing", r.Missing},
 		{"duplicates", r.Duplicates},
 		{"misplaced", r.Misplaced},
+		{"undecided", r.Undecided},
 		{"not judged", r.NotJudged},
 	}
 }
+
+// ErrUndecided is what an audit ends with if it finds nothing but payments that an open transaction hides.
+var ErrUndecided = errors.New("an open transaction in the topic hides payments that are sent")
 
 // Fault is nil when all holds, and says otherwise what does not.
 func (r *AuditReport) Fault() error {
@@ -71,7 +77,11 @@ func (r *AuditReport) Fault() error {
 	if len(parts) == 0 {
 		return nil
 	}
-	return fmt.Errorf("the journal, the service and the topic do not agree: %s", strings.Join(parts, ", "))
+	found := strings.Join(parts, ", ")
+	if len(parts) == 1 && r.Undecided.Count > 0 {
+		return fmt.Errorf("%w: %s", ErrUndecided, found)
+	}
+	return fmt.Errorf("the journal, the service and the topic do not agree: %s", found)
 }
 
 // Write prints the report for people.

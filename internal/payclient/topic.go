@@ -69,6 +69,12 @@ func (r *topicReader) stableEnds(ctx context.Context) (map[int32]int64, error) {
 	return r.offsets(listed, err)
 }
 
+// highWatermarks are the offsets that the next records get.
+func (r *topicReader) highWatermarks(ctx context.Context) (map[int32]int64, error) {
+	listed, err := r.admin.ListEndOffsets(ctx, r.topic)
+	return r.offsets(listed, err)
+}
+
 func (r *topicReader) offsets(listed kadm.ListedOffsets, err error) (map[int32]int64, error) {
 	if err == nil {
 		err = listed.Error()
