@@ -30,7 +30,7 @@ func withParts(ctx context.Context, databaseURL string, brokers []string, work f
 
 // withDatabase opens the store for a piece of work that does one thing after the other.
 func withDatabase(ctx context.Context, url string, work func(*store.Store) error) error {
-	const connections = 2 // One for the work, one for what it tells the senders.
+	const connections = 3 // One for the work, one for what it tells the senders, one for slow commits.
 	s, err := store.Open(ctx, url, connections)
 	if err != nil {
 		return err

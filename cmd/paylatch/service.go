@@ -46,7 +46,7 @@ func newService(ctx context.Context, c config, senders int, logger *slog.Logger)
 
 func (s *service) open(ctx context.Context) (err error) {
 	c := s.config
-	if s.store, err = store.Open(context.WithoutCancel(ctx), c.databaseURL, c.connections); err != nil {
+	if s.store, err = store.Open(context.WithoutCancel(ctx), c.databaseURL, c.connections, store.WithLogger(s.logger)); err != nil {
 		return err
 	}
 	s.registry.MustRegister(store.Collector{Store: s.store}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -76,6 +76,7 @@ func (s *service) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stopAdmin := s.start(ctx, cancel, func(ctx context.Context) error { return api.ServeAdmin(ctx, s.admin, s.registry, s.logger) })
+	stopAwait := s.start(ctx, cancel, s.awaitDatabase)
 	stopSenders := s.start(ctx, cancel, s.send)
 	stopAPI := func(context.Context) {}
 	if s.server != nil {
@@ -85,6 +86,7 @@ func (s *service) run(ctx context.Context) error {
 	s.logger.Info("stopping")
 	deadline, done := context.WithTimeout(context.WithoutCancel(ctx), s.config.shutdownTimeout)
 	defer done()
+	stopAwait(deadline)
 	stopAPI(deadline)
 	stopSenders(deadline)
 	stopAdmin(deadline)

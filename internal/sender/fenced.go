@@ -106,7 +106,7 @@ func (f *fenced) takeOver(ctx context.Context) error {
 		return err
 	}
 
-	log, reason, err := judgeAll(ctx, f.sender.Log, f.producer, claim.Partition)
+	log, reason, err := judgeAll(ctx, f.sender.Log, f.producer, f.session, claim.Partition)
 	f.undecided(log, err)
 	if err != nil {
 		return err
@@ -148,6 +148,9 @@ func (f *fenced) undecided(log kafka.Range, err error) {
 // whatever hangs was left before the fence; a zombie that fences its heir with a row from before would abort what the heir has put on record (the model finds it).
 func (f *fenced) fence(ctx context.Context, claim *store.Claim) (err error) {
 	f.began, f.tail = time.Now(), store.Recovered{}
+	if err := f.session.Confirm(ctx); err != nil { // An isolated primary's sender must not fence the new one's.
+		return err
+	}
 	if f.producer, err = f.sender.Fencer.Fence(ctx, f.partition, claim.Partition.TransactionalID); err != nil {
 		return err
 	}

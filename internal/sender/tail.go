@@ -56,21 +56,30 @@ var errUndecided = errors.New("a transaction is open")
 
 // judgeAll is judge for whoever must know all of the log, and has fenced the partition's former producer, by the given one (nil in locked delivery: there was none). As long as a transaction is open
 // it is an error; one of the partition's own is ended, and whoever asked begins anew.
-func judgeAll(ctx context.Context, log Log, producer Producer, p store.Partition) (r kafka.Range, reason string, err error) {
+func judgeAll(ctx context.Context, log Log, producer Producer, lock confirmer, p store.Partition) (r kafka.Range, reason string, err error) {
 	r, reason, err = judge(ctx, log, p)
 	if err != nil || reason != "" || r.StableEnd == r.End {
 		return r, reason, err
 	}
-	return r, "", endHanging(ctx, producer, p, r)
+	return r, "", endHanging(ctx, producer, lock, p, r)
+}
+
+// confirmer is the session that holds the partition's row lock. Confirm returns nil if the lock was in
+// force at some moment after the call: on a primary that a failover has left behind it is not.
+type confirmer interface {
+	Confirm(ctx context.Context) error
 }
 
 // endHanging says what is open in the log, and ends it if it is the partition's own: its marker was lost, since the fence leaves nothing under way. If it begins before next_offset the table has it on
 // record: it was committed, and is committed again. Otherwise its payments are `created`, nobody has seen its records, and it is aborted.
 //
 // The partition must have been seen to be locked after the fence: see fenced.fence.
-func endHanging(ctx context.Context, producer Producer, p store.Partition, r kafka.Range) error {
+func endHanging(ctx context.Context, producer Producer, lock confirmer, p store.Partition, r kafka.Range) error {
 	if producer == nil {
 		return fmt.Errorf("partition %d: %w: stable end %d, end %d", p.Number, errUndecided, r.StableEnd, r.End)
+	}
+	if err := lock.Confirm(ctx); err != nil {
+		return err
 	}
 	commit := r.StableEnd < p.NextOffset
 	if err := producer.EndHanging(ctx, commit); err != nil {

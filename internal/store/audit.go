@@ -22,16 +22,19 @@ const (
 	importSnapshot = `set transaction snapshot '%s'` // It takes no parameter; the name is PostgreSQL's own.
 )
 
+// snapshotSettings let a snapshot wait for as long as the log is read between two of its statements.
+var snapshotSettings = map[string]string{"application_name": "paylatch verify", "idle_in_transaction_session_timeout": "0"}
+
 // Snapshot takes a view. Close it soon: while it is open, PostgreSQL keeps every old version of every row.
 func (s *Store) Snapshot(ctx context.Context) (*Snapshot, error) {
-	stream, err := pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig)
+	stream, err := s.connect(ctx, snapshotSettings)
 	if err != nil {
-		return nil, translate(err)
+		return nil, err
 	}
-	lookUp, err := pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig)
+	lookUp, err := s.connect(ctx, snapshotSettings)
 	if err != nil {
 		closeConn(stream)
-		return nil, translate(err)
+		return nil, err
 	}
 	snap := &Snapshot{stream, lookUp}
 	if err := snap.begin(ctx); err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/paylatch/paylatch/internal/payment"
 )
@@ -19,6 +20,9 @@ import (
 // a statement and a commit; each has its own outcome.
 func (s *Store) Create(ctx context.Context, p payment.Payment) (stored payment.Payment, replayed bool, err error) {
 	created, err := s.creates.call(ctx, p.Tenant.ID, p)
+	if err == nil {
+		err = s.confirm(ctx, created.read)
+	}
 	if err != nil {
 		return payment.Payment{}, false, err
 	}
@@ -30,13 +34,14 @@ type creation struct {
 	stored   payment.Payment
 	replayed bool
 	err      error
+	read     read // Where the stored payment was found; zero for a new one, whose own commit has waited.
 }
 
 // createBatch stores the payments in one statement and so one commit. The error is of the whole batch; a payment's own is in its place.
 func (s *Store) createBatch(ctx context.Context, batch []payment.Payment) ([]creation, error) {
-	pooled, err := s.pool.Acquire(ctx) // One connection for all of it, and so one memory.
+	pooled, err := s.acquire(ctx) // One connection for all of it, and so one memory.
 	if err != nil {
-		return nil, translate(err)
+		return nil, err
 	}
 	defer pooled.Release()
 	conn := pooled.Conn()
@@ -56,6 +61,14 @@ func (s *Store) createBatch(ctx context.Context, batch []payment.Payment) ([]cre
 		}
 		// Partitions were added since we looked, which does not go on for ever.
 	}
+}
+
+// acquire takes a connection from the pool within roundTimeout.
+func (s *Store) acquire(ctx context.Context) (*pgxpool.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
+	defer cancel()
+	conn, err := s.pool.Acquire(ctx)
+	return conn, translate(err)
 }
 
 // tryBatch stores the payments if the intake is open for the topic as it was known; closed tells that some of them were not stored because it was not.
@@ -80,7 +93,9 @@ func (s *Store) tryBatch(ctx context.Context, conn *pgx.Conn, batch []payment.Pa
 		return outcomes, false, nil
 	}
 	// A statement of its own: the insert's snapshot cannot see a row whose transaction it has just waited for.
-	stored, err := findIn(ctx, conn, there, topic.name)
+	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
+	defer cancel()
+	stored, read, err := readIn(ctx, conn, there, topic.name)
 	for i, p := range batch {
 		switch {
 		case outcomes[i].stored.Status != "": // Inserted: that is on record, whatever became of the others.
@@ -88,6 +103,7 @@ func (s *Store) tryBatch(ctx context.Context, conn *pgx.Conn, batch []payment.Pa
 			outcomes[i].err = err
 		default:
 			outcomes[i] = replay(p, stored)
+			outcomes[i].read = read
 			closed = closed || errors.Is(outcomes[i].err, errIntakeClosed)
 		}
 	}
@@ -141,18 +157,28 @@ func insert(ctx context.Context, conn *pgx.Conn, batch []payment.Payment, topic 
 	if err != nil {
 		return nil, err
 	}
-	rows, err := conn.Query(ctx, insertPayments, append(columns, int16(topic.partitions))...) //nolint:gosec // G115: numbered by a smallint.
-	if err != nil {
-		return nil, translate(err)
-	}
-	inserted := make(map[payment.ID]given, len(batch))
+	var inserted map[payment.ID]given
+	err = commitOn(conn, func(ctx context.Context) error {
+		rows, err := conn.Query(ctx, insertPayments, append(columns, int16(topic.partitions))...) //nolint:gosec // G115: numbered by a smallint.
+		if err != nil {
+			return err
+		}
+		inserted, err = scanGiven(rows, len(batch))
+		return err
+	})
+	return inserted, err
+}
+
+// scanGiven reads what insertPayments returns, by id.
+func scanGiven(rows pgx.Rows, about int) (map[payment.ID]given, error) {
+	inserted := make(map[payment.ID]given, about)
 	var id [16]byte
 	var g given
-	_, err = pgx.ForEachRow(rows, []any{&id, &g.partition, &g.seq, &g.createdAt}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&id, &g.partition, &g.seq, &g.createdAt}, func() error {
 		inserted[payment.ID(id)] = given{g.partition, g.seq, g.createdAt.UTC()}
 		return nil
 	})
-	return inserted, translate(err)
+	return inserted, err
 }
 
 // columns interns the batch's parties and accounts and lays it out as insertPayments wants it.

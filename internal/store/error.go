@@ -41,31 +41,18 @@ func translate(err error) error {
 		return fmt.Errorf("%w: %w", payment.ErrUnavailable, err)
 	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		switch {
-		case pg.Code == "42P01" || pg.Code == "3F000" || pg.Code == "42703": // Undefined table, schema, column.
+		switch outcomeOf(pg.Code) {
+		case notMigrated:
 			return fmt.Errorf("%w: %w", errNotMigrated, err)
-		case retriable(pg.Code):
+		case notNow:
 			return fmt.Errorf("%w: %w", payment.ErrUnavailable, err)
+		default:
+			return err
 		}
-		return err
 	}
 	if errors.Is(err, context.Canceled) { // The caller went away; nobody is left to be told.
 		return err
 	}
 	// All that remains comes from the connection: refused, reset, timed out, closed in the middle.
 	return fmt.Errorf("%w: %w", payment.ErrUnavailable, err)
-}
-
-// retriable tells by SQLSTATE whether the same statement may succeed later.
-// Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
-func retriable(code string) bool {
-	switch code[:2] {
-	case "08", // Connection exception.
-		"53", // Insufficient resources: too many connections, disk full, out of memory.
-		"57", // Operator intervention: shutdown, crash, cannot connect now, cancelled, statement time-out.
-		"58", // System error: an I/O error of the server's.
-		"40": // Transaction rollback: deadlock, serialization.
-		return true
-	}
-	return code == "55P03" || code == "25006" || code == "25P03" // Lock not available; read-only (a standby); idle in transaction too long.
 }

@@ -85,3 +85,18 @@ func (k Keyring) TenantOf(ctx context.Context, key payment.APIKeyHash) (payment.
 func (k Keyring) Forget() { k.k.forget() }
 
 func (k Keyring) Close() { k.k.close() }
+
+// ConnectionSettings, OutcomeNames and the rest are what the tests of connections need.
+var ConnectionSettings = connectionSettings
+
+// Outcome names the outcome of an SQLSTATE; known is false for a class that the table does not have.
+func Outcome(code string) (name string, known bool) {
+	_, known = classOutcomes[code[:2]]
+	return map[outcome]string{bug: "bug", notNow: "not now", notMigrated: "not migrated"}[outcomeOf(code)], known
+}
+
+// Connect opens a connection outside the pool, as sessions do.
+func (s *Store) Connect(ctx context.Context) (*pgx.Conn, error) { return s.connect(ctx, nil) }
+
+// CheckServer tries a server by two connections.
+func CheckServer(ctx context.Context, a, b *pgx.Conn) error { return checkServer(ctx, a, b) }

@@ -10,18 +10,15 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// Find returns the tenant's payment. Another tenant's is payment.ErrNotFound, as one that does not exist. Concurrent calls share a statement.
+// Find returns the tenant's payment. Another tenant's is payment.ErrNotFound, as one that does not
+// exist. What it returns, also that there is none, is on the synchronous standby if there is one;
+// payment.ErrUnavailable as long as that is not known. Concurrent calls share a statement.
 func (s *Store) Find(ctx context.Context, tenant payment.TenantRef, id payment.ID) (payment.Payment, error) {
 	p, err := s.findOne(ctx, tenant, id)
 	if err == nil && p.Tenant != tenant {
 		return payment.Payment{}, payment.ErrNotFound
 	}
 	return p, err
-}
-
-// Look returns what Find returns, for a request that polls and calls Find before it responds.
-func (s *Store) Look(ctx context.Context, tenant payment.TenantRef, id payment.ID) (payment.Payment, error) {
-	return s.Find(ctx, tenant, id)
 }
 
 // FindDerived returns the payment whose id was derived for the tenant: another tenant's row there is an alarm, not a "not found".
@@ -33,19 +30,44 @@ func (s *Store) FindDerived(ctx context.Context, tenant payment.TenantRef, id pa
 	return p, err
 }
 
+// Look is Find without the wait for the synchronous standby: what it returns may be undone by a
+// failover, and must be confirmed by Find before a client is told.
+func (s *Store) Look(ctx context.Context, tenant payment.TenantRef, id payment.ID) (payment.Payment, error) {
+	f, err := s.finds.call(ctx, tenant.ID, id)
+	if err != nil {
+		return payment.Payment{}, err
+	}
+	if f.payment == nil || f.payment.Tenant != tenant {
+		return payment.Payment{}, payment.ErrNotFound
+	}
+	return *f.payment, nil
+}
+
+// findOne reads a payment and has it confirmed; that there is none is confirmed, too.
 func (s *Store) findOne(ctx context.Context, tenant payment.TenantRef, id payment.ID) (payment.Payment, error) {
-	p, err := s.finds.call(ctx, tenant.ID, id)
+	f, err := s.finds.call(ctx, tenant.ID, id)
+	if err == nil {
+		err = s.confirm(ctx, f.read)
+	}
 	switch {
 	case err != nil:
 		return payment.Payment{}, err
-	case p == nil:
+	case f.payment == nil:
 		return payment.Payment{}, payment.ErrNotFound
 	}
-	return *p, nil
+	return *f.payment, nil
 }
 
-// findBatch returns the payments of these ids, in their order; nil where there is none.
-func (s *Store) findBatch(ctx context.Context, ids []payment.ID) ([]*payment.Payment, error) {
+// found is the result of one request for a payment.
+type found struct {
+	payment *payment.Payment // Nil when there is none.
+	read    read
+}
+
+// findBatch returns the payments of these ids, in their order.
+func (s *Store) findBatch(ctx context.Context, ids []payment.ID) ([]found, error) {
+	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
+	defer cancel()
 	pooled, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return nil, translate(err)
@@ -56,15 +78,49 @@ func (s *Store) findBatch(ctx context.Context, ids []payment.ID) ([]*payment.Pay
 	if err != nil {
 		return nil, err
 	}
-	found, err := findIn(ctx, conn, ids, topic.name)
+	there, read, err := readIn(ctx, conn, ids, topic.name)
 	if err != nil {
 		return nil, err
 	}
-	answers := make([]*payment.Payment, len(ids))
+	results := make([]found, len(ids))
 	for i, id := range ids {
-		answers[i] = found[id]
+		results[i] = found{there[id], read}
 	}
-	return answers, nil
+	return results, nil
+}
+
+// hasStandby reports whether commits wait for a synchronous standby, in the view of the session: a
+// change of the setting reaches all sessions at once, between two of their statements.
+const hasStandby = `select current_setting('synchronous_standby_names') <> ''`
+
+// readIn is findIn, outside of a transaction, with what must be known to report it. Both statements
+// are one exchange with the database.
+func readIn(ctx context.Context, conn *pgx.Conn, ids []payment.ID, topic string) (map[payment.ID]*payment.Payment, read, error) {
+	r := read{incarnation: stateOf(conn).incarnation}
+	batch := &pgx.Batch{}
+	batch.Queue(hasStandby)
+	batch.Queue(findPayments, uuidsOf(ids))
+	results := conn.SendBatch(ctx, batch)
+	scanned, err := scanBatch(results, &r, topic, len(ids))
+	if closeErr := results.Close(); err == nil {
+		err = translate(closeErr)
+	}
+	if err != nil {
+		return nil, read{}, err
+	}
+	payments, err := scanned.complete(ctx, conn)
+	return byID(payments), r, err
+}
+
+func scanBatch(results pgx.BatchResults, r *read, topic string, about int) (scanned, error) {
+	if err := results.QueryRow().Scan(&r.unconfirmed); err != nil {
+		return scanned{}, translate(err)
+	}
+	rows, err := results.Query()
+	if err != nil {
+		return scanned{}, translate(err)
+	}
+	return scanPayments(rows, topic, about)
 }
 
 // paymentColumns are what scanPayments reads, in its order. Parties, accounts and tenants come from memory, which four joins for each row would cost several times the row.
@@ -80,56 +136,73 @@ type querier interface {
 
 // findIn reads payments over a connection, in the transaction that is open on it, if any.
 func findIn(ctx context.Context, conn *pgx.Conn, ids []payment.ID, topic string) (map[payment.ID]*payment.Payment, error) {
-	uuids := make([][16]byte, len(ids))
-	for i, id := range ids {
-		uuids[i] = id
-	}
-	rows, err := conn.Query(ctx, findPayments, uuids)
+	rows, err := conn.Query(ctx, findPayments, uuidsOf(ids))
 	if err != nil {
 		return nil, translate(err)
 	}
 	payments, err := readPayments(ctx, conn, rows, topic, len(ids))
-	if err != nil {
-		return nil, err
+	return byID(payments), err
+}
+
+func uuidsOf(ids []payment.ID) [][16]byte {
+	uuids := make([][16]byte, len(ids))
+	for i, id := range ids {
+		uuids[i] = id
 	}
+	return uuids
+}
+
+func byID(payments []payment.Payment) map[payment.ID]*payment.Payment {
 	found := make(map[payment.ID]*payment.Payment, len(payments))
 	for i := range payments {
 		found[payments[i].ID] = &payments[i]
 	}
-	return found, nil
+	return found
 }
 
 // readPayments reads rows of paymentColumns, about so many, to their end, and then what they refer to.
 func readPayments(ctx context.Context, conn *pgx.Conn, rows pgx.Rows, topic string, about int) ([]payment.Payment, error) {
-	payments, parties, accounts, err := scanPayments(rows, topic, about)
+	s, err := scanPayments(rows, topic, about)
 	if err != nil {
 		return nil, err
 	}
+	return s.complete(ctx, conn)
+}
+
+// scanned are payments without what their rows refer to: two ids of parties, and two of accounts, for
+// each payment.
+type scanned struct {
+	payments          []payment.Payment
+	parties, accounts []int64
+}
+
+// complete reads what the payments refer to, mostly from memory.
+func (s scanned) complete(ctx context.Context, conn *pgx.Conn) ([]payment.Payment, error) {
 	known := memoryOf(conn)
-	named, err := known.parties.contents(ctx, conn, parties)
+	named, err := known.parties.contents(ctx, conn, s.parties)
 	if err != nil {
 		return nil, err
 	}
-	numbered, err := known.accounts.contents(ctx, conn, accounts)
+	numbered, err := known.accounts.contents(ctx, conn, s.accounts)
 	if err != nil {
 		return nil, err
 	}
-	names, err := known.tenantNames(ctx, conn, payments)
+	names, err := known.tenantNames(ctx, conn, s.payments)
 	if err != nil {
 		return nil, err
 	}
-	for i := range payments {
-		p := &payments[i]
+	for i := range s.payments {
+		p := &s.payments[i]
 		p.Tenant.Name = names[i]
 		p.Originator, p.Beneficiary = named[2*i].party(), named[2*i+1].party()
 		p.Sender, p.Receiver = numbered[2*i].account(), numbered[2*i+1].account()
 	}
-	return payments, nil
+	return s.payments, nil
 }
 
-// scanPayments reads rows of paymentColumns, with the ids of two parties and two accounts for each. A status that the code does not know or a torn row is an error that names
-// the payment.
-func scanPayments(rows pgx.Rows, topic string, about int) (payments []payment.Payment, parties, accounts []int64, err error) {
+// scanPayments reads rows of paymentColumns to their end. A status that the code does not know, or a
+// torn row, is an error that names the payment.
+func scanPayments(rows pgx.Rows, topic string, about int) (s scanned, err error) {
 	var (
 		p                                         payment.Payment
 		originator, beneficiary, sender, receiver int64
@@ -138,7 +211,7 @@ func scanPayments(rows pgx.Rows, topic string, about int) (payments []payment.Pa
 		sentAt                                    pgtype.Timestamptz
 		offset                                    pgtype.Int8
 	)
-	payments, parties, accounts = make([]payment.Payment, 0, about), make([]int64, 0, 2*about), make([]int64, 0, 2*about)
+	s = scanned{make([]payment.Payment, 0, about), make([]int64, 0, 2*about), make([]int64, 0, 2*about)}
 	_, err = pgx.ForEachRow(rows, []any{
 		(*[16]byte)(&p.ID), &p.Tenant.ID, &p.Money.Minor, &p.Money.Currency, &originator, &beneficiary, &sender, &receiver,
 		&p.Reference, &trace, &partition, &p.Seq, &status, &p.CreatedAt, &sentAt, &offset,
@@ -155,8 +228,9 @@ func scanPayments(rows pgx.Rows, topic string, about int) (payments []payment.Pa
 		if sentAt.Valid {
 			q.Sent = &payment.Emission{At: sentAt.Time.UTC(), Topic: topic, Offset: offset.Int64}
 		}
-		payments, parties, accounts = append(payments, q), append(parties, originator, beneficiary), append(accounts, sender, receiver)
+		s.payments = append(s.payments, q)
+		s.parties, s.accounts = append(s.parties, originator, beneficiary), append(s.accounts, sender, receiver)
 		return nil
 	})
-	return payments, parties, accounts, translate(err)
+	return s, translate(err)
 }

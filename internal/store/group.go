@@ -14,7 +14,8 @@ import (
 )
 
 const (
-	// roundTimeout bounds one round. Callers wait no longer for their answers, so nobody is left to hear of a later one.
+	// roundTimeout bounds each step of a round that does not commit. Callers wait no longer for their
+	// responses. A commit has no such bound: see commitOn.
 	roundTimeout = 5 * time.Second
 	// One round at a time costs least: whoever comes meanwhile shares the next. A round that has lasted longRound, several times what a full one takes, is held up, by a row that another
 	// replica's transaction holds or by a connection that went silent; then a second one goes on beside it, up to roundsMax.
@@ -32,7 +33,8 @@ var (
 // done, never on a timer, so that a call alone waits for nobody; what comes meanwhile makes up the next round. Only while a round is held up does another one go on beside it. Tenants
 // take turns, so that one that asks a lot waits for itself. Safe for concurrent use.
 type group[Q, A any] struct {
-	// do answers the questions, in their order. An error is of all of them: nothing was done, or it is not known what.
+	// do answers the questions, in their order, and bounds its own steps. An error is of all of them:
+	// nothing was done, or it is not known what.
 	do       func(ctx context.Context, asked []Q) ([]A, error)
 	roundMax int // Calls in one round.
 	callsMax int // Calls that wait or are under way; more are refused at once.
@@ -159,9 +161,7 @@ func (g *group[Q, A]) run() {
 		if len(taken) == 0 {
 			return
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), roundTimeout)
-		g.answer(ctx, taken)
-		cancel()
+		g.answer(context.Background(), taken)
 	}
 }
 

@@ -68,7 +68,7 @@ const (
 
 // ids returns the row id of each content, in their order. Rows that are missing are written, each statement a transaction of its own: after a crash there may
 // be rows that no payment uses, never a payment without its rows. Ids are remembered only once their row is committed.
-func (in *interner) ids(ctx context.Context, q querier, wanted []content) ([]int64, error) {
+func (in *interner) ids(ctx context.Context, conn *pgx.Conn, wanted []content) ([]int64, error) {
 	ids := make([]int64, len(wanted))
 	var missing []content
 	for i, c := range wanted {
@@ -80,7 +80,7 @@ func (in *interner) ids(ctx context.Context, q querier, wanted []content) ([]int
 	if len(missing) == 0 {
 		return ids, nil
 	}
-	found, err := in.intern(ctx, q, missing)
+	found, err := in.intern(ctx, conn, missing)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +93,7 @@ func (in *interner) ids(ctx context.Context, q querier, wanted []content) ([]int
 }
 
 // intern finds or writes the rows of contents that are not remembered.
-func (in *interner) intern(ctx context.Context, q querier, missing []content) (map[content]int64, error) {
+func (in *interner) intern(ctx context.Context, conn *pgx.Conn, missing []content) (map[content]int64, error) {
 	found := make(map[content]int64, len(missing))
 	slices.SortFunc(missing, compareContent)
 	missing = slices.Compact(missing)
@@ -103,11 +103,10 @@ func (in *interner) intern(ctx context.Context, q querier, missing []content) (m
 		if len(missing) == 0 {
 			return found, nil
 		}
-		tenants, as, bs := make([]int32, len(missing)), make([]string, len(missing)), make([]string, len(missing))
-		for i, c := range missing {
-			tenants[i], as[i], bs[i] = c.tenant, c.a, c.b
+		execute := func(ctx context.Context) error {
+			return in.run(ctx, conn, func(c content, id int64) { found[c] = id }, sql, columnsOf(missing)...)
 		}
-		if err := in.run(ctx, q, func(c content, id int64) { found[c] = id }, sql, tenants, as, bs); err != nil {
+		if err := in.execute(ctx, conn, sql, execute); err != nil {
 			return nil, err
 		}
 		missing = slices.DeleteFunc(missing, func(c content) bool { _, ok := found[c]; return ok })
@@ -116,6 +115,25 @@ func (in *interner) intern(ctx context.Context, q querier, missing []content) (m
 		return nil, fmt.Errorf("%d interned rows neither inserted nor found", len(missing))
 	}
 	return found, nil
+}
+
+// execute bounds a statement that reads; one that writes commits, and is waited for.
+func (in *interner) execute(ctx context.Context, conn *pgx.Conn, sql string, execute func(context.Context) error) error {
+	if sql == in.insertSQL {
+		return commitOn(conn, execute)
+	}
+	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
+	defer cancel()
+	return execute(ctx)
+}
+
+// columnsOf lays contents out as the statements want them.
+func columnsOf(contents []content) []any {
+	tenants, as, bs := make([]int32, len(contents)), make([]string, len(contents)), make([]string, len(contents))
+	for i, c := range contents {
+		tenants[i], as[i], bs[i] = c.tenant, c.a, c.b
+	}
+	return []any{tenants, as, bs}
 }
 
 // contents returns what the rows of these ids hold, in their order. A row that is missing, as after a partial restore, is an error that names it.

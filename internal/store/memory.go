@@ -36,43 +36,31 @@ func newMemory(incarnation string) (*memory, error) {
 	return &memory{incarnation: incarnation, parties: parties, accounts: accounts, tenants: tenants}, nil
 }
 
-// A commit that is acknowledged before it is on disk would let a 202, or a mark, vanish in a crash, whatever server, role or database say; a stricter setting stays as it is.
-// The server's start and the database's oid name the incarnation: a restart, a fail-over, a restore, and a database made anew all change it.
-//
-// A statement is planned once for a connection and not for each execution, which takes longer than to execute it. Such a plan must not have been made for the few rows that were there
-// at first: every statement that is in a hurry has an index, and whatever reads a whole table does so all the same.
-const greet = `select pg_postmaster_start_time()::text || ' ' || oid,
-		case when current_setting('synchronous_commit') in ('off', 'local') then set_config('synchronous_commit', 'on', false) end,
-		set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_seqscan', 'off', false)
-	from pg_database where datname = current_database()`
-
-// memoryKey is where a connection keeps its memory.
-const memoryKey = "paylatch memory"
-
-// greet prepares a new connection: its commits are durable, and it knows the memory of the database that it leads to. When that is another incarnation than the one
-// before, nothing is known of it: rows may be gone, and ids given anew.
-func (s *Store) greet(ctx context.Context, conn *pgx.Conn) error {
-	var incarnation string
-	if err := conn.QueryRow(ctx, greet).Scan(&incarnation, nil, nil, nil); err != nil {
-		return err
-	}
+// knows reports whether the newest connection led to the incarnation, too.
+func (s *Store) knows(incarnation string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.memory == nil || s.memory.incarnation != incarnation {
-		fresh, err := newMemory(incarnation)
-		if err != nil {
-			return err
-		}
-		s.memory = fresh
-		s.keys.forget()
-	}
-	conn.PgConn().CustomData()[memoryKey] = s.memory
-	return nil
+	return s.memory != nil && s.memory.incarnation == incarnation
 }
 
-// memoryOf is what is remembered of the database behind a connection.
-func memoryOf(conn *pgx.Conn) *memory {
-	return conn.PgConn().CustomData()[memoryKey].(*memory) // greet, which every connection has gone through, put it there.
+// remember returns what is remembered of the incarnation. A new one has nothing in common with the
+// one before: API keys are forgotten, too, and idle connections are closed.
+func (s *Store) remember(incarnation string) (*memory, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.memory != nil && s.memory.incarnation == incarnation {
+		return s.memory, nil
+	}
+	fresh, err := newMemory(incarnation)
+	if err != nil {
+		return nil, err
+	}
+	if s.memory != nil {
+		s.keys.forget()
+		s.pool.Reset()
+	}
+	s.memory = fresh
+	return fresh, nil
 }
 
 const selectTenantNames = `select id, name from tenants where id = any($1::integer[])`

@@ -2,15 +2,20 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/tern/v2/migrate"
 )
 
-// schemaVersion is the table in which tern keeps the schema's version.
-const schemaVersion = "public.schema_version"
+// versionTable is where tern keeps the schema's version, in the schema of the installation.
+const versionTable = "schema_version"
 
 // Schema is the version a database has and the version this program needs.
 type Schema struct{ Current, Latest int32 }
@@ -19,6 +24,9 @@ type Schema struct{ Current, Latest int32 }
 // come later find nothing to do. Each migration is one transaction; a crash leaves the schema at a whole version.
 func MigrateUp(ctx context.Context, url string, migrations fs.FS) (Schema, error) {
 	return withMigrator(ctx, url, migrations, func(m *migrate.Migrator, s *Schema) error {
+		if s.Current > s.Latest { // See newerSchema.
+			return nil
+		}
 		s.Current = s.Latest
 		return m.Migrate(ctx)
 	})
@@ -27,6 +35,9 @@ func MigrateUp(ctx context.Context, url string, migrations fs.FS) (Schema, error
 // MigrateDown takes the schema down by one version, with all that is stored in what that version brought.
 func MigrateDown(ctx context.Context, url string, migrations fs.FS) (Schema, error) {
 	return withMigrator(ctx, url, migrations, func(m *migrate.Migrator, s *Schema) error {
+		if s.Current > s.Latest {
+			return fmt.Errorf("version %d was made by a newer paylatch, which alone can take it back", s.Current)
+		}
 		if s.Current == 0 {
 			return nil
 		}
@@ -40,18 +51,22 @@ func MigrationStatus(ctx context.Context, url string, migrations fs.FS) (Schema,
 	return withMigrator(ctx, url, migrations, func(*migrate.Migrator, *Schema) error { return nil })
 }
 
+// migrationSettings let a migration take its time. lock_timeout bounds how long one that waits for a
+// table holds up all that come after it.
+var migrationSettings = map[string]string{
+	"application_name": "paylatch migrate", "lock_timeout": "30s", "idle_in_transaction_session_timeout": "0",
+}
+
 func withMigrator(ctx context.Context, url string, migrations fs.FS, work func(*migrate.Migrator, *Schema) error) (Schema, error) {
-	config, err := pgx.ParseConfig(url)
+	conn, schema, err := connectToMigrate(ctx, url)
 	if err != nil {
-		return Schema{}, fmt.Errorf("database URL: %w", err)
-	}
-	config.ConnectTimeout = connectTimeout
-	conn, err := pgx.ConnectConfig(ctx, config)
-	if err != nil {
-		return Schema{}, translate(err)
+		return Schema{}, err
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	m, err := migrate.NewMigrator(ctx, conn, schemaVersion)
+	if err := prepareVersionTable(ctx, conn, schema); err != nil {
+		return Schema{}, err
+	}
+	m, err := migrate.NewMigrator(ctx, conn, pgx.Identifier{schema, versionTable}.Sanitize())
 	if err != nil {
 		return Schema{}, fmt.Errorf("migrations: %w", err)
 	}
@@ -63,10 +78,100 @@ func withMigrator(ctx context.Context, url string, migrations fs.FS, work func(*
 		return s, fmt.Errorf("migrations: %w", err)
 	}
 	if s.Current > s.Latest {
-		return s, fmt.Errorf("the database's schema is version %d, newer than this program's %d: use a newer paylatch", s.Current, s.Latest)
+		return s, newerSchema(s)
 	}
 	if err := work(m, &s); err != nil {
 		return s, fmt.Errorf("migrations: %w", err)
 	}
 	return s, nil
+}
+
+// newerSchema returns nil for the version that the next release makes, on which this program runs and
+// has nothing to migrate: so an update can be rolled back.
+func newerSchema(s Schema) error {
+	if s.Current == s.Latest+1 {
+		return nil
+	}
+	return fmt.Errorf("the database's schema is version %d, newer than this program's %d: use a newer paylatch", s.Current, s.Latest)
+}
+
+// connectToMigrate opens a connection with the settings of every other one, and returns the schema of
+// the installation.
+func connectToMigrate(ctx context.Context, url string) (*pgx.Conn, string, error) {
+	pool, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, "", fmt.Errorf("database URL: %w", err)
+	}
+	config := pool.ConnConfig
+	schema, err := applySettings(config.RuntimeParams)
+	if err != nil {
+		return nil, "", err
+	}
+	maps.Copy(config.RuntimeParams, migrationSettings)
+	prepareConfig(config)
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, "", translate(err)
+	}
+	i, err := identify(ctx, conn)
+	if err == nil {
+		err = i.check(conn)
+	}
+	if err != nil {
+		closeConn(conn)
+		return nil, "", err
+	}
+	return conn, schema, nil
+}
+
+const (
+	// Advisory locks belong to the database, so that two installations in one would be in each
+	// other's way.
+	selectOtherInstallation = `select n.nspname from pg_class c join pg_namespace n on n.oid = c.relnamespace
+		where c.relname = 'topic_partitions' and c.relkind in ('r', 'p') and n.nspname <> $1 limit 1`
+	selectHasSchema = `select exists (select from pg_namespace where nspname = $1)`
+	// tern's own table has no key, and a table without one cannot be updated in a database that has a
+	// publication for all tables.
+	selectHasVersionTable = `select to_regclass($1) is not null`
+	selectHasVersionKey   = `select exists (select from pg_index where indrelid = $1::regclass and indisprimary)`
+	createVersionTable    = `create table %s (version integer not null, constraint schema_version_is_unique primary key (version))`
+	addVersionKey         = `alter table %s add constraint schema_version_is_unique primary key (version)`
+)
+
+// prepareVersionTable creates the schema and the version table if they are absent, and gives an older
+// version table its key. It refuses a second installation in the database.
+func prepareVersionTable(ctx context.Context, conn *pgx.Conn, schema string) error {
+	var other string
+	err := conn.QueryRow(ctx, selectOtherInstallation, schema).Scan(&other)
+	if err == nil {
+		return refuseDatabase("it holds an installation in schema %q: one database holds one installation "+
+			"(another schema is named by search_path in the URL)", other)
+	}
+	if !errors.Is(err, pgx.ErrNoRows) {
+		return translate(err)
+	}
+	table := pgx.Identifier{schema, versionTable}.Sanitize()
+	for _, step := range []struct{ has, subject, otherwise string }{
+		{selectHasSchema, schema, `create schema ` + pgx.Identifier{schema}.Sanitize()},
+		{selectHasVersionTable, table, fmt.Sprintf(createVersionTable, table)},
+		{selectHasVersionKey, table, fmt.Sprintf(addVersionKey, table)},
+	} {
+		var has bool
+		if err := conn.QueryRow(ctx, step.has, step.subject).Scan(&has); err != nil {
+			return translate(err)
+		}
+		if has {
+			continue
+		}
+		if _, err := conn.Exec(ctx, step.otherwise); err != nil && !existsAlready(err) {
+			return fmt.Errorf("schema %q: %w", schema, translate(err))
+		}
+	}
+	return nil
+}
+
+// existsAlready reports whether an object could not be created because another session was faster.
+func existsAlready(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && slices.Contains([]string{"42P06", "42P07", "42P16", "23505"}, pg.Code)
 }

@@ -129,11 +129,19 @@ func (s *Store) Resume(ctx context.Context, partition int32) error {
 }
 
 func (s *Store) changeState(ctx context.Context, sql string, args ...any) error {
-	tag, err := s.pool.Exec(ctx, sql, args...)
+	var changed int64
+	err := s.inTx(ctx, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, waitForClaim); err != nil {
+			return err
+		}
+		tag, err := tx.Exec(ctx, sql, args...)
+		changed = tag.RowsAffected()
+		return err
+	})
 	if err != nil {
-		return translate(err)
+		return err
 	}
-	if tag.RowsAffected() == 0 {
+	if changed == 0 {
 		return ErrNoPartition
 	}
 	return nil

@@ -35,37 +35,18 @@ const (
 	closeTimeout = time.Second
 )
 
-// sessionSettings let PostgreSQL end a session whose owner is stopped, gone or cut off. Ending one is always safe: the transaction under
-// way rolls back and its locks go to the next owner.
+// sessionSettings let PostgreSQL end a session whose owner is stopped, gone or cut off. Ending one is
+// always safe: the transaction under way rolls back and its locks go to the next owner.
 var sessionSettings = map[string]string{
-	"application_name":                    "paylatch sender",
-	"idle_session_timeout":                idleSession.String(),
-	"idle_in_transaction_session_timeout": idleInTransaction.String(),
-	"client_connection_check_interval":    "1s",
-	"statement_timeout":                   "10s", // No statement of a pass takes near as long.
-	"lock_timeout":                        "2s",
-	"plan_cache_mode":                     "force_generic_plan", // With stale statistics a custom plan sorts the whole backlog; the generic one walks the index.
-	"tcp_keepalives_idle":                 "5",                  // A dead host is noticed within 5 + 3 × 1 s.
-	"tcp_keepalives_interval":             "1",
-	"tcp_keepalives_count":                "3",
-	"tcp_user_timeout":                    "10000",
+	"application_name":     "paylatch sender",
+	"idle_session_timeout": idleSession.String(),
+	"statement_timeout":    "10s", // No statement of a batch takes near as long.
+	"lock_timeout":         "2s",
 }
 
-// dedicated opens a connection of its own, outside the pool, with sessionSettings. It needs PostgreSQL itself, not a pooler.
+// dedicated opens a connection of its own, outside the pool, with sessionSettings.
 func (s *Store) dedicated(ctx context.Context) (*pgx.Conn, error) {
-	config := s.pool.Config().ConnConfig
-	for name, value := range sessionSettings {
-		config.RuntimeParams[name] = value
-	}
-	conn, err := pgx.ConnectConfig(ctx, config)
-	if err != nil {
-		return nil, translate(err)
-	}
-	if err := s.greet(ctx, conn); err != nil {
-		closeConn(conn)
-		return nil, translate(err)
-	}
-	return conn, nil
+	return s.connect(ctx, sessionSettings)
 }
 
 // closeConn ends a dedicated session, cleanly if the server still listens. It gives the locks back first: the farewell itself is not waited for.
@@ -130,6 +111,17 @@ func (s *Session) Close() {
 
 // Lost tells whether the session is known to have ended.
 func (s *Session) Lost() bool { return s.conn.IsClosed() }
+
+// Confirm returns nil once the synchronous standby, if there is one, has vouched for a commit that
+// began after the call. After a failover an isolated primary gets no such confirmation: its locks
+// keep out no session of the new primary, so nothing may be decided in Kafka by them.
+func (s *Session) Confirm(ctx context.Context) error {
+	r := read{incarnation: stateOf(s.conn).incarnation}
+	if err := s.conn.QueryRow(ctx, hasStandby).Scan(&r.unconfirmed); err != nil {
+		return translate(err)
+	}
+	return s.store.confirm(ctx, r)
+}
 
 // Served by payments_unsent. No lock and no transaction id: an idle system burns none.
 const selectHasUnsent = `select exists (select from payments where partition = $1 and status = 'created')`

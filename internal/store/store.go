@@ -7,7 +7,9 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -36,32 +38,64 @@ const (
 // Store is the pool of connections and what is remembered of rows that never change. Safe for concurrent use.
 type Store struct {
 	pool    *pgxpool.Pool
+	config  *pgx.ConnConfig // Of every connection; see connConfig.
+	schema  string
+	logger  *slog.Logger
 	creates *group[payment.Payment, creation]
-	finds   *group[payment.ID, *payment.Payment]
+	finds   *group[payment.ID, found]
 	keys    *keyring
 	waker   *waker
+	commits *commits
+	barrier *barrier
+	refused refusals
+
+	admitting chan struct{} // Holds a token while an incarnation is checked.
 
 	mu     sync.Mutex
 	memory *memory // Of the database that the newest connection leads to.
 }
 
-// Open prepares a store on the database at url; it does not wait for the database, which may come up later. connectionsMax bounds the pool.
-func Open(ctx context.Context, url string, connectionsMax int32) (*Store, error) {
+// Option changes how a store is opened.
+type Option func(*Store)
+
+// WithLogger makes the store log what an operator should know about the database.
+func WithLogger(logger *slog.Logger) Option { return func(s *Store) { s.logger = logger } }
+
+// probeConnections is how many of a store's connections are outside its pool: the one over which slow
+// commits are looked at.
+const probeConnections = 1
+
+// Open returns a store on the database at url. It does not wait for the database, which may come up
+// later. The store has at most connectionsMax connections, and at least two; sessions that own a
+// partition, and those of operators, come on top.
+func Open(ctx context.Context, url string, connectionsMax int32, options ...Option) (*Store, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("database URL: %w", err)
 	}
-	config.MaxConns = connectionsMax
-	config.ConnConfig.ConnectTimeout = connectTimeout
+	s := &Store{config: config.ConnConfig, logger: slog.New(slog.DiscardHandler), admitting: make(chan struct{}, 1)}
+	for _, option := range options {
+		option(s)
+	}
+	if s.schema, err = applySettings(config.ConnConfig.RuntimeParams); err != nil {
+		return nil, err
+	}
 	config.ConnConfig.RuntimeParams["application_name"] = "paylatch"
-	config.ConnConfig.RuntimeParams["timezone"] = "UTC"
-	s := &Store{}
+	config.MaxConns = max(connectionsMax-probeConnections, 1)
+	config.BeforeConnect = func(_ context.Context, config *pgx.ConnConfig) error {
+		prepareConfig(config)
+		return s.refused.recent()
+	}
+	config.AfterConnect = s.initConn
+	config.PrepareConn = s.recheck
+	config.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false } // See recheck.
 	if s.keys, err = newKeyring(s.askTenant); err != nil {
 		return nil, err
 	}
 	s.creates = newGroup(createRoundMax, CreatesMax, s.createBatch)
 	s.finds = newGroup(findRoundMax, findsMax, s.findBatch)
-	config.AfterConnect = s.greet
+	s.commits = newCommits(func(ctx context.Context) (*pgx.Conn, error) { return s.connect(ctx, nil) })
+	s.barrier = &barrier{commit: s.commitMessage}
 	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, fmt.Errorf("database pool: %w", err)
 	}
@@ -69,18 +103,65 @@ func Open(ctx context.Context, url string, connectionsMax int32) (*Store, error)
 	return s, nil
 }
 
-// Close waits for what is under way and closes all connections.
+// Close waits for what is under way, and closes all connections. A commit that waits for a standby
+// is left to the server after slowCommit.
 func (s *Store) Close() {
+	giveUp := time.AfterFunc(slowCommit, s.commits.close)
+	defer giveUp.Stop()
 	s.creates.close()
 	s.finds.close()
+	s.barrier.close()
 	s.waker.close()
 	s.keys.close()
 	s.pool.Close()
+	s.commits.close()
+}
+
+// refusals remembers for a moment why a connection was refused, so that a database that is not fit
+// is not connected to again for each request. Safe for concurrent use.
+type refusals struct {
+	mu  sync.Mutex
+	err error
+	at  time.Time
+}
+
+// refusedFor is how long a refusal holds: ten attempts a second are enough to see it end.
+const refusedFor = 100 * time.Millisecond
+
+func (r *refusals) note(err error) {
+	if !IsRefused(err) && !errors.Is(err, errNotMigrated) {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.err, r.at = err, time.Now()
+}
+
+func (r *refusals) recent() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if time.Since(r.at) < refusedFor {
+		return r.err
+	}
+	return nil
 }
 
 const selectReady = `select count(*), coalesce(array_agg(partition::integer order by partition) filter (where state = 'halted'), '{}') from topic_partitions`
 
-// Ready tells whether payments can be taken: the database answers, is migrated, and the topic is set up. Payments are taken for halted partitions, too, and kept.
+// Ping returns nil if the database answers and this program works on it, a *DatabaseRefusedError if
+// only an operator can make it fit, and another payment.ErrUnavailable if it is away.
+func (s *Store) Ping(ctx context.Context) error {
+	conn, err := s.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	conn.Release()
+	return nil
+}
+
+// Ready returns nil if a payment can be taken now: the database answers, is migrated, the topic is
+// set up, and a commit of our own, for which a synchronous standby has vouched if there is one, has
+// just been made. It returns the halted partitions, for which payments are taken, too, and kept.
 func (s *Store) Ready(ctx context.Context) (halted []int32, err error) {
 	var partitions int
 	if err := s.pool.QueryRow(ctx, selectReady).Scan(&partitions, &halted); err != nil {
@@ -89,10 +170,35 @@ func (s *Store) Ready(ctx context.Context) (halted []int32, err error) {
 	if partitions == 0 {
 		return nil, errNoTopic
 	}
+	if _, err := s.barrier.wait(ctx); err != nil {
+		return nil, err
+	}
 	return halted, nil
 }
 
-// inTx runs work in a transaction of the pool: committed when it returns nil, rolled back otherwise.
+// inTx runs work in a transaction of the pool: committed if it returns nil, rolled back otherwise.
+// errUnconfirmed when no synchronous standby has vouched for the commit.
 func (s *Store) inTx(ctx context.Context, work func(pgx.Tx) error) error {
-	return translate(pgx.BeginFunc(ctx, s.pool, work))
+	pooled, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return translate(err)
+	}
+	defer pooled.Release()
+	state := stateOf(pooled.Conn())
+	state.warned = false
+	err = pgx.BeginFunc(ctx, pooled.Conn(), work)
+	if err == nil && state.warned {
+		return errUnconfirmed
+	}
+	return translate(err)
+}
+
+// write executes one statement in a transaction of its own; it is for operators' commands.
+func (s *Store) write(ctx context.Context, sql string, args ...any) (rows int64, err error) {
+	err = s.inTx(ctx, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, sql, args...)
+		rows = tag.RowsAffected()
+		return err
+	})
+	return rows, err
 }

@@ -56,11 +56,15 @@ func (s *Store) CreateTenant(ctx context.Context, name string) (payment.Tenant, 
 	}
 	var salt payment.Salt
 	_, _ = rand.Read(salt[:]) // Never fails: crypto/rand ends the process instead.
-	t, err := scanTenant(s.pool.QueryRow(ctx, insertTenant, name, salt[:]))
+	var t payment.Tenant
+	err := s.inTx(ctx, func(tx pgx.Tx) (err error) {
+		t, err = scanTenant(tx.QueryRow(ctx, insertTenant, name, salt[:]))
+		return err
+	})
 	if violates(err, "tenants_name_is_unique") {
 		return payment.Tenant{}, ErrTenantExists
 	}
-	return t, translate(err)
+	return t, err
 }
 
 const insertAPIKey = `insert into api_keys (tenant_id, hash, hint) select id, $2, $3 from tenants where name = $1 returning id`
@@ -69,14 +73,16 @@ const insertAPIKey = `insert into api_keys (tenant_id, hash, hint) select id, $2
 func (s *Store) AddAPIKey(ctx context.Context, tenant string, key payment.APIKey) (int32, error) {
 	hash := key.Hash()
 	var id int32
-	err := s.pool.QueryRow(ctx, insertAPIKey, tenant, hash[:], key.Hint()).Scan(&id)
+	err := s.inTx(ctx, func(tx pgx.Tx) error {
+		return tx.QueryRow(ctx, insertAPIKey, tenant, hash[:], key.Hint()).Scan(&id)
+	})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return 0, ErrNoTenant
 	case violates(err, "api_keys_hash_is_unique"):
 		return 0, ErrKeyExists
 	}
-	return id, translate(err)
+	return id, err
 }
 
 // The server's clock may have been set back since the key was made. The key must end all the same.
@@ -85,11 +91,11 @@ const revokeAPIKey = `update api_keys k set revoked_at = greatest(now(), k.creat
 
 // RevokeAPIKey ends a key. Every replica refuses it within 5 s.
 func (s *Store) RevokeAPIKey(ctx context.Context, tenant string, id int32) error {
-	tag, err := s.pool.Exec(ctx, revokeAPIKey, tenant, id)
+	revoked, err := s.write(ctx, revokeAPIKey, tenant, id)
 	if err != nil {
-		return translate(err)
+		return err
 	}
-	if tag.RowsAffected() == 0 {
+	if revoked == 0 {
 		return ErrNoAPIKey
 	}
 	return nil

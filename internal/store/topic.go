@@ -26,6 +26,8 @@ func (c *topicCache) get(ctx context.Context, q querier) (topicInfo, error) {
 }
 
 func (c *topicCache) load(ctx context.Context, q querier) (topicInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
+	defer cancel()
 	rows, err := q.Query(ctx, selectTopic)
 	if err != nil {
 		return topicInfo{}, translate(err)
