@@ -32,6 +32,7 @@ type relay struct {
 	opened  atomic.Int32
 	// forgeKey changes the process id of BackendKeyData, as a pooler's own keys have another.
 	forgeKey bool
+	stalled  atomic.Bool // What the server sends is lost.
 
 	mu    sync.Mutex
 	conns []net.Conn
@@ -107,9 +108,27 @@ func (r *relay) serve(client net.Conn) {
 	if r.forgeKey {
 		r.copyForged(client, server)
 	} else {
-		_, _ = io.Copy(client, server)
+		r.copyUnlessStalled(client, server)
 	}
 	_ = client.Close()
+}
+
+// copyUnlessStalled copies what the server sends, or loses it.
+func (r *relay) copyUnlessStalled(client io.Writer, server io.Reader) {
+	buffer := make([]byte, 32<<10)
+	for lost := false; ; {
+		n, err := server.Read(buffer)
+		if err != nil {
+			return
+		}
+		lost = lost || r.stalled.Load() // A stream with a hole is of no use: all that follows is lost, too.
+		if lost {
+			continue
+		}
+		if _, err := client.Write(buffer[:n]); err != nil {
+			return
+		}
+	}
 }
 
 // copyForged copies the server's messages, and changes the first BackendKeyData.

@@ -77,8 +77,8 @@ func withMigrator(ctx context.Context, url string, migrations fs.FS, work func(*
 	if s.Current, err = m.GetCurrentVersion(ctx); err != nil {
 		return s, fmt.Errorf("migrations: %w", err)
 	}
-	if s.Current > s.Latest {
-		return s, newerSchema(s)
+	if err := newerSchema(s); err != nil {
+		return s, err
 	}
 	if err := work(m, &s); err != nil {
 		return s, fmt.Errorf("migrations: %w", err)
@@ -86,10 +86,10 @@ func withMigrator(ctx context.Context, url string, migrations fs.FS, work func(*
 	return s, nil
 }
 
-// newerSchema returns nil for the version that the next release makes, on which this program runs and
-// has nothing to migrate: so an update can be rolled back.
+// newerSchema returns an error for a schema that is more than one version ahead. On the next version this
+// program runs and has nothing to migrate, so that an update can be rolled back.
 func newerSchema(s Schema) error {
-	if s.Current == s.Latest+1 {
+	if s.Current <= s.Latest+1 {
 		return nil
 	}
 	return fmt.Errorf("the database's schema is version %d, newer than this program's %d: use a newer paylatch", s.Current, s.Latest)

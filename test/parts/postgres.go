@@ -155,6 +155,12 @@ func EmptyPostgres(t testing.TB) string {
 	return database(t, "")
 }
 
+// EmptyPostgresAs is EmptyPostgres with options of CREATE DATABASE.
+func EmptyPostgresAs(t testing.TB, options string) string {
+	t.Helper()
+	return database(t, options)
+}
+
 func database(t testing.TB, from string) string {
 	t.Helper()
 	kind(t)
