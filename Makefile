@@ -28,6 +28,10 @@ test-race: ## The same with the race detector (needs a C compiler).
 	@go run ./test/parts/which
 	go test -count=1 -race -timeout 30m ./...
 
+.PHONY: test-hostile
+test-hostile: ## The integration tests on databases whose settings would break the service, if it did not set its own.
+	PAYLATCH_TEST_HOSTILE=1 go test -count=1 -timeout 20m ./test/integration
+
 FUZZTIME ?= 20s
 .PHONY: fuzz
 fuzz: ## Each fuzz target for FUZZTIME (20s).

@@ -17,6 +17,7 @@ import (
 	"github.com/paylatch/paylatch/internal/kafka"
 	"github.com/paylatch/paylatch/internal/sender"
 	"github.com/paylatch/paylatch/internal/store"
+	"github.com/paylatch/paylatch/test/parts"
 )
 
 // The positive controls: senders that are wrong, each in its own way, and each seen by the auditor that finds nothing wrong with ours. They are in the
@@ -29,7 +30,7 @@ func TestControl_OptimisticDuplicates(t *testing.T) {
 	const payments = 2000
 	i := install(t)
 	i.bulk(t, payments)
-	pool, err := pgxpool.New(t.Context(), i.env["PAYLATCH_DATABASE_URL"])
+	pool, err := parts.Pool(t.Context(), i.env["PAYLATCH_DATABASE_URL"])
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/paylatch/paylatch/internal/auditor"
 	"github.com/paylatch/paylatch/test/parts"
 )
@@ -144,7 +142,7 @@ func TestDatabase_Restarted(t *testing.T) {
 		before := i.count(t, `select count(*) from payments where status = 'sent'`)
 		server.Restart(t, immediate)
 		eventually(t, "payments are taken and sent again", func() error {
-			conn, err := pgx.Connect(t.Context(), server.URL)
+			conn, err := parts.Connect(t.Context(), server.URL)
 			if err != nil {
 				return err
 			}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/paylatch/paylatch/internal/kafka"
 	"github.com/paylatch/paylatch/internal/payclient"
+	"github.com/paylatch/paylatch/test/parts"
 )
 
 // secrets are names and numbers that the tests' payments bear; no log may hold them.
@@ -102,7 +103,7 @@ func (i *installation) execute(t *testing.T, sql string, args ...any) {
 // onDatabase works on a connection of its own.
 func (i *installation) onDatabase(t *testing.T, work func(*pgx.Conn) error) {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), i.env["PAYLATCH_DATABASE_URL"])
+	conn, err := parts.Connect(t.Context(), i.env["PAYLATCH_DATABASE_URL"])
 	if err != nil {
 		t.Fatal(err)
 	}

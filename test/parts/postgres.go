@@ -172,6 +172,9 @@ func database(t testing.TB, from string) string {
 	if err := execute(t.Context(), url, "create database "+name+from); err != nil {
 		t.Fatal(err)
 	}
+	if err := beHostile(t.Context(), url, name); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		if err := execute(context.WithoutCancel(t.Context()), url, "drop database "+name+" with (force)"); err != nil {
 			t.Error(err)
