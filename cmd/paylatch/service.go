@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -142,72 +141,6 @@ func (s *service) send(ctx context.Context) error {
 	}
 	senders.Wait()
 	return nil
-}
-
-// awaitTopic asks, until database and brokers answer, which topic payments go to and whether it is fit for them. Faults are an error, warnings are logged.
-func (s *service) awaitTopic(ctx context.Context) (string, error) {
-	for told := ""; ; {
-		topic, partitions, err := s.topic(ctx)
-		if err == nil {
-			for _, warning := range append(topic.Warnings(), s.otherDelivery(partitions)...) {
-				s.logger.Warn(warning)
-			}
-			if faults := topic.Faults(max(len(partitions), int(topic.Partitions))); len(faults) > 0 { // More of them are no fault: see topic.
-				return "", fmt.Errorf("the topic is not fit for payments: %s", strings.Join(faults, "; "))
-			}
-			return topic.Name, nil
-		}
-		if ctx.Err() != nil {
-			return "", nil
-		}
-		if err.Error() != told { // Once for each reason.
-			told = err.Error()
-			s.logger.Warn("the sender waits", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(retryEvery):
-		}
-	}
-}
-
-// otherDelivery warns of partitions that this process will not send to.
-func (s *service) otherDelivery(partitions []store.Partition) []string {
-	n := 0
-	for _, p := range partitions {
-		if p.Delivery != s.config.delivery {
-			n++
-		}
-	}
-	if n == 0 {
-		return nil
-	}
-	return []string{fmt.Sprintf("%d of %d partitions have another delivery than this process (%s), which leaves them to others; see `paylatch partitions mode`",
-		n, len(partitions), s.config.delivery)}
-}
-
-// topic asks the database for the topic's name and partitions, and the brokers for the rest.
-func (s *service) topic(ctx context.Context) (kafka.Topic, []store.Partition, error) {
-	ctx, cancel := context.WithTimeout(ctx, topicTimeout)
-	defer cancel()
-	partitions, err := s.store.Partitions(ctx)
-	if err != nil {
-		return kafka.Topic{}, nil, err
-	}
-	if len(partitions) == 0 {
-		return kafka.Topic{}, nil, store.ErrNoTopic
-	}
-	topic, err := s.cluster.Topic(ctx, partitions[0].Topic)
-	if err != nil || int(topic.Partitions) <= len(partitions) {
-		return topic, partitions, err
-	}
-	// Partitions are being added, or were added after the copy was taken that the database was put back to: then they hold payments that it does not know.
-	unknown, _, err := s.cluster.Beyond(ctx, topic.Name, int32(len(partitions))) //nolint:gosec // G115: at most 1,000.
-	if err == nil && unknown >= 0 {
-		err = fmt.Errorf("partition %d of topic %s holds records, and the database knows only %d partitions, as if it had been put back to an earlier copy: "+
-			"run `paylatch partitions grow %d` before payments are taken", unknown, topic.Name, len(partitions), topic.Partitions)
-	}
-	return topic, partitions, err
 }
 
 // close closes what newService opened.

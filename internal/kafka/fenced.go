@@ -81,6 +81,7 @@ func (f *Fencer) Fence(ctx context.Context, partition int32, transactionalID str
 	id, epoch, err := client.ProducerID(ctx)
 	if err != nil {
 		client.Close()
+		err = explainCoordinator(explain(err, mayWriteTransactions(transactionalID)))
 		return nil, fmt.Errorf("fence %s/%d: %w", f.topic, partition, err)
 	}
 	return &Producer{client: client, topic: f.topic, partition: partition, transactionalID: transactionalID, id: id, epoch: epoch}, nil
@@ -165,7 +166,7 @@ func (p *Producer) failed(err error) error {
 			return &Refused{err}
 		}
 	}
-	return fmt.Errorf("produce to %s/%d: %w", p.topic, p.partition, err)
+	return fmt.Errorf("produce to %s/%d: %w", p.topic, p.partition, explain(err, mayWrite(p.topic)))
 }
 
 // Commit ends the transaction: nil says that its records are in the log for good, followed by a marker at the next offset. An error says nothing, least of all
@@ -224,7 +225,7 @@ func (p *Producer) undecided(ctx context.Context) (undecided, error) {
 		err = described[p.topic].Partitions[p.partition].Err
 	}
 	if err != nil {
-		return nil, fmt.Errorf("describe the producers of %s/%d: %w", p.topic, p.partition, err)
+		return nil, fmt.Errorf("describe the producers of %s/%d: %w", p.topic, p.partition, explain(err, mayRead(p.topic)))
 	}
 	open := undecided{}
 	for id, one := range described[p.topic].Partitions[p.partition].ActiveProducers {
@@ -244,7 +245,7 @@ func (p *Producer) mark(ctx context.Context, open kadm.DescribedProducer, commit
 		err = answers[open.ProducerID].Topics[p.topic].Partitions[p.partition].Err
 	}
 	if err != nil {
-		return fmt.Errorf("end the hanging transaction of %s/%d: %w", p.topic, p.partition, err)
+		return fmt.Errorf("end the hanging transaction of %s/%d: %w", p.topic, p.partition, explain(err, mayWriteMarkers()))
 	}
 	return nil
 }

@@ -60,7 +60,7 @@ func (l *Locked) Publish(ctx context.Context, partition int32, events []Event) (
 	case refused(err):
 		return 0, &Refused{err}
 	}
-	return 0, fmt.Errorf("publish to %s/%d: %w", l.topic, partition, err)
+	return 0, fmt.Errorf("publish to %s/%d: %w", l.topic, partition, explain(err, mayWrite(l.topic)))
 }
 
 func headers(e Event) []kafkago.Header {

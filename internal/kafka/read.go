@@ -31,10 +31,10 @@ type Record struct {
 // not records are counted, since aborted records and transaction markers take offsets that nobody is shown.
 func (c *Cluster) Read(ctx context.Context, topic string, partition int32, from, to int64, each func(Record) error) error {
 	for vain := 0; from < to; {
-		fetched, next, err := c.fetch(ctx, topic, partition, from)
+		fetched, next, err := c.fetch(ctx, topic, partition, from, fetchWait)
 		switch {
 		case err != nil && (vain == fetchTriesMax || !kerr.IsRetriable(err) || ctx.Err() != nil):
-			return fmt.Errorf("read %s/%d at offset %d: %w", topic, partition, from, err)
+			return fmt.Errorf("read %s/%d at offset %d: %w", topic, partition, from, explain(err, mayRead(topic)))
 		case err != nil:
 			vain++
 			if err := sleep(ctx, askTimeout/fetchTriesMax); err != nil {
@@ -74,7 +74,7 @@ func record(r *kgo.Record) Record {
 
 // fetch asks the partition's leader for what is at from, read_committed, and returns the offset to go on from. A plain request rather than a consumer: the
 // answer tells the position also where every record of it was filtered out.
-func (c *Cluster) fetch(ctx context.Context, topic string, partition int32, from int64) (kgo.FetchPartition, int64, error) {
+func (c *Cluster) fetch(ctx context.Context, topic string, partition int32, from int64, wait int32) (kgo.FetchPartition, int64, error) {
 	leader, id, err := c.leader(ctx, topic, partition)
 	if err != nil {
 		return kgo.FetchPartition{}, from, err
@@ -84,7 +84,7 @@ func (c *Cluster) fetch(ctx context.Context, topic string, partition int32, from
 	askTopic := kmsg.NewFetchRequestTopic()
 	askTopic.Topic, askTopic.TopicID, askTopic.Partitions = topic, id, []kmsg.FetchRequestTopicPartition{ask}
 	request := kmsg.NewPtrFetchRequest()
-	request.MaxWaitMillis, request.MinBytes, request.MaxBytes, request.IsolationLevel, request.SessionEpoch = fetchWait, 1, fetchBytesMax, 1, -1
+	request.MaxWaitMillis, request.MinBytes, request.MaxBytes, request.IsolationLevel, request.SessionEpoch = wait, 1, fetchBytesMax, 1, -1
 	request.Topics = []kmsg.FetchRequestTopic{askTopic}
 	answer, err := request.RequestWith(ctx, c.client.Broker(int(leader)))
 	if err != nil {

@@ -63,11 +63,11 @@ func (c *Cluster) Topic(ctx context.Context, name string) (Topic, error) {
 	}
 	described, err := c.admin.DescribeTopicConfigs(ctx, name)
 	if err != nil {
-		return Topic{}, fmt.Errorf("settings of topic %s: %w", name, err)
+		return Topic{}, fmt.Errorf("settings of topic %s: %w", name, explain(err, mayDescribeConfigs(name)))
 	}
 	for _, resource := range described {
 		if resource.Err != nil {
-			return Topic{}, fmt.Errorf("settings of topic %s: %w", name, resource.Err)
+			return Topic{}, fmt.Errorf("settings of topic %s: %w", name, explain(resource.Err, mayDescribeConfigs(name)))
 		}
 		for _, config := range resource.Configs {
 			t.Configs[config.Key] = config.MaybeValue()
@@ -96,15 +96,18 @@ func (c *Cluster) transactionVersion(ctx context.Context) (int16, error) {
 
 func (c *Cluster) metadata(ctx context.Context, name string) (Topic, error) {
 	metadata, err := c.admin.Metadata(ctx, name)
+	if err == nil && errors.Is(metadata.Topics[name].Err, kerr.UnknownTopicOrPartition) {
+		metadata, err = c.admin.Metadata(kadm.WithAuthorizedOps(ctx), name) // Past the cache: it may have been created since.
+	}
 	if err != nil {
-		return Topic{}, fmt.Errorf("metadata of topic %s: %w", name, err)
+		return Topic{}, fmt.Errorf("metadata of topic %s: %w", name, explain(err, mayDescribe(name)))
 	}
 	detail := metadata.Topics[name]
 	switch {
 	case errors.Is(detail.Err, kerr.UnknownTopicOrPartition):
 		return Topic{}, fmt.Errorf("%s: %w", name, ErrNoTopic)
 	case detail.Err != nil:
-		return Topic{}, fmt.Errorf("metadata of topic %s: %w", name, detail.Err)
+		return Topic{}, fmt.Errorf("metadata of topic %s: %w", name, explain(detail.Err, mayDescribe(name)))
 	}
 	t := Topic{Name: name, ID: uuid.UUID(detail.ID), Partitions: int32(len(detail.Partitions)), Configs: map[string]string{}} //nolint:gosec // G115: a count of partitions.
 	for _, p := range detail.Partitions {
@@ -115,9 +118,13 @@ func (c *Cluster) metadata(ctx context.Context, name string) (Topic, error) {
 	return t, nil
 }
 
-// CreateTopic makes the topic as payments need it. With replication 0 the broker's default is taken; with 3 or more, an append must be on two replicas
-// before it is acknowledged. It is fine if the topic is there already.
+// CreateTopic creates the topic as payments need it, unless it exists: then nothing is asked of the brokers that needs
+// the right to create. With replication 0 the broker's default is taken; with 3 or more, an append must be on two
+// replicas before it is acknowledged.
 func (c *Cluster) CreateTopic(ctx context.Context, name string, partitions int32, replication int16) error {
+	if _, err := c.metadata(ctx, name); !errors.Is(err, ErrNoTopic) {
+		return err
+	}
 	configs := map[string]*string{"cleanup.policy": kadm.StringPtr("delete")}
 	if replication >= 3 {
 		configs["min.insync.replicas"] = kadm.StringPtr("2")
@@ -126,14 +133,18 @@ func (c *Cluster) CreateTopic(ctx context.Context, name string, partitions int32
 		replication = -1 // KIP-464: the broker's default.
 	}
 	_, err := c.admin.CreateTopic(ctx, partitions, replication, configs, name)
-	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
-		return fmt.Errorf("create topic %s: %w", name, err)
+	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) { // Another caller may have been faster.
+		return fmt.Errorf("create topic %s: %w", name, explain(err, mayCreate(name)))
 	}
 	return nil
 }
 
-// GrowTopic gives the topic more partitions, so that it has as many as said. It is fine if it has them already.
+// GrowTopic gives the topic more partitions, so that it has as many as said. If it has them already, nothing is asked of
+// the brokers that needs the right to alter.
 func (c *Cluster) GrowTopic(ctx context.Context, name string, partitions int32) error {
+	if t, err := c.metadata(ctx, name); err != nil || t.Partitions == partitions {
+		return err
+	}
 	answers, err := c.admin.UpdatePartitions(ctx, int(partitions), name)
 	if err == nil {
 		err = answers.Error()
@@ -144,7 +155,7 @@ func (c *Cluster) GrowTopic(ctx context.Context, name string, partitions int32) 
 	if t, asked := c.metadata(ctx, name); asked == nil && t.Partitions == partitions {
 		return nil
 	}
-	return fmt.Errorf("give topic %s %d partitions: %w", name, partitions, err)
+	return fmt.Errorf("give topic %s %d partitions: %w", name, partitions, explain(err, mayAlter(name)))
 }
 
 // Range says how far one partition's log goes.
