@@ -163,13 +163,17 @@ func TestStore_Away_ReadOnly(t *testing.T) {
 	f := newFixture(t, 1)
 	there := f.create(f.payment("there"))
 	f.exec(`create function refuse_write() returns trigger language plpgsql as
-		$$ begin raise exception 'cannot execute INSERT in a read-only transaction' using errcode = '25006'; end $$`)
+		$$ begin raise exception 'cannot execute INSERT in a read-only transaction' using errcode = '25006'; return new; end $$`)
 	for _, table := range []string{"payments", "parties"} {
-		f.exec(`create trigger read_only before insert on ` + table + ` execute function refuse_write()`)
+		f.exec(`create trigger read_only before insert on ` + table + ` for each row execute function refuse_write()`)
 	}
 	const sessions = `select coalesce(array_agg(pid order by pid), '{}') from pg_stat_activity
 		where datname = current_database() and application_name = 'paylatch'`
-	before := query[[]int32](f, sessions)
+	var before []int32
+	f.await("the idle connections", func() bool {
+		before = query[[]int32](f, sessions)
+		return len(before) >= 2
+	})
 	for key, change := range map[string]func(*payment.Content){
 		"known-parties": func(*payment.Content) {},
 		"new-parties":   func(c *payment.Content) { c.Originator.Name = "Somebody New" },
@@ -177,9 +181,10 @@ func TestStore_Away_ReadOnly(t *testing.T) {
 		_, _, err := f.Create(t.Context(), f.payment(key, change))
 		wantUnavailable(t, err, "25006")
 	}
-	f.await("the end of the sessions that could not write", func() bool {
+	f.await("the end of the two sessions that could not write", func() bool {
 		after := query[[]int32](f, sessions)
-		return !slices.ContainsFunc(before, func(pid int32) bool { return slices.Contains(after, pid) })
+		gone := slices.DeleteFunc(slices.Clone(before), func(pid int32) bool { return slices.Contains(after, pid) })
+		return len(gone) == 2
 	})
 	wantSame(t, f.find(there.ID), there)
 	for _, table := range []string{"payments", "parties"} {

@@ -207,7 +207,10 @@ func (s *Store) recheck(ctx context.Context, conn *pgx.Conn) (ok bool, err error
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), checkTimeout)
 	defer cancel()
 	i, err := identify(ctx, conn)
-	if err != nil || i.incarnation != state.incarnation {
+	if err != nil {
+		return false, nil // Only this one: on a busy machine all others would be opened again at once.
+	}
+	if i.incarnation != state.incarnation {
 		s.pool.Reset() // The others are no better.
 		return false, nil
 	}

@@ -73,7 +73,7 @@ func (s *Store) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 
 // tryBatch stores the payments if the intake is open for the topic as it was known; closed tells that some of them were not stored because it was not.
 func (s *Store) tryBatch(ctx context.Context, conn *pgx.Conn, batch []payment.Payment, topic topicInfo) (outcomes []creation, closed bool, err error) {
-	inserted, err := insert(ctx, conn, batch, topic)
+	inserted, err := insert(conn, batch, topic)
 	if err != nil {
 		return nil, false, err
 	}
@@ -152,8 +152,8 @@ func (g given) complete(p *payment.Payment) {
 }
 
 // insert stores what is not there yet and returns it by id.
-func insert(ctx context.Context, conn *pgx.Conn, batch []payment.Payment, topic topicInfo) (map[payment.ID]given, error) {
-	columns, err := columns(ctx, conn, batch, topic.partitions)
+func insert(conn *pgx.Conn, batch []payment.Payment, topic topicInfo) (map[payment.ID]given, error) {
+	columns, err := columns(conn, batch, topic.partitions)
 	if err != nil {
 		return nil, err
 	}
@@ -182,7 +182,7 @@ func scanGiven(rows pgx.Rows, about int) (map[payment.ID]given, error) {
 }
 
 // columns interns the batch's parties and accounts and lays it out as insertPayments wants it.
-func columns(ctx context.Context, conn *pgx.Conn, batch []payment.Payment, partitions int32) ([]any, error) {
+func columns(conn *pgx.Conn, batch []payment.Payment, partitions int32) ([]any, error) {
 	n := len(batch)
 	sorted := make([]*payment.Payment, n)
 	for i := range batch {
@@ -194,12 +194,7 @@ func columns(ctx context.Context, conn *pgx.Conn, batch []payment.Payment, parti
 		parties = append(parties, partyContent(p.Tenant, p.Originator), partyContent(p.Tenant, p.Beneficiary))
 		accounts = append(accounts, accountContent(p.Tenant, p.Sender), accountContent(p.Tenant, p.Receiver))
 	}
-	known := memoryOf(conn)
-	partyIDs, err := known.parties.ids(ctx, conn, parties)
-	if err != nil {
-		return nil, err
-	}
-	accountIDs, err := known.accounts.ids(ctx, conn, accounts)
+	partyIDs, accountIDs, err := memoryOf(conn).intern(conn, parties, accounts)
 	if err != nil {
 		return nil, err
 	}

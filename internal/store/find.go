@@ -108,7 +108,7 @@ func readIn(ctx context.Context, conn *pgx.Conn, ids []payment.ID, topic string)
 	if err != nil {
 		return nil, read{}, err
 	}
-	payments, err := scanned.complete(ctx, conn)
+	payments, err := memoryOf(conn).complete(ctx, conn, scanned)
 	return byID(payments), r, err
 }
 
@@ -166,7 +166,7 @@ func readPayments(ctx context.Context, conn *pgx.Conn, rows pgx.Rows, topic stri
 	if err != nil {
 		return nil, err
 	}
-	return s.complete(ctx, conn)
+	return memoryOf(conn).complete(ctx, conn, s)
 }
 
 // scanned are payments without what their rows refer to: two ids of parties, and two of accounts, for
@@ -174,30 +174,6 @@ func readPayments(ctx context.Context, conn *pgx.Conn, rows pgx.Rows, topic stri
 type scanned struct {
 	payments          []payment.Payment
 	parties, accounts []int64
-}
-
-// complete reads what the payments refer to, mostly from memory.
-func (s scanned) complete(ctx context.Context, conn *pgx.Conn) ([]payment.Payment, error) {
-	known := memoryOf(conn)
-	named, err := known.parties.contents(ctx, conn, s.parties)
-	if err != nil {
-		return nil, err
-	}
-	numbered, err := known.accounts.contents(ctx, conn, s.accounts)
-	if err != nil {
-		return nil, err
-	}
-	names, err := known.tenantNames(ctx, conn, s.payments)
-	if err != nil {
-		return nil, err
-	}
-	for i := range s.payments {
-		p := &s.payments[i]
-		p.Tenant.Name = names[i]
-		p.Originator, p.Beneficiary = named[2*i].party(), named[2*i+1].party()
-		p.Sender, p.Receiver = numbered[2*i].account(), numbered[2*i+1].account()
-	}
-	return s.payments, nil
 }
 
 // scanPayments reads rows of paymentColumns to their end. A status that the code does not know, or a

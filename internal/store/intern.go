@@ -50,81 +50,131 @@ func (in *interner) remember(c content, id int64) {
 	in.named.Add(id, c)
 }
 
-// Both find by the unique index on the content. The inserts take their rows in the order of that index: two that insert the same rows
-// at once then wait for each other in one order and cannot deadlock.
+// The inserts leave rows alone that are there, so that a number of the sequence is drawn only for a new
+// row. They take their rows in the order of the unique index: two that insert the same rows at once
+// wait for each other in one order and cannot deadlock.
 const (
+	insertParties = `insert into parties (tenant_id, party_id, name)
+		select w.* from unnest($1::integer[], $2::text[], $3::text[]) as w (tenant_id, a, b)
+		where not exists (select from parties c where c.tenant_id = w.tenant_id and c.party_id = w.a and c.name = w.b)
+		on conflict on constraint parties_content_is_unique do nothing`
 	selectParties = `select c.tenant_id, c.party_id, c.name, c.id from unnest($1::integer[], $2::text[], $3::text[]) as w (tenant_id, a, b)
 		join parties c on c.tenant_id = w.tenant_id and c.party_id = w.a and c.name = w.b`
-	insertParties = `insert into parties (tenant_id, party_id, name) select * from unnest($1::integer[], $2::text[], $3::text[])
-		on conflict on constraint parties_content_is_unique do nothing returning tenant_id, party_id, name, id`
+	insertAccounts = `insert into accounts (tenant_id, type, number)
+		select w.* from unnest($1::integer[], $2::text[], $3::text[]) as w (tenant_id, a, b)
+		where not exists (select from accounts c where c.tenant_id = w.tenant_id and c.type = w.a and c.number = w.b)
+		on conflict on constraint accounts_content_is_unique do nothing`
 	selectAccounts = `select c.tenant_id, c.type, c.number, c.id from unnest($1::integer[], $2::text[], $3::text[]) as w (tenant_id, a, b)
 		join accounts c on c.tenant_id = w.tenant_id and c.type = w.a and c.number = w.b`
-	insertAccounts = `insert into accounts (tenant_id, type, number) select * from unnest($1::integer[], $2::text[], $3::text[])
-		on conflict on constraint accounts_content_is_unique do nothing returning tenant_id, type, number, id`
 
 	selectPartiesByID  = `select tenant_id, party_id, name, id from parties where id = any($1::bigint[])`
 	selectAccountsByID = `select tenant_id, type, number, id from accounts where id = any($1::bigint[])`
 )
 
-// ids returns the row id of each content, in their order. Rows that are missing are written, each statement a transaction of its own: after a crash there may
-// be rows that no payment uses, never a payment without its rows. Ids are remembered only once their row is committed.
-func (in *interner) ids(ctx context.Context, conn *pgx.Conn, wanted []content) ([]int64, error) {
-	ids := make([]int64, len(wanted))
-	var missing []content
-	for i, c := range wanted {
-		var ok bool
-		if ids[i], ok = in.known.Peek(c); !ok {
-			missing = append(missing, c)
+// intern returns the row ids of parties and accounts, in their order. Rows that are missing are
+// inserted, before the payment and in a transaction of their own: after a crash there may be rows that
+// no payment uses, never a payment without its rows. Ids are remembered only once their rows are
+// committed. Whatever is missing, it is one exchange with the database.
+func (m *memory) intern(conn *pgx.Conn, parties, accounts []content) (partyIDs, accountIDs []int64, err error) {
+	wanted := []*interning{m.parties.begin(parties), m.accounts.begin(accounts)}
+	batch := &pgx.Batch{}
+	for _, w := range wanted {
+		w.queue(batch)
+	}
+	if batch.Len() > 0 {
+		err = commitOn(conn, func(ctx context.Context) error { return readInterned(conn.SendBatch(ctx, batch), wanted) })
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, w := range wanted {
+		if err := w.end(); err != nil {
+			return nil, nil, err
 		}
 	}
-	if len(missing) == 0 {
-		return ids, nil
+	return wanted[0].ids, wanted[1].ids, nil
+}
+
+// interning is one table's part of intern.
+type interning struct {
+	table   *interner
+	wanted  []content
+	ids     []int64           // Of wanted; 0 where missing.
+	missing []content         // In the order of the unique index, each once.
+	found   map[content]int64 // The missing ones, once they are read.
+}
+
+// begin looks contents up in memory.
+func (in *interner) begin(wanted []content) *interning {
+	i := &interning{table: in, wanted: wanted, ids: make([]int64, len(wanted))}
+	for at, c := range wanted {
+		var ok bool
+		if i.ids[at], ok = in.known.Peek(c); !ok {
+			i.missing = append(i.missing, c)
+		}
 	}
-	found, err := in.intern(ctx, conn, missing)
+	slices.SortFunc(i.missing, compareContent)
+	i.missing = slices.Compact(i.missing)
+	return i
+}
+
+// queue adds the statements that insert and read what is missing.
+func (i *interning) queue(batch *pgx.Batch) {
+	if len(i.missing) == 0 {
+		return
+	}
+	columns := columnsOf(i.missing)
+	batch.Queue(i.table.insertSQL, columns...)
+	batch.Queue(i.table.selectSQL, columns...) // Its own snapshot sees what another replica inserted meanwhile.
+}
+
+// readInterned reads the results of all statements that were queued.
+func readInterned(results pgx.BatchResults, wanted []*interning) (err error) {
+	defer func() { err = cmp.Or(err, results.Close()) }()
+	for _, i := range wanted {
+		if len(i.missing) == 0 {
+			continue
+		}
+		if _, err := results.Exec(); err != nil {
+			return err
+		}
+		if i.found, err = scanContents(results); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// end completes the ids, and remembers those that were read.
+func (i *interning) end() error {
+	if len(i.found) < len(i.missing) {
+		return fmt.Errorf("%w: %d of %d interned rows are neither inserted nor found", errImpossible, len(i.missing)-len(i.found), len(i.missing))
+	}
+	for at, c := range i.wanted {
+		if id, ok := i.found[c]; ok {
+			i.ids[at] = id
+		}
+	}
+	for c, id := range i.found {
+		i.table.remember(c, id)
+	}
+	return nil
+}
+
+// scanContents reads the rows of the batch's next statement.
+func scanContents(results pgx.BatchResults) (map[content]int64, error) {
+	rows, err := results.Query()
 	if err != nil {
 		return nil, err
 	}
-	for i, c := range wanted {
-		if id, ok := found[c]; ok {
-			ids[i] = id
-		}
-	}
-	return ids, nil
-}
-
-// intern finds or writes the rows of contents that are not remembered.
-func (in *interner) intern(ctx context.Context, conn *pgx.Conn, missing []content) (map[content]int64, error) {
-	found := make(map[content]int64, len(missing))
-	slices.SortFunc(missing, compareContent)
-	missing = slices.Compact(missing)
-	// Looked for first, since most of what is not remembered is stored (after a restart); inserted next; and looked for once more what
-	// another replica inserted in between, which the insert's own snapshot cannot return.
-	for _, sql := range []string{in.selectSQL, in.insertSQL, in.selectSQL} {
-		if len(missing) == 0 {
-			return found, nil
-		}
-		execute := func(ctx context.Context) error {
-			return in.run(ctx, conn, func(c content, id int64) { found[c] = id }, sql, columnsOf(missing)...)
-		}
-		if err := in.execute(ctx, conn, sql, execute); err != nil {
-			return nil, err
-		}
-		missing = slices.DeleteFunc(missing, func(c content) bool { _, ok := found[c]; return ok })
-	}
-	if len(missing) > 0 {
-		return nil, fmt.Errorf("%d interned rows neither inserted nor found", len(missing))
-	}
-	return found, nil
-}
-
-// execute bounds a statement that reads; one that writes commits, and is waited for.
-func (in *interner) execute(ctx context.Context, conn *pgx.Conn, sql string, execute func(context.Context) error) error {
-	if sql == in.insertSQL {
-		return commitOn(conn, execute)
-	}
-	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
-	defer cancel()
-	return execute(ctx)
+	found := map[content]int64{}
+	var c content
+	var id int64
+	_, err = pgx.ForEachRow(rows, []any{&c.tenant, &c.a, &c.b, &id}, func() error {
+		found[c] = id
+		return nil
+	})
+	return found, err
 }
 
 // columnsOf lays contents out as the statements want them.
@@ -136,54 +186,54 @@ func columnsOf(contents []content) []any {
 	return []any{tenants, as, bs}
 }
 
-// contents returns what the rows of these ids hold, in their order. A row that is missing, as after a partial restore, is an error that names it.
-func (in *interner) contents(ctx context.Context, q querier, ids []int64) ([]content, error) {
-	contents := make([]content, len(ids))
-	var missing []int64
-	for i, id := range ids {
-		var ok bool
-		if contents[i], ok = in.named.Peek(id); !ok {
-			missing = append(missing, id)
-		}
-	}
-	if len(missing) == 0 {
-		return contents, nil
-	}
-	found := make(map[int64]content, len(missing))
-	if err := in.run(ctx, q, func(c content, id int64) { found[id] = c }, in.selectByIDSQL, missing); err != nil {
-		return nil, err
-	}
-	for i, id := range ids {
-		c, ok := found[id]
-		switch {
-		case ok:
-			contents[i] = c
-		case contents[i].tenant == 0:
-			return nil, fmt.Errorf("%w: the interned row %d, to which a payment refers, is missing", errImpossible, id)
-		}
-	}
-	return contents, nil
+// naming is one table's part of reading what payments refer to.
+type naming struct {
+	table    *interner
+	ids      []int64
+	contents []content // Of ids; the zero value where missing.
+	missing  []int64
 }
 
-// run executes one of the statements, and remembers and reports the rows that it returns.
-func (in *interner) run(ctx context.Context, q querier, each func(content, int64), sql string, args ...any) error {
-	rows, err := q.Query(ctx, sql, args...)
-	if err != nil {
-		return translate(err)
+// name looks ids up in memory.
+func (in *interner) name(ids []int64) *naming {
+	n := &naming{table: in, ids: ids, contents: make([]content, len(ids))}
+	for i, id := range ids {
+		var ok bool
+		if n.contents[i], ok = in.named.Peek(id); !ok {
+			n.missing = append(n.missing, id)
+		}
 	}
-	var c content
-	var id int64
-	fresh := make(map[int64]content)
-	_, err = pgx.ForEachRow(rows, []any{&c.tenant, &c.a, &c.b, &id}, func() error {
-		fresh[id] = c
+	return n
+}
+
+// queue adds the statement that reads what is missing.
+func (n *naming) queue(batch *pgx.Batch) {
+	if len(n.missing) > 0 {
+		batch.Queue(n.table.selectByIDSQL, n.missing)
+	}
+}
+
+// read reads what is missing. A row that is not there, as after a partial restore, is an error that
+// names it.
+func (n *naming) read(results pgx.BatchResults) error {
+	if len(n.missing) == 0 {
 		return nil
-	})
-	if err != nil {
-		return translate(err)
 	}
-	for id, c := range fresh { // Only now is the statement known to be committed.
-		in.remember(c, id)
-		each(c, id)
+	found, err := scanContents(results)
+	if err != nil {
+		return err
+	}
+	named := make(map[int64]content, len(found))
+	for c, id := range found {
+		named[id] = c
+		n.table.remember(c, id)
+	}
+	for i, id := range n.ids {
+		if c, ok := named[id]; ok {
+			n.contents[i] = c
+		} else if n.contents[i].tenant == 0 {
+			return fmt.Errorf("%w: the interned row %d, to which a payment refers, is missing", errImpossible, id)
+		}
 	}
 	return nil
 }

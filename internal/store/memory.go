@@ -65,38 +65,70 @@ func (s *Store) remember(incarnation string) (*memory, error) {
 
 const selectTenantNames = `select id, name from tenants where id = any($1::integer[])`
 
-// tenantNames returns the name of each payment's tenant.
-func (m *memory) tenantNames(ctx context.Context, q querier, payments []payment.Payment) ([]string, error) {
-	names := make([]string, len(payments))
-	var missing []int32
-	for i, p := range payments {
+// complete sets the parties, accounts and tenants of scanned payments: from memory mostly, and what is
+// missing there by one exchange with the database.
+func (m *memory) complete(ctx context.Context, conn *pgx.Conn, s scanned) ([]payment.Payment, error) {
+	parties, accounts := m.parties.name(s.parties), m.accounts.name(s.accounts)
+	unnamed := m.nameTenants(s.payments)
+	batch := &pgx.Batch{}
+	parties.queue(batch)
+	accounts.queue(batch)
+	if len(unnamed) > 0 {
+		batch.Queue(selectTenantNames, unnamed)
+	}
+	if batch.Len() > 0 {
+		if err := m.readMissing(conn.SendBatch(ctx, batch), parties, accounts, len(unnamed) > 0); err != nil {
+			return nil, err
+		}
+		m.nameTenants(s.payments)
+	}
+	for i := range s.payments {
+		p := &s.payments[i]
+		if p.Tenant.Name == "" {
+			return nil, fmt.Errorf("payment %s: %w: its tenant %d is missing", p.ID, errImpossible, p.Tenant.ID)
+		}
+		p.Originator, p.Beneficiary = parties.contents[2*i].party(), parties.contents[2*i+1].party()
+		p.Sender, p.Receiver = accounts.contents[2*i].account(), accounts.contents[2*i+1].account()
+	}
+	return s.payments, nil
+}
+
+// nameTenants sets the tenants' names that are remembered, and returns the ids of the others.
+func (m *memory) nameTenants(payments []payment.Payment) (unnamed []int32) {
+	for i := range payments {
+		t := &payments[i].Tenant
 		var ok bool
-		if names[i], ok = m.tenants.Get(p.Tenant.ID); !ok {
-			missing = append(missing, p.Tenant.ID)
+		if t.Name, ok = m.tenants.Get(t.ID); !ok {
+			unnamed = append(unnamed, t.ID)
 		}
 	}
-	if len(missing) == 0 {
-		return names, nil
+	return unnamed
+}
+
+func (m *memory) readMissing(results pgx.BatchResults, parties, accounts *naming, tenants bool) error {
+	err := parties.read(results)
+	if err == nil {
+		err = accounts.read(results)
 	}
-	rows, err := q.Query(ctx, selectTenantNames, missing)
+	if err == nil && tenants {
+		err = m.readTenants(results)
+	}
+	if closeErr := results.Close(); err == nil {
+		err = closeErr
+	}
+	return translate(err)
+}
+
+func (m *memory) readTenants(results pgx.BatchResults) error {
+	rows, err := results.Query()
 	if err != nil {
-		return nil, translate(err)
+		return err
 	}
-	found := map[int32]string{}
 	var id int32
 	var name string
-	if _, err := pgx.ForEachRow(rows, []any{&id, &name}, func() error { found[id] = name; return nil }); err != nil {
-		return nil, translate(err)
-	}
-	for id, name := range found {
+	_, err = pgx.ForEachRow(rows, []any{&id, &name}, func() error {
 		m.tenants.Add(id, name)
-	}
-	for i, p := range payments {
-		if names[i] == "" {
-			if names[i] = found[p.Tenant.ID]; names[i] == "" {
-				return nil, fmt.Errorf("payment %s: %w: its tenant %d is missing", p.ID, errImpossible, p.Tenant.ID)
-			}
-		}
-	}
-	return names, nil
+		return nil
+	})
+	return err
 }

@@ -207,5 +207,5 @@ func (c *Claim) internedColumns(ctx context.Context, lost []payment.Payment) ([]
 		return nil, translate(err)
 	}
 	defer conn.Release()
-	return columns(ctx, conn.Conn(), lost, 1)
+	return columns(conn.Conn(), lost, 1)
 }

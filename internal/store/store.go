@@ -65,6 +65,10 @@ func WithLogger(logger *slog.Logger) Option { return func(s *Store) { s.logger =
 // commits are looked at.
 const probeConnections = 1
 
+// idleConnections are opened before they are needed, so that no request waits for one: a round of
+// creates and one of reads may begin at once.
+const idleConnections = 2
+
 // Open returns a store on the database at url. It does not wait for the database, which may come up
 // later. The store has at most connectionsMax connections, and at least two; sessions that own a
 // partition, and those of operators, come on top.
@@ -86,7 +90,13 @@ func Open(ctx context.Context, url string, connectionsMax int32, options ...Opti
 		prepareConfig(config)
 		return s.refused.recent()
 	}
-	config.AfterConnect = s.initConn
+	config.MinIdleConns = min(idleConnections, config.MaxConns)
+	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		if err := s.initConn(ctx, conn); err != nil {
+			return err
+		}
+		return warm(ctx, conn)
+	}
 	config.PrepareConn = s.recheck
 	config.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false } // See recheck.
 	if s.keys, err = newKeyring(s.askTenant); err != nil {
