@@ -20,7 +20,7 @@ import (
 // The settings are read as text and checked together, so that all that is wrong is told at once; kong alone would stop at the first.
 
 type databaseSettings struct {
-	DatabaseURL string `env:"PAYLATCH_DATABASE_URL" placeholder:"postgres://…" help:"PostgreSQL 15 or newer; senders need direct connections, no transaction pooler."`
+	DatabaseURL string `env:"PAYLATCH_DATABASE_URL" placeholder:"postgres://…" help:"PostgreSQL 15 or newer, itself: a connection pooler is refused."`
 }
 
 type kafkaSettings struct {
