@@ -18,6 +18,9 @@ const (
 func (s *service) awaitDatabase(ctx context.Context) error {
 	for retry := databaseRetryMin; ; retry = min(2*retry, databaseRetryMax) {
 		err := s.store.Ping(ctx)
+		if err == nil && s.server != nil {
+			err = s.store.TryPrivileges(ctx, store.RoleAPI)
+		}
 		if err == nil || ctx.Err() != nil {
 			return nil
 		}

@@ -10,8 +10,8 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// awaitTopic waits until the database and the brokers respond, the topic exists, and the Kafka principal has every right
-// that a sender needs, also those of a recovery. It logs what it waits for. A topic that does not suit payments is an
+// awaitTopic waits until the database and the brokers respond, the topic exists, and the database role and the Kafka
+// principal may do all that a sender ever does, also in a recovery. It logs what it waits for. A topic that does not suit payments is an
 // error; warnings are logged.
 func (s *service) awaitTopic(ctx context.Context) (string, error) {
 	var wait waitLog
@@ -88,6 +88,9 @@ func (s *service) topic(ctx context.Context) (topic kafka.Topic, partitions []st
 	}
 	if len(partitions) == 0 {
 		return topic, nil, nil, store.ErrNoTopic
+	}
+	if err = s.store.TryPrivileges(ctx, store.RoleSender); err != nil {
+		return topic, partitions, nil, err
 	}
 	if warnings, err = s.tryRights(ctx, partitions[0]); err != nil {
 		return topic, partitions, nil, err

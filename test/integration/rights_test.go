@@ -1,13 +1,17 @@
 package integration
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"net/url"
 	"os"
 	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -193,4 +197,127 @@ func TestRights_Kafka_Sender(t *testing.T) {
 		t.Errorf("%d payments of the tail were found, want 1", n)
 	}
 	g.wantClean(t, int64(len(rights)))
+}
+
+// as returns the environment for commands that log in as a role of its own, a member of the given groups.
+func (i *installation) as(t *testing.T, groups ...string) map[string]string {
+	t.Helper()
+	u, err := url.Parse(i.env["PAYLATCH_DATABASE_URL"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	login := fmt.Sprintf("login_%s", strings.ReplaceAll(uuid.NewString(), "-", ""))
+	i.execute(t, fmt.Sprintf("create role %s login password 'secret' in role %s", login, strings.Join(groups, ", ")))
+	i.executeAtEnd(t, "drop role "+login)
+	u.User = url.UserPassword(login, "secret")
+	return map[string]string{"PAYLATCH_DATABASE_URL": u.String()}
+}
+
+// executeAtEnd changes the database when the test is over. What comes last here is executed first.
+func (i *installation) executeAtEnd(t *testing.T, sql string) {
+	t.Helper()
+	database := i.env["PAYLATCH_DATABASE_URL"]
+	t.Cleanup(func() {
+		conn, err := pgx.Connect(context.WithoutCancel(t.Context()), database)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_, err = conn.Exec(context.WithoutCancel(t.Context()), sql)
+		if err := errors.Join(err, conn.Close(context.WithoutCancel(t.Context()))); err != nil {
+			t.Errorf("%s: %v", sql, err)
+		}
+	})
+}
+
+// groups executes the block of docs/rights.md, with names of the test's own: roles belong to the whole server.
+func (i *installation) groups(t *testing.T) (api, sender, operator string) {
+	t.Helper()
+	prefix := "test_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:8] + "_"
+	i.execute(t, strings.ReplaceAll(block(t, "sql"), "paylatch_", prefix))
+	for _, group := range []string{"common", "api", "sender", "operator"} {
+		i.executeAtEnd(t, fmt.Sprintf("drop owned by %[1]s; drop role %[1]s", prefix+group))
+	}
+	return prefix + "api", prefix + "sender", prefix + "operator"
+}
+
+// TestRights_Postgres runs every command but those that create the schema as roles that have just what docs/rights.md
+// grants them; also what only a recovery does.
+func TestRights_Postgres(t *testing.T) {
+	t.Parallel()
+	i := &installation{topic: parts.Topic(), env: map[string]string{
+		"PAYLATCH_DATABASE_URL": parts.EmptyPostgres(t), "PAYLATCH_KAFKA_BROKERS": parts.Kafka(t), "PAYLATCH_PARTITIONS": "2",
+		"PAYLATCH_LISTEN": "127.0.0.1:0", "PAYLATCH_ADMIN_LISTEN": "127.0.0.1:0", "PAYLATCH_LOG_LEVEL": "debug",
+	}}
+	run(t, i.env, "migrate", "up")
+	api, sender, operator := i.groups(t)
+	owner, asOperator := i.env, maps.Clone(i.env)
+	maps.Copy(asOperator, i.as(t, operator))
+	i.env = asOperator
+	run(t, i.env, "partitions", "init", "--topic", i.topic)
+	i.key = i.tenant(t, "acme")
+	i.env = owner
+
+	asAPI, asSender := i.as(t, api), i.as(t, sender)
+	service := i.launch(t, "api", asAPI)
+	c := client(t, i.key, service.api)
+	first := create(t, c)
+	if _, err := c.Get(t.Context(), first.ID, 0); err != nil {
+		t.Error(err)
+	}
+	get(t, service.api+"/readyz")
+	if !strings.Contains(get(t, service.admin+"/metrics"), "\npaylatch_database_up 1\n") {
+		t.Error("the metrics do not say that the database is up")
+	}
+
+	// What only a recovery does is named at the start; the sender goes on by itself when it is granted.
+	i.execute(t, "revoke insert on parties from "+sender)
+	p := i.launch(t, "sender", asSender)
+	eventually(t, "the sender names what it lacks", func() error {
+		if !strings.Contains(p.stderr.String(), "lacks a privilege: INSERT on parties, needed to put back") {
+			return errNotYet
+		}
+		return nil
+	})
+	if i.count(t, `select count(*) from payments where status = 'created'`) != 1 {
+		t.Error("the sender does not wait for the privilege")
+	}
+	i.execute(t, "grant insert on parties to "+sender)
+	i.drained(t)
+	p.kill()
+	if strings.Contains(service.stderr.String(), "lacks a privilege") {
+		t.Error("the API lacks a privilege")
+	}
+
+	// The database loses a payment that was sent, with all that belongs to it, and its sequences go back.
+	i.execute(t, `set session_replication_role = replica; delete from payments; delete from parties; delete from accounts;
+		set session_replication_role = origin; update topic_partitions set next_offset = 0; select setval('payments_seq', 1, false)`)
+	service.kill()
+	p = i.launch(t, "sender", asSender)
+	eventually(t, "the payment is put back", func() error {
+		if recovered(t, p) != 1 {
+			return errNotYet
+		}
+		return nil
+	})
+	// Logical replication carries no sequences.
+	i.execute(t, `select setval('parties_id_seq', 1, false), setval('accounts_id_seq', 1, false), setval('tenants_id_seq', 1, false)`)
+	service = i.launch(t, "api", asAPI)
+	create(t, client(t, i.key, service.api))
+	i.drained(t)
+
+	i.env = asOperator
+	run(t, i.env, "tenants", "add-key", "acme")
+	run(t, i.env, "tenants", "revoke-key", "acme", "2")
+	run(t, i.env, "tenants", "list")
+	run(t, i.env, "partitions", "halt", "1", "--reason", "test")
+	run(t, i.env, "partitions", "resume", "1", "--resend", "--dry-run")
+	run(t, i.env, "partitions", "resume", "1")
+	run(t, i.env, "partitions", "grow", "3")
+	run(t, i.env, "partitions", "mode", "locked")
+	run(t, i.env, "partitions", "mode", "fenced")
+	run(t, i.env, "partitions", "list")
+	run(t, i.env, "storage")
+	i.wantClean(t, 2)
+	i.env = owner
 }

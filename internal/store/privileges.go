@@ -1,0 +1,86 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Role is a part of the service, by what it does with the database.
+type Role int
+
+// The roles of a process.
+const (
+	RoleAPI    Role = iota // Takes payments, and reports them.
+	RoleSender             // Sends payments, and recovers what the database has lost of those that were sent.
+)
+
+// privilege is what a role may do with an object of the schema. Several objects are separated by commas.
+type privilege struct{ operation, objects, purpose string }
+
+// neededByAll is what every connection needs; see initConn.
+var neededByAll = []privilege{
+	{"SELECT", "schema_version", "to check the schema's version"},
+	{"SELECT", "tenants, api_keys, topic_partitions, payments, parties, accounts", "to read"},
+	{"SELECT", sequences, "to see whether a sequence is behind its table"},
+	{"UPDATE", sequences, "to advance a sequence that logical replication has left behind its table"},
+}
+
+const sequences = "payments_seq, parties_id_seq, accounts_id_seq, tenants_id_seq, api_keys_id_seq"
+
+// neededBy is what each role needs as well.
+var neededBy = map[Role][]privilege{
+	RoleAPI: {
+		{"INSERT", "payments, parties, accounts", "to store payments"},
+		{"EXECUTE", "intake_is_open(smallint)", "to store payments"},
+	},
+	RoleSender: {
+		{"UPDATE", "topic_partitions, payments", "to lock and to mark what is sent"},
+		{"INSERT", "payments, parties, accounts", "to put back sent payments that a restored database has lost"},
+		{"EXECUTE", "presence_has_ended(integer)", "to notice the end of another sender at once"},
+	},
+}
+
+// MissingPrivilegesError says that the database role lacks privileges.
+type MissingPrivilegesError struct{ Missing []string }
+
+func (e *MissingPrivilegesError) Error() string {
+	return "the database role lacks a privilege: " + strings.Join(e.Missing, "; ")
+}
+
+// A privilege on one column will do: PostgreSQL asks for no more to lock a row, and the columns that
+// are read and written are not listed here.
+const selectMissingPrivileges = `select operation || ' on ' || object || ', needed ' || purpose
+	from unnest($1::text[], $2::text[], $3::text[]) with ordinality as needed (operation, object, purpose, n)
+	where not case operation when 'EXECUTE' then has_function_privilege(object, operation)
+		else has_any_column_privilege(object, operation) end
+	order by n`
+
+// TryPrivileges returns a *MissingPrivilegesError unless the database role may do all that a process
+// with these roles ever does, also in a recovery.
+func (s *Store) TryPrivileges(ctx context.Context, roles ...Role) error {
+	needed := neededByAll
+	for _, r := range roles {
+		needed = append(needed[:len(needed):len(needed)], neededBy[r]...)
+	}
+	var operations, objects, purposes []string
+	for _, p := range needed {
+		for object := range strings.SplitSeq(p.objects, ", ") {
+			operations, objects, purposes = append(operations, p.operation), append(objects, object), append(purposes, p.purpose)
+		}
+	}
+	rows, err := s.pool.Query(ctx, selectMissingPrivileges, operations, objects, purposes)
+	if err != nil {
+		return translate(err)
+	}
+	missing, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return fmt.Errorf("privileges: %w", translate(err))
+	}
+	if len(missing) > 0 {
+		return &MissingPrivilegesError{missing}
+	}
+	return nil
+}
