@@ -26,6 +26,7 @@ type order struct {
 	Reads       int           // the others ask for a random one
 	Stored      int64         // of so many stored payments.
 	Stamped     bool          // The reference of a payment is when its request should have been sent, in nanoseconds.
+	Replays     bool          // The creates are of a few thousand keys, again and again.
 	Refusals    bool          // 429 is an answer to be counted.
 }
 
@@ -69,6 +70,7 @@ func histogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, time.Minut
 func generate(_ context.Context, j job, answer func(any) error) error {
 	g := &generator{order: j.Order, all: histogram(), create: histogram(), read: histogram()}
 	g.requests = newRequests(g.APIKey, g.Stored, g.Stamped, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
+	g.requests.replays = g.Replays
 	if err := g.open(); err != nil {
 		return err
 	}

@@ -77,6 +77,13 @@ var groups = []group{
 		{"drain_vs_watermill", "drain 200,000, fenced, 4 partitions", "Watermill's SQL forwarder, 32 lanes", higher, 4, "/s", true},
 		{"fenced_vs_locked", "drain 200,000, fenced, 4 partitions", "drain locked", higher, 0.95, "/s", true},
 	}, measureDrain},
+	{"standby", []line{
+		{"status_standby", "GET /payments/{id}, a synchronous standby vouches", "the same without a standby", higher, 0, "/s", false},
+		{"replay_standby", "POST again, a synchronous standby vouches", "the same without a standby", higher, 0, "/s", false},
+	}, measureStandby},
+	{"first payment", []line{
+		{"first_payment", "first create of a fresh process that is ready", "its median create", lower, 5, "ms", false},
+	}, measureFirst},
 	{"mixed", []line{
 		{"mixed_p99", "1 create to 10 reads, at 60 % of the most", "the same at 10 %", lower, 3, "ms", false},
 	}, measureMixed},

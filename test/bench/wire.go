@@ -23,6 +23,7 @@ type requests struct {
 	asking  []byte
 	stored  int64
 	stamped bool
+	replays bool // Each template has one key, amount and reference, so that all creates but the first are replays.
 	random  *rand.Rand
 }
 
@@ -69,6 +70,10 @@ func newTemplate(apiKey string, n int, stamped bool) template {
 func (r *requests) create(at time.Time) []byte {
 	t := &r.creates[r.next]
 	r.next = (r.next + 1) % len(r.creates)
+	if r.replays {
+		putDigits(t.text[t.key+len(keyGap)-len(numberGap):t.key+len(keyGap)], int64(10_000_000+r.next))
+		return t.text
+	}
 	r.putKey(t.text[t.key:])
 	putDigits(t.text[t.amount:t.amount+len(amountGap)], 100_000+r.random.Int64N(900_000))
 	if r.stamped {
