@@ -1,12 +1,14 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/paylatch/paylatch/internal/payment"
 )
@@ -20,6 +22,7 @@ var ErrClaimed = errors.New("the partition is claimed by another transaction")
 type Claim struct {
 	Partition Partition
 	Payments  []payment.Payment // In order of Seq.
+	versions  []pgtype.TID      // Where each payment's row is, as long as this transaction holds it.
 	store     *Store
 	conn      *pgx.Conn
 	ended     bool
@@ -38,7 +41,7 @@ const claimPartition = `select` + partitionColumns + `from topic_partitions wher
 var claimPayments = map[Delivery]string{Locked: claimPaymentsFor(`update skip locked`), Fenced: claimPaymentsFor(`update`)}
 
 func claimPaymentsFor(lock string) string {
-	return `select` + paymentColumns + `from payments where partition = $1 and status = 'created' order by partition, seq limit $2 for ` + lock
+	return `select` + paymentColumns + `, ctid from payments where partition = $1 and status = 'created' order by partition, seq limit $2 for ` + lock
 }
 
 // Claim begins a transaction that holds the partition and at most limit of its unsent payments. ErrClaimed when another holds it.
@@ -100,26 +103,72 @@ func (c *Claim) ClaimPayments(ctx context.Context, limit int) error {
 	if err != nil {
 		return translate(err)
 	}
-	c.Payments, err = readPayments(ctx, c.conn, rows, c.Partition.Topic, min(limit, claimUsual))
+	versioned := &versionedRows{Rows: rows}
+	c.Payments, err = readPayments(ctx, c.conn, versioned, c.Partition.Topic, min(limit, claimUsual))
+	c.versions = versioned.versions
 	return err
 }
 
-const (
-	// Not before created_at, also when the server's clock was set back: clients subtract the two.
-	markPayments = `update payments p set status = 'sent', sent_at = greatest(clock_timestamp(), p.created_at), kafka_offset = u.kafka_offset
-		from unnest($1::uuid[], $2::bigint[]) as u (id, kafka_offset) where p.id = u.id and p.status = 'created'`
-	moveNextOffset = `update topic_partitions set next_offset = $2 where partition = $1`
-)
+// versionedRows are rows of paymentColumns with ctid as one more column, which it keeps.
+type versionedRows struct {
+	pgx.Rows
+	versions []pgtype.TID
+	targets  []any
+}
+
+// Scan implements pgx.Rows.
+func (r *versionedRows) Scan(dest ...any) error {
+	var version pgtype.TID
+	r.targets = append(append(r.targets[:0], dest...), &version)
+	err := r.Rows.Scan(r.targets...)
+	r.versions = append(r.versions, version)
+	return err
+}
+
+// A batch is marked where its rows are. The statement can only be executed as a TID scan: status is
+// compared as text, since `status = 'created'` implies the predicate of payments_unsent, and by
+// statistics from before a backlog PostgreSQL would then read the whole index for each batch, or even
+// for each payment. width_bucket finds the place of a row in the first array, which must be sorted.
+//
+// A row of the table keeps its ctid as long as the transaction that holds it does not change it.
+// sent_at is not before created_at, also when the server's clock was set back: clients subtract them.
+const markRows = `update payments p set status = 'sent', sent_at = greatest(clock_timestamp(), p.created_at),
+		kafka_offset = ($3::bigint[])[width_bucket(p.ctid, $1::tid[])]
+	where p.ctid = any($1::tid[]) and p.id = ($2::uuid[])[width_bucket(p.ctid, $1::tid[])] and p.status::text = 'created'`
+
+const moveNextOffset = `update topic_partitions set next_offset = $2 where partition = $1`
+
+// marks are the parameters of markRows.
+type marks struct {
+	versions []pgtype.TID
+	ids      [][16]byte // Not uuid.UUID, which pgx would encode by way of its text.
+	offsets  []int64
+}
+
+// marksOf sorts the first n payments of the claim by version. Their offsets follow each other from base.
+func (c *Claim) marksOf(base int64, n int) marks {
+	order := make([]int, n)
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(i, j int) int { return compareTIDs(c.versions[i], c.versions[j]) })
+	m := marks{make([]pgtype.TID, n), make([][16]byte, n), make([]int64, n)}
+	for to, i := range order {
+		m.versions[to], m.ids[to], m.offsets[to] = c.versions[i], c.Payments[i].ID, base+int64(i)
+	}
+	return m
+}
+
+func compareTIDs(a, b pgtype.TID) int {
+	return cmp.Or(cmp.Compare(a.BlockNumber, b.BlockNumber), cmp.Compare(a.OffsetNumber, b.OffsetNumber))
+}
 
 // MarkSent records that the first n payments of the claim are in the topic, at consecutive offsets from base, and that the next record goes to the offset next. It is
 // on record once Commit returns nil; when Commit fails it may be.
 func (c *Claim) MarkSent(ctx context.Context, base int64, n int, next int64) error {
-	ids, offsets := make([][16]byte, n), make([]int64, n) // Not uuid.UUID, which pgx would ask for its text.
-	for i := range n {
-		ids[i], offsets[i] = c.Payments[i].ID, base+int64(i)
-	}
+	marks := c.marksOf(base, n)
 	batch := &pgx.Batch{}
-	batch.Queue(markPayments, ids, offsets)
+	batch.Queue(markRows, marks.versions, marks.ids, marks.offsets)
 	batch.Queue(moveNextOffset, c.Partition.Number, next)
 	results := c.conn.SendBatch(ctx, batch)
 	defer func() { _ = results.Close() }()

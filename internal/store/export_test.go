@@ -19,7 +19,27 @@ const (
 	CreateRoundsMax    = roundsMax
 )
 
-var ClaimPaymentsSQL = claimPayments[Fenced]
+// What the tests of plans explain.
+const (
+	HasUnsentSQL          = selectHasUnsent
+	MarkRowsSQL           = markRows
+	MarkFoundSQL          = markFound
+	FindSQL               = findPayments
+	SelectTenantIDsSQL    = selectTenantIDs
+	RestorePaymentsSQL    = restorePayments
+	UnmarkFromSQL         = unmarkFrom
+	InsertPaymentsSQL     = insertPayments
+	InsertPartiesSQL      = insertParties
+	InsertAccountsSQL     = insertAccounts
+	SelectPartiesSQL      = selectParties
+	SelectAccountsSQL     = selectAccounts
+	SelectPartiesByIDSQL  = selectPartiesByID
+	SelectAccountsByIDSQL = selectAccountsByID
+	SelectBacklogSQL      = selectBacklog
+	SelectPlacesSQL       = selectPlaces
+)
+
+var ClaimPaymentsSQL = claimPayments
 
 var ErrImpossible = errImpossible
 
@@ -38,9 +58,6 @@ func (s *Store) CreateBatch(ctx context.Context, batch []payment.Payment) ([]pay
 	}
 	return stored, errs, err
 }
-
-// FindSQL is the statement of Find.
-const FindSQL = findPayments
 
 // OnConn has a connection of the pool do something.
 func (s *Store) OnConn(ctx context.Context, do func(*pgx.Conn) error) error {

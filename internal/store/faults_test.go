@@ -1,15 +1,12 @@
 package store_test
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
 	"strings"
 	"testing"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/paylatch/paylatch/internal/payment"
 	"github.com/paylatch/paylatch/internal/store"
@@ -142,36 +139,5 @@ func TestFault_CloseIsNotAtOnce(t *testing.T) {
 	}
 	if owned+seen > 0 {
 		t.Errorf("in %d rounds, Own after Close was refused %d times, and a look after Close saw an owner %d times", rounds, owned, seen)
-	}
-}
-
-// TestFault_StaleStatistics: statistics were taken when one payment in a hundred waited; then an outage lets 50,000 more wait. The first five
-// executions in each new session use a custom plan, and it sorts all that waits in the partition (4,167 rows here, 83,000 after an hour's outage
-// at 280/s) to take 500. From the sixth on the generic plan walks the index. plan_cache_mode=force_generic_plan in sessionSettings mends it.
-func TestFault_StaleStatistics(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t, 12)
-	f.create(f.payment("model"))
-	f.exec(`alter table payments set (autovacuum_enabled = off)`)
-	for range 4 {
-		f.exec(backlog)
-	}
-	f.exec(`update payments set status = 'sent', sent_at = now(), kafka_offset = amount where amount % 100 > 0`)
-	f.exec(`vacuum analyze payments`)
-	f.exec(backlog)
-	conn := f.own(0).Conn()
-	if _, err := conn.Exec(t.Context(), `prepare claim(smallint, bigint) as `+store.ClaimPaymentsSQL, pgx.QueryExecModeSimpleProtocol); err != nil {
-		t.Fatal(err)
-	}
-	var raw string
-	if err := conn.QueryRow(t.Context(), `explain (format json) execute claim(3, 500)`, pgx.QueryExecModeSimpleProtocol).Scan(&raw); err != nil {
-		t.Fatal(err)
-	}
-	var explained []struct{ Plan plan }
-	if err := json.Unmarshal([]byte(raw), &explained); err != nil {
-		t.Fatal(err)
-	}
-	if got := explained[0].Plan.flat(); got != "Limit ← LockRows ← Index Scan payments_unsent payments" {
-		t.Errorf("the claim walks by: %s", got)
 	}
 }

@@ -50,22 +50,28 @@ func (in *interner) remember(c content, id int64) {
 	in.named.Add(id, c)
 }
 
+// Each row of a batch is looked for by the unique index on the content, one after the other: `offset 0`
+// keeps PostgreSQL from making joins of these statements. A join that is planned for a few parties
+// reads the whole index, and the plan is kept while millions are added.
+//
 // The inserts leave rows alone that are there, so that a number of the sequence is drawn only for a new
 // row. They take their rows in the order of the unique index: two that insert the same rows at once
 // wait for each other in one order and cannot deadlock.
 const (
 	insertParties = `insert into parties (tenant_id, party_id, name)
 		select w.* from unnest($1::integer[], $2::text[], $3::text[]) as w (tenant_id, a, b)
-		where not exists (select from parties c where c.tenant_id = w.tenant_id and c.party_id = w.a and c.name = w.b)
+		where not exists (select from parties c where c.tenant_id = w.tenant_id and c.party_id = w.a and c.name = w.b offset 0)
 		on conflict on constraint parties_content_is_unique do nothing`
-	selectParties = `select c.tenant_id, c.party_id, c.name, c.id from unnest($1::integer[], $2::text[], $3::text[]) as w (tenant_id, a, b)
-		join parties c on c.tenant_id = w.tenant_id and c.party_id = w.a and c.name = w.b`
+	selectParties = `select c.* from unnest($1::integer[], $2::text[], $3::text[]) as w (tenant_id, a, b),
+		lateral (select tenant_id, party_id, name, id from parties
+			where tenant_id = w.tenant_id and party_id = w.a and name = w.b offset 0) as c`
 	insertAccounts = `insert into accounts (tenant_id, type, number)
 		select w.* from unnest($1::integer[], $2::text[], $3::text[]) as w (tenant_id, a, b)
-		where not exists (select from accounts c where c.tenant_id = w.tenant_id and c.type = w.a and c.number = w.b)
+		where not exists (select from accounts c where c.tenant_id = w.tenant_id and c.type = w.a and c.number = w.b offset 0)
 		on conflict on constraint accounts_content_is_unique do nothing`
-	selectAccounts = `select c.tenant_id, c.type, c.number, c.id from unnest($1::integer[], $2::text[], $3::text[]) as w (tenant_id, a, b)
-		join accounts c on c.tenant_id = w.tenant_id and c.type = w.a and c.number = w.b`
+	selectAccounts = `select c.* from unnest($1::integer[], $2::text[], $3::text[]) as w (tenant_id, a, b),
+		lateral (select tenant_id, type, number, id from accounts
+			where tenant_id = w.tenant_id and type = w.a and number = w.b offset 0) as c`
 
 	selectPartiesByID  = `select tenant_id, party_id, name, id from parties where id = any($1::bigint[])`
 	selectAccountsByID = `select tenant_id, type, number, id from accounts where id = any($1::bigint[])`

@@ -158,11 +158,13 @@ type Backlog struct {
 	OldestAge time.Duration // Zero when nothing waits.
 }
 
-// Served by payments_unsent: a bounded range for the count, its first entry for the age.
+// Served by payments_unsent: a bounded range for the count, its first entry for the age. Both are
+// ordered, so that PostgreSQL does not collect all that waits first.
 const selectBacklog = `select tp.partition, tp.state::text,
-		(select count(*) from (select from payments p where p.partition = tp.partition and p.status = 'created' limit $1) as unsent),
+		(select count(*) from (select from payments p where p.partition = tp.partition and p.status = 'created'
+			order by p.partition, p.seq limit $1) as unsent),
 		coalesce(extract(epoch from now() - (select p.created_at from payments p
-			where p.partition = tp.partition and p.status = 'created' order by p.seq limit 1)), 0)::float8
+			where p.partition = tp.partition and p.status = 'created' order by p.partition, p.seq limit 1)), 0)::float8
 	from topic_partitions tp order by tp.partition`
 
 // Backlog tells, for each partition, how much waits and for how long.

@@ -32,6 +32,12 @@ func (c *Claim) TakeOver(ctx context.Context) error {
 	return translate(err)
 }
 
+// The log names payments by id, so they are marked by it; the primary key is the only index that the
+// statement can use. See markRows for its form: here the sorted array is that of the ids.
+const markFound = `update payments p set status = 'sent', sent_at = greatest(clock_timestamp(), p.created_at),
+		kafka_offset = ($2::bigint[])[width_bucket(p.id, $1::uuid[])]
+	where p.id = any($1::uuid[]) and p.status::text = 'created'`
+
 // Recover brings the table to what the log says: found are the payments in it, in order of offset, up to the offset next. Those that are `created` are marked sent
 // where they are; one whose row is missing (the database was put back to an earlier copy) is put back from its record. On record once Commit returns nil. When anything
 // is strange nothing is written, unless it is to be passed over, as an operator may decide.
@@ -44,11 +50,12 @@ func (c *Claim) Recover(ctx context.Context, found []payment.Payment, next int64
 	if err := c.restore(ctx, lost); err != nil {
 		return r, err
 	}
+	slices.SortFunc(marked, func(p, q payment.Payment) int { return slices.Compare(p.ID[:], q.ID[:]) })
 	ids, offsets := make([][16]byte, len(marked)), make([]int64, len(marked))
 	for i, p := range marked {
 		ids[i], offsets[i] = p.ID, p.Sent.Offset
 	}
-	tag, err := c.conn.Exec(ctx, markPayments, ids, offsets)
+	tag, err := c.conn.Exec(ctx, markFound, ids, offsets)
 	if err != nil {
 		return r, translate(err)
 	}

@@ -55,7 +55,7 @@ var connectionSettings = map[string]string{
 	"enable_bitmapscan":    "on",
 	"enable_tidscan":       "on",
 	"enable_nestloop":      "on",
-	"enable_sort":          "on",
+	"enable_sort":          "off", // A claim walks the index in its order, and never sorts all that waits.
 	"jit":                  "off",
 	// Where migrations create what they create.
 	"default_tablespace":          "",
