@@ -45,11 +45,9 @@ func (f kafkaFencer) Fence(ctx context.Context, partition int32, transactionalID
 // error was: a batch that the broker refuses for what it is halts the partition. It is refused before it could be committed, and its rows stay `created`.
 type fenced struct {
 	*owner
-	producer   Producer // Nil until the partition is taken over, and after any error.
-	generation int64    // The row, as this owner left it.
-	next       int64
-	caughtUp   bool    // The table knows all of the log.
-	marker     *marker // What looks for the marker of the last batch; nil once it has been seen.
+	producer Producer // Nil until the partition is taken over, and after any error.
+	caughtUp bool     // The table knows all of the log.
+	marker   *marker  // What looks for the marker of the last batch; nil once it has been seen.
 
 	began time.Time       // Of the take-over under way,
 	tail  store.Recovered // and what it found.
@@ -127,10 +125,10 @@ func (f *fenced) takeOver(ctx context.Context) error {
 		return err
 	}
 	f.at(TakeOverCommitted)
-	f.generation, f.next = claim.Partition.Generation, claim.Partition.NextOffset
+	f.known = claim.Partition
 	f.tail.Marked += step.Marked
 	f.tail.Restored += step.Restored
-	if f.next == log.End {
+	if f.known.NextOffset == log.End {
 		f.done()
 	}
 	return nil
@@ -180,9 +178,9 @@ func (f *fenced) knowsAllPartitions(ctx context.Context, topic string) error {
 
 // remembers tells whether nobody had the partition since this owner's last commit.
 func (f *fenced) remembers(p store.Partition) error {
-	if p.Generation != f.generation || p.NextOffset != f.next {
+	if p.Generation != f.known.Generation || p.NextOffset != f.known.NextOffset {
 		return fmt.Errorf("partition %d was taken meanwhile: generation %d and next offset %d, left at %d and %d",
-			p.Number, p.Generation, p.NextOffset, f.generation, f.next)
+			p.Number, p.Generation, p.NextOffset, f.known.Generation, f.known.NextOffset)
 	}
 	return nil
 }
@@ -212,7 +210,7 @@ func (f *fenced) recover(ctx context.Context, claim *store.Claim, end int64) (st
 func (f *fenced) done() {
 	f.caughtUp = true
 	f.sender.Metrics.tookOver(time.Since(f.began), f.tail)
-	f.sender.Logger.Info("took the partition over", "partition", f.partition, "generation", f.generation, "next_offset", f.next,
+	f.sender.Logger.Info("took the partition over", "partition", f.partition, "generation", f.known.Generation, "next_offset", f.known.NextOffset,
 		"found", f.tail.Marked, "restored", f.tail.Restored, "took_ms", time.Since(f.began).Milliseconds())
 	f.at(TakeOverDone)
 }
@@ -230,7 +228,10 @@ func (f *fenced) pass(ctx context.Context) (again bool, err error) {
 		return false, err
 	}
 	if !unsent {
-		return false, f.settle(ctx) // Before it rests: what it has sent must be seen.
+		if err := f.settle(ctx); err != nil { // Before it rests: what it has sent must be seen.
+			return false, err
+		}
+		return false, f.endCheck.poll(f.sender, f.known)
 	}
 
 	claim, err := f.claim(ctx)
@@ -261,8 +262,8 @@ func (f *fenced) pass(ctx context.Context) (again bool, err error) {
 
 	ctx, cancel := context.WithTimeout(ctx, store.RecordTimeout)
 	defer cancel()
-	after := f.next + int64(len(events)) + 1 // The transaction's marker takes one.
-	if err := claim.MarkSent(ctx, f.next, len(events), after); err != nil {
+	after := f.known.NextOffset + int64(len(events)) + 1 // The transaction's marker takes one.
+	if err := claim.MarkSent(ctx, f.known.NextOffset, len(events), after); err != nil {
 		return false, err
 	}
 	f.at(PassMarked)
@@ -270,7 +271,7 @@ func (f *fenced) pass(ctx context.Context) (again bool, err error) {
 		return false, err
 	}
 	f.at(PassRecorded)
-	f.next = after
+	f.known.NextOffset = after
 	f.marker = lookFor(f.producer, after)
 	f.sent(claim.Payments[:len(events)])
 	return true, nil
@@ -284,7 +285,7 @@ func (f *fenced) publish(ctx context.Context, events []kafka.Event) error {
 	began := time.Now()
 	err := f.settle(ctx)
 	if err == nil {
-		err = f.producer.Produce(ctx, f.next, events)
+		err = f.producer.Produce(ctx, f.known.NextOffset, events)
 	}
 	if err == nil {
 		f.at(PassProduced)

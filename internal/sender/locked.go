@@ -59,7 +59,7 @@ func (l *locked) takeOver(ctx context.Context) error {
 	if reason != "" {
 		return l.halt(ctx, claim, reason)
 	}
-	l.tookOver = true
+	l.tookOver, l.known = true, claim.Partition
 	return nil
 }
 
@@ -72,7 +72,14 @@ func (l *locked) takeOver(ctx context.Context) error {
 //	after commit:    the batch is in the topic once, and marked with its offsets.
 func (l *locked) pass(ctx context.Context) (again bool, err error) {
 	unsent, err := l.mayHaveUnsent(ctx)
-	if err != nil || !unsent {
+	if err != nil {
+		return false, err
+	}
+	if !unsent {
+		err := l.endCheck.poll(l.sender, l.known)
+		if err != nil {
+			l.tookOver = false // The session is kept, and the log judged again.
+		}
 		return false, err
 	}
 
@@ -105,7 +112,7 @@ func (l *locked) pass(ctx context.Context) (again bool, err error) {
 	if err := claim.Commit(ctx); err != nil {
 		return false, err
 	}
-	l.acknowledged = nil
+	l.acknowledged, l.known.NextOffset = nil, sent.base+int64(len(sent.ids))
 	l.sent(claim.Payments[:len(sent.ids)])
 	return true, nil
 }

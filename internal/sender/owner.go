@@ -40,6 +40,10 @@ type owner struct {
 	expects   bool         // There are payments, in all likelihood: the last batch was as large as may be, or there was news.
 	failures  atomic.Int32 // Pieces of work that failed since a pass did not; a take-over that succeeds between them says nothing.
 
+	// known is the partition's row as this owner has left it, once it has taken over.
+	known    store.Partition
+	endCheck endCheck
+
 	// Only the Sender's goroutine looks at these.
 	released   bool
 	apartUntil time.Time
@@ -83,6 +87,7 @@ func (o *owner) wake() {
 // run owns the partition until ctx ends, the partition is halted or owned by another, or maxFailures pieces of work have failed without a pass that did not.
 func (o *owner) run(ctx context.Context) error {
 	d := o.delivery()
+	defer o.endCheck.stop()
 	defer func() {
 		if o.session != nil {
 			d.failed() // Of no use any more, whatever it holds.
@@ -111,6 +116,7 @@ func (o *owner) run(ctx context.Context) error {
 			if failures == maxFailures && !d.indebted() {
 				return o.giveUp(ctx, err, unfit >= maxFailures)
 			}
+			o.endCheck.stop()
 			if o.session != nil {
 				d.failed()
 			}

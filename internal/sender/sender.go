@@ -54,9 +54,11 @@ type Config struct {
 	Encoder   kafka.Encoder
 	BatchMax  int // Payments in one batch; 0 takes BatchMaxDefault.
 	TailStep  int // Offsets of the log that a step of a take-over reads; 0 takes 10,000.
-	Logger    *slog.Logger
-	Metrics   *Metrics
-	At        func(partition int32, p Point) // What a test does at a point of fenced delivery; nil in operation.
+	// EndCheckEvery is about how often an idle owner looks at the end of its log; 0 takes 10 s.
+	EndCheckEvery time.Duration
+	Logger        *slog.Logger
+	Metrics       *Metrics
+	At            func(partition int32, p Point) // What a test does at a point of fenced delivery; nil in operation.
 }
 
 // BatchMaxDefault is at the knee of the measured curve (facts, exactly-once section 5).

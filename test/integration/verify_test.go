@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -30,6 +31,37 @@ func TestVerify_BeyondTheEnd(t *testing.T) {
 	r := i.verify(t)
 	if r.Missing != 5 || len(r.Examples.Missing) != 5 || r.Undecided != 0 || r.Unsent != 55 || r.NotJudged != (auditor.NotJudged{}) {
 		t.Errorf("got %+v, want 5 missing and 55 unsent", r)
+	}
+}
+
+// TestVerify_LogLost puts an older copy in place of the broker's logs. Six partitions lose their tail, the other six
+// everything. Verify counts what is gone as missing. The sender, which has nothing to send, halts all partitions.
+func TestVerify_LogLost(t *testing.T) {
+	t.Parallel()
+	const before, after = 6, 60
+	i := installOnOwnBroker(t)
+	i.launch(t, "sender")
+	i.bulk(t, before)
+	i.drained(t)
+	i.broker.Keep(t)
+	i.bulk(t, after)
+	i.drained(t)
+	i.wantClean(t, before+after)
+
+	i.broker.PutBack(t)
+	r := i.verify(t)
+	if r.Missing != after || r.Records != before || r.Duplicates+r.Unexpected+r.Undecided+r.Unsent != 0 {
+		t.Errorf("got %+v, want %d missing and %d records", r, after, before)
+	}
+	eventually(t, "the idle sender halts all partitions", func() error {
+		const halted = `select count(*) from topic_partitions where state = 'halted' and reason like '%acknowledged records are lost'`
+		if n := i.count(t, halted); n != 12 {
+			return fmt.Errorf("%d are halted", n)
+		}
+		return nil
+	})
+	if r := i.verify(t); r.Missing != after {
+		t.Errorf("got %+v, want %d missing as before", r, after)
 	}
 }
 

@@ -13,6 +13,9 @@ type Broker struct {
 	Addr  string
 	stop  func(context.Context) error
 	start func(context.Context) error
+	// keep and putBack are for a test of lost logs.
+	keep    func(context.Context) error
+	putBack func(context.Context) error
 }
 
 // Stop makes the broker go away.
@@ -27,6 +30,23 @@ func (b *Broker) Stop(t testing.TB) {
 func (b *Broker) Start(t testing.TB) {
 	t.Helper()
 	if err := b.start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Keep stops the broker, copies its logs, and starts it again.
+func (b *Broker) Keep(t testing.TB) {
+	t.Helper()
+	if err := b.keep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// PutBack ends the broker as a loss of power does, puts the copy in place of its logs, and starts it again. All that it
+// has acknowledged since Keep is gone, as after the loss of a disk.
+func (b *Broker) PutBack(t testing.TB) {
+	t.Helper()
+	if err := b.putBack(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -2,6 +2,7 @@ package parts
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -23,7 +24,7 @@ func newDockerBroker(p purpose) (*Broker, func() error, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	ready := wait.ForAll(wait.ForLog("Kafka Server started"), wait.ForListeningPort("9092/tcp"))
+	ready := wait.ForAll(wait.ForLog("Kafka Server started"), wait.ForListeningPort("9092/tcp").WithStartupTimeout(startTimeout)) // Also when it is started again.
 	c, err := testcontainers.Run(ctx, "apache/kafka:4.3.1",
 		testcontainers.WithExposedPorts("9092/tcp"),
 		testcontainers.WithHostConfigModifier(publish("9092/tcp", port)),
@@ -43,8 +44,9 @@ func newDockerBroker(p purpose) (*Broker, func() error, error) {
 			"KAFKA_TRANSACTION_STATE_LOG_NUM_PARTITIONS":     "1",
 			"KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS":         "0",
 			"KAFKA_AUTO_CREATE_TOPICS_ENABLE":                "false",
+			"KAFKA_LOG_DIRS":                                 "/tmp/kafka",
 		}),
-		testcontainers.WithCmd("sh", "-c", `KAFKA_ADVERTISED_LISTENERS="$KAFKA_ADVERTISED_LISTENERS,OWN://$(hostname -i):9095" exec /etc/kafka/docker/run`),
+		testcontainers.WithCmd("sh", "-c", atStart+`KAFKA_ADVERTISED_LISTENERS="$KAFKA_ADVERTISED_LISTENERS,OWN://$(hostname -i):9095" exec /etc/kafka/docker/run`),
 		testcontainers.WithWaitStrategyAndDeadline(startTimeout, ready))
 	end := func() error { return testcontainers.TerminateContainer(c) }
 	if err != nil {
@@ -54,11 +56,26 @@ func newDockerBroker(p purpose) (*Broker, func() error, error) {
 	if p == measuring {
 		b.Addr = ownAddress(ctx, c, "9095", b.Addr)
 	}
-	grace := 20 * time.Second
-	b.stop = func(ctx context.Context) error { return c.Stop(ctx, &grace) }
-	b.start = c.Start
+	stop := func(ctx context.Context, grace time.Duration) error { return c.Stop(ctx, &grace) }
+	start := func(ctx context.Context, first string) error {
+		return errors.Join(c.CopyToContainer(ctx, []byte(first), "/tmp/at-start", 0o644), c.Start(ctx))
+	}
+	b.stop = func(ctx context.Context) error { return stop(ctx, stopGrace) }
+	b.start = func(ctx context.Context) error { return start(ctx, "") }
+	b.keep = func(ctx context.Context) error { return errors.Join(stop(ctx, stopGrace), start(ctx, "keep")) }
+	b.putBack = func(ctx context.Context) error { return errors.Join(stop(ctx, 0), start(ctx, "put back")) } // 0: by SIGKILL.
 	return b, end, nil
 }
+
+// stopGrace is how long a broker may take to stop cleanly.
+const stopGrace = 20 * time.Second
+
+// atStart copies the logs, or puts the copy in their place, before the broker starts: only then does nobody write them.
+const atStart = `case "$(cat /tmp/at-start 2>/dev/null)" in
+	keep) rm -rf /tmp/kept && cp -a /tmp/kafka /tmp/kept ;;
+	"put back") rm -rf /tmp/kafka && cp -a /tmp/kept /tmp/kafka ;;
+esac
+`
 
 // publish binds a container's port to one of this machine's loopback.
 func publish(inside string, port int) func(*container.HostConfig) {

@@ -28,11 +28,18 @@ func newEmbeddedBroker() (*Broker, func() error, error) {
 		running, err = embedded.StartBroker(embedded.BrokerConfig{Dir: dir, Listen: b.Addr})
 		return err
 	}
+	kept := dir + "-kept"
+	b.keep = func(ctx context.Context) error {
+		return errors.Join(b.stop(ctx), os.RemoveAll(kept), os.CopyFS(kept, os.DirFS(dir)), b.start(ctx))
+	}
+	b.putBack = func(ctx context.Context) error {
+		return errors.Join(b.stop(ctx), os.RemoveAll(dir), os.CopyFS(dir, os.DirFS(kept)), b.start(ctx))
+	}
 	return b, func() error {
 		var err error
 		if running != nil {
 			err = running.Stop()
 		}
-		return errors.Join(err, os.RemoveAll(dir))
+		return errors.Join(err, os.RemoveAll(dir), os.RemoveAll(kept))
 	}, nil
 }
