@@ -110,7 +110,8 @@ const selectIdentity = `select pg_backend_pid(), pg_postmaster_start_time()::tex
 
 func identify(ctx context.Context, conn *pgx.Conn) (i identity, err error) {
 	var backend int32
-	err = conn.QueryRow(ctx, selectIdentity).Scan(&backend, &i.incarnation, &i.encoding, &i.version, &i.role, &i.schema, &i.migrated, nil, nil)
+	// Without a prepared statement, of which a pooler may know nothing, or another one.
+	err = conn.QueryRow(ctx, selectIdentity, pgx.QueryExecModeExec).Scan(&backend, &i.incarnation, &i.encoding, &i.version, &i.role, &i.schema, &i.migrated, nil, nil)
 	i.backend = uint32(backend) //nolint:gosec // G115: a process id is positive.
 	return i, translate(err)
 }
@@ -149,7 +150,7 @@ func (i identity) check(conn *pgx.Conn) error {
 // the next one, since a migration lets the version before it run on.
 func checkSchema(ctx context.Context, conn *pgx.Conn) error {
 	var backend, version int32
-	if err := conn.QueryRow(ctx, selectSchemaVersion).Scan(&backend, &version); err != nil {
+	if err := conn.QueryRow(ctx, selectSchemaVersion, pgx.QueryExecModeExec).Scan(&backend, &version); err != nil {
 		return translate(err)
 	}
 	latest := migrations.Latest()
@@ -229,6 +230,15 @@ func noteWarning(conn *pgconn.PgConn, notice *pgconn.Notice) {
 	if ok && notice.SeverityUnlocalized == "WARNING" && (notice.Code == "01000" || strings.HasPrefix(notice.Code, "57")) {
 		state.warned = true
 	}
+}
+
+// refusedByPooler turns the error of a pooler that refuses our startup parameters into a sentence.
+// PostgreSQL knows all of them, and has another code for one that it does not know (42704).
+func refusedByPooler(err error) error {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "08P01" {
+		return refuseDatabase("a connection pooler stands before it (%s): let the URL name PostgreSQL itself", pg.Message)
+	}
+	return err
 }
 
 // IsRefused reports whether only an operator can make the database fit.

@@ -38,6 +38,9 @@ func translate(err error) error {
 	}
 	// No connection came about, for whatever reason: also a password that was just changed, or a database that is being restored.
 	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok && !errors.Is(err, context.Canceled) {
+		if refused := refusedByPooler(err); IsRefused(refused) {
+			return refused
+		}
 		return fmt.Errorf("%w: %w", payment.ErrUnavailable, err)
 	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
