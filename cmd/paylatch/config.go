@@ -35,6 +35,7 @@ type apiSettings struct {
 	Listen         string `env:"PAYLATCH_LISTEN" default:"127.0.0.1:8080" help:"Where the API listens."`
 	TenantRate     string `env:"PAYLATCH_TENANT_RATE" default:"0" help:"Requests per second that one tenant may make of this replica, like 50 or 0.5; more are answered 429. 0 is no limit."`
 	TenantInFlight string `env:"PAYLATCH_TENANT_IN_FLIGHT" default:"${tenantInFlight}" help:"Requests that one tenant may have under way at once on this replica; more are answered 429. 0 is no limit."`
+	DrainDelay     string `env:"PAYLATCH_DRAIN_DELAY" default:"0s" help:"How long a process that is to stop goes on serving, with /readyz failing, so that balancers move away; at most 10m. --shutdown-timeout comes on top. A second signal ends it."`
 }
 
 type deliverySettings struct {
@@ -50,7 +51,7 @@ type senderSettings struct {
 type processSettings struct {
 	AdminListen         string `env:"PAYLATCH_ADMIN_LISTEN" default:"127.0.0.1:8081" help:"Where /metrics and /debug/pprof/ listen; not for clients."`
 	DatabaseConnections string `env:"PAYLATCH_DATABASE_CONNECTIONS" default:"16" help:"Pooled connections at most; senders have one more for each partition they own."`
-	ShutdownTimeout     string `env:"PAYLATCH_SHUTDOWN_TIMEOUT" default:"20s" help:"How long a stop may take in all before it is cut short, which is safe."`
+	ShutdownTimeout     string `env:"PAYLATCH_SHUTDOWN_TIMEOUT" default:"20s" help:"How long a stop may take, after --drain-delay, before it is cut short, which is safe. Kill the process no sooner than after both."`
 }
 
 type topicSettings struct {
@@ -81,6 +82,7 @@ type config struct {
 	source          string
 	batchMax        int
 	connections     int32
+	drainDelay      time.Duration
 	shutdownTimeout time.Duration
 	logLevel        slog.Level
 }
@@ -212,9 +214,14 @@ func (c *checker) process(s processSettings, database databaseSettings, log logS
 	}
 }
 
+// drainDelayMax is beyond what the slowest balancer needs. A longer delay is a mistyped one, and
+// would hold a rollout.
+const drainDelayMax = 10 * time.Minute
+
 func (c *checker) api(s apiSettings, to *config) {
 	const inFlightMax = 1_000_000 // Beyond the connections that a process can have.
 	to.listen = c.address("listen", s.Listen)
+	to.drainDelay = c.duration("drain-delay", s.DrainDelay, 0, drainDelayMax)
 	to.limits = api.TenantLimits{Rate: c.rate("tenant-rate", s.TenantRate), InFlight: c.integer("tenant-in-flight", s.TenantInFlight, 0, inFlightMax)}
 }
 
@@ -241,7 +248,7 @@ func (c config) LogValue() slog.Value {
 		slog.String("admin_listen", c.adminListen), slog.Float64("tenant_rate", c.limits.Rate), slog.Int("tenant_in_flight", c.limits.InFlight),
 		slog.String("delivery", string(c.delivery)), slog.String("source", c.source),
 		slog.Int("batch_max", c.batchMax), slog.Int("database_connections", int(c.connections)),
-		slog.String("shutdown_timeout", c.shutdownTimeout.String()), slog.String("log_level", c.logLevel.String()),
+		slog.String("drain_delay", c.drainDelay.String()), slog.String("shutdown_timeout", c.shutdownTimeout.String()), slog.String("log_level", c.logLevel.String()),
 	)
 }
 

@@ -62,7 +62,7 @@ func TestChecker_Limits(t *testing.T) {
 	} {
 		var c checker
 		var got config
-		c.api(apiSettings{Listen: "127.0.0.1:0", TenantRate: row.rate, TenantInFlight: row.inFlight}, &got)
+		c.api(apiSettings{Listen: "127.0.0.1:0", TenantRate: row.rate, TenantInFlight: row.inFlight, DrainDelay: "0s"}, &got)
 		if len(row.faults) != len(c.faults) || len(row.faults) == 0 && got.limits != row.want {
 			t.Errorf("%q and %q: %v, faults %q", row.rate, row.inFlight, got.limits, c.faults)
 		}
@@ -70,6 +70,18 @@ func TestChecker_Limits(t *testing.T) {
 			if !strings.Contains(c.err().Error(), setting) {
 				t.Errorf("%q and %q: %v does not name %s", row.rate, row.inFlight, c.err(), setting)
 			}
+		}
+	}
+}
+
+// TestChecker_DrainDelay: a delay is at most drainDelayMax, and 0 is none.
+func TestChecker_DrainDelay(t *testing.T) {
+	for delay, right := range map[string]bool{"0": true, "0s": true, "5s": true, "10m": true, "10m1s": false, "-1s": false, "5": false, "": false} {
+		var c checker
+		var got config
+		c.api(apiSettings{Listen: "127.0.0.1:0", TenantRate: "0", TenantInFlight: "0", DrainDelay: delay}, &got)
+		if (c.err() == nil) != right || !right && !strings.Contains(c.err().Error(), "--drain-delay (PAYLATCH_DRAIN_DELAY)") {
+			t.Errorf("%q: %v, want right %v", delay, c.err(), right)
 		}
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"os/signal"
 	"sync"
 	"syscall"
 	"time"
@@ -68,28 +70,33 @@ func (s *service) open(ctx context.Context) (err error) {
 // retryEvery paces the questions that a starting process repeats until the database or the broker is there.
 const retryEvery = time.Second
 
-// run serves and sends until ctx ends or a part fails, and then stops in the order in which a payment goes: no new requests, handlers finish, no new
-// claims, the passes in hand finish, connections close; all within one deadline. A kill at any point is as safe.
+// run serves and sends until ctx ends or a part fails. Then it drains, unless a part failed, and
+// stops in the order in which a payment goes: no new requests, handlers finish, no new claims, the
+// passes in hand finish, connections close; all of it within one shutdownTimeout. A kill at any
+// point is as safe.
 func (s *service) run(ctx context.Context) error {
 	defer s.close()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stopAdmin := s.start(ctx, cancel, func(ctx context.Context) error { return api.ServeAdmin(ctx, s.admin, s.registry, s.logger) })
-	stopAwait := s.start(ctx, cancel, s.awaitDatabase)
-	stopSenders := s.start(ctx, cancel, s.send)
-	stopAPI := func(context.Context) {}
-	if s.server != nil {
-		stopAPI = s.start(ctx, cancel, func(ctx context.Context) error { return s.server.Serve(ctx, s.listener, s.config.shutdownTimeout) })
-	}
+	admin := s.start(ctx, cancel, func(ctx context.Context) error { return api.ServeAdmin(ctx, s.admin, s.registry, s.logger) })
+	database := s.start(ctx, cancel, s.awaitDatabase)
+	senders := s.start(ctx, cancel, s.send)
+	server := s.start(ctx, cancel, s.serve)
 	<-ctx.Done()
-	s.logger.Info("stopping")
+	cause := context.Cause(ctx)
+	if errors.Is(cause, context.Canceled) { // A part that fails leaves nothing to wait for.
+		s.drain(ctx, server)
+	}
+
+	began := time.Now()
+	s.logger.Info("stopping", "cause", cause, "timeout", s.config.shutdownTimeout.String())
 	deadline, done := context.WithTimeout(context.WithoutCancel(ctx), s.config.shutdownTimeout)
 	defer done()
-	stopAwait(deadline)
-	stopAPI(deadline)
-	stopSenders(deadline)
-	stopAdmin(deadline)
-	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+	for _, p := range []*part{database, server, senders, admin} {
+		p.stop(deadline)
+	}
+	s.logger.Info("stopped", "took", time.Since(began).String(), "complete", deadline.Err() == nil)
+	if !errors.Is(cause, context.Canceled) {
 		return cause
 	}
 	if deadline.Err() != nil {
@@ -98,24 +105,62 @@ func (s *service) run(ctx context.Context) error {
 	return nil
 }
 
-// start runs one part. It is not stopped by ctx, whose end only begins the stopping, but by the returned function, which waits for it until its
-// deadline. A part that fails ends the others, too.
-func (s *service) start(ctx context.Context, failed context.CancelCauseFunc, part func(context.Context) error) (stop func(deadline context.Context)) {
+// stopSignals ask the process to stop.
+var stopSignals = []os.Signal{os.Interrupt, syscall.SIGTERM}
+
+// drain lets balancers and clients move away from the API before its listener closes, for
+// drainDelay. It ends early when one more stopSignal arrives, or when the API has ended by itself.
+func (s *service) drain(ctx context.Context, server *part) {
+	if s.server == nil || s.config.drainDelay == 0 {
+		return
+	}
+	again, stop := signal.NotifyContext(context.WithoutCancel(ctx), stopSignals...)
+	defer stop()
+	s.server.Drain()
+	s.logger.Info("draining", "cause", context.Cause(ctx), "delay", s.config.drainDelay.String())
+	select {
+	case <-time.After(s.config.drainDelay):
+	case <-again.Done():
+	case <-server.done:
+	}
+}
+
+// part is one part of the process, running.
+type part struct {
+	cancel context.CancelFunc
+	done   chan struct{} // Closed when it has ended.
+}
+
+// start runs one part. It is not stopped by ctx, whose end only begins the stopping, but by
+// part.stop. A part that fails ends the others, too.
+func (s *service) start(ctx context.Context, failed context.CancelCauseFunc, run func(context.Context) error) *part {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	done := make(chan struct{})
+	p := &part{cancel: cancel, done: make(chan struct{})}
 	go func() {
-		defer close(done)
-		if err := part(ctx); err != nil && ctx.Err() == nil {
+		defer close(p.done)
+		if err := run(ctx); err != nil && ctx.Err() == nil {
 			failed(err)
 		}
 	}()
-	return func(deadline context.Context) {
-		cancel()
-		select {
-		case <-done:
-		case <-deadline.Done():
-		}
+	return p
+}
+
+// stop stops the part, and waits for it until the deadline.
+func (p *part) stop(deadline context.Context) {
+	p.cancel()
+	select {
+	case <-p.done:
+	case <-deadline.Done():
 	}
+}
+
+// serve answers requests, if this process has an API.
+func (s *service) serve(ctx context.Context) error {
+	if s.server == nil {
+		<-ctx.Done()
+		return nil
+	}
+	return s.server.Serve(ctx, s.listener, s.config.shutdownTimeout)
 }
 
 // send waits for a topic that is fit for payments, and runs the senders. Payments are taken meanwhile.

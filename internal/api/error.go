@@ -57,6 +57,11 @@ func problemOf(err error) *problem {
 		}
 		return p
 	}
+	if unready, ok := errors.AsType[*unreadyError](err); ok {
+		p := newProblem("unavailable", unreadyDetails[unready.reason])
+		p.Reason = unready.reason
+		return p
+	}
 	switch {
 	case errors.Is(err, payment.ErrNotFound):
 		return newProblem("not_found", "there is no such payment")
@@ -124,6 +129,7 @@ func (s *Server) report(x *exchange, route string, took time.Duration, err error
 	level := slog.LevelDebug
 	switch {
 	case gone, x.status == http.StatusTooManyRequests: // These come in floods, and a line for each would be a part of the flood.
+	case route == readyPath: // So do these. What made the replica unready is logged once, by readiness.
 	case x.status >= http.StatusInternalServerError:
 		level = slog.LevelError
 	case x.status >= http.StatusBadRequest:

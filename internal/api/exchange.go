@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -27,6 +28,7 @@ type exchange struct {
 	requestID string
 	tenant    payment.Tenant // Zero until authenticated.
 	share     *share         // The tenant's; nil until the request is admitted.
+	draining  *atomic.Bool   // The server's.
 	status    int
 	code      string // Of the problem answered, or empty.
 }
@@ -45,9 +47,13 @@ func (x *exchange) Write(b []byte) (int, error) {
 	return x.w.Write(b)
 }
 
-// WriteHeader notes the status for log and metrics.
+// WriteHeader notes the status for log and metrics. While the server drains it ends the connection
+// with the response, so that a client which keeps its connection moves to another replica.
 func (x *exchange) WriteHeader(status int) {
 	x.status = status
+	if x.draining.Load() {
+		x.Header()["Connection"] = connectionClose
+	}
 	x.w.WriteHeader(status)
 }
 
@@ -55,7 +61,7 @@ func (x *exchange) WriteHeader(status int) {
 func (s *Server) answered(route string, h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
-		x := &exchange{w: w, r: r, requestID: requestID(r)}
+		x := &exchange{w: w, r: r, requestID: requestID(r), draining: &s.draining}
 		w.Header()["X-Request-Id"] = []string{x.requestID}
 		err := s.guarded(x, h)
 		if err != nil && x.status == 0 {

@@ -9,6 +9,8 @@ import (
 
 // Metrics counts what the API takes and answers.
 type Metrics struct {
+	registerer prometheus.Registerer
+
 	creates  *prometheus.CounterVec
 	refusals *prometheus.CounterVec
 	latency  *prometheus.HistogramVec
@@ -18,6 +20,7 @@ type Metrics struct {
 // NewMetrics registers the API's metrics. Routes and codes are closed sets, so that no client can make new series.
 func NewMetrics(r prometheus.Registerer) *Metrics {
 	m := &Metrics{
+		registerer: r,
 		creates: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "paylatch_creates_total", Help: "Creates answered 202 or 200: original ones, and replays of them.",
 		}, []string{"kind"}),
@@ -43,6 +46,13 @@ func (m *Metrics) created(replayed bool) {
 		kind = "replay"
 	}
 	m.creates.WithLabelValues(kind).Inc()
+}
+
+// registerReady registers the gauge of a server's readiness, which is read as the metrics are.
+func (m *Metrics) registerReady(value func() float64) {
+	m.registerer.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "paylatch_ready", Help: "1 while GET /readyz answers 200, else 0.",
+	}, value))
 }
 
 func (m *Metrics) waited(method string, result waitResult) {

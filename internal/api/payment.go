@@ -13,8 +13,9 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// create answers POST /payments. Once the payment is committed, or was found committed, nothing makes it fail: it is
-// answered 200 if the client waits and the payment is sent by then, and 202 otherwise.
+// create answers POST /payments. Once the payment is committed, or was found committed, nothing
+// makes it fail: it is answered 200 if the client waits and the payment is sent by then, and 202
+// otherwise.
 func (s *Server) create(x *exchange) error {
 	key, err := idempotencyKey(x.r.Header.Values("Idempotency-Key"))
 	if err != nil {
@@ -57,8 +58,9 @@ func (s *Server) create(x *exchange) error {
 	return nil
 }
 
-// awaitSent holds the response to a create until the payment is sent, and reports whether it is. It swallows errors:
-// the payment is committed, and whether it was sent in the meantime, the client can find out.
+// awaitSent holds the response to a create until the payment is sent, and reports whether it is. It
+// swallows errors: the payment is committed, and whether it was sent in the meantime, the client
+// can find out.
 func (s *Server) awaitSent(x *exchange, stored payment.Payment, wait time.Duration) (sent payment.Payment, ok bool) {
 	if stored.Status != payment.Created { // A replay. Store.Create returns only what survives.
 		return stored, true
@@ -102,8 +104,8 @@ func look(ctx context.Context, by lookup, tenant payment.TenantRef, id payment.I
 	return by(ctx, tenant, id)
 }
 
-// answerStatus answers with the payment that find returns. If the client prefers to wait, it first holds the response
-// until the payment changes.
+// answerStatus answers with the payment that find returns. If the client prefers to wait, it first
+// holds the response until the payment changes.
 func (s *Server) answerStatus(x *exchange, id payment.ID, find lookup) error {
 	known := x.r.Header.Values("If-None-Match")
 	wait, held := preferredWait(x.r.Header.Values("Prefer")), false
@@ -127,7 +129,8 @@ func (s *Server) answerStatus(x *exchange, id payment.ID, find lookup) error {
 	return nil
 }
 
-// answerVersion answers 200 with the payment as it stands, or 304 if that is one of the versions known.
+// answerVersion answers 200 with the payment as it stands, or 304 if that is one of the versions
+// known.
 func (x *exchange) answerVersion(p *payment.Payment, known []string) {
 	tag := etag(*p)
 	header := x.Header()

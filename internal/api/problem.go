@@ -9,15 +9,16 @@ import (
 
 // problem is a problem document (RFC 9457) with our members beside the standard's.
 type problem struct {
-	Type      string  `json:"type"`
-	Title     string  `json:"title"`
-	Status    int     `json:"status"`
-	Detail    string  `json:"detail"`
-	Instance  string  `json:"instance"`
-	Code      string  `json:"code"`
-	RequestID string  `json:"request_id"`
-	PaymentID string  `json:"payment_id,omitzero"`
-	Errors    []fault `json:"errors,omitzero"`
+	Type      string        `json:"type"`
+	Title     string        `json:"title"`
+	Status    int           `json:"status"`
+	Detail    string        `json:"detail"`
+	Instance  string        `json:"instance"`
+	Code      string        `json:"code"`
+	RequestID string        `json:"request_id"`
+	PaymentID string        `json:"payment_id,omitzero"`
+	Reason    unreadyReason `json:"reason,omitzero"` // Of GET /readyz alone.
+	Errors    []fault       `json:"errors,omitzero"`
 }
 
 // fault is one thing wrong with one member of the request.

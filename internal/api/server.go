@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -41,8 +42,8 @@ type Store interface {
 	// once; what is under way goes to its end.
 	Create(ctx context.Context, p payment.Payment) (stored payment.Payment, replayed bool, err error)
 	Find(ctx context.Context, tenant payment.TenantRef, id payment.ID) (payment.Payment, error)
-	// Look is Find without the proof that the row survives a failover. A held request polls with it, and reports only
-	// what Find returns.
+	// Look is Find without the proof that the row survives a failover. A held request polls with
+	// it, and reports only what Find returns.
 	Look(ctx context.Context, tenant payment.TenantRef, id payment.ID) (payment.Payment, error)
 	FindDerived(ctx context.Context, tenant payment.TenantRef, id payment.ID) (payment.Payment, error)
 	Ready(ctx context.Context) (halted []int32, err error)
@@ -56,8 +57,11 @@ type Server struct {
 	router  *mux.Router
 	limiter *limiter
 	waiters chan struct{} // A place for each request that holds its answer.
-	closing chan struct{} // Closed when the server is about to stop.
-	closed  atomic.Bool
+	closing chan struct{} // Closed when the server stops.
+	stop    sync.Once     // Of closing.
+
+	readiness *readiness
+	draining  atomic.Bool
 }
 
 // New returns a server over the store, which gives each tenant what limits say.
@@ -66,6 +70,8 @@ func New(store Store, limits TenantLimits, logger *slog.Logger, metrics *Metrics
 		store: store, logger: logger, metrics: metrics, router: mux.NewRouter(), limiter: newLimiter(limits),
 		waiters: make(chan struct{}, waitersMax), closing: make(chan struct{}),
 	}
+	s.readiness = newReadiness(store.Ready, logger)
+	metrics.registerReady(s.readiness.value)
 	s.routes()
 	return s
 }
@@ -75,6 +81,7 @@ const (
 	paymentsPath  = "/payments"
 	paymentPrefix = paymentsPath + "/"
 	problemPrefix = "/problems/"
+	readyPath     = "/readyz"
 )
 
 // routes is the whole API.
@@ -84,7 +91,7 @@ func (s *Server) routes() {
 	s.handle(paymentsPath, exactly(paymentsPath), s.authenticated(s.create), http.MethodPost)
 	s.handle(paymentsPath, exactly(paymentsPath), s.authenticated(s.findByKey), http.MethodGet, http.MethodHead)
 	s.handle("/livez", exactly("/livez"), live, http.MethodGet, http.MethodHead)
-	s.handle("/readyz", exactly("/readyz"), s.ready, http.MethodGet, http.MethodHead)
+	s.handle(readyPath, exactly(readyPath), s.ready, http.MethodGet, http.MethodHead)
 	s.handle("/openapi.json", exactly("/openapi.json"), openAPI, http.MethodGet, http.MethodHead)
 	s.handle(problemPrefix+"{code}", segmentUnder(problemPrefix), explainProblem, http.MethodGet, http.MethodHead)
 	s.router.NotFoundHandler = s.answered("", func(*exchange) error { return errNoRoute })
@@ -120,21 +127,32 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	match.Handler.ServeHTTP(w, r) // Not the router's ServeHTTP, which copies the request twice to hand over variables that there are none of.
 }
 
-// Serve answers requests on l until ctx ends. Then it takes no new connections, ends the waits, lets the handlers finish for at most grace, and
-// returns.
+// Serve answers requests on l until ctx ends. Then it takes no new connections, ends the waits,
+// lets the handlers finish for at most grace, and returns.
 func (s *Server) Serve(ctx context.Context, l net.Listener, grace time.Duration) error {
 	server := &http.Server{
 		Handler: s, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: headerMax, ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
 	}
+	checks, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var checking sync.WaitGroup
+	checking.Go(func() { s.readiness.run(checks) })
+	defer checking.Wait()
+	defer cancel()
 	return serve(ctx, server, l, grace, s.close)
+}
+
+// Drain makes GET /readyz fail, and has each response end its connection. All requests are served
+// as before.
+func (s *Server) Drain() {
+	s.readiness.drain()
+	s.draining.Store(true)
 }
 
 // close turns readiness off and ends the waits.
 func (s *Server) close() {
-	if s.closed.CompareAndSwap(false, true) {
-		close(s.closing)
-	}
+	s.Drain()
+	s.stop.Do(func() { close(s.closing) })
 }
 
 // serve runs an HTTP server until ctx ends and then stops it within grace.

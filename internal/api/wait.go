@@ -49,8 +49,9 @@ const (
 	waitFailed  waitResult = "failed"   // The store failed.
 )
 
-// hold returns once payment p is no longer as the client knows it, and at the latest after wait. The client knows the
-// version in known, a list of If-None-Match; when that is empty, it knows `created`.
+// hold returns once payment p is no longer as the client knows it, and at the latest after wait.
+// The client knows the version in known, a list of If-None-Match; when that is empty, it knows
+// `created`.
 //
 // It polls with Store.Look. What the payment has become is therefore for the caller to find.
 func (s *Server) hold(x *exchange, p payment.Payment, known []string, wait time.Duration) waitResult {

@@ -18,7 +18,8 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// slowStore is a memoryStore whose payment is sent by the sentAfter-th Look, and which fails as told.
+// slowStore is a memoryStore whose payment is sent by the sentAfter-th Look, and which fails as
+// told.
 type slowStore struct {
 	*memoryStore
 	sentAfter int32 // 0: never.
@@ -80,8 +81,8 @@ func (s *slowStore) ask(ctx context.Context, t *testing.T, server *Server, metho
 	return w
 }
 
-// TestCreate_Wait: a create that waits is answered 200 once the payment is sent, and in all other cases as one that
-// does not wait. Only a create that fails before its commit is told so.
+// TestCreate_Wait: a create that waits is answered 200 once the payment is sent, and in all other
+// cases as one that does not wait. Only a create that fails before its commit is told so.
 func TestCreate_Wait(t *testing.T) {
 	const wait = 3 * time.Second
 	for name, row := range map[string]struct {

@@ -217,6 +217,7 @@ var (
 	nosniff            = []string{"nosniff"}
 	retryAfterOne      = []string{"1"}
 	privateNoCache     = []string{"private, no-cache"}
+	connectionClose    = []string{"close"}
 	varyByClient       = []string{"Authorization, Prefer"}
 )
 

@@ -54,8 +54,8 @@ func TestClient_Create(t *testing.T) {
 	}
 }
 
-// TestClient_CreateAndWait: a create that waits is a create: it takes 200 and 202, and is made again when its response
-// is lost.
+// TestClient_CreateAndWait: a create that waits is a create: it takes 200 and 202, and is made
+// again when its response is lost.
 func TestClient_CreateAndWait(t *testing.T) {
 	for name, tc := range map[string]struct {
 		neverSend bool

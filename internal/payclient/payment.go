@@ -87,8 +87,9 @@ func (c *Client) Create(ctx context.Context, key string, r Request) (Answer, err
 	return a, err
 }
 
-// CreateAndWait is Create, and asks the service to hold its response until the payment is sent, for at most wait and
-// 30 s. A payment that is not sent by then comes back without an error, as `created`.
+// CreateAndWait is Create, and asks the service to hold its response until the payment is sent, for
+// at most wait and 30 s. A payment that is not sent by then comes back without an error, as
+// `created`.
 func (c *Client) CreateAndWait(ctx context.Context, key string, r Request, wait time.Duration) (Answer, error) {
 	a, _, err := c.create(ctx, key, r, wait)
 	return a, err

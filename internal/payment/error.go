@@ -2,6 +2,7 @@ package payment
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 )
 
@@ -14,6 +15,12 @@ var ErrUnauthorized = errors.New("not a live API key")
 // ErrUnavailable says that a part that is needed is away or full. What was asked for did not happen, or is found by the same request
 // made again: a retry is always safe. It never means "refused".
 var ErrUnavailable = errors.New("temporarily unavailable")
+
+// ErrNoSchema and ErrNoTopic are the cases of ErrUnavailable that last until an operator acts.
+var (
+	ErrNoSchema = fmt.Errorf("%w: the database has no schema, or one that is older than this program", ErrUnavailable)
+	ErrNoTopic  = fmt.Errorf("%w: the topic is not set up", ErrUnavailable)
+)
 
 // Fault is one thing wrong with a payment's content.
 type Fault struct {

@@ -16,8 +16,8 @@ var ErrNoTopic = errors.New("the topic is not set up (paylatch partitions init)"
 
 // Conditions under which payments cannot be taken until an operator mends them.
 var (
-	errNoTopic     = fmt.Errorf("%w: %w", payment.ErrUnavailable, ErrNoTopic)
-	errNotMigrated = fmt.Errorf("%w: the database's schema is missing or older than this program (paylatch migrate up)", payment.ErrUnavailable)
+	errNoTopic     = fmt.Errorf("%w: %w", payment.ErrNoTopic, ErrNoTopic)
+	errNotMigrated = fmt.Errorf("%w (paylatch migrate up)", payment.ErrNoSchema)
 )
 
 // errImpossible marks a row that the schema's checks forbid or that this program does not know: work on it stops loudly.

@@ -27,7 +27,7 @@ func TestContract(t *testing.T) {
 			"Status": c.testStatus, "ByKey": c.testByKey, "Query": c.testQuery, "NotModified": c.testNotModified, "Wait": c.testWait,
 			"CreateWait": c.testCreateWait, "CreateWaitNoSender": c.testCreateWaitNoSender,
 			"NotFound": c.testNotFound, "Method": c.testMethod, "Head": c.testHead, "RequestID": c.testRequestID,
-			"Service": c.testService, "Problems": c.testProblems, "NotHTTP": c.testNotHTTP, "HalfABody": c.testHalfABody,
+			"Ready": c.testReady, "Service": c.testService, "Problems": c.testProblems, "NotHTTP": c.testNotHTTP, "HalfABody": c.testHalfABody,
 			"NoRate": c.testNoRate, "Rate": c.testRate, "InFlight": c.testInFlight, "InFlightShare": c.testInFlightShare,
 		} {
 			t.Run(name, func(t *testing.T) {
@@ -48,8 +48,7 @@ var statusOf = map[string]int{
 
 // notProvoked are the codes that no request here can bring about, and why.
 var notProvoked = map[string]string{
-	"internal":    "nothing that a client sends may cause it",
-	"unavailable": "needs the database away, which the fault tests do; this service is shared by parallel tests",
+	"internal": "nothing that a client sends may cause it",
 }
 
 // contract is the service under test, the document that judges it, and what was seen of both.
@@ -82,8 +81,8 @@ func newContract(t *testing.T) *contract {
 	return c
 }
 
-// newContractOf is a contract with an installation of its own, of which only one command runs. Its responses are judged
-// as all others.
+// newContractOf is a contract with an installation of its own, of which only one command runs. Its
+// responses are judged as all others.
 func newContractOf(t *testing.T, command string, c *contract) *contract {
 	t.Helper()
 	i := install(t)

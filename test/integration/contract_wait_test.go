@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// testCreateWait prefers to wait when it creates: the response is that of the status once the payment is sent, and a
-// replay gets it at once.
+// testCreateWait prefers to wait when it creates: the response is that of the status once the
+// payment is sent, and a replay gets it at once.
 func (c *contract) testCreateWait(t *testing.T) {
 	key := newKey()
 	first := c.post(t, key, order(), "Prefer", "wait=30")
@@ -46,8 +46,8 @@ func (c *contract) testCreateWait(t *testing.T) {
 	})
 }
 
-// testCreateWaitNoSender creates where nothing sends: a wait that ends without a change is answered as a create without
-// one, and so is its replay.
+// testCreateWaitNoSender creates where nothing sends: a wait that ends without a change is answered
+// as a create without one, and so is its replay.
 func (c *contract) testCreateWaitNoSender(t *testing.T) {
 	alone := newContractOf(t, "api", c)
 	key := newKey()

@@ -120,7 +120,7 @@ func TestConfig_AllFaultsAtOnce(t *testing.T) {
 	env := map[string]string{
 		"PAYLATCH_DATABASE_URL": "postgres://u:sesame@[broken", "PAYLATCH_KAFKA_BROKERS": "nowhere", "PAYLATCH_LISTEN": "8080",
 		"PAYLATCH_DELIVERY": "best effort", "PAYLATCH_SHUTDOWN_TIMEOUT": "soon", "PAYLATCH_DATABASE_CONNECTIONS": "none", "PAYLATCH_LOG_LEVEL": "loud",
-		"PAYLATCH_SOURCE": "%", "PAYLATCH_BATCH_MAX": "0", "PAYLATCH_ADMIN_LISTEN": ":x",
+		"PAYLATCH_DRAIN_DELAY": "11m", "PAYLATCH_SOURCE": "%", "PAYLATCH_BATCH_MAX": "0", "PAYLATCH_ADMIN_LISTEN": ":x",
 	}
 	cmd := command(t, env, "serve")
 	out, _ := cmd.CombinedOutput()
@@ -157,7 +157,7 @@ func TestServe_Observed(t *testing.T) {
 		`paylatch_http_request_seconds_count{method="POST",route="/payments",status="202"} 3`, `paylatch_payments_sent_total 2`,
 		`paylatch_payments_oldest_unsent_seconds 0`, `paylatch_payments_unsent{partition="11"} 0`, `paylatch_partitions{state="active"} 12`,
 		`paylatch_partitions{state="halted"} 0`, `paylatch_sender_passes_total{outcome="sent"}`, `paylatch_sender_publish_seconds_count{outcome="acknowledged"}`,
-		`paylatch_sender_partitions_owned 12`, `paylatch_database_up 1`,
+		`paylatch_sender_partitions_owned 12`, `paylatch_database_up 1`, `paylatch_ready 1`,
 	}
 	eventually(t, "metrics", func() error { // The counters move just after the rows.
 		metrics := get(t, p.admin+"/metrics")

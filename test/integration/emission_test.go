@@ -224,9 +224,12 @@ func TestResume_Choices(t *testing.T) {
 	}
 	halted(3)
 	halted(4)
-	if ready := get(t, api.api+"/readyz"); !strings.Contains(ready, `"halted_partitions":[3,4]`) {
-		t.Errorf("readyz says %s", ready)
-	}
+	eventually(t, "readyz names the halted partitions", func() error { // By its last check.
+		if ready := get(t, api.api+"/readyz"); !strings.Contains(ready, `"halted_partitions":[3,4]`) {
+			return fmt.Errorf("it says %s", ready)
+		}
+		return nil
+	})
 	run(t, i.env, "partitions", "resume", "3")
 	halted(3)
 	told := run(t, i.env, "partitions", "resume", "3", "--dry-run")

@@ -158,12 +158,18 @@ func (p *process) kill() {
 	<-p.done
 }
 
-// stop asks the process to stop and returns how it ended.
-func (p *process) stop(t *testing.T) error {
+// signal asks the process to stop.
+func (p *process) signal(t *testing.T) {
 	t.Helper()
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// stop asks the process to stop and returns how it ended.
+func (p *process) stop(t *testing.T) error {
+	t.Helper()
+	p.signal(t)
 	select {
 	case <-p.done:
 	case <-time.After(startTimeout):

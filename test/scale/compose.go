@@ -69,7 +69,7 @@ func (c compose) kill(ctx context.Context, container string) error {
 }
 
 func (c compose) stop(ctx context.Context, container string) error {
-	_, err := c.command(ctx, "stop", "--time", "25", container)
+	_, err := c.command(ctx, "stop", "--time", "30", container)
 	return err
 }
 
