@@ -168,23 +168,32 @@ func storedID(n int64) string {
 	return string(id[:])
 }
 
-// insertStored writes payments number $1 to $2 of storedID, evenly over the partitions. When $3 they are sent, as nearly all are that are stored.
+// insertStored writes payments number $1 to $2 of storedID, evenly over $4 partitions. When $3 they are
+// sent, as nearly all are that are stored.
 const insertStored = `insert into payments (amount, originator_id, beneficiary_id, sender_id, receiver_id, id, tenant_id, partition, currency, reference, status, sent_at, kafka_offset)
 	select 10000 + n % 100000, 1 + n % 5000, 5001 + n % 5000, 1 + n % 5000, 5001 + n % 5000,
 		(lpad(to_hex(1767225600000 + n), 12, '0') || '8' || substr(md5(n::text), 1, 3) || '8' || substr(md5(n::text), 4, 15))::uuid,
-		(select id from tenants where name = 'acme'), n % 4, 'EUR', 'INV-' || n,
+		(select id from tenants where name = 'acme'), n % $4, 'EUR', 'INV-' || n,
 		case when $3 then 'sent' else 'created' end::payment_status, case when $3 then now() end, case when $3 then n / 4 end
 	from generate_series($1::bigint, $2::bigint) as n`
 
-// fill stores n payments in batches.
+// fill stores n payments and settles.
 func (i *installation) fill(ctx context.Context, n int64, sent bool) error {
+	if err := i.store(ctx, 1, n, sent, partitions); err != nil {
+		return err
+	}
+	return i.settle(ctx)
+}
+
+// store stores payments number from to to in batches, spread over the first partitions.
+func (i *installation) store(ctx context.Context, from, to int64, sent bool, partitions int) error {
 	const batch = 250_000
-	for from := int64(1); from <= n; from += batch {
-		if _, err := i.sql.Exec(ctx, insertStored, from, min(from+batch-1, n), sent); err != nil {
+	for ; from <= to; from += batch {
+		if _, err := i.sql.Exec(ctx, insertStored, from, min(from+batch-1, to), sent, partitions); err != nil {
 			return err
 		}
 	}
-	return i.settle(ctx)
+	return nil
 }
 
 // settle lets each turn begin alike: statistics are there, nothing is to be vacuumed, and the next checkpoint is far.
