@@ -146,9 +146,15 @@ func (i *installation) settled(t *testing.T) {
 // ids lists the table's payments.
 func (i *installation) ids(t *testing.T) []string {
 	t.Helper()
+	return i.idsWhere(t, `true`)
+}
+
+// idsWhere lists the table's payments for which an SQL condition is true.
+func (i *installation) idsWhere(t *testing.T, condition string) []string {
+	t.Helper()
 	var ids []string
 	i.onDatabase(t, func(conn *pgx.Conn) error {
-		rows, err := conn.Query(t.Context(), `select id::text from payments`)
+		rows, err := conn.Query(t.Context(), `select id::text from payments where `+condition)
 		if err != nil {
 			return err
 		}
