@@ -96,7 +96,7 @@ type readiness struct {
 
 	mu        sync.Mutex
 	draining  bool
-	succeeded time.Time // When the last successful check ended; zero if none was.
+	succeeded time.Time // When the last successful check ended; zero, long ago, if none was.
 	halted    []int32   // As that check found.
 	err       error     // Of the last check; nil before the first one.
 }
@@ -166,7 +166,7 @@ func (r *readiness) state() (halted []int32, err error) {
 	switch {
 	case r.draining:
 		return nil, &unreadyError{unreadyDraining}
-	case !r.succeeded.IsZero() && r.now().Sub(r.succeeded) < readyGrace:
+	case r.now().Sub(r.succeeded) < readyGrace:
 		return r.halted, nil
 	}
 	return nil, &unreadyError{unreadyReasonOf(r.err)}

@@ -11,6 +11,8 @@ func (c *contract) testJudge(t *testing.T) {
 	created := c.create(t, newKey(), order())
 	refused := c.post(t, newKey(), order(with("/amount", 0)))
 	sent := c.sent(t, created.path())
+	waited := c.post(t, newKey(), order(), "Prefer", "wait=30")
+	waited.want(t, http.StatusOK)
 	for name, bent := range map[string]*answer{
 		"ExtraMember":         created.bent(t, func(a *answer, body map[string]any) { body["extra"] = 1 }),
 		"NestedExtraMember":   created.bent(t, func(_ *answer, body map[string]any) { body["sender"].(map[string]any)["extra"] = 1 }),
@@ -40,20 +42,23 @@ func (c *contract) testJudge(t *testing.T) {
 			a.status, a.body = http.StatusNotModified, []byte{}
 			a.header.Del("ETag")
 		}),
-		"BodyInHead":         sent.bent(t, func(a *answer, _ map[string]any) { a.method = http.MethodHead }),
-		"CodeOfOtherStatus":  refused.bent(t, func(_ *answer, body map[string]any) { body["code"] = "query_invalid" }),
-		"CodeOfNoSet":        refused.bent(t, func(_ *answer, body map[string]any) { body["code"] = "other" }),
-		"NoErrors":           refused.bent(t, func(_ *answer, body map[string]any) { delete(body, "errors") }),
-		"PointerOfNoSet":     refused.bent(t, func(_ *answer, body map[string]any) { body["errors"].([]any)[0].(map[string]any)["pointer"] = "/x" }),
-		"ProblemOfOtherPath": refused.bent(t, func(_ *answer, body map[string]any) { body["instance"] = "/" }),
-		"OtherRequestID":     refused.bent(t, func(_ *answer, body map[string]any) { body["request_id"] = "other" }),
-		"OtherPath":          refused.bent(t, func(a *answer, _ map[string]any) { a.target = "/payment" }),
+		"NoPreferenceApplied": waited.bent(t, func(a *answer, _ map[string]any) { a.header.Del("Preference-Applied") }),
+		"NoContentLocation":   waited.bent(t, func(a *answer, _ map[string]any) { a.header.Del("Content-Location") }),
+		"LocationInA200":      waited.bent(t, func(a *answer, _ map[string]any) { a.header.Set("Location", created.path()) }),
+		"BodyInHead":          sent.bent(t, func(a *answer, _ map[string]any) { a.method = http.MethodHead }),
+		"CodeOfOtherStatus":   refused.bent(t, func(_ *answer, body map[string]any) { body["code"] = "query_invalid" }),
+		"CodeOfNoSet":         refused.bent(t, func(_ *answer, body map[string]any) { body["code"] = "other" }),
+		"NoErrors":            refused.bent(t, func(_ *answer, body map[string]any) { delete(body, "errors") }),
+		"PointerOfNoSet":      refused.bent(t, func(_ *answer, body map[string]any) { body["errors"].([]any)[0].(map[string]any)["pointer"] = "/x" }),
+		"ProblemOfOtherPath":  refused.bent(t, func(_ *answer, body map[string]any) { body["instance"] = "/" }),
+		"OtherRequestID":      refused.bent(t, func(_ *answer, body map[string]any) { body["request_id"] = "other" }),
+		"OtherPath":           refused.bent(t, func(a *answer, _ map[string]any) { a.target = "/payment" }),
 	} {
 		if _, err := c.judge.check(bent); err == nil {
 			t.Errorf("%s is not reported", name)
 		}
 	}
-	for _, unbent := range []*answer{created, refused, sent} {
+	for _, unbent := range []*answer{created, refused, sent, waited} {
 		if _, err := c.judge.check(unbent.bent(t, func(*answer, map[string]any) {})); err != nil {
 			t.Errorf("an answer that is not bent is reported: %v", err)
 		}
