@@ -17,7 +17,7 @@ import (
 
 type partitionsCommand struct {
 	Init   partitionsInitCommand   `cmd:"" help:"Make the topic if it is absent, and record its partitions in the database. Once per installation."`
-	List   partitionsListCommand   `cmd:"" help:"Show how far each partition is emitted, what waits, and what is halted and why."`
+	List   partitionsListCommand   `cmd:"" help:"Show how far each partition is emitted, what waits, which sender has it now (the server process of its session), and what is halted and why."`
 	Halt   partitionsHaltCommand   `cmd:"" help:"Stop sending to a partition; payments are taken and kept."`
 	Grow   partitionsGrowCommand   `cmd:"" help:"Add partitions to the topic, while payments are taken: creates are answered 503 for the moment in which all that waits is sent."`
 	Mode   partitionsModeCommand   `cmd:"" help:"Change how partitions are published, while senders run; only senders of the other delivery send to them then."`
@@ -116,16 +116,24 @@ func (c *partitionsListCommand) Run(ctx context.Context, out outlet) error {
 		if err != nil {
 			return err
 		}
+		owners, err := s.Owners(ctx)
+		if err != nil {
+			return err
+		}
 		waiting := map[int32]store.Backlog{}
 		for _, b := range backlog {
 			waiting[b.Partition] = b
 		}
 		w := tabwriter.NewWriter(out.stdout, 0, 0, 2, ' ', 0)
-		_, _ = fmt.Fprintln(w, "TOPIC\tPARTITION\tDELIVERY\tNEXT OFFSET\tUNSENT\tOLDEST\tSTATE\tREASON")
+		_, _ = fmt.Fprintln(w, "TOPIC\tPARTITION\tDELIVERY\tNEXT OFFSET\tUNSENT\tOLDEST\tSTATE\tOWNER\tREASON")
 		for _, p := range partitions {
 			b := waiting[p.Number]
-			_, _ = fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%d\t%s\t%s\t%s\n",
-				p.Topic, p.Number, p.Delivery, p.NextOffset, b.Unsent, b.OldestAge.Round(time.Millisecond), p.State, p.Reason)
+			owner := "none"
+			if process, ok := owners[p.Number]; ok {
+				owner = fmt.Sprintf("process %d", process)
+			}
+			_, _ = fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%d\t%s\t%s\t%s\t%s\n",
+				p.Topic, p.Number, p.Delivery, p.NextOffset, b.Unsent, b.OldestAge.Round(time.Millisecond), p.State, owner, p.Reason)
 		}
 		return w.Flush()
 	})

@@ -21,6 +21,9 @@ type Metrics struct {
 	takeOver      prometheus.Histogram
 	tail          *prometheus.CounterVec
 	createdToSent prometheus.Histogram
+	needed        prometheus.Gauge
+	allowed       prometheus.Gauge
+	refusals      prometheus.Counter
 }
 
 // NewMetrics registers a sender's metrics. Several senders of one process share them.
@@ -53,10 +56,29 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "paylatch_payment_created_to_sent_seconds", Help: "Age of a payment when it is marked sent (this process's clock against the database's).",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 18),
 		}),
+		needed: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "paylatch_sender_connections_needed",
+			Help: "Database connections that the partitions, all senders and their pools need.",
+		}),
+		allowed: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "paylatch_sender_connections_allowed",
+			Help: "Database connections that the least limit of server, database and role allows.",
+		}),
+		refusals: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "paylatch_sender_sessions_refused_total",
+			Help: "Database sessions that a sender did not get for want of connections. While this grows, partitions are served in rotation.",
+		}),
 	}
-	r.MustRegister(m.payments, m.passes, m.batch, m.publish, m.ownedNow, m.open, m.takeOver, m.tail, m.createdToSent)
+	r.MustRegister(m.needed, m.allowed, m.refusals, m.payments, m.passes, m.batch, m.publish, m.ownedNow, m.open, m.takeOver, m.tail, m.createdToSent)
 	return m
 }
+
+func (m *Metrics) connections(needed, allowed int) {
+	m.needed.Set(float64(needed))
+	m.allowed.Set(float64(allowed))
+}
+
+func (m *Metrics) refused() { m.refusals.Inc() }
 
 func (m *Metrics) taken() { m.ownedNow.Inc() }
 

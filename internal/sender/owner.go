@@ -38,6 +38,7 @@ type owner struct {
 	news      chan struct{}
 	cancel    context.CancelFunc
 	expects   bool         // There are payments, in all likelihood: the last batch was as large as may be, or there was news.
+	idle      atomic.Bool  // It waits for payments.
 	failures  atomic.Int32 // Pieces of work that failed since a pass did not; a take-over that succeeds between them says nothing.
 
 	// known is the partition's row as this owner has left it, once it has taken over.
@@ -47,6 +48,7 @@ type owner struct {
 	// Only the Sender's goroutine looks at these.
 	released   bool
 	apartUntil time.Time
+	since      time.Time // When it began.
 }
 
 // counts tells whether the partition makes up a part of the replica's share: not when it was asked to give it back, and not when it has adopted it.
@@ -84,7 +86,7 @@ func (o *owner) wake() {
 	}
 }
 
-// run owns the partition until ctx ends, the partition is halted or owned by another, or maxFailures pieces of work have failed without a pass that did not.
+// run owns the partition until ctx ends, the partition is halted or owned by another, the database has no session for it, or maxFailures pieces of work have failed without a pass that did not.
 func (o *owner) run(ctx context.Context) error {
 	d := o.delivery()
 	defer o.endCheck.stop()
@@ -102,9 +104,11 @@ func (o *owner) run(ctx context.Context) error {
 		case err == nil:
 			if !again {
 				o.failures.Store(0)
+				o.idle.Store(true)
 				o.rest(ctx, store.TouchEvery)
+				o.idle.Store(false)
 			}
-		case errors.Is(err, errHalted), errors.Is(err, store.ErrOwned):
+		case errors.Is(err, errHalted), errors.Is(err, store.ErrOwned), store.SessionRefused(err):
 			return ifLive(ctx, err)
 		default:
 			o.sender.Metrics.passFailed()
@@ -150,13 +154,25 @@ func (o *owner) work(ctx context.Context, d delivery) (again bool, err error) {
 		if err := o.sender.reach(ctx, o.topic, o.partition); err != nil {
 			return false, err
 		}
-		if o.session, err = o.sender.Store.Own(ctx, o.partition); err != nil {
+		if o.session, err = o.own(ctx); err != nil {
 			return false, err
 		}
 		o.session.OnCreated(o.wake)
 		o.sender.Logger.Debug("partition taken", "partition", o.partition)
 	}
 	return d.work(context.WithoutCancel(ctx))
+}
+
+// own opens the session. One that the database refuses for want of a place is tried once more, after the
+// pool has given up what it does not use: an owner that has just ended may have left a place, too.
+func (o *owner) own(ctx context.Context) (*store.Session, error) {
+	session, err := o.sender.Store.Own(ctx, o.partition)
+	if store.SessionRefused(err) {
+		o.sender.Store.CloseIdle(ctx)
+		pause(ctx, jitter(2*refusedPause))
+		session, err = o.sender.Store.Own(ctx, o.partition)
+	}
+	return session, err
 }
 
 // rest waits until there is news or the time is over.

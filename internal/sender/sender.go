@@ -70,12 +70,13 @@ const endedMax = 64
 // Sender is one replica of the sending side.
 type Sender struct {
 	Config
-	owners map[int32]*owner
-	ended  chan ended
-	rested map[int32]time.Time // Partitions that this replica gave up, and until when it leaves them to others.
-	free   map[int32]time.Time // Partitions that nobody owns, and since when, as this replica saw it.
-	known  []store.Partition   // As last seen.
-	worked atomic.Bool         // A batch was sent since the last back-off.
+	owners   map[int32]*owner
+	ended    chan ended
+	rested   map[int32]time.Time // Partitions that this replica gave up, and until when it leaves them to others.
+	free     map[int32]time.Time // Partitions that nobody owns, and since when, as this replica saw it.
+	known    []store.Partition   // As last seen.
+	scarcity scarcity            // Of database sessions.
+	worked   atomic.Bool         // A batch was sent since the last back-off.
 
 	interrupt atomic.Pointer[context.CancelFunc] // Ends the wait for news: an owner has ended.
 }
@@ -116,6 +117,10 @@ func (s *Sender) attend(ctx context.Context) error {
 		}
 	}
 	presence, err := s.Store.Join(ctx, s.Delivery)
+	if store.SessionRefused(err) {
+		s.Metrics.refused()
+		s.Store.CloseIdle(ctx) // The next attempt may have what the pool does not use.
+	}
 	if err != nil {
 		return err
 	}
@@ -132,6 +137,12 @@ func (s *Sender) attend(ctx context.Context) error {
 			return err
 		}
 		s.known = view.Partitions
+		if err := s.mind(ctx, presence, view); err != nil {
+			return err
+		}
+		if s.scarcity.scarce {
+			view.Neighbour = 0 // Its session does more for a partition.
+		}
 		watch.follow(watched, view.Neighbour)
 		s.share(ctx, view)
 		if err := s.passOnNews(ctx, presence); err != nil {
@@ -236,6 +247,10 @@ func (s *Sender) forget(e ended) {
 	s.Metrics.givenBack(e.partition)
 	switch {
 	case e.err == nil, errors.Is(e.err, store.ErrOwned):
+	case store.SessionRefused(e.err):
+		s.Metrics.refused()
+		s.scarcity.refused(len(s.owners))
+		s.Logger.Debug("session refused", "partition", e.partition, "error", e.err)
 	case errors.Is(e.err, errHalted):
 		s.Logger.Error("partition halted; see `paylatch partitions list`", "partition", e.partition, "error", e.err)
 	default:

@@ -2,7 +2,6 @@ package sender
 
 import (
 	"context"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -38,6 +37,9 @@ func (s *Sender) share(ctx context.Context, view store.View) {
 			free = append(free, p)
 		}
 	}
+	if len(s.free) == 0 {
+		s.scarcity.scarce = false // Each partition has a session.
+	}
 	fair := fairShare(open, view.Replicas, view.Rank)
 	over := s.live() - fair
 	for _, o := range s.owners {
@@ -49,15 +51,18 @@ func (s *Sender) share(ctx context.Context, view store.View) {
 			over--
 		}
 	}
-	// In random order, so that two replicas seldom reach for the same partition; when they do, one gets ErrOwned and looks again.
-	rand.Shuffle(len(free), func(i, j int) { free[i], free[j] = free[j], free[i] })
+	s.order(free)
 	for _, p := range free {
 		switch {
+		case !s.scarcity.allows(len(s.owners)):
 		case s.live() < fair:
 			s.start(ctx, p, time.Time{})
 		case time.Since(s.free[p.Number]) >= orphanAfter:
 			s.start(ctx, p, time.Now().Add(adoptedFor))
 		}
+	}
+	if s.scarcity.scarce {
+		s.takeTurns(free)
 	}
 }
 
@@ -90,7 +95,10 @@ func (w *watch) follow(ctx context.Context, neighbour uint32) {
 	w.cancel, w.failed = cancel, failed
 	w.running.Go(func() {
 		defer cancel()
-		if w.store.AwaitEnd(watching, neighbour) != nil {
+		if err := w.store.AwaitEnd(watching, neighbour); err != nil {
+			if store.SessionRefused(err) {
+				pause(watching, probeEvery)
+			}
 			close(failed)
 			return
 		}
@@ -137,7 +145,7 @@ func (s *Sender) live() int {
 // start sets an owner to work on a partition, which does not count as a share until the given time.
 func (s *Sender) start(ctx context.Context, p store.Partition, apartUntil time.Time) {
 	ctx, cancel := context.WithCancel(ctx)
-	o := &owner{sender: s, topic: p.Topic, partition: p.Number, apartUntil: apartUntil, news: make(chan struct{}, 1), cancel: cancel}
+	o := &owner{sender: s, topic: p.Topic, partition: p.Number, apartUntil: apartUntil, since: time.Now(), news: make(chan struct{}, 1), cancel: cancel}
 	s.owners[p.Number] = o
 	s.Metrics.taken()
 	go func() {

@@ -1,0 +1,119 @@
+package sender
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"testing"
+
+	"github.com/paylatch/paylatch/internal/payment"
+	"github.com/paylatch/paylatch/internal/store"
+)
+
+// limited returns a store on a role of its own, which may have so many connections.
+func (r *rig) limited(connections int) (s *store.Store, role string) {
+	r.t.Helper()
+	u, err := url.Parse(r.url)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	role = "few_" + u.Path[1:] // The database is the test's own.
+	r.exec(fmt.Sprintf(`create role %s login password 'few' connection limit %d`, role, connections))
+	r.exec(`grant all on all tables in schema public to ` + role)
+	r.exec(`grant all on all sequences in schema public to ` + role)
+	r.t.Cleanup(func() {
+		r.exec(`drop owned by ` + role)
+		r.exec(`drop role ` + role)
+	})
+	u.User = url.UserPassword(role, "few")
+	return r.open(u.String()), role
+}
+
+// TestSender_Scarce: a role may have fewer connections than there are partitions. All partitions are served all the
+// same, again and again, and each payment is sent once; what is needed and what is allowed is measured. When the limit is
+// lifted each partition has an owner again.
+func TestSender_Scarce(t *testing.T) {
+	t.Parallel()
+	const limit = 6
+	r := newRig(t, 12, nil)
+	few, role := r.limited(limit)
+	s := r.replica(func(c *Config) { c.Store = few })
+	r.run(s)
+	for range 3 {
+		for p := range r.partitions {
+			r.create(p, 2)
+		}
+		r.allSent()
+	}
+	r.verdict()
+	r.wantScarce(s, limit, 12+sessionsOfReplica+few.ConnectionsMax())
+	r.exec(`alter role ` + role + ` connection limit -1`)
+	r.wantShares(12, s)
+}
+
+// wantScarce wants the replica to have been refused sessions, and to report the connections.
+func (r *rig) wantScarce(s replica, allowed, needed int) {
+	r.t.Helper()
+	if s.value("paylatch_sender_sessions_refused_total") == 0 {
+		r.t.Error("no session was refused: the limit had no effect")
+	}
+	for name, want := range map[string]int{"paylatch_sender_connections_allowed": allowed, "paylatch_sender_connections_needed": needed} {
+		if got := int(s.value(name)); got != want {
+			r.t.Errorf("%s is %d, want %d", name, got, want)
+		}
+	}
+}
+
+// TestSender_Scarce_TwoReplicas: two replicas share what a role may have, and neither has its fair share. What one gives
+// back the other may take, in fenced delivery as well.
+func TestSender_Scarce_TwoReplicas(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 12, nil)
+	few, _ := r.limited(8)
+	fenced := r.inFenced()
+	a, b := r.replica(fenced, func(c *Config) { c.Store = few }), r.replica(fenced, func(c *Config) { c.Store = few })
+	r.run(a)
+	r.run(b)
+	for range 2 {
+		for p := range r.partitions {
+			r.create(p, 2)
+		}
+		r.allSent()
+	}
+	r.verdict()
+	if a.value("paylatch_sender_sessions_refused_total")+b.value("paylatch_sender_sessions_refused_total") == 0 {
+		t.Error("no session was refused: the limit had no effect")
+	}
+}
+
+// TestSender_Scarce_Pool: the pool of a process has lost its connections, and its owners have all that the role may have.
+// One of them gives its partition back, and none takes another's turn first: a payment is taken, and sent. (In fenced
+// delivery an owner cannot begin without the pool.)
+func TestSender_Scarce_Pool(t *testing.T) {
+	t.Parallel()
+	const limit = 6
+	r := newRig(t, 12, nil)
+	few, role := r.limited(limit)
+	r.run(r.replica(func(c *Config) { c.Store = few }))
+	owned := func() int { return r.count(`select count(distinct objid) ` + sessionsOfPartitions) }
+	until(t, "the owners have all that there is", func() bool {
+		r.exec(`select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'paylatch' and usename = $1`, role)
+		return owned() == limit-1
+	})
+	refused, least := 0, limit
+	until(t, "a payment is taken", func() bool {
+		_, _, err := few.Create(bounded(t), r.payment(0))
+		if err != nil && !errors.Is(err, payment.ErrUnavailable) {
+			t.Fatal(err)
+		}
+		if err != nil {
+			refused++
+		}
+		least = min(least, owned())
+		return err == nil
+	})
+	if refused == 0 || least < limit-2 {
+		t.Errorf("%d payments were refused, and there were %d owners at least; want some, and %d", refused, least, limit-2)
+	}
+	r.allSent()
+}
