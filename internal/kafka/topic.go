@@ -122,7 +122,8 @@ func (c *Cluster) metadata(ctx context.Context, name string) (Topic, error) {
 // the right to create. With replication 0 the broker's default is taken; with 3 or more, an append must be on two
 // replicas before it is acknowledged.
 func (c *Cluster) CreateTopic(ctx context.Context, name string, partitions int32, replication int16) error {
-	if _, err := c.metadata(ctx, name); !errors.Is(err, ErrNoTopic) {
+	// Past the client's cache, which may still have a topic that is deleted.
+	if _, err := c.metadata(kadm.WithAuthorizedOps(ctx), name); !errors.Is(err, ErrNoTopic) {
 		return err
 	}
 	configs := map[string]*string{"cleanup.policy": kadm.StringPtr("delete")}
