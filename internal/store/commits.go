@@ -134,7 +134,7 @@ func (c *commits) closeDead(slow map[*pgx.Conn]time.Time) {
 	defer c.mu.Unlock()
 	for conn, since := range slow {
 		alive := stateOf(conn).incarnation == here && active[conn.PgConn().PID()]
-		if c.waiting[conn] == since && !alive {
+		if c.waiting[conn].Equal(since) && !alive {
 			_ = conn.PgConn().Conn().Close()
 		}
 	}
