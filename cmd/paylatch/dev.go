@@ -110,7 +110,7 @@ func (c *devCommand) start(ctx context.Context, senders int, level slog.Level, l
 		return m, err
 	}
 	topic := topicConfig{name: devTopic, partitions: devPartitions, replication: 1, delivery: store.Fenced}
-	if err := setUp(ctx, m.postgres.URL(), []string{m.broker.Addr()}, topic, func(s *store.Store) error {
+	if _, err := setUp(ctx, m.postgres.URL(), []string{m.broker.Addr()}, topic, func(s *store.Store) error {
 		// The embedded broker aborts what a crash left open only in memory; see the store's comment. All senders ended with it.
 		return errors.Join(s.RenewTransactionalIDs(ctx), ensureDevelopmentTenant(ctx, s, devTenant))
 	}); err != nil {

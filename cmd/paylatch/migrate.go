@@ -52,6 +52,15 @@ func migrate(ctx context.Context, out outlet, d databaseSettings, work func(cont
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out.stdout, "schema version %d of %d\n", schema.Current, schema.Latest)
+	_, err = fmt.Fprintln(out.stdout, schemaText(schema))
 	return err
+}
+
+// schemaText describes the schema's version. After an update was rolled back the schema is one
+// version ahead of the program, which runs on it and must not change it.
+func schemaText(s store.Schema) string {
+	if s.Current > s.Latest {
+		return fmt.Sprintf("schema version %d is newer than this program's %d, which runs on it; nothing was changed", s.Current, s.Latest)
+	}
+	return fmt.Sprintf("schema version %d of %d", s.Current, s.Latest)
 }

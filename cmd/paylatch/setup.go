@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/paylatch/paylatch/internal/kafka"
 	"github.com/paylatch/paylatch/internal/payment"
@@ -31,7 +32,7 @@ func (c *setupCommand) Run(ctx context.Context, out outlet) error {
 	if err := check.err(); err != nil {
 		return err
 	}
-	return setUp(ctx, url, brokers, topic, func(s *store.Store) error {
+	schema, err := setUp(ctx, url, brokers, topic, func(s *store.Store) error {
 		if c.DevelopmentKey {
 			return ensureDevelopmentTenant(ctx, s, c.Tenant)
 		}
@@ -51,14 +52,23 @@ func (c *setupCommand) Run(ctx context.Context, out outlet) error {
 		}
 		return addKey(ctx, s, out, c.Tenant, key)
 	})
+	if err == nil && schema.Current > schema.Latest {
+		_, err = fmt.Fprintln(out.stdout, schemaText(schema))
+	}
+	return err
 }
 
-// setUp migrates the database and makes the topic, or finds them from an earlier time; then it does what else is to be done with the store.
-func setUp(ctx context.Context, databaseURL string, brokers []string, topic topicConfig, then func(*store.Store) error) error {
-	if _, err := store.MigrateUp(ctx, databaseURL, migrations.FS); err != nil {
-		return err
+// setUp migrates the database and creates the topic, if that was not done before. Then it calls
+// then with the store. A schema that is one version ahead is left as it is, since setup also runs
+// when an update is rolled back.
+func setUp(ctx context.Context, databaseURL string, brokers []string, topic topicConfig,
+	then func(*store.Store) error,
+) (store.Schema, error) {
+	schema, err := store.MigrateUp(ctx, databaseURL, migrations.FS)
+	if err != nil {
+		return schema, err
 	}
-	return withParts(ctx, databaseURL, brokers, func(s *store.Store, cluster *kafka.Cluster) error {
+	return schema, withParts(ctx, databaseURL, brokers, func(s *store.Store, cluster *kafka.Cluster) error {
 		if err := initPartitions(ctx, s, cluster, topic); err != nil && !errors.Is(err, store.ErrTopicIsSetUp) {
 			return err
 		}
