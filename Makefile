@@ -52,17 +52,18 @@ simulate: ## Twelve payments through it, and the way of each.
 	docker compose run --rm -T client simulate -n 12
 
 .PHONY: scale-test
-scale-test: ## Replicas come, go and are killed under load; then the topic is audited three times (needs Docker and kcat; STEP=15s).
-	go run ./test/scale --step $(STEP)
+scale-test: BROKERS ?= 3
+scale-test: ## Under load: scaling, kill -9 of replicas and of a broker, rolling updates; then four audits (STEP=15s, BROKERS=3 or 1; needs Docker and kcat).
+	go run ./test/scale --step $(STEP) --brokers $(BROKERS)
 
 STEP ?= 15s
 .PHONY: chaos
+chaos: BROKERS ?= 1
 chaos: ## Random faults for MINUTES (5) from SEED (1) on BROKERS (1) brokers, under load; then the verdict (needs Docker and kcat).
 	go run ./test/chaos --minutes $(MINUTES) --seed $(SEED) --brokers $(BROKERS)
 
 MINUTES ?= 5
 SEED ?= 1
-BROKERS ?= 1
 .PHONY: bench
 bench: ## What it costs, each line beside its baseline; half an hour (RECORD=1 writes test/bench/record.json, LINES=key,key, PROFILE=dir).
 	cd test/bench && go run . $(if $(RECORD),--record) $(if $(LINES),--lines $(LINES)) $(if $(PROFILE),--profile $(abspath $(PROFILE)))

@@ -1,44 +1,49 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
-	"os/exec"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/paylatch/paylatch/internal/auditor"
+	"github.com/paylatch/paylatch/internal/payclient"
 )
 
-// print shows the table.
-func (t *test) print(w io.Writer) {
-	_, _ = fmt.Fprintf(w, "%-18s %7s %7s  %-24s %7s %7s %9s  %s\n",
-		"step", "writes", "reads", "answers to writes", "p50 ms", "p99 ms", "take-over", "payments sent, by replica")
-	for _, r := range t.rows {
-		took := "-"
-		if r.took > 0 {
-			took = r.took.Round(time.Millisecond).String()
-		}
-		_, _ = fmt.Fprintf(w, "%-18s %7d %7d  %-24s %7.1f %7.1f %9s  %s\n", r.name, r.result.Writes.Done, r.result.Reads.Done, answers(r.result),
-			float64(r.result.Writes.Latency.P50)/1e6, float64(r.result.Writes.Latency.P99)/1e6, took, shares(r.replicas))
-	}
+// printHead begins the table; each step adds its row when it ends.
+func printHead(w io.Writer) {
+	_, _ = fmt.Fprintf(w, "%-18s %7s %7s  %-22s %7s %7s %8s %7s  %s\n", "step", "writes", "reads", "first attempts",
+		"p50 ms", "p99 ms", "takeover", "resent", "payments sent, by replica")
 }
 
-func answers(r loadResult) string {
-	var parts []string
-	for _, code := range slices.Sorted(maps.Keys(r.Writes.Answers)) {
-		parts = append(parts, fmt.Sprintf("%s×%d", code, r.Writes.Answers[code]))
+func (r row) print(w io.Writer) {
+	took := "-"
+	if r.took > 0 {
+		took = r.took.Round(time.Millisecond).String()
 	}
-	if r.Retries > 0 {
-		parts = append(parts, fmt.Sprintf("retried×%d", r.Retries))
+	writes := r.load.Writes
+	_, _ = fmt.Fprintf(w, "%-18s %7d %7d  %-22s %7.1f %7.1f %8s %7s  %s\n", r.name, writes.Done, r.load.Reads.Done,
+		firstAttempts(r.load), milliseconds(writes.Latency.P50), milliseconds(writes.Latency.P99), took, r.balancer,
+		shares(r.sent))
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// firstAttempts names the responses to first attempts of writes and reads.
+func firstAttempts(r payclient.Report) string {
+	sum := maps.Clone(r.Writes.First)
+	for label, n := range r.Reads.First {
+		sum[label] += n
 	}
-	return strings.Join(parts, " ")
+	var list []string
+	for _, label := range slices.Sorted(maps.Keys(sum)) {
+		list = append(list, fmt.Sprintf("%s×%d", label, sum[label]))
+	}
+	return strings.Join(list, " ")
 }
 
 func shares(sent map[string]int64) string {
@@ -46,136 +51,128 @@ func shares(sent map[string]int64) string {
 	for _, n := range sent {
 		total += n
 	}
-	var parts []string
+	var list []string
 	for _, name := range slices.Sorted(maps.Keys(sent)) {
-		parts = append(parts, fmt.Sprintf("#%s %d (%d%%)", shortName(name), sent[name], 100*sent[name]/max(total, 1)))
+		list = append(list, fmt.Sprintf("#%s %d (%d%%)", shortName(name), sent[name], 100*sent[name]/max(total, 1)))
 	}
-	return strings.Join(parts, " ")
+	return strings.Join(list, " ")
 }
 
-// judge audits three times and says the verdict.
+// evidence is all that the verdict rests on.
+type evidence struct {
+	rows    []row
+	verify  auditor.Report        // paylatch verify.
+	readers []counts              // Consumers that are not ours.
+	audit   payclient.AuditReport // From the client's journal.
+}
+
+// judge audits in four ways and prints the verdict.
 func (t *test) judge(ctx context.Context, w io.Writer) error {
-	report, err := t.verify(ctx)
-	if err != nil {
+	e := evidence{rows: t.rows}
+	var err error
+	if e.verify, err = t.verify(ctx); err != nil {
 		return err
 	}
-	console, err := t.consoleConsumer(ctx)
-	if err != nil {
+	if e.readers, err = t.read(ctx); err != nil {
 		return err
 	}
-	kcat, err := t.kcat(ctx)
-	if err != nil {
+	if e.audit, err = t.load.audit(ctx, addresses(t.cluster.count)); err != nil {
 		return err
 	}
-	_, _ = fmt.Fprintf(w, "\npaylatch verify    %d payments, %d records: %d duplicates, %d missing, %d unexpected, %d undecided, %d unsent\n",
-		report.Payments, report.Records, report.Duplicates, report.Missing, report.Unexpected, report.Undecided, report.Unsent)
-	_, _ = fmt.Fprintf(w, "console consumer   %d records of %d payments\nkcat               %d records of %d payments\n",
-		console.records, console.payments, kcat.records, kcat.payments)
-	_, _ = fmt.Fprintf(w, "killed with -9     %s, which owned %d partitions\n", strings.Join(t.killed, " and "), t.exposed)
-	if err := t.faults(report, console, kcat); err != nil {
+	if t.cluster.count > 1 {
+		if err := t.cluster.replicated(ctx); err != nil {
+			return err
+		}
+		t.proved("all partitions of %s, %s and %s have %d replicas, of which %s must be in sync", topic, transactionState,
+			consumerOffsets, replicationWant, inSyncWant)
+	}
+	e.print(w)
+	for _, p := range t.proofs {
+		_, _ = fmt.Fprintln(w, "seen:", p)
+	}
+	if err := e.faults(); err != nil {
 		return err
 	}
-	_, _ = fmt.Fprintln(w, "VERDICT: each payment is in the topic exactly once")
+	_, _ = fmt.Fprintln(w, "VERDICT: each payment is in the topic exactly once; no first attempt failed with "+
+		"anything but 503 and Retry-After, and no request failed after its retries")
 	return nil
 }
 
-// faults gathers what may not be.
-func (t *test) faults(report auditor.Report, readers ...counts) error {
-	var errs []error
+func (e evidence) print(w io.Writer) {
+	v := e.verify
+	_, _ = fmt.Fprintf(w, "\npaylatch verify    %d payments, %d records: %d duplicates, %d missing, %d unexpected, "+
+		"%d undecided, %d unsent\n", v.Payments, v.Records, v.Duplicates, v.Missing, v.Unexpected, v.Undecided, v.Unsent)
+	for _, r := range e.readers {
+		_, _ = fmt.Fprintf(w, "%-18s %d records of %d payments\n", r.name, r.records, r.payments)
+	}
+	_, _ = fmt.Fprintf(w, "payclient audit    %d payments in the journal, %d confirmed\n", e.audit.Keys, e.audit.Confirmed)
+}
+
+// faults lists what must not be.
+func (e evidence) faults() error {
+	errs := []error{e.audit.Fault()}
 	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if report.Missing > 0 || report.Unexpected > 0 || report.Undecided > 0 || report.Unsent > 0 {
-		fault("missing, unexpected, undecided or unsent payments: %+v", report)
+	if e.verify.Missing > 0 || e.verify.Unexpected > 0 || e.verify.Undecided > 0 || e.verify.Unsent > 0 {
+		fault("missing, unexpected, undecided or unsent payments: %+v", e.verify)
 	}
-	if report.NotJudged != (auditor.NotJudged{}) {
-		fault("not all is judged, though all is drained: %+v", report.NotJudged)
+	if e.verify.NotJudged != (auditor.NotJudged{}) {
+		fault("not all is judged, though all is drained: %+v", e.verify.NotJudged)
 	}
-	if report.Duplicates > 0 {
-		fault("%d duplicates", report.Duplicates)
+	if e.verify.Duplicates > 0 {
+		fault("%d duplicates", e.verify.Duplicates)
 	}
-	for _, r := range readers {
-		if r.records != report.Records || r.payments != report.Records-report.Duplicates {
-			fault("%s reads %d records of %d payments, verify %d of %d", r.name, r.records, r.payments, report.Records, report.Records-report.Duplicates)
+	for _, r := range e.readers {
+		if r.records != e.verify.Records || r.payments != e.verify.Records-e.verify.Duplicates {
+			fault("%s reads %d records of %d payments, verify %d of %d", r.name, r.records, r.payments, e.verify.Records,
+				e.verify.Records-e.verify.Duplicates)
 		}
 	}
-	var accepted, bad int64
-	for _, r := range t.rows {
-		accepted += r.result.Writes.Answers["202"]
-		bad += r.result.Writes.Failed + r.result.Writes.Unknown
-	}
-	if bad > 0 {
-		fault("%d creates failed or ended unknown, though there was always a replica", bad)
-	}
-	if accepted < 100 || report.Payments < accepted-t.replays() {
-		fault("%d creates were answered 202 (%d of them replays), %d payments are there", accepted, t.replays(), report.Payments)
-	}
-	sentBy := map[string]int64{}
-	for _, r := range t.rows {
-		for replica, sent := range r.replicas {
-			sentBy[replica] += sent
+	var done int64
+	sent := map[string]int64{}
+	for _, r := range e.rows {
+		errs = append(errs, r.faults())
+		done += r.load.Writes.Done
+		for name, n := range r.sent {
+			sent[name] += n
 		}
 	}
-	for replica, sent := range sentBy {
-		if sent == 0 {
-			fault("replica %s did no work", replica)
+	if done < 100 || e.verify.Payments != done || e.audit.Confirmed != done {
+		fault("%d creates were accepted, %d payments are stored, %d confirmed by the audit; want the same, at least 100",
+			done, e.verify.Payments, e.audit.Confirmed)
+	}
+	for name, n := range sent {
+		if n == 0 {
+			fault("replica %s sent nothing", name)
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (t *test) replays() (n int64) {
-	for _, r := range t.rows {
-		n += r.result.Replays
+// faults lists what must not be in one step.
+func (r row) faults() error {
+	var errs []error
+	fault := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf("step %q: %w", r.name, fmt.Errorf(format, args...)))
 	}
-	return n
-}
-
-// verify runs paylatch verify inside the network. What it finds is judged here.
-func (t *test) verify(ctx context.Context) (auditor.Report, error) {
-	out, err := t.compose.compose(ctx, "run", "--rm", "-T", "--no-deps", "setup", "verify", "--json")
-	var report auditor.Report
-	if jsonErr := json.Unmarshal([]byte(out), &report); jsonErr != nil {
-		return report, errors.Join(err, jsonErr)
+	for kind, w := range map[string]payclient.Work{"writes": r.load.Writes, "reads": r.load.Reads} {
+		if w.Done == 0 {
+			fault("no %s", kind)
+		}
+		if w.Failed > 0 || w.Unknown > 0 {
+			fault("%d %s failed and %d ended unknown after their retries: %v", w.Failed, kind, w.Unknown, r.load.Faults)
+		}
+		for label, n := range w.First {
+			// "503" is one with Retry-After; payclient names one without it otherwise.
+			if label != "202" && label != "200" && label != "503" {
+				fault("%d first attempts of %s ended with %q", n, kind, label)
+			}
+		}
 	}
-	return report, nil
-}
-
-// counts is what a consumer of others' making read.
-type counts struct {
-	name              string
-	records, payments int64
-}
-
-func countKeys(name, out string) counts {
-	keys := map[string]bool{}
-	c := counts{name: name}
-	for key := range strings.FieldsSeq(out) {
-		keys[key] = true
-		c.records++
+	if r.balancer.Resent > 0 && !r.killing {
+		fault("%d requests got no response from a replica that stopped, and were sent to another one", r.balancer.Resent)
 	}
-	c.payments = int64(len(keys))
-	return c
-}
-
-// consoleConsumer reads the topic with Kafka's own tool; it ends when nothing came for a while.
-func (t *test) consoleConsumer(ctx context.Context) (counts, error) {
-	out, err := t.compose.compose(ctx, "exec", "-T", "kafka", "/opt/kafka/bin/kafka-console-consumer.sh", "--bootstrap-server", "localhost:29092",
-		"--topic", "payments", "--from-beginning", "--isolation-level", "read_committed", "--timeout-ms", "8000",
-		"--formatter-property", "print.key=true", "--formatter-property", "print.value=false")
-	if err != nil && !strings.Contains(err.Error(), "TimeoutException") {
-		return counts{}, err
+	if r.balancer.Resent == 0 && r.killing {
+		fault("no request was interrupted: the kill proves nothing")
 	}
-	return countKeys("Kafka's console consumer", out), nil
-}
-
-// kcat reads the topic with librdkafka, from this machine.
-func (t *test) kcat(ctx context.Context) (counts, error) {
-	cmd := exec.CommandContext(ctx, "kcat", "-b", "127.0.0.1:"+kafkaPort, "-C", "-t", "payments", "-o", "beginning", "-e", "-q",
-		"-X", "isolation.level=read_committed", "-f", "%k\n")
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return counts{}, fmt.Errorf("kcat: %w: %s", err, stderr.String())
-	}
-	return countKeys("kcat", string(out)), nil
+	return errors.Join(errs...)
 }
