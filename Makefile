@@ -64,6 +64,12 @@ chaos: ## Random faults for MINUTES (5) from SEED (1) on BROKERS (1) brokers, un
 
 MINUTES ?= 5
 SEED ?= 1
+.PHONY: failover-test
+failover-test: ## PostgreSQL fails over FAILOVERS (5) times under load; what clients were told survives (needs Docker and kcat; AWAY=30s).
+	go run ./test/failover --failovers $(FAILOVERS) --away $(AWAY)
+
+FAILOVERS ?= 5
+AWAY ?= 30s
 .PHONY: bench
 bench: ## What it costs, each line beside its baseline; half an hour (RECORD=1 writes test/bench/record.json, LINES=key,key, PROFILE=dir).
 	cd test/bench && go run . $(if $(RECORD),--record) $(if $(LINES),--lines $(LINES)) $(if $(PROFILE),--profile $(abspath $(PROFILE)))

@@ -25,7 +25,8 @@ func Docker(ctx context.Context, args ...string) (string, error) {
 	return strings.TrimSpace(stdout.String()), nil
 }
 
-// Start starts a stopped container again. It retries for 5 s, because Docker may free its ports late.
+// Start starts a stopped container again. It retries for 5 s, because Docker may free its ports
+// late.
 func Start(ctx context.Context, container string) (err error) {
 	for range 20 {
 		if _, err = Docker(ctx, "start", container); err == nil || ctx.Err() != nil {

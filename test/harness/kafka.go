@@ -124,7 +124,8 @@ func (k *Kafka) metadata(ctx context.Context, ports []int, topics ...string) (*k
 	for _, p := range ports {
 		seeds = append(seeds, Address(p))
 	}
-	client, err := kgo.NewClient(kgo.SeedBrokers(seeds...), kgo.RequestRetries(1), kgo.DialTimeout(time.Second), kgo.DisableClientMetrics())
+	client, err := kgo.NewClient(kgo.SeedBrokers(seeds...), kgo.RequestRetries(1), kgo.DialTimeout(time.Second),
+		kgo.DisableClientMetrics())
 	if err != nil {
 		return nil, err
 	}

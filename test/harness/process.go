@@ -16,7 +16,8 @@ import (
 // BuildPaylatch builds paylatch into dir and returns the program's path.
 func BuildPaylatch(ctx context.Context, dir string) (string, error) {
 	path := filepath.Join(dir, "paylatch")
-	out, err := exec.CommandContext(ctx, "go", "build", "-o", path, "github.com/paylatch/paylatch/cmd/paylatch").CombinedOutput()
+	const program = "github.com/paylatch/paylatch/cmd/paylatch"
+	out, err := exec.CommandContext(ctx, "go", "build", "-o", path, program).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("go build: %w: %s", err, out)
 	}
