@@ -50,7 +50,7 @@ func (s *service) open(ctx context.Context) (err error) {
 	if s.store, err = store.Open(context.WithoutCancel(ctx), c.databaseURL, c.connections, store.WithLogger(s.logger)); err != nil {
 		return err
 	}
-	s.registry.MustRegister(store.Collector{Store: s.store}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	s.registry.MustRegister(store.NewCollector(s.store), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if c.listen != "" {
 		if s.listener, err = listen("listen", c.listen); err != nil {
 			return err

@@ -4,7 +4,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/paylatch/paylatch/internal/payment"
+	"github.com/paylatch/paylatch/internal/store"
 )
 
 // A database's clock that was set back is emulated by rows that were created in its future.
@@ -65,5 +68,35 @@ func TestClock_Restore(t *testing.T) {
 		if got := f.find(payments[i].ID).Sent.At; !got.Equal(want) {
 			t.Errorf("payment %d was sent at %s, want %s", i, got, want)
 		}
+	}
+}
+
+// TestClock_OldestUnsent: the age of what waits grows by the time in which it is seen to wait, whatever the database's
+// clock says, and ends when it is sent.
+func TestClock_OldestUnsent(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 1)
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(store.NewCollector(f.Store))
+	age := func() float64 {
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, family := range families {
+			if family.GetName() == "paylatch_payments_oldest_unsent_seconds" {
+				return family.GetMetric()[0].GetGauge().GetValue()
+			}
+		}
+		t.Fatal("no such metric")
+		return 0
+	}
+	f.createMany(1)
+	f.exec(`update payments set created_at = now() + interval '1 hour'`)
+	first := age()
+	f.await("the age grows", func() bool { return age() > first })
+	f.exec(`update payments set status = 'sent', sent_at = created_at, kafka_offset = 0`)
+	if got := age(); got != 0 {
+		t.Errorf("nothing waits, and its age is %v s", got)
 	}
 }

@@ -21,11 +21,19 @@ var (
 	upDesc = prometheus.NewDesc("paylatch_database_up", "Whether the database answered this scrape.", nil, nil)
 )
 
-// Collector tells Prometheus, at each scrape, how emission stands in the database.
-type Collector struct{ Store *Store }
+// Collector reports to Prometheus, at each scrape, how emission stands in the database.
+type Collector struct {
+	store *Store
+	seen  sightings
+}
+
+// NewCollector returns a collector of the store.
+func NewCollector(s *Store) *Collector {
+	return &Collector{store: s, seen: sightings{of: map[int32]sighting{}}}
+}
 
 // Describe implements prometheus.Collector.
-func (Collector) Describe(out chan<- *prometheus.Desc) {
+func (*Collector) Describe(out chan<- *prometheus.Desc) {
 	out <- unsentDesc
 	out <- oldestDesc
 	out <- stateDesc
@@ -34,13 +42,13 @@ func (Collector) Describe(out chan<- *prometheus.Desc) {
 }
 
 // Collect implements prometheus.Collector.
-func (c Collector) Collect(out chan<- prometheus.Metric) {
+func (c *Collector) Collect(out chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), collectTimeout)
 	defer cancel()
-	backlog, err := c.Store.Backlog(ctx)
+	backlog, err := c.store.Backlog(ctx)
 	var owners map[int32]int32
 	if err == nil {
-		owners, err = c.Store.Owners(ctx)
+		owners, err = c.store.Owners(ctx)
 	}
 	if err != nil {
 		out <- prometheus.MustNewConstMetric(upDesc, prometheus.GaugeValue, 0)
@@ -50,7 +58,7 @@ func (c Collector) Collect(out chan<- prometheus.Metric) {
 	var oldest time.Duration
 	states, unowned := map[State]int{Active: 0, Halted: 0}, 0
 	for _, b := range backlog {
-		oldest = max(oldest, b.OldestAge)
+		oldest = max(oldest, b.OldestAge, c.seen.waiting(b.Partition, b.OldestSeq))
 		states[b.State]++
 		if _, owned := owners[b.Partition]; b.State == Active && !owned {
 			unowned++

@@ -155,7 +155,8 @@ type Backlog struct {
 	Partition int32
 	State     State
 	Unsent    int64         // At most backlogMax.
-	OldestAge time.Duration // Zero when nothing waits.
+	OldestSeq int64         // Of the payment that is sent next; 0 when nothing waits.
+	OldestAge time.Duration // Zero when nothing waits, and while the clock is behind the time of creation.
 }
 
 // Served by payments_unsent: a bounded range for the count, its first entry for the age. Both are
@@ -163,9 +164,10 @@ type Backlog struct {
 const selectBacklog = `select tp.partition, tp.state::text,
 		(select count(*) from (select from payments p where p.partition = tp.partition and p.status = 'created'
 			order by p.partition, p.seq limit $1) as unsent),
-		coalesce(extract(epoch from now() - (select p.created_at from payments p
-			where p.partition = tp.partition and p.status = 'created' order by p.partition, p.seq limit 1)), 0)::float8
-	from topic_partitions tp order by tp.partition`
+		coalesce(extract(epoch from now() - oldest.created_at), 0)::float8, coalesce(oldest.seq, 0)
+	from topic_partitions tp left join lateral (select p.created_at, p.seq from payments p
+		where p.partition = tp.partition and p.status = 'created' order by p.partition, p.seq limit 1) as oldest on true
+	order by tp.partition`
 
 // Backlog tells, for each partition, how much waits and for how long.
 func (s *Store) Backlog(ctx context.Context) ([]Backlog, error) {
@@ -177,7 +179,7 @@ func (s *Store) Backlog(ctx context.Context) ([]Backlog, error) {
 		var b Backlog
 		var number int16
 		var seconds float64
-		err := row.Scan(&number, &b.State, &b.Unsent, &seconds)
+		err := row.Scan(&number, &b.State, &b.Unsent, &seconds, &b.OldestSeq)
 		b.Partition, b.OldestAge = int32(number), time.Duration(max(seconds, 0)*float64(time.Second))
 		return b, err
 	})

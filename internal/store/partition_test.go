@@ -164,6 +164,13 @@ func TestStore_Backlog(t *testing.T) {
 	if age := backlog[0].OldestAge; age < time.Hour || age > 2*time.Hour {
 		t.Errorf("the oldest of partition 0 is %v old, want an hour and what the test took", age)
 	}
+	if backlog[0].OldestSeq != oldest.Seq || backlog[1].OldestSeq != 0 || backlog[2].OldestSeq != ahead.Seq {
+		t.Errorf("the oldest are %d, %d and %d, want %d, 0 and %d",
+			backlog[0].OldestSeq, backlog[1].OldestSeq, backlog[2].OldestSeq, oldest.Seq, ahead.Seq)
+	}
+	for i := range backlog {
+		backlog[i].OldestSeq = 0
+	}
 	backlog[0].OldestAge = 0
 	for i, want := range []store.Backlog{
 		{Partition: 0, State: store.Active, Unsent: 2}, {Partition: 1, State: store.Active}, {Partition: 2, State: store.Halted, Unsent: 1},

@@ -86,7 +86,7 @@ var pooledPlans = []planned{
 	{"accounts by id", store.SelectAccountsByIDSQL, `'{1,2}'`, "Index Scan accounts_id_is_unique accounts"},
 	{
 		"backlog", store.SelectBacklogSQL, `10000`,
-		"Index Scan topic_partitions_partition_is_unique topic_partitions ← Aggregate ← Limit ← " + exists + " ← Limit ← " + unsent,
+		"Nested Loop ← Index Scan topic_partitions_partition_is_unique topic_partitions ← Limit ← " + unsent + " ← Aggregate ← Limit ← " + exists,
 	},
 }
 
