@@ -24,6 +24,7 @@ type Metrics struct {
 	needed        prometheus.Gauge
 	allowed       prometheus.Gauge
 	refusals      prometheus.Counter
+	ahead         prometheus.Gauge
 }
 
 // NewMetrics registers a sender's metrics. Several senders of one process share them.
@@ -64,12 +65,16 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "paylatch_sender_connections_allowed",
 			Help: "Database connections that the least limit of server, database and role allows.",
 		}),
+		ahead: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "paylatch_sender_clock_ahead_seconds",
+			Help: "How far this machine's clock is ahead of the database's; negative when it is behind. Kafka deletes records by this machine's time.",
+		}),
 		refusals: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "paylatch_sender_sessions_refused_total",
 			Help: "Database sessions that a sender did not get for want of connections. While this grows, partitions are served in rotation.",
 		}),
 	}
-	r.MustRegister(m.needed, m.allowed, m.refusals, m.payments, m.passes, m.batch, m.publish, m.ownedNow, m.open, m.takeOver, m.tail, m.createdToSent)
+	r.MustRegister(m.ahead, m.needed, m.allowed, m.refusals, m.payments, m.passes, m.batch, m.publish, m.ownedNow, m.open, m.takeOver, m.tail, m.createdToSent)
 	return m
 }
 
@@ -77,6 +82,8 @@ func (m *Metrics) connections(needed, allowed int) {
 	m.needed.Set(float64(needed))
 	m.allowed.Set(float64(allowed))
 }
+
+func (m *Metrics) clockAhead(d time.Duration) { m.ahead.Set(d.Seconds()) }
 
 func (m *Metrics) refused() { m.refusals.Inc() }
 

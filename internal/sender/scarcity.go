@@ -21,7 +21,7 @@ const (
 	probeEvery = 5 * time.Second
 	// refusedPause is how long PostgreSQL may take to free the place of a session that was closed.
 	refusedPause = 250 * time.Millisecond
-	// noteEvery paces the query for the limits, and logEvery the log of a lasting scarcity.
+	// noteEvery paces the queries for the limits and for the time, and logEvery the log of what lasts.
 	noteEvery = time.Minute
 	logEvery  = 10 * time.Minute
 	// sessionsOfReplica is how many sessions a replica has besides those of its owners: its presence,
@@ -46,7 +46,7 @@ func (s *scarcity) refused(owners int) {
 	if !s.scarce {
 		s.noted, s.logged = time.Time{}, time.Time{} // It begins: that is logged.
 	}
-	s.scarce, s.most, s.probe = true, max(owners, 0), time.Now().Add(probeEvery)
+	s.scarce, s.most, s.probe = true, owners, time.Now().Add(probeEvery)
 }
 
 // allows reports whether there may be one more owner than so many. When one that was tried is not
@@ -59,14 +59,23 @@ func (s *scarcity) allows(owners int) bool {
 	return !s.scarce || owners < s.most
 }
 
-// mind updates what is known: the limits, now and then, and while sessions are scarce also where
+// mind updates what is known: limits and clocks now and then, and while sessions are scarce also where
 // payments wait.
 func (s *Sender) mind(ctx context.Context, presence *store.Presence, view store.View) error {
-	if err := s.noteConnections(ctx, presence, view); err != nil || !s.scarcity.scarce {
-		return err
+	if time.Since(s.scarcity.noted) >= noteEvery {
+		s.scarcity.noted = time.Now()
+		if err := s.noteConnections(ctx, presence, view); err != nil {
+			return err
+		}
+		if err := s.noteClock(ctx, presence); err != nil {
+			return err
+		}
+	}
+	if !s.scarcity.scarce {
+		return nil
 	}
 	if err := s.Store.Reserve(ctx); store.SessionRefused(err) { // Owners cannot work without, nor can the API.
-		s.scarcity.refused(len(s.owners) - 1)
+		s.scarcity.refused(max(len(s.owners)-1, 1))
 	}
 	unsent, err := presence.WithUnsent(ctx)
 	s.scarcity.unsent = unsent
@@ -76,14 +85,10 @@ func (s *Sender) mind(ctx context.Context, presence *store.Presence, view store.
 // noteConnections measures how many connections are needed, and how many there may be. It logs when
 // these are too few.
 func (s *Sender) noteConnections(ctx context.Context, presence *store.Presence, view store.View) error {
-	if time.Since(s.scarcity.noted) < noteEvery {
-		return nil
-	}
 	limits, err := presence.ConnectionLimits(ctx)
 	if err != nil {
 		return err
 	}
-	s.scarcity.noted = time.Now()
 	allowed, by := limits.Least()
 	sessions := len(view.Partitions) + sessionsOfReplica*view.Replicas
 	pooled := s.Store.ConnectionsMax() * view.Replicas

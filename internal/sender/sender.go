@@ -76,7 +76,11 @@ type Sender struct {
 	free     map[int32]time.Time // Partitions that nobody owns, and since when, as this replica saw it.
 	known    []store.Partition   // As last seen.
 	scarcity scarcity            // Of database sessions.
-	worked   atomic.Bool         // A batch was sent since the last back-off.
+	now      func() time.Time    // This machine's clock; see noteClock.
+
+	clockLogged time.Time // When a difference of the clocks was logged.
+
+	worked atomic.Bool // A batch was sent since the last back-off.
 
 	interrupt atomic.Pointer[context.CancelFunc] // Ends the wait for news: an owner has ended.
 }
@@ -86,7 +90,7 @@ func New(c Config) *Sender {
 	if c.BatchMax == 0 {
 		c.BatchMax = BatchMaxDefault
 	}
-	s := &Sender{Config: c, owners: map[int32]*owner{}, ended: make(chan ended, endedMax), rested: map[int32]time.Time{}, free: map[int32]time.Time{}}
+	s := &Sender{Config: c, now: time.Now, owners: map[int32]*owner{}, ended: make(chan ended, endedMax), rested: map[int32]time.Time{}, free: map[int32]time.Time{}}
 	s.interrupt.Store(new(context.CancelFunc(func() {})))
 	return s
 }

@@ -55,6 +55,14 @@ func (p *Presence) ConnectionLimits(ctx context.Context) (l ConnectionLimits, er
 	return l, translate(err)
 }
 
+// Now returns the time by the database's clock.
+func (p *Presence) Now(ctx context.Context) (now time.Time, err error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	err = p.conn.QueryRow(ctx, `select clock_timestamp()`).Scan(&now)
+	return now, translate(err)
+}
+
 // ConnectionsMax returns how many connections the store may have, without its sessions.
 func (s *Store) ConnectionsMax() int { return int(s.pool.Stat().MaxConns()) + probeConnections }
 
