@@ -12,9 +12,9 @@
 #define FAULTS 3
 #endif
 #define REPLICAS 2
+#define NONE 255
 #define LOGMAX 30 /* More than FAULTS allow; an assertion says so if not. */
 #define EPOCHMAX (LOGMAX - FAULTS - REPLICAS) /* Take-overs; only without stable end = end are there so many. */
-#define NONE 255
 
 /* PostgreSQL: what is committed, and who holds what. */
 #define ABSENT 0
@@ -27,106 +27,12 @@ byte owner = NONE;   /* The advisory lock: stickiness. */
 byte row = NONE;     /* The row lock of topic_partitions. */
 bool alive[REPLICAS];
 
-/* Kafka: the log, and the coordinator of the partition's transactional id. */
-#define MARKER PAYMENTS
-#define OPEN 0
-#define COMMITTED 1
-#define ABORTED 2
-byte leo = 0;
-byte what[LOGMAX];
-byte state[LOGMAX];
-byte by[LOGMAX];
-byte epoch = 0;
-bool underWay[LOGMAX];   /* What the coordinator has to end, by epoch. */
-byte emitted[PAYMENTS];  /* Committed records of each payment: what consumers see. */
-byte promised[PAYMENTS]; /* Those that are committed by the coordinator's word, but whose marker is lost: consumers see nothing. */
+#define onRecord(p) (status[p] == SENT)
+#include "kafka.pml"
 
-/* Requests under way after their sender gave up on them; one of each kind. */
+/* A produce request that is under way after its sender gave up on it, with its set of payments. */
 byte lateProduceEpoch = NONE;
-byte lateProduce = 0; /* A set of payments. */
-byte lateEndEpoch = NONE;
-
-byte faults = FAULTS;
-bool abandoned[LOGMAX]; /* Producers that were dropped, by epoch: their transactions time out by themselves. */
-byte i, n;              /* Loop variables, used in atomic steps only. */
-byte undecided = 0; /* Records that are open: stable end < end. */
-
-#define fault faults > 0 -> faults--
-#ifdef NO_FENCE /* Each producer has an id of its own. */
-#define accepted(e) (true)
-#define decidedWith(e, other) ((other) == (e))
-#else           /* A marker decides all that its id has open, of that epoch and earlier ones. */
-#define accepted(e) ((e) == epoch)
-#define decidedWith(e, other) ((other) <= (e))
-#endif
-
-inline append(p, s, e) {
-	assert(leo < LOGMAX);
-	what[leo] = p; state[leo] = s; by[leo] = e; leo++;
-	if
-	:: s == OPEN -> undecided++
-	:: else
-	fi
-}
-
-/* A marker is written: what its producer has open is decided. */
-inline mark(e, how) {
-	for (i : 0 .. LOGMAX - 1) {
-		if
-		:: i < leo && state[i] == OPEN && decidedWith(e, by[i]) ->
-			state[i] = how; undecided--;
-			if
-			:: how == COMMITTED -> emitted[what[i]]++; assert(emitted[what[i]] <= 1) /* No duplicate. */
-			:: how == ABORTED -> assert(!(promised[what[i]] && status[what[i]] == SENT)) /* No loss. */
-			fi;
-			promised[what[i]] = 0
-		:: else
-		fi
-	}
-	append(MARKER, how, e);
-	i = 0
-}
-
-/* The coordinator ends the transaction of a producer. It writes the marker, or the broker loses it: see kafka.Producer.EndHanging. */
-inline decide(e, how) {
-	underWay[e] = false;
-	if
-	:: mark(e, how)
-#ifndef NO_FENCE
-	:: fault;
-		for (i : 0 .. LOGMAX - 1) {
-			if
-			:: how == COMMITTED && i < leo && state[i] == OPEN -> promised[what[i]] = 1
-			:: else
-			fi
-		}
-		i = 0
-#endif
-	fi
-}
-
-/* What kafka.Cluster.Range and kafka.Producer.Settled ask for: the first offset that is undecided. */
-inline stableEnd(where) {
-	where = leo;
-	for (i : 0 .. LOGMAX - 1) {
-		if
-		:: i < where && state[i] == OPEN -> where = i
-		:: else
-		fi
-	}
-	i = 0
-}
-
-inline produceAll(set, e) {
-	for (i : 0 .. PAYMENTS - 1) {
-		if
-		:: set & (1 << i) -> append(i, OPEN, e)
-		:: else
-		fi
-	}
-	underWay[e] = true;
-	i = 0
-}
+byte lateProduce = 0;
 
 #define allSent (status[0] == SENT && status[PAYMENTS - 1] == SENT && (PAYMENTS < 3 || status[1] == SENT))
 #define complete (allSent && undecided == 0)
@@ -171,22 +77,8 @@ takeOver: /* sender.fenced.takeOver: store.Session.Claim */
 	fi;
 	/* kafka.Fencer.Fence: InitProducerID. A lost request changes nothing, so it is left out; a lost answer fences. */
 	if
-	:: atomic { true ->
-#ifndef NO_FENCE
-		if
-		:: underWay[epoch] -> decide(epoch, ABORTED)
-		:: else
-		fi;
-#endif
-		epoch++; myEpoch = epoch }
-	:: atomic { fault;
-#ifndef NO_FENCE
-		if
-		:: underWay[epoch] -> decide(epoch, ABORTED)
-		:: else
-		fi;
-#endif
-		epoch++; abandoned[epoch] = true } goto own
+	:: atomic { true -> initProducerID(); myEpoch = epoch }
+	:: atomic { fault; initProducerID(); abandoned[epoch] = true } goto own
 	fi;
 #ifndef NO_LOCK_PROOF
 	/* store.Claim.TakeOver: after the fence the row is still locked, so what was read of it is still true, and what an older producer has open was left before it. */
@@ -211,13 +103,7 @@ takeOver: /* sender.fenced.takeOver: store.Session.Claim */
 	atomic {
 		set = 0;
 #ifndef NO_TAIL
-		for (i : 0 .. LOGMAX - 1) {
-			if
-			:: i >= from && i < upTo && state[i] == COMMITTED && what[i] != MARKER -> set = set | (1 << what[i])
-			:: else
-			fi
-		}
-		i = 0
+		readTail(set, from, upTo)
 #endif
 	}
 	/* store.Claim.Recover, TakeOver, Commit */
@@ -305,13 +191,9 @@ pass: /* sender.fenced.pass: store.Session.HasUnsent and Claim */
 #endif
 	/* kafka.Producer.Commit: EndTransaction. Only a transaction that the coordinator has under way can be committed. */
 	if
-	:: atomic { accepted(myEpoch) && underWay[myEpoch] -> decide(myEpoch, COMMITTED) }
-	:: !(accepted(myEpoch) && underWay[myEpoch]) -> goto endFailed
-	:: atomic { fault; /* The answer is lost. */
-		if
-		:: accepted(myEpoch) && underWay[myEpoch] -> decide(myEpoch, COMMITTED)
-		:: else
-		fi } goto endFailed
+	:: atomic { canEnd(myEpoch) -> decide(myEpoch, COMMITTED) }
+	:: !canEnd(myEpoch) -> goto endFailed
+	:: atomic { fault; endTransaction(myEpoch) } goto endFailed /* The answer is lost. */
 	:: atomic { faults > 0 && lateEndEpoch == NONE -> faults--; lateEndEpoch = myEpoch } goto endFailed
 	fi;
 	/* store.Claim.MarkSent, Commit */
@@ -368,15 +250,7 @@ endHanging: /* sender.endHanging: the marker that is lost is written, and the ta
 	/* The contradiction that would halt the partition: never, as long as the log keeps what it acknowledged. */
 	assert(!recorded || upTo == from - 1);
 	/* kafka.Producer.EndHanging: DescribeProducers, then WriteTxnMarkers. A zombie may come late to both. */
-	atomic {
-		open = NONE;
-		for (i : 0 .. LOGMAX - 1) {
-			if
-			:: i < leo && state[i] == OPEN -> open = by[i] /* The last: the epoch of a producer is that of its last batch. */
-			:: else
-			fi
-		}
-		i = 0 }
+	atomic { describeProducers(open) }
 #ifdef ENDS_ANY
 	if
 	:: open == NONE -> goto own
@@ -388,16 +262,7 @@ endHanging: /* sender.endHanging: the marker that is lost is written, and the ta
 	:: else
 	fi;
 #endif
-	atomic { /* The broker refuses an epoch that is older than what it has from the id. */
-		n = 0;
-		for (i : 0 .. LOGMAX - 1) { if :: i < leo && by[i] > open -> n = 1 :: else fi }
-		i = 0;
-		if
-		:: n == 1
-		:: n == 0 && recorded -> mark(open, COMMITTED)
-		:: n == 0 && !recorded -> mark(open, ABORTED)
-		fi;
-		n = 0 }
+	atomic { writeTxnMarkers(open, (recorded -> COMMITTED : ABORTED)) }
 #endif
 	goto own;
 
@@ -422,30 +287,18 @@ end:
 		if :: owner == 0 -> owner = NONE :: else fi; if :: row == 0 -> row = NONE :: else fi }
 	:: atomic { faults > 0 && alive[1] -> faults--; alive[1] = false;
 		if :: owner == 1 -> owner = NONE :: else fi; if :: row == 1 -> row = NONE :: else fi }
-	/* The coordinator's time-out, of a slow producer. */
-	:: atomic { faults > 0 && leo > 0 && state[leo - 1] == OPEN && underWay[by[leo - 1]] -> faults--; n = by[leo - 1]; decide(n, ABORTED);
-		if :: n == epoch -> epoch++ :: else fi; n = 0 }
+	:: atomic { faults > 0 && mayTimeOut -> faults--; timeOut() }
 	/* Requests that arrive late. */
 	:: atomic { lateProduceEpoch != NONE ->
 		if :: accepted(lateProduceEpoch) -> produceAll(lateProduce, lateProduceEpoch) :: else fi; lateProduceEpoch = NONE; lateProduce = 0 }
 	:: atomic { lateEndEpoch != NONE ->
-		if :: accepted(lateEndEpoch) && underWay[lateEndEpoch] -> decide(lateEndEpoch, COMMITTED) :: else fi; lateEndEpoch = NONE }
+		endTransaction(lateEndEpoch); lateEndEpoch = NONE }
 	od
 }
 
 /* The last payment is created while all this goes on. */
 proctype Arrival() {
 	atomic { status[PAYMENTS - 1] == ABSENT -> status[PAYMENTS - 1] = CREATED }
-}
-
-/* The coordinator's time-out, of producers that were dropped: it comes by itself. */
-proctype TimeOut() {
-end:
-	do
-	:: atomic { undecided > 0 -> n = 0;
-		for (i : 0 .. LOGMAX - 1) { if :: i < leo && state[i] == OPEN && abandoned[by[i]] && underWay[by[i]] -> n = by[i] :: else fi }
-		i = 0; if :: n > 0 -> decide(n, ABORTED) :: else fi; n = 0 }
-	od
 }
 
 init {
