@@ -73,6 +73,10 @@ type balancerStats struct {
 // once.
 func (s balancerStats) String() string { return fmt.Sprintf("%d+%d", s.Resent, s.Redispatched) }
 
+func (s balancerStats) plus(o balancerStats) balancerStats {
+	return balancerStats{s.Resent + o.Resent, s.Redispatched + o.Redispatched}
+}
+
 func (s balancerStats) minus(o balancerStats) balancerStats {
 	return balancerStats{s.Resent - o.Resent, s.Redispatched - o.Redispatched}
 }

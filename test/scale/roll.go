@@ -130,7 +130,7 @@ func (t *test) roll(ctx context.Context, image string) error {
 		return err
 	}
 	for _, old := range before {
-		if err := t.stop(ctx, old.name); err != nil {
+		if err := t.stopCleanly(ctx, old.name); err != nil {
 			return err
 		}
 		// All that do not run are removed: Compose would start one of them again, with its old image.

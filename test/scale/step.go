@@ -22,6 +22,7 @@ type test struct {
 	rows    []row
 	proofs  []string      // What has happened, as the end of the test prints it.
 	took    time.Duration // Until all partitions had an owner again, in this step.
+	stops   balancerStats // While replicas stopped, in this step.
 }
 
 // step is one change under load.
@@ -37,6 +38,7 @@ type row struct {
 	load     payclient.Report
 	took     time.Duration
 	balancer balancerStats    // In this step.
+	stops    balancerStats    // Of these, while replicas stopped and none started.
 	sent     map[string]int64 // Payments sent by each replica in this step.
 }
 
@@ -56,7 +58,7 @@ func (t *test) step(ctx context.Context, s step) error {
 	if err != nil {
 		return err
 	}
-	t.took = 0
+	t.took, t.stops = 0, balancerStats{}
 	began := time.Now()
 	end := t.load.start(ctx)
 	harness.Pause(ctx, t.length/3)
@@ -78,7 +80,7 @@ func (t *test) step(ctx context.Context, s step) error {
 	if err != nil {
 		return err
 	}
-	done := row{s, report, t.took, now.minus(balancer), sentSince(before, after)}
+	done := row{s, report, t.took, now.minus(balancer), t.stops, sentSince(before, after)}
 	done.print(os.Stdout)
 	t.rows = append(t.rows, done)
 	return nil
@@ -168,10 +170,30 @@ func (t *test) stopOne(ctx context.Context) error {
 		return err
 	}
 	began := time.Now()
-	if err := t.stop(ctx, list[0].name); err != nil {
+	if err := t.stopCleanly(ctx, list[0].name); err != nil {
 		return err
 	}
 	return t.awaitOwners(ctx, began, list[1:])
+}
+
+// noticeTime is how long the balancer's counters are watched after a replica has ended. A balancer
+// that has not noticed yet sends it many requests in that time.
+const noticeTime = time.Second
+
+// stopCleanly stops one replica, and notes what the balancer met. A replica that starts may refuse a
+// connection; one that stops may not, since the balancer has stopped using it by then.
+func (t *test) stopCleanly(ctx context.Context, name string) error {
+	before, err := t.balancer(ctx)
+	if err != nil {
+		return err
+	}
+	if err := t.stop(ctx, name); err != nil {
+		return err
+	}
+	harness.Pause(ctx, noticeTime)
+	after, err := t.balancer(ctx)
+	t.stops = t.stops.plus(after.minus(before))
+	return err
 }
 
 // awaitOwners waits until the replicas own all partitions, and notes how long that took.

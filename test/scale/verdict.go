@@ -16,8 +16,8 @@ import (
 
 // printHead begins the table; each step adds its row when it ends.
 func printHead(w io.Writer) {
-	_, _ = fmt.Fprintf(w, "%-18s %7s %7s  %-22s %7s %7s %8s %7s  %s\n", "step", "writes", "reads", "first attempts",
-		"p50 ms", "p99 ms", "takeover", "resent", "payments sent, by replica")
+	_, _ = fmt.Fprintf(w, "%-18s %5s %7s %7s  %-22s %7s %7s %8s %7s  %s\n", "step", "s", "writes", "reads",
+		"first attempts", "p50 ms", "p99 ms", "takeover", "resent", "payments sent, by replica")
 }
 
 func (r row) print(w io.Writer) {
@@ -26,9 +26,9 @@ func (r row) print(w io.Writer) {
 		took = r.took.Round(time.Millisecond).String()
 	}
 	writes := r.load.Writes
-	_, _ = fmt.Fprintf(w, "%-18s %7d %7d  %-22s %7.1f %7.1f %8s %7s  %s\n", r.name, writes.Done, r.load.Reads.Done,
-		firstAttempts(r.load), milliseconds(writes.Latency.P50), milliseconds(writes.Latency.P99), took, r.balancer,
-		shares(r.sent))
+	_, _ = fmt.Fprintf(w, "%-18s %5.0f %7d %7d  %-22s %7.1f %7.1f %8s %7s  %s\n", r.name, r.load.Elapsed.Seconds(),
+		writes.Done, r.load.Reads.Done, firstAttempts(r.load), milliseconds(writes.Latency.P50),
+		milliseconds(writes.Latency.P99), took, r.balancer, shares(r.sent))
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
@@ -170,6 +170,9 @@ func (r row) faults() error {
 	}
 	if r.balancer.Resent > 0 && !r.killing {
 		fault("%d requests got no response from a replica that stopped, and were sent to another one", r.balancer.Resent)
+	}
+	if r.stops.Redispatched > 0 {
+		fault("%d requests found that a replica had stopped, before the balancer did", r.stops.Redispatched)
 	}
 	if r.balancer.Resent == 0 && r.killing {
 		fault("no request was interrupted: the kill proves nothing")

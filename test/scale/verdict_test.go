@@ -54,6 +54,7 @@ func TestFaults(t *testing.T) {
 		`writes ended with "503 without Retry-After"`: firstAttempt("503 without Retry-After"),
 		`writes ended with "time-out"`:                firstAttempt("time-out"),
 		`step "stop": 1 requests got no response`:     func(e *evidence) { e.rows[1].balancer.Resent = 1 },
+		`step "stop": 1 requests found`:               func(e *evidence) { e.rows[1].stops.Redispatched = 1 },
 		`step "kill": no request was interrupted`:     func(e *evidence) { e.rows[0].balancer.Resent = 0 },
 	} {
 		e := goodRun()
