@@ -104,7 +104,7 @@ func (f *fenced) takeOver(ctx context.Context) error {
 		return err
 	}
 
-	log, reason, err := judgeAll(ctx, f.sender.Log, f.producer, f.session, claim.Partition)
+	log, reason, err := judgeAll(ctx, f.sender.Log, f.producer, claim, claim.Partition)
 	f.undecided(log, err)
 	if err != nil {
 		return err
@@ -146,7 +146,7 @@ func (f *fenced) undecided(log kafka.Range, err error) {
 // whatever hangs was left before the fence; a zombie that fences its heir with a row from before would abort what the heir has put on record (the model finds it).
 func (f *fenced) fence(ctx context.Context, claim *store.Claim) (err error) {
 	f.began, f.tail = time.Now(), store.Recovered{}
-	if err := f.session.Confirm(ctx); err != nil { // An isolated primary's sender must not fence the new one's.
+	if err := claim.Confirm(ctx); err != nil { // An isolated primary's sender must not fence the new one's.
 		return err
 	}
 	if f.producer, err = f.sender.Fencer.Fence(ctx, f.partition, claim.Partition.TransactionalID); err != nil {
@@ -156,12 +156,13 @@ func (f *fenced) fence(ctx context.Context, claim *store.Claim) (err error) {
 	if err := claim.TakeOver(ctx); err != nil {
 		return err
 	}
-	return f.knowsAllPartitions(ctx, claim.Partition.Topic)
+	return f.knowsAllPartitions(ctx, claim)
 }
 
 // knowsAllPartitions refuses a database that was put back to a copy from before the topic grew: payments in the partitions that it does not know would be taken, and sent, again.
-func (f *fenced) knowsAllPartitions(ctx context.Context, topic string) error {
-	known, err := f.sender.Store.Partitions(ctx)
+func (f *fenced) knowsAllPartitions(ctx context.Context, claim *store.Claim) error {
+	topic := claim.Partition.Topic
+	known, err := claim.Partitions(ctx)
 	if err != nil {
 		return err
 	}
@@ -251,7 +252,7 @@ func (f *fenced) pass(ctx context.Context) (again bool, err error) {
 	}
 	f.at(PassSelected)
 
-	err = f.publish(ctx, events)
+	err = f.publish(ctx, claim, events)
 	if refused, ok := errors.AsType[*kafka.Refused](err); ok {
 		return false, f.halt(ctx, claim, refused.Error())
 	}
@@ -279,11 +280,14 @@ func (f *fenced) pass(ctx context.Context) (again bool, err error) {
 
 // publish appends the events and commits them, in one Kafka transaction, once the log says what became of the one before. Its bound lies below the transaction's own
 // time-out.
-func (f *fenced) publish(ctx context.Context, events []kafka.Event) error {
+func (f *fenced) publish(ctx context.Context, claim *store.Claim, events []kafka.Event) error {
 	ctx, cancel := context.WithTimeout(ctx, store.PublishTimeout)
 	defer cancel()
 	began := time.Now()
 	err := f.settle(ctx)
+	if err == nil {
+		err = claim.Confirm(ctx) // What only an isolated primary has must not be emitted before what the new one has.
+	}
 	if err == nil {
 		err = f.producer.Produce(ctx, f.known.NextOffset, events)
 	}

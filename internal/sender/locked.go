@@ -139,6 +139,9 @@ func (l *locked) publish(ctx context.Context, claim *store.Claim) (*batch, error
 	if err != nil {
 		return nil, err
 	}
+	if err := claim.Confirm(ctx); err != nil { // An isolated primary must not emit what the new one does not have.
+		return nil, err
+	}
 	base, err := l.append(ctx, events)
 	if err != nil {
 		return nil, err

@@ -66,7 +66,13 @@ func newRig(t testing.TB, partitions int32, settings map[string]string) *rig {
 
 func newRigOn(t testing.TB, broker string, partitions int32, settings map[string]string) *rig {
 	t.Helper()
-	r := &rig{t: t, broker: broker, url: parts.Postgres(t), topic: parts.Topic(), partitions: partitions}
+	return newRigAt(t, broker, parts.Postgres(t), partitions, settings)
+}
+
+// newRigAt is newRig on a broker and a migrated database of the test's choice.
+func newRigAt(t testing.TB, broker, url string, partitions int32, settings map[string]string) *rig {
+	t.Helper()
+	r := &rig{t: t, broker: broker, url: url, topic: parts.Topic(), partitions: partitions}
 	var err error
 	if r.sql, err = pgxpool.New(bounded(t), r.url); err != nil {
 		t.Fatal(err)

@@ -69,7 +69,7 @@ func (op Operator) fence(ctx context.Context, o *operation) (err error) {
 	defer cancel()
 	p := o.claim.Partition
 	if p.Delivery == store.Fenced {
-		if err := o.session.Confirm(ctx); err != nil {
+		if err := o.claim.Confirm(ctx); err != nil {
 			return err
 		}
 		o.producer, err = op.Fencer.Fence(ctx, p.Number, p.TransactionalID)
@@ -103,7 +103,7 @@ func (op Operator) judgeOnce(ctx context.Context, o *operation) (kafka.Range, st
 	if err := o.claim.TakeOver(ctx); err != nil { // So that the session is not silent for too long.
 		return kafka.Range{}, "", err
 	}
-	return judgeAll(ctx, op.Log, o.producer, o.session, o.claim.Partition)
+	return judgeAll(ctx, op.Log, o.producer, o.claim, o.claim.Partition)
 }
 
 // ErrSameDelivery says that there is nothing to change.
@@ -227,7 +227,7 @@ func (op Operator) Resume(ctx context.Context, partition int32, choice Choice, i
 	}
 	log, reason, err := op.judge(ctx, o)
 	if err == nil && log.TopicID == p.TopicID && log.StableEnd != log.End && !dryRun { // Part of the contradiction; it must not outlive it.
-		if err = endHanging(ctx, o.producer, o.session, p, log); errors.Is(err, errEnded) {
+		if err = endHanging(ctx, o.producer, o.claim, p, log); errors.Is(err, errEnded) {
 			log, reason, err = op.judge(ctx, o)
 		}
 	}

@@ -64,7 +64,7 @@ func judgeAll(ctx context.Context, log Log, producer Producer, lock confirmer, p
 	return r, "", endHanging(ctx, producer, lock, p, r)
 }
 
-// confirmer is the session that holds the partition's row lock. Confirm returns nil if the lock was in
+// confirmer is the claim that holds the partition's row lock. Confirm returns nil if the lock was in
 // force at some moment after the call: on a primary that a failover has left behind it is not.
 type confirmer interface {
 	Confirm(ctx context.Context) error

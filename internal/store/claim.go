@@ -25,6 +25,7 @@ type Claim struct {
 	versions  []pgtype.TID      // Where each payment's row is, as long as this transaction holds it.
 	store     *Store
 	conn      *pgx.Conn
+	read      read // Where the claim is, and whether commits wait for a standby there.
 	ended     bool
 }
 
@@ -61,8 +62,9 @@ func (s *Session) Claim(ctx context.Context, limit int) (*Claim, error) {
 
 // claim begins a transaction that holds the partition, in one exchange with the database: the statement lock locks it, once those before it are executed.
 func (s *Session) claim(ctx context.Context, lock string, before ...string) (*Claim, error) {
-	claim := &Claim{store: s.store, conn: s.conn}
+	claim := &Claim{store: s.store, conn: s.conn, read: read{incarnation: stateOf(s.conn).incarnation}}
 	batch := &pgx.Batch{}
+	batch.Queue(hasStandby)
 	for _, sql := range slices.Concat([]string{`begin`}, before, []string{lockTables}) {
 		batch.Queue(sql)
 	}
@@ -74,11 +76,15 @@ func (s *Session) claim(ctx context.Context, lock string, before ...string) (*Cl
 	return claim, nil
 }
 
-// hold executes a batch whose last statement returns the partition's row, locked.
+// hold executes a batch whose first statement is hasStandby, and whose last one returns the partition's
+// row, locked.
 func (c *Claim) hold(ctx context.Context, batch *pgx.Batch) error {
 	results := c.conn.SendBatch(ctx, batch)
 	defer func() { _ = results.Close() }() // Whatever it says has been said by then.
-	for range batch.Len() - 1 {
+	if err := results.QueryRow().Scan(&c.read.unconfirmed); err != nil {
+		return translate(err)
+	}
+	for range batch.Len() - 2 {
 		if _, err := results.Exec(); err != nil {
 			return translate(err)
 		}
@@ -93,6 +99,12 @@ func (c *Claim) hold(ctx context.Context, batch *pgx.Batch) error {
 	}
 	return translate(err)
 }
+
+// Confirm returns nil once the synchronous standby, if there is one, has vouched for a commit that began
+// after the call. Then the claim's locks were in force after the claim, and the standby has what was
+// claimed. After a failover an isolated primary gets no such confirmation: its locks keep out no session
+// of the new primary, and its payments may be unknown there, so nothing may be decided in Kafka by them.
+func (c *Claim) Confirm(ctx context.Context) error { return c.store.confirm(ctx, c.read) }
 
 // claimUsual is room for what a claim finds when there is no backlog.
 const claimUsual = 16

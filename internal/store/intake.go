@@ -60,12 +60,7 @@ func (i *Intake) HasUnsent(ctx context.Context) (has bool, err error) {
 func (i *Intake) Partitions(ctx context.Context) ([]Partition, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	rows, err := i.conn.Query(ctx, selectPartitions)
-	if err != nil {
-		return nil, translate(err)
-	}
-	partitions, err := pgx.CollectRows(rows, scanPartition)
-	return partitions, translate(err)
+	return partitionsIn(ctx, i.conn)
 }
 
 // ErrGrownMeanwhile says that another operator was faster.

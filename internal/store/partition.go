@@ -104,7 +104,16 @@ const selectPartitions = `select` + partitionColumns + `from topic_partitions or
 
 // Partitions lists all partitions; none before InitPartitions.
 func (s *Store) Partitions(ctx context.Context) ([]Partition, error) {
-	rows, err := s.pool.Query(ctx, selectPartitions)
+	return partitionsIn(ctx, s.pool)
+}
+
+// Partitions lists all partitions, as the database of the claim has them.
+func (c *Claim) Partitions(ctx context.Context) ([]Partition, error) {
+	return partitionsIn(ctx, c.conn)
+}
+
+func partitionsIn(ctx context.Context, q querier) ([]Partition, error) {
+	rows, err := q.Query(ctx, selectPartitions)
 	if err != nil {
 		return nil, translate(err)
 	}

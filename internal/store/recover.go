@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/paylatch/paylatch/internal/payment"
 )
@@ -178,7 +179,7 @@ func (c *Claim) restore(ctx context.Context, lost []payment.Payment) error {
 			sent[i] = created[i]
 		}
 	}
-	if err := c.store.advanceSeq(ctx, slices.Max(seqs)); err != nil {
+	if err := c.advanceSeq(ctx, slices.Max(seqs)); err != nil {
 		return err
 	}
 	columns, err := c.internedColumns(ctx, lost)
@@ -197,21 +198,40 @@ func (c *Claim) restore(ctx context.Context, lost []payment.Payment) error {
 }
 
 // advanceSeq has new payments get numbers beyond seq.
-func (s *Store) advanceSeq(ctx context.Context, seq int64) error {
-	return s.inTx(ctx, func(tx pgx.Tx) error {
+func (c *Claim) advanceSeq(ctx context.Context, seq int64) error {
+	pooled, err := c.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer pooled.Release()
+	return translate(pgx.BeginFunc(ctx, pooled.Conn(), func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, lockSeq, lockClassSeq); err != nil {
 			return err
 		}
 		_, err := tx.Exec(ctx, advanceSeq, seq)
 		return err
-	})
+	}))
+}
+
+// acquire takes a connection of the pool that leads to the database of the claim: after a failover or a
+// restore the two may be different ones, and ids of one mean other rows in the other.
+func (c *Claim) acquire(ctx context.Context) (*pgxpool.Conn, error) {
+	pooled, err := c.store.acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if stateOf(pooled.Conn()).incarnation != c.read.incarnation {
+		pooled.Release()
+		return nil, errOtherPrimary
+	}
+	return pooled, nil
 }
 
 // internedColumns interns parties and accounts in transactions of their own, as creation does, and on one connection for the same reason.
 func (c *Claim) internedColumns(ctx context.Context, lost []payment.Payment) ([]any, error) {
-	conn, err := c.store.pool.Acquire(ctx)
+	conn, err := c.acquire(ctx)
 	if err != nil {
-		return nil, translate(err)
+		return nil, err
 	}
 	defer conn.Release()
 	return columns(conn.Conn(), lost, 1)

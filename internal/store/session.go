@@ -112,17 +112,6 @@ func (s *Session) Close() {
 // Lost tells whether the session is known to have ended.
 func (s *Session) Lost() bool { return s.conn.IsClosed() }
 
-// Confirm returns nil once the synchronous standby, if there is one, has vouched for a commit that
-// began after the call. After a failover an isolated primary gets no such confirmation: its locks
-// keep out no session of the new primary, so nothing may be decided in Kafka by them.
-func (s *Session) Confirm(ctx context.Context) error {
-	r := read{incarnation: stateOf(s.conn).incarnation}
-	if err := s.conn.QueryRow(ctx, hasStandby).Scan(&r.unconfirmed); err != nil {
-		return translate(err)
-	}
-	return s.store.confirm(ctx, r)
-}
-
 // Served by payments_unsent. No lock and no transaction id: an idle system burns none.
 const selectHasUnsent = `select exists (select from payments where partition = $1 and status = 'created')`
 
