@@ -32,10 +32,10 @@ func TestConfirm_OnlyThePrimaryHasIt(t *testing.T) {
 			first := r.create(0, 1)
 			r.allSent()
 			r.standby("nobody")
+			const waiting = `select count(*) from pg_stat_activity where wait_event = 'SyncRep' and query like '%pg_logical_emit_message%'`
+			before := r.count(waiting)
 			second := r.createUnconfirmed()
-			until(t, "the owner waits for the standby", func() bool {
-				return r.count(`select count(*) from pg_stat_activity where wait_event = 'SyncRep' and query like '%pg_logical_emit_message%'`) > 0
-			})
+			until(t, "the owner waits for the standby", func() bool { return r.count(waiting) > before })
 			r.wantInOrder(0, first)
 			r.wantUnsent(0, 1)
 			r.standby("")
@@ -51,10 +51,11 @@ func (r *rig) standby(name string) {
 	r.t.Helper()
 	r.exec(`alter system set synchronous_standby_names = '` + name + `'`)
 	r.exec(`select pg_reload_conf()`)
+	another := r.open(r.url) // Its commits are not the sender's.
 	until(r.t, "the setting holds", func() bool {
 		ctx, cancel := context.WithTimeout(r.t.Context(), 300*time.Millisecond)
 		defer cancel()
-		_, err := r.store.Ready(ctx)
+		_, err := another.Ready(ctx)
 		return (err == nil) == (name == "")
 	})
 }
