@@ -79,8 +79,9 @@ func (c compose) composeWith(ctx context.Context, image string, args ...string) 
 	return c.commandWith(ctx, image, append(files, args...)...)
 }
 
+// down removes everything. The data go too, so that nothing is worth a clean stop.
 func (c compose) down(ctx context.Context) error {
-	_, err := c.compose(ctx, "down", "--volumes", "--remove-orphans")
+	_, err := c.compose(ctx, "down", "--volumes", "--remove-orphans", "--timeout", "1")
 	return err
 }
 
