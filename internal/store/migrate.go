@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"slices"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/tern/v2/migrate"
 )
@@ -125,6 +123,8 @@ func connectToMigrate(ctx context.Context, url string) (*pgx.Conn, string, error
 }
 
 const (
+	lockMigrate   = `select pg_advisory_lock($1, 0)`
+	unlockMigrate = `select pg_advisory_unlock($1, 0)`
 	// Advisory locks belong to the database, so that two installations in one would be in each
 	// other's way.
 	selectOtherInstallation = `select n.nspname from pg_class c join pg_namespace n on n.oid = c.relnamespace
@@ -141,6 +141,10 @@ const (
 // prepareVersionTable creates the schema and the version table if they are absent, and gives an older
 // version table its key. It refuses a second installation in the database.
 func prepareVersionTable(ctx context.Context, conn *pgx.Conn, schema string) error {
+	if _, err := conn.Exec(ctx, lockMigrate, lockClassMigrate); err != nil { // Of two that come at once one creates.
+		return translate(err)
+	}
+	defer func() { _, _ = conn.Exec(ctx, unlockMigrate, lockClassMigrate) }()
 	var other string
 	err := conn.QueryRow(ctx, selectOtherInstallation, schema).Scan(&other)
 	if err == nil {
@@ -163,15 +167,9 @@ func prepareVersionTable(ctx context.Context, conn *pgx.Conn, schema string) err
 		if has {
 			continue
 		}
-		if _, err := conn.Exec(ctx, step.otherwise); err != nil && !existsAlready(err) {
+		if _, err := conn.Exec(ctx, step.otherwise); err != nil {
 			return fmt.Errorf("schema %q: %w", schema, translate(err))
 		}
 	}
 	return nil
-}
-
-// existsAlready reports whether an object could not be created because another session was faster.
-func existsAlready(err error) bool {
-	pg, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && slices.Contains([]string{"42P06", "42P07", "42P16", "23505"}, pg.Code)
 }

@@ -7,8 +7,12 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// lockClassProbe is of the advisory locks by which checkServer tries a server.
-const lockClassProbe = 1_886_413_926
+// lockClassProbe is of the advisory locks by which checkServer tries a server, and lockClassMigrate of
+// the one that is held while the version table is prepared.
+const (
+	lockClassProbe   = 1_886_413_926
+	lockClassMigrate = 1_886_413_927
+)
 
 const (
 	tryProbeLock = `select pg_try_advisory_lock($1, $2)`
