@@ -79,8 +79,9 @@ func (v *verdict) judgeResponse(r response, away []window) {
 	switch int(r.code) {
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		return
-	case http.StatusOK, http.StatusNotFound:
-		if !isQuery || r.key == unusedKey && r.exists() {
+	case http.StatusOK, http.StatusNotFound: // Also a create that waits until the payment is sent.
+		isHeld := r.request == requestCreate && r.payment.sent
+		if !isQuery && !isHeld || r.key == unusedKey && r.exists() {
 			v.found(&v.Faulty, "key %d: %d in response to request kind %d", r.key, r.code, r.request)
 		}
 	case http.StatusAccepted: // A conflict is stored only if its key was lost, which judgeKey finds.

@@ -111,6 +111,10 @@ func TestJudge(t *testing.T) {
 		"MissingByConsole":  {func(e *evidence) { delete(e.console, idOf(3)) }, verdict{Missing: 1}},
 		"InternalError":     {func(e *evidence) { e.of(3, 0).code = http.StatusInternalServerError }, verdict{Faulty: 1}},
 		"RefusedForGood":    {func(e *evidence) { e.of(3, 0).code = http.StatusUnprocessableEntity }, verdict{Faulty: 1}},
+		"CreateWaits":       {func(e *evidence) { e.of(3, 4).code, e.of(3, 4).payment = 200, e.of(3, 3).payment }, verdict{}},
+		"CreateIsNotSent": {func(e *evidence) {
+			e.of(3, 2).code = http.StatusOK
+		}, verdict{Faulty: 1}},
 		"UnusedKeyExists": {func(e *evidence) {
 			e.responses[8].code, e.responses[8].payment = http.StatusOK, told{id: idOf(3)}
 		}, verdict{Faulty: 1}},
