@@ -115,10 +115,9 @@ func TestRights_Kafka_Operator(t *testing.T) {
 
 // tailAfterCrash puts the database into the state in which a crash between Kafka's commit and PostgreSQL's leaves it: the
 // last record of partition 0 is in the log, and its payment is not marked.
-const tailAfterCrash = `with last as (update payments set status = 'created', sent_at = null, kafka_offset = null
-		where partition = 0 and kafka_offset = (select max(kafka_offset) from payments where partition = 0) returning id),
-	tail as (select p.kafka_offset from payments p join last using (id))
-	update topic_partitions set next_offset = (select kafka_offset from tail) where partition = 0`
+const tailAfterCrash = `with last as (select id, partition, kafka_offset from payments where status = 'sent' order by kafka_offset desc limit 1),
+		unmarked as (update payments p set status = 'created', sent_at = null, kafka_offset = null from last where p.id = last.id)
+	update topic_partitions t set next_offset = last.kafka_offset from last where t.partition = last.partition`
 
 // awaitRights waits until the broker knows whether a sender has all its rights.
 func (g guarded) awaitRights(t *testing.T, all bool) {
