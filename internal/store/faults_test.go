@@ -33,8 +33,11 @@ func TestFault_InternedAfterRestore(t *testing.T) {
 		}
 	}
 	disconnect := `select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = '` + name + `'`
-	run(disconnect)
-	run(`create database ` + earlier + ` template ` + name)
+	f.await("a copy of the database", func() bool { // The store opens idle connections again at once.
+		run(disconnect)
+		_, err := elsewhere.Exec(t.Context(), `create database `+earlier+` template `+name)
+		return err == nil
+	})
 	back := func(p payment.Payment) (stored payment.Payment) { // The pool must notice first that its connections are dead.
 		f.await("the replica is back", func() bool {
 			var err error
