@@ -8,7 +8,7 @@ create type payment_status as enum ('created', 'sent', 'accepted', 'rejected');
 
 create sequence payments_seq as bigint cache 1;
 
-CREATE OR REPLACE FUNCTION public.intake_is_open(partitions smallint)
+CREATE OR REPLACE FUNCTION public.create_gate_is_open(partitions smallint)
  RETURNS boolean
  LANGUAGE plpgsql
 AS $function$
@@ -16,8 +16,19 @@ begin
     if not pg_try_advisory_xact_lock_shared(1886413923, 0) then
         return false;
     end if;
-    return exists (select from topic_partitions where partition = intake_is_open.partitions - 1)
-        and not exists (select from topic_partitions where partition = intake_is_open.partitions);
+    perform pg_current_xact_id();
+    return exists (select from topic_partitions where partition = create_gate_is_open.partitions - 1)
+        and not exists (select from topic_partitions where partition = create_gate_is_open.partitions);
+end
+$function$
+;
+
+CREATE OR REPLACE FUNCTION public.intake_is_open(partitions smallint)
+ RETURNS boolean
+ LANGUAGE plpgsql
+AS $function$
+begin
+    return create_gate_is_open(intake_is_open.partitions);
 end
 $function$
 ;

@@ -136,7 +136,7 @@ const insertPayments = `insert into payments (id, tenant_id, amount, currency, o
 		reference, trace_context, partition)
 	select * from unnest($1::uuid[], $2::integer[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
 		$9::text[], $10::bytea[], $11::smallint[])
-	where (select intake_is_open($12))
+	where (select create_gate_is_open($12))
 	on conflict on constraint payments_id_is_unique do nothing
 	returning id, partition, seq, created_at`
 

@@ -21,7 +21,10 @@ const (
 
 // What the tests of plans explain.
 const (
+	ClaimRowSQL           = claimRow
 	HasUnsentSQL          = selectHasUnsent
+	MoveNextOffsetSQL     = moveNextOffset
+	SelectFirstUnsentSQL  = selectFirstUnsent
 	MarkRowsSQL           = markRows
 	MarkFoundSQL          = markFound
 	FindSQL               = findPayments
@@ -45,6 +48,12 @@ var ErrImpossible = errImpossible
 
 // Conn is the session's own connection, for what a test forges in it.
 func (s *Session) Conn() *pgx.Conn { return s.conn }
+
+// Floor is where the session's looks and claims begin.
+func (s *Session) Floor() int64 { return s.floor.seq }
+
+// ForceFloor moves the floor, as no rule allows.
+func (s *Session) ForceFloor(seq int64) { s.floor.seq = seq }
 
 // Conn is the presence's own connection, for what a test forges in it.
 func (p *Presence) Conn() *pgx.Conn { return p.conn }

@@ -21,12 +21,12 @@ func (s *Store) Operate(ctx context.Context, partition int32) (*Session, error) 
 // The pass in hand ends within PublishTimeout and RecordTimeout, and a dead owner's transaction with idleInTransaction.
 const (
 	waitForClaim          = `select set_config('lock_timeout', '20s', true), set_config('statement_timeout', '25s', true)`
-	claimPartitionWaiting = `select` + partitionColumns + `from topic_partitions where partition = $1 for update`
+	claimPartitionWaiting = `select` + claimColumns + `from topic_partitions where partition = $1 for update`
 )
 
 // ClaimWaiting claims the partition for an operator: it waits for the pass in hand.
 func (s *Session) ClaimWaiting(ctx context.Context) (*Claim, error) {
-	claim, err := s.claim(ctx, claimPartitionWaiting, waitForClaim)
+	claim, err := s.claim(ctx, []string{waitForClaim}, claimPartitionWaiting, s.partition)
 	if errors.Is(err, ErrClaimed) { // It waited: there is none.
 		err = ErrNoPartition
 	}
@@ -50,13 +50,17 @@ const (
 )
 
 // UnmarkFrom takes back the marks at and beyond an offset, whose records are lost, and returns how many there were. The one place where a status goes back: an operator
-// decided that these payments be sent again.
+// decided that these payments be sent again. The generation rises with it, so that no owner passes them over: see floor.
 func (c *Claim) UnmarkFrom(ctx context.Context, offset int64) (int64, error) {
 	if _, err := c.conn.Exec(ctx, waitForScan); err != nil {
 		return 0, translate(err)
 	}
 	tag, err := c.conn.Exec(ctx, unmarkFrom, c.Partition.Number, offset)
-	return tag.RowsAffected(), translate(err)
+	if err != nil {
+		return 0, translate(err)
+	}
+	c.session.floor = floor{}
+	return tag.RowsAffected(), c.TakeOver(ctx)
 }
 
 const countUnsent = `select count(*) from payments where partition = $1 and status = 'created'`

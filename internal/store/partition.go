@@ -46,10 +46,14 @@ type Partition struct {
 
 const partitionColumns = ` partition, topic, topic_id, transactional_id, delivery::text, generation, next_offset, state::text, coalesce(reason, ''), changed_at `
 
-func scanPartition(row pgx.CollectableRow) (Partition, error) {
+func scanPartition(row pgx.CollectableRow) (Partition, error) { return scanPartitionAnd(row) }
+
+// scanPartitionAnd scans a row that has more columns than partitionColumns.
+func scanPartitionAnd(row pgx.CollectableRow, more ...any) (Partition, error) {
 	var p Partition
 	var number int16
-	err := row.Scan(&number, &p.Topic, &p.TopicID, &p.TransactionalID, &p.Delivery, &p.Generation, &p.NextOffset, &p.State, &p.Reason, &p.ChangedAt)
+	targets := []any{&number, &p.Topic, &p.TopicID, &p.TransactionalID, &p.Delivery, &p.Generation, &p.NextOffset, &p.State, &p.Reason, &p.ChangedAt}
+	err := row.Scan(append(targets, more...)...)
 	p.Number = int32(number)
 	return p, err
 }

@@ -34,7 +34,7 @@ const sequences = "payments_seq, parties_id_seq, accounts_id_seq, tenants_id_seq
 var neededBy = map[Role][]privilege{
 	RoleAPI: {
 		{"INSERT", "payments, parties, accounts", "to store payments"},
-		{"EXECUTE", "intake_is_open(smallint)", "to store payments"},
+		{"EXECUTE", "create_gate_is_open(smallint)", "to store payments"},
 	},
 	RoleSender: {
 		{"UPDATE", "topic_partitions, payments", "to lock and to mark what is sent"},

@@ -25,11 +25,11 @@ type Recovered struct {
 // strangeMax bounds the sentences; one is enough to halt.
 const strangeMax = 3
 
-const bumpGeneration = `update topic_partitions set generation = generation + 1 where partition = $1 returning generation`
+const bumpGeneration = `update topic_partitions set generation = generation + 1 where partition = $1 returning generation, ctid`
 
 // TakeOver counts a take-over; whoever remembers an earlier generation may not publish.
 func (c *Claim) TakeOver(ctx context.Context) error {
-	err := c.conn.QueryRow(ctx, bumpGeneration, c.Partition.Number).Scan(&c.Partition.Generation)
+	err := c.conn.QueryRow(ctx, bumpGeneration, c.Partition.Number).Scan(&c.Partition.Generation, &c.row)
 	return translate(err)
 }
 
@@ -63,8 +63,8 @@ func (c *Claim) Recover(ctx context.Context, found []payment.Payment, next int64
 	if n := int(tag.RowsAffected()); n != len(marked) {
 		return r, fmt.Errorf("partition %d: %w: marked %d rows of the log's tail, wanted %d", c.Partition.Number, errImpossible, n, len(marked))
 	}
-	if _, err := c.conn.Exec(ctx, moveNextOffset, c.Partition.Number, next); err != nil {
-		return r, translate(err)
+	if err := c.moved(c.conn.QueryRow(ctx, moveNextOffset, c.Partition.Number, next, c.row)); err != nil {
+		return r, err
 	}
 	c.Partition.NextOffset = next
 	r.Marked, r.Restored = len(marked), len(lost)

@@ -272,7 +272,7 @@ func TestOperate(t *testing.T) {
 	}
 	wantEmission(f, payments, 0, 1, 1)
 	all, err := f.Partitions(t.Context())
-	if p := all[0]; err != nil || p.Generation != 1 || p.Delivery != store.Fenced || p.State != store.Active || p.Reason != "" {
+	if p := all[0]; err != nil || p.Generation != 2 || p.Delivery != store.Fenced || p.State != store.Active || p.Reason != "" {
 		t.Errorf("the partition is %+v, %v", p, err)
 	}
 	if session, err = f.Operate(t.Context(), 7); err == nil {

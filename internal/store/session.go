@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // Advisory locks of this program, by class. The object is the partition; replicas share one object.
@@ -69,7 +70,9 @@ type Session struct {
 	store     *Store
 	conn      *pgx.Conn
 	partition int32
-	wake      *func() // Nil unless OnCreated was called.
+	wake      *func()    // Nil unless OnCreated was called.
+	row       pgtype.TID // The version of the partition's row that the last claim left.
+	floor     floor
 }
 
 const tryLockPartition = `select pg_try_advisory_lock($1, $2)`
@@ -113,13 +116,22 @@ func (s *Session) Close() {
 func (s *Session) Lost() bool { return s.conn.IsClosed() }
 
 // Served by payments_unsent. No lock and no transaction id: an idle system burns none.
-const selectHasUnsent = `select exists (select from payments where partition = $1 and status = 'created')`
+const selectHasUnsent = `select exists (select from payments where partition = $1 and status = 'created' and seq >= $2),
+	exists (select from topic_partitions where ctid = $3 and partition::integer = $1 and generation = $4),
+	coalesce(pg_sequence_last_value('payments_seq'), 0)`
 
 // HasUnsent tells whether the partition has a payment to send. It is also the touch that keeps the session alive.
-func (s *Session) HasUnsent(ctx context.Context) (bool, error) {
+func (s *Session) HasUnsent(ctx context.Context) (unsent bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	var unsent bool
-	err := s.conn.QueryRow(ctx, selectHasUnsent, s.partition).Scan(&unsent)
-	return unsent, translate(err)
+	for holds := false; !holds; { // At most twice: a look without a floor always holds.
+		var sameRow bool
+		var last int64
+		row := s.conn.QueryRow(ctx, selectHasUnsent, s.partition, s.floor.seq, s.row, s.floor.generation)
+		if err := row.Scan(&unsent, &sameRow, &last); err != nil {
+			return false, translate(err)
+		}
+		holds = s.floor.looked(sameRow, last)
+	}
+	return unsent, nil
 }

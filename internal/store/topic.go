@@ -13,7 +13,7 @@ type topicInfo struct {
 	partitions int32
 }
 
-// topicCache remembers the topic once it is set up. What is stored is stored only if the count is still right: see intake_is_open.
+// topicCache remembers the topic once it is set up. What is stored is stored only if the count is still right: see create_gate_is_open.
 type topicCache struct{ known atomic.Pointer[topicInfo] }
 
 const selectTopic = `select topic, count(*)::integer from topic_partitions group by topic`
