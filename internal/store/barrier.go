@@ -95,11 +95,9 @@ const emitMessage = `select pg_logical_emit_message(true, 'paylatch', '')`
 
 // commitMessage is the commit of a barrier.
 func (s *Store) commitMessage() (incarnation string, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), roundTimeout)
-	defer cancel()
-	pooled, err := s.pool.Acquire(ctx)
+	pooled, err := s.acquire(context.Background())
 	if err != nil {
-		return "", translate(err)
+		return "", err
 	}
 	defer pooled.Release()
 	conn := pooled.Conn()

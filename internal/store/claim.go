@@ -158,20 +158,18 @@ func (c *Claim) Halt(ctx context.Context, reason string) error {
 // Commit ends the claim and puts on record what was marked. An error leaves the outcome unknown.
 func (c *Claim) Commit(ctx context.Context) error {
 	c.ended = true
-	state := stateOf(c.conn)
-	state.warned = false
-	tag, err := c.conn.Exec(ctx, `commit`)
-	if err == nil && tag.String() != "COMMIT" { // PostgreSQL rolls back what had failed, and says so.
-		err = pgx.ErrTxCommitRollback
-	}
-	if err != nil && c.conn.PgConn().TxStatus() != 'I' {
-		closeConn(c.conn) // It may hold the partition still.
-	}
-	if err == nil && state.warned {
-		return errUnconfirmed
-	}
+	err := confirmed(c.conn, func() error {
+		tag, err := c.conn.Exec(ctx, `commit`)
+		if err == nil && tag.String() != "COMMIT" { // PostgreSQL rolls back what had failed, and says so.
+			err = pgx.ErrTxCommitRollback
+		}
+		return err
+	})
 	if err != nil {
-		return translate(err)
+		if c.conn.PgConn().TxStatus() != 'I' {
+			closeConn(c.conn) // It may hold the partition still.
+		}
+		return err
 	}
 	c.session.row = c.row
 	c.session.floor.committed(c.Partition, c.marked)

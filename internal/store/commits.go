@@ -31,11 +31,17 @@ const (
 //
 // errUnconfirmed when the server has stopped waiting.
 func commitOn(conn *pgx.Conn, execute func(ctx context.Context) error) error {
+	done := stateOf(conn).commits.begin(conn)
+	defer done()
+	return confirmed(conn, func() error { return execute(context.Background()) })
+}
+
+// confirmed executes what commits on a connection: errUnconfirmed when the server reports success, but
+// has stopped waiting for the standby.
+func confirmed(conn *pgx.Conn, commit func() error) error {
 	state := stateOf(conn)
 	state.warned = false
-	done := state.commits.begin(conn)
-	err := execute(context.Background())
-	done()
+	err := commit()
 	if err == nil && state.warned {
 		return errUnconfirmed
 	}

@@ -90,7 +90,6 @@ type identity struct {
 	encoding    string // Of the database.
 	version     int32  // Of the server, as server_version_num.
 	role        string // session_replication_role.
-	schema      *string
 	migrated    bool
 }
 
@@ -103,7 +102,7 @@ type identity struct {
 const selectIdentity = `select pg_backend_pid(), pg_postmaster_start_time()::text || ' ' || d.oid ||
 			coalesce(' ' || to_regclass('parties')::oid, '') || coalesce(' ' || to_regclass('accounts')::oid, ''),
 		pg_encoding_to_char(d.encoding), current_setting('server_version_num')::integer,
-		current_setting('session_replication_role'), current_schema(), to_regclass('schema_version') is not null,
+		current_setting('session_replication_role'), to_regclass('schema_version') is not null,
 		case when current_setting('synchronous_commit') in ('off', 'local') then set_config('synchronous_commit', 'on', false) end,
 		case when current_setting('server_version_num')::integer >= 170000 then set_config('transaction_timeout', '0', false) end
 	from pg_database d where d.datname = current_database()`
@@ -111,7 +110,7 @@ const selectIdentity = `select pg_backend_pid(), pg_postmaster_start_time()::tex
 func identify(ctx context.Context, conn *pgx.Conn) (i identity, err error) {
 	var backend int32
 	// Without a prepared statement, of which a pooler may know nothing, or another one.
-	err = conn.QueryRow(ctx, selectIdentity, pgx.QueryExecModeExec).Scan(&backend, &i.incarnation, &i.encoding, &i.version, &i.role, &i.schema, &i.migrated, nil, nil)
+	err = conn.QueryRow(ctx, selectIdentity, pgx.QueryExecModeExec).Scan(&backend, &i.incarnation, &i.encoding, &i.version, &i.role, &i.migrated, nil, nil)
 	i.backend = uint32(backend) //nolint:gosec // G115: a process id is positive.
 	return i, translate(err)
 }

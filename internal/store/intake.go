@@ -81,15 +81,7 @@ func (i *Intake) AddPartitions(ctx context.Context, topic string, topicID uuid.U
 		}
 		return translate(err)
 	}
-	state := stateOf(i.conn)
-	state.warned = false
-	if err := tx.Commit(ctx); err != nil {
-		return translate(err)
-	}
-	if state.warned {
-		return errUnconfirmed
-	}
-	return nil
+	return confirmed(i.conn, func() error { return tx.Commit(ctx) })
 }
 
 func addPartitions(ctx context.Context, tx pgx.Tx, topic string, topicID uuid.UUID, delivery Delivery, from int32, nexts []int64) error {

@@ -39,7 +39,6 @@ const (
 type Store struct {
 	pool    *pgxpool.Pool
 	config  *pgx.ConnConfig // Of every connection; see connConfig.
-	schema  string
 	logger  *slog.Logger
 	creates *group[payment.Payment, creation]
 	finds   *group[payment.ID, found]
@@ -81,7 +80,7 @@ func Open(ctx context.Context, url string, connectionsMax int32, options ...Opti
 	for _, option := range options {
 		option(s)
 	}
-	if s.schema, err = applySettings(config.ConnConfig.RuntimeParams); err != nil {
+	if _, err = applySettings(config.ConnConfig.RuntimeParams); err != nil {
 		return nil, err
 	}
 	config.ConnConfig.RuntimeParams["application_name"] = "paylatch"
@@ -194,13 +193,7 @@ func (s *Store) inTx(ctx context.Context, work func(pgx.Tx) error) error {
 		return translate(err)
 	}
 	defer pooled.Release()
-	state := stateOf(pooled.Conn())
-	state.warned = false
-	err = pgx.BeginFunc(ctx, pooled.Conn(), work)
-	if err == nil && state.warned {
-		return errUnconfirmed
-	}
-	return translate(err)
+	return confirmed(pooled.Conn(), func() error { return pgx.BeginFunc(ctx, pooled.Conn(), work) })
 }
 
 // write executes one statement in a transaction of its own; it is for operators' commands.
