@@ -257,7 +257,7 @@ func (t Topic) Faults(partitions int) []string {
 	if int(t.Partitions) != partitions {
 		faults = append(faults, fmt.Sprintf("topic %s has %d partitions, the database says %d", t.Name, t.Partitions, partitions))
 	}
-	// Compaction may drop transaction markers on a lagging replica (KAFKA 3.9–4.2; facts K11), and it drops payments by design.
+	// Compaction may drop transaction markers on a lagging replica (Kafka 3.9 to 4.2), and it drops payments by design.
 	if strings.Contains(t.Configs["cleanup.policy"], "compact") {
 		faults = append(faults, fmt.Sprintf("topic %s has cleanup.policy=%s: payments may not be compacted away", t.Name, t.Configs["cleanup.policy"]))
 	}

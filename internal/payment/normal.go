@@ -10,7 +10,7 @@ import (
 )
 
 // referenceMax is the longest reference, in characters: ISO 20022 EndToEndId is Max35Text, and longer ones would break the budget of
-// 200 bytes a row (design, section 4).
+// 200 bytes a row.
 const referenceMax = 35
 
 // normal returns the form in which text is stored, compared and answered: Unicode NFC without outer blanks. Two spellings of one name

@@ -11,7 +11,7 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// contract holds the JSON pointers of a payment's content in the order of the contract (design, section 3).
+// contract holds the JSON pointers of a payment's content in the order of the contract (internal/api/openapi.json).
 var contract = []string{
 	"/amount", "/currency", "/originator/id", "/originator/name", "/beneficiary/id", "/beneficiary/name",
 	"/sender/type", "/sender/number", "/receiver/type", "/receiver/number", "/reference",

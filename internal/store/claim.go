@@ -46,7 +46,7 @@ const (
 )
 
 // claimPayments locks the next payments until the transaction ends. It walks payments_unsent in order: the row is ordered by the table's
-// own columns, or PostgreSQL sorts the whole backlog (facts section 5: 14 ms against 0.09 ms). Fenced delivery waits for a row that somebody else holds, under
+// own columns, or PostgreSQL sorts the whole backlog (measured: 14 ms against 0.09 ms). Fenced delivery waits for a row that somebody else holds, under
 // lock_timeout, since it leaves none out; locked delivery leaves it to whoever holds it.
 var claimPayments = map[Delivery]string{Locked: claimPaymentsFor(`update skip locked`), Fenced: claimPaymentsFor(`update`)}
 

@@ -88,7 +88,7 @@ func newTransactionalID(topic string, partition int) string {
 const updateTransactionalID = `update topic_partitions set transactional_id = $2 where partition = $1`
 
 // RenewTransactionalIDs gives every partition a transactional id that no broker has seen. It is for a broker that forgets, at a crash, to
-// end open transactions in its log (kfake, facts section 1): no later marker may then bear the old producer id. Only while no sender runs.
+// end open transactions in its log (kfake): no later marker may then bear the old producer id. Only while no sender runs.
 func (s *Store) RenewTransactionalIDs(ctx context.Context) error {
 	partitions, err := s.Partitions(ctx)
 	if err != nil {
@@ -160,7 +160,7 @@ func (s *Store) changeState(ctx context.Context, sql string, args ...any) error 
 	return nil
 }
 
-// backlogMax bounds what is counted per partition: a count over millions of rows would itself be a load (facts P9).
+// backlogMax bounds what is counted per partition: a count over millions of rows would itself be a load.
 const backlogMax = 10_000
 
 // Backlog is what waits in one partition.

@@ -7,7 +7,7 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// The budget's own measure (design, section 4).
+// The budget's own measure: at most 200 bytes a row.
 const bytesPerPayment = `select (sum(pg_column_size(p) + 24) / count(*))::float8 from payments p`
 
 // TestSchema_RowSize keeps the budget of 200 bytes a payment, created and sent, with the longest reference. The figures of other payments

@@ -30,7 +30,7 @@ const (
 	// at once rather than queued without bound.
 	CreatesMax = 1024
 	findsMax   = 4096
-	// A round of so many rows is where PostgreSQL gains little from more (facts section 5), and takes it milliseconds.
+	// A round of so many rows is where PostgreSQL gains little from more, and takes it milliseconds.
 	createRoundMax = 500
 	findRoundMax   = 500
 )
