@@ -24,13 +24,15 @@ test: ## All tests, with containers where Docker answers and embedded parts else
 	go test -count=1 -timeout 20m ./...
 
 .PHONY: test-race
-test-race: ## The same with the race detector (needs a C compiler).
+test-race: ## The same with the race detector (needs a C compiler; PACKAGES=./...).
 	@go run ./test/parts/which
-	go test -count=1 -race -timeout 30m ./...
+	go test -count=1 -race -timeout 30m $(PACKAGES)
+
+PACKAGES ?= ./...
 
 .PHONY: test-hostile
-test-hostile: ## The integration tests on databases whose settings would break the service, if it did not set its own.
-	PAYLATCH_TEST_HOSTILE=1 go test -count=1 -timeout 20m ./test/integration
+test-hostile: ## The integration tests on databases whose settings would break the service, if it did not set its own (RACE=-race).
+	PAYLATCH_TEST_HOSTILE=1 go test -count=1 $(RACE) -timeout 30m ./test/integration
 
 FUZZTIME ?= 20s
 .PHONY: fuzz

@@ -217,7 +217,7 @@ func (i *installation) executeAtEnd(t *testing.T, sql string) {
 	t.Helper()
 	database := i.env["PAYLATCH_DATABASE_URL"]
 	t.Cleanup(func() {
-		conn, err := pgx.Connect(context.WithoutCancel(t.Context()), database)
+		conn, err := parts.Connect(context.WithoutCancel(t.Context()), database)
 		if err != nil {
 			t.Error(err)
 			return
