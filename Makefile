@@ -73,8 +73,8 @@ failover-test: ## PostgreSQL fails over FAILOVERS (5) times under load; what cli
 FAILOVERS ?= 5
 AWAY ?= 30s
 .PHONY: bench
-bench: ## What it costs, each line beside its baseline; half an hour (RECORD=1 writes test/bench/record.json, LINES=key,key, PROFILE=dir).
-	cd test/bench && go run . $(if $(RECORD),--record) $(if $(LINES),--lines $(LINES)) $(if $(PROFILE),--profile $(abspath $(PROFILE)))
+bench: ## What it costs, each line beside its baseline; half an hour (RECORD=1 writes test/bench/record.json, LINES=key,key, PROFILE=dir, OUTAGE=1m).
+	cd test/bench && go run . $(if $(RECORD),--record) $(if $(OUTAGE),--outage $(OUTAGE)) $(if $(LINES),--lines $(LINES)) $(if $(PROFILE),--profile $(abspath $(PROFILE)))
 
 .PHONY: bench-test
 bench-test: ## The bench's own tests, among them the controls of its gate.

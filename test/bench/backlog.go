@@ -62,8 +62,7 @@ func (b *bench) largeBacklog(ctx context.Context, sent, waiting int64) (*install
 	return i, i.checkpoint(ctx)
 }
 
-// drainPart drains at least count payments of those that wait. All that are marked since must be in the
-// topic, each once.
+// drainPart drains at least count payments of those that wait.
 func (b *bench) drainPart(ctx context.Context, i *installation, sentBefore, count int64) (result, error) {
 	before := treeCPU(b.postgres)
 	r, err := do(ctx, "drain", job{URL: i.URL, Broker: i.Broker, Topic: i.Topic, Delivery: string(store.Fenced), Count: int(count)})
@@ -71,12 +70,18 @@ func (b *bench) drainPart(ctx context.Context, i *installation, sentBefore, coun
 	if err != nil {
 		return r, err
 	}
+	return r, b.marksAreInTopic(ctx, i, sentBefore)
+}
+
+// marksAreInTopic compares the topic with what was marked since sentBefore payments were: each of them
+// must be there, once.
+func (b *bench) marksAreInTopic(ctx context.Context, i *installation, sentBefore int64) error {
 	var marked int64
 	if err := i.sql.QueryRow(ctx, `select count(*) from payments where status = 'sent'`).Scan(&marked); err != nil {
-		return r, err
+		return err
 	}
 	records, keys := int64(0), map[string]bool{}
-	err = readAll(ctx, i.Broker, i.Topic, func(r kafka.Record) error {
+	err := readAll(ctx, i.Broker, i.Topic, func(r kafka.Record) error {
 		records++
 		keys[string(r.Key)] = true
 		return nil
@@ -84,7 +89,7 @@ func (b *bench) drainPart(ctx context.Context, i *installation, sentBefore, coun
 	if want := marked - sentBefore; err == nil && (records != want || int64(len(keys)) != want) {
 		err = fmt.Errorf("%d payments are marked, %d records of %d payments are in the topic", want, records, len(keys))
 	}
-	return r, err
+	return err
 }
 
 // drainHot drains count payments that are all in one partition, as those of one account are.

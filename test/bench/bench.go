@@ -23,18 +23,19 @@ const root = "../.."
 // bench is all that a run has started.
 type bench struct {
 	installed *parts.Installed
-	dir       string // Of the program, and what else the run writes.
-	binary    string // paylatch.
-	profile   string // Where profiles are kept; empty: none are taken.
+	dir       string        // Of the program, and what else the run writes.
+	binary    string        // paylatch.
+	profile   string        // Where profiles are kept; empty: none are taken.
+	outage    time.Duration // See options.
 	databases int
 	postgres  int // The process that all of PostgreSQL descends from; 0 where it is not to be seen from here.
 	stored    map[int64]*installation
 	warm      bool // The broker is.
 }
 
-func newBench(ctx context.Context, profile string) (*bench, error) {
+func newBench(ctx context.Context, profile string, outage time.Duration) (*bench, error) {
 	log.SetDefault(log.NewNoopLogger()) // What containers are started is told by their errors only.
-	b := &bench{profile: profile, stored: map[int64]*installation{}}
+	b := &bench{profile: profile, outage: outage, stored: map[int64]*installation{}}
 	if err := b.start(ctx); err != nil {
 		return nil, errors.Join(err, b.close())
 	}

@@ -25,6 +25,8 @@ type order struct {
 	Creates     int           // Of Creates + Reads requests, so many are creates;
 	Reads       int           // the others ask for a random one
 	Stored      int64         // of so many stored payments.
+	Mixed       bool          // Their ids are those of mixedID.
+	RandomKeys  bool          // The creates have random keys, UUIDv4.
 	Stamped     bool          // The reference of a payment is when its request should have been sent, in nanoseconds.
 	Replays     bool          // The creates are of a few thousand keys, again and again.
 	Refusals    bool          // 429 is an answer to be counted.
@@ -70,7 +72,7 @@ func histogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, time.Minut
 func generate(_ context.Context, j job, answer func(any) error) error {
 	g := &generator{order: j.Order, all: histogram(), create: histogram(), read: histogram()}
 	g.requests = newRequests(g.APIKey, g.Stored, g.Stamped, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
-	g.requests.replays = g.Replays
+	g.requests.replays, g.requests.mixed, g.requests.v4 = g.Replays, g.Mixed, g.RandomKeys
 	if err := g.open(); err != nil {
 		return err
 	}

@@ -36,6 +36,7 @@ type installation struct {
 	URL, Broker, Topic, APIKey string
 	Name                       string // Of the database.
 	tenants                    int    // Made beside the first.
+	mixed                      bool   // Whether the stored payments have the ids of mixedID.
 	sql                        *pgxpool.Pool
 	b                          *bench
 }
@@ -168,11 +169,27 @@ func storedID(n int64) string {
 	return string(id[:])
 }
 
-// insertStored writes payments number $1 to $2 of storedID, evenly over $4 partitions. When $3 they are
-// sent, as nearly all are that are stored.
+// randomID is the id of the n-th stored payment where ids are random, and so anywhere in the primary key.
+func randomID(n int64) string {
+	sum := md5.Sum(strconv.AppendInt(nil, n, 10))
+	text := hex.EncodeToString(sum[:])
+	return text[:8] + "-" + text[8:12] + "-8" + text[13:16] + "-8" + text[17:20] + "-" + text[20:]
+}
+
+// mixedID is the id of the n-th stored payment where every second id is random.
+func mixedID(n int64) string {
+	if n%2 == 1 {
+		return randomID(n)
+	}
+	return storedID(n)
+}
+
+// insertStored writes payments number $1 to $2, evenly over $4 partitions. Their ids are those of
+// mixedID when $5, and otherwise of storedID. When $3 they are sent, as nearly all are that are stored.
 const insertStored = `insert into payments (amount, originator_id, beneficiary_id, sender_id, receiver_id, id, tenant_id, partition, currency, reference, status, sent_at, kafka_offset)
 	select 10000 + n % 100000, 1 + n % 5000, 5001 + n % 5000, 1 + n % 5000, 5001 + n % 5000,
-		(lpad(to_hex(1767225600000 + n), 12, '0') || '8' || substr(md5(n::text), 1, 3) || '8' || substr(md5(n::text), 4, 15))::uuid,
+		case when $5 and n % 2 = 1 then overlay(overlay(md5(n::text) placing '8' from 13) placing '8' from 17)::uuid
+			else (lpad(to_hex(1767225600000 + n), 12, '0') || '8' || substr(md5(n::text), 1, 3) || '8' || substr(md5(n::text), 4, 15))::uuid end,
 		(select id from tenants where name = 'acme'), n % $4, 'EUR', 'INV-' || n,
 		case when $3 then 'sent' else 'created' end::payment_status, case when $3 then now() end, case when $3 then n / 4 end
 	from generate_series($1::bigint, $2::bigint) as n`
@@ -189,7 +206,7 @@ func (i *installation) fill(ctx context.Context, n int64, sent bool) error {
 func (i *installation) store(ctx context.Context, from, to int64, sent bool, partitions int) error {
 	const batch = 250_000
 	for ; from <= to; from += batch {
-		if _, err := i.sql.Exec(ctx, insertStored, from, min(from+batch-1, to), sent, partitions); err != nil {
+		if _, err := i.sql.Exec(ctx, insertStored, from, min(from+batch-1, to), sent, partitions, i.mixed); err != nil {
 			return err
 		}
 	}

@@ -81,6 +81,10 @@ var groups = []group{
 		{"drain_backlog", "drain of 2,000,000 that wait, statistics of a healthy day", "drain of 200,000, fresh and analyzed", higher, 0.9, "/s", false},
 		{"drain_hot", "drain 200,000 of one partition", "of 4 partitions", higher, 0.5, "/s", false},
 	}, measureBacklog},
+	{"snapshot", []line{
+		{"drain_snapshot", "drain of 200,000 after 500,000 under one open snapshot", "drain of 200,000 before", higher, 0.9, "/s", false},
+		{"look_snapshot", "a look that finds nothing, after the same", "before", lower, 2, "ms", false},
+	}, measureSnapshot},
 	{"standby", []line{
 		{"status_standby", "GET /payments/{id}, a synchronous standby vouches", "the same without a standby", higher, 0, "/s", false},
 		{"replay_standby", "POST again, a synchronous standby vouches", "the same without a standby", higher, 0, "/s", false},
@@ -97,9 +101,20 @@ var groups = []group{
 	{"end to end", []line{
 		{"end_to_end_p50", "POST at 200/s to read_committed consumer", "one commit + one Kafka transaction, each alone", lower, 3, "ms", false},
 	}, measureEndToEnd},
-	{"growth", []line{
-		{"create_10m_vs_100k", "create at 10,000,000 stored payments", "create at 100,000", higher, 0.9, "/s", false},
-	}, measureGrowth},
+	{"large", []line{
+		{"create_50m_vs_100k", "create at 50,000,000 stored, half random ids", "create at 100,000", higher, 0.9, "/s", false},
+		{"status_50m_vs_100k", "GET of a random one of 50,000,000", "of 100,000", higher, 0.9, "/s", false},
+		{"create_50m_cold", "create at 50,000,000, memory for a quarter of the index", "index in memory", higher, 0.8, "/s", false},
+		{"create_50m_cold_random", "the same under random keys", "the same, index in memory", higher, 0, "/s", false},
+		{"status_50m_cold", "GET of a random one of 50,000,000, the same memory", "index in memory", higher, 0, "/s", false},
+	}, measureLarge},
+	{"outage", []line{
+		{"outage_p99", "create at 1,000/s while Kafka is away", "before", lower, 0, "ms", false},
+		{"outage_catch_up", "until all is sent that waited when Kafka was back", "how long it was away", lower, 0, "s", false},
+	}, measureOutage},
+	{"cost", []line{
+		{"cpu_200_vs_2000", "all processes, a payment at 200/s, one at a time", "at 2,000/s", lower, 0, "µs", false},
+	}, measureCost},
 	{"size", []line{
 		{"row_bytes", "a payment's row, sent", "the seed's 200 bytes", lower, 1, "B", true},
 		{"total_bytes", "all a payment takes: heap, indexes, dead, parties, accounts", "the seed's 200 bytes", lower, 1.6, "B", false},

@@ -23,6 +23,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/paylatch/paylatch/internal/embedded"
 )
@@ -34,6 +35,7 @@ type options struct {
 	record  bool
 	short   bool
 	profile string
+	outage  time.Duration
 	file    string
 }
 
@@ -53,6 +55,7 @@ func main() {
 	flag.BoolVar(&o.short, "short", false, "measure the short form, of lines that are named even where the gate has none")
 	flag.BoolVar(&o.record, "record", false, "write what was measured into the record")
 	flag.StringVar(&o.profile, "profile", "", "keep CPU and allocation profiles of create, status and drain in this directory")
+	flag.DurationVar(&o.outage, "outage", time.Minute, "how long Kafka is away in the full form of the outage lines")
 	flag.StringVar(&o.file, "file", "record.json", "the record")
 	flag.Parse()
 	if lines != "" {
@@ -91,7 +94,7 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	b, err := newBench(ctx, o.profile)
+	b, err := newBench(ctx, o.profile, o.outage)
 	if err != nil {
 		return err
 	}

@@ -58,6 +58,9 @@ var roles = map[string]func(ctx context.Context, j job, answer func(any) error) 
 	"river":     river,
 	"watermill": watermillForward,
 	"send":      send,
+
+	"drain_snapshot": drainSnapshot,
+	"look_snapshot":  lookSnapshot,
 }
 
 // gcPercent is what cmd/paylatch sets; every contender has it.
@@ -95,17 +98,23 @@ func roleCommand(ctx context.Context, name string, j job) (*process, error) {
 	return p, nil
 }
 
-// do runs a role to its end and returns what it answered.
+// do runs a role to its end and returns its result.
 func do(ctx context.Context, name string, j job) (r result, err error) {
+	err = doInto(ctx, name, j, &r)
+	return r, err
+}
+
+// doInto runs a role to its end and decodes its result into to.
+func doInto(ctx context.Context, name string, j job, to any) error {
 	p, err := roleCommand(ctx, name, j)
 	if err != nil {
-		return r, err
+		return err
 	}
 	out, err := p.cmd.Output()
 	if err != nil {
-		return r, fmt.Errorf("%w: %s", err, p.stderr.String())
+		return fmt.Errorf("%w: %s", err, p.stderr.String())
 	}
-	return r, json.Unmarshal(out, &r)
+	return json.Unmarshal(out, to)
 }
 
 // server is a process that answers HTTP.

@@ -22,7 +22,9 @@ type requests struct {
 	next    int
 	asking  []byte
 	stored  int64
+	mixed   bool
 	stamped bool
+	v4      bool // Keys are UUIDv4 instead of UUIDv7.
 	replays bool // Each template has one key, amount and reference, so that all creates but the first are replays.
 	random  *rand.Rand
 }
@@ -87,16 +89,23 @@ func (r *requests) create(at time.Time) []byte {
 // read returns a question for a random one of the stored payments.
 func (r *requests) read() []byte {
 	if r.stored > 0 {
-		copy(r.asking[len("GET /payments/"):], storedID(1+r.random.Int64N(r.stored)))
+		id := storedID
+		if r.mixed {
+			id = mixedID
+		}
+		copy(r.asking[len("GET /payments/"):], id(1+r.random.Int64N(r.stored)))
 	}
 	return r.asking
 }
 
-// putKey writes a new UUIDv7, which is what clients are told to use.
+// putKey writes a new UUIDv7, which is what clients are told to use, or a UUIDv4.
 func (r *requests) putKey(to []byte) {
 	var id [16]byte
 	millis := uint64(time.Now().UnixMilli())
 	high, low := millis<<16|0x7000|r.random.Uint64()&0x0fff, r.random.Uint64()&^(uint64(3)<<62)|uint64(2)<<62
+	if r.v4 {
+		high = r.random.Uint64()&^0xf000 | 0x4000
+	}
 	for n := range 8 {
 		id[n], id[8+n] = byte(high>>(56-8*n)), byte(low>>(56-8*n))
 	}

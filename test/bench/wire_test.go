@@ -24,6 +24,9 @@ func TestRequests(t *testing.T) {
 	stamp := time.Unix(1_790_000_000, 123_456_789)
 	for _, stamped := range []bool{false, true} {
 		r := newRequests("pl_live_x", 1_000_000, stamped, rand.New(rand.NewPCG(1, 2)))
+		if random, err := uuid.Parse(randomKey(r)); err != nil || random.Version() != 4 || random.Variant() != uuid.RFC4122 {
+			t.Fatalf("random key %s: %v", random, err)
+		}
 		keys := map[string]bool{}
 		for range people {
 			request, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(r.create(stamp))))
@@ -57,6 +60,15 @@ func TestRequests(t *testing.T) {
 			t.Errorf("%s: %v", asked.URL.Path, err)
 		}
 	}
+}
+
+func randomKey(r *requests) string {
+	key := make([]byte, len(keyGap))
+	copy(key, keyGap)
+	r.v4 = true
+	r.putKey(key)
+	r.v4 = false
+	return string(key)
 }
 
 // TestGenerator: every request is answered and counted, in the closed loop and at a rate; an answer that is not the one to come fails the whole.

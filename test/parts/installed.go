@@ -3,6 +3,8 @@ package parts
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 )
 
 // Installed is a PostgreSQL that commits on disk and has memory enough, and a broker, for a program that measures.
@@ -10,7 +12,40 @@ type Installed struct {
 	Kind     string // docker or embedded.
 	Postgres string // URL of an empty database, as a superuser.
 	Broker   string // Address.
-	ends     []func() error
+	// BrokerPID is the broker's process on this machine; 0 if it is this one, or not to be seen from here.
+	BrokerPID int
+	server    *Server
+	broker    *Broker
+	ends      []func() error
+}
+
+// ErrNoContainer says that what was asked for needs PostgreSQL and Kafka in containers.
+var ErrNoContainer = errors.New("this needs containers")
+
+// LimitMemory bounds the memory of PostgreSQL's container in bytes, the page cache included, from now on.
+func (in *Installed) LimitMemory(ctx context.Context, bytes int64) error {
+	if in.server.limit == nil {
+		return ErrNoContainer
+	}
+	return in.server.limit(ctx, bytes)
+}
+
+// PauseBroker freezes the broker, or lets it go on. Its connections stay, and nothing answers on them.
+func (in *Installed) PauseBroker(ctx context.Context, paused bool) error {
+	if in.broker.pause == nil {
+		return ErrNoContainer
+	}
+	return in.broker.pause(ctx, paused)
+}
+
+// Reconfigure restarts PostgreSQL with the given settings, at the same address and with its data.
+func (in *Installed) Reconfigure(ctx context.Context, settings map[string]string) error {
+	for _, name := range slices.Sorted(maps.Keys(settings)) {
+		if err := execute(ctx, in.Postgres, "alter system set "+name+" = '"+settings[name]+"'"); err != nil {
+			return err
+		}
+	}
+	return in.server.restart(ctx, false)
 }
 
 // Install starts both. The program calls embedded.Main first of all, for the kind that needs it. Close also undoes what a failed Install began.
@@ -32,7 +67,11 @@ func Install(ctx context.Context) (*Installed, error) {
 	if err != nil {
 		return nil, errors.Join(err, in.Close())
 	}
-	in.Postgres, in.Broker = server.URL, broker.Addr
+	in.server, in.Postgres = server, server.URL
+	in.broker, in.Broker, in.BrokerPID = broker, broker.Addr, broker.pid
+	if err := in.Reconfigure(ctx, map[string]string{"shared_buffers": Buffers}); err != nil {
+		return nil, errors.Join(err, in.Close())
+	}
 	return in, nil
 }
 

@@ -11,6 +11,8 @@ import (
 // Broker is a Kafka broker that can go away and come back, with its log, at the same address.
 type Broker struct {
 	Addr  string
+	pid   int                                          // On this machine; 0 if it is this process.
+	pause func(ctx context.Context, paused bool) error // Nil where there is no container.
 	stop  func(context.Context) error
 	start func(context.Context) error
 	// keep and putBack are for a test of lost logs.

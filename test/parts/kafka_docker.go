@@ -55,7 +55,13 @@ func newDockerBroker(p purpose) (*Broker, func() error, error) {
 	b := &Broker{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}
 	if p == measuring {
 		b.Addr = ownAddress(ctx, c, "9095", b.Addr)
+		state, err := c.State(ctx)
+		if err != nil {
+			return nil, end, err
+		}
+		b.pid = state.Pid
 	}
+	b.pause = func(ctx context.Context, paused bool) error { return setPaused(ctx, c.GetContainerID(), paused) }
 	stop := func(ctx context.Context, grace time.Duration) error { return c.Stop(ctx, &grace) }
 	start := func(ctx context.Context, first string) error {
 		return errors.Join(c.CopyToContainer(ctx, []byte(first), "/tmp/at-start", 0o644), c.Start(ctx))

@@ -3,6 +3,7 @@ package parts
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"strconv"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/testcontainers/testcontainers-go"
+	"github.com/testcontainers/testcontainers-go/exec"
 	"github.com/testcontainers/testcontainers-go/wait"
 
 	"github.com/paylatch/paylatch/internal/embedded"
@@ -50,6 +52,7 @@ var server = sync.OnceValues(func() (string, error) {
 type Server struct {
 	URL     string // Of an empty database.
 	restart func(ctx context.Context, immediate bool) error
+	limit   func(ctx context.Context, bytes int64) error // Nil where there is no container.
 }
 
 // Restart restarts the server; immediate is as a crash: what was committed comes back from its log.
@@ -91,21 +94,13 @@ func newEmbeddedPostgres(ctx context.Context, p purpose) (*Server, func() error,
 	if err != nil {
 		return nil, nil, err
 	}
-	if p == measuring {
-		if err := execute(ctx, e.URL(), "alter system set shared_buffers = '"+buffers+"'"); err != nil {
-			return nil, e.Stop, err
-		}
-		if err := e.Restart(ctx, false); err != nil {
-			return nil, e.Stop, err
-		}
-	}
 	return &Server{URL: e.URL(), restart: e.Restart}, e.Stop, nil
 }
 
 func newDockerPostgres(ctx context.Context, p purpose) (*Server, func() error, error) {
 	settings := []string{"postgres", "-c", "fsync=off", "-c", "max_connections=300"}
 	if p == measuring {
-		settings = []string{"postgres", "-c", "shared_buffers=" + buffers}
+		settings = []string{"sh", "-c", "while :; do docker-entrypoint.sh postgres; sleep 0.1; done"} // See restartServer.
 	}
 	port, err := freePort() // Fixed, so that the server keeps its address over a restart.
 	if err != nil {
@@ -128,6 +123,11 @@ func newDockerPostgres(ctx context.Context, p purpose) (*Server, func() error, e
 		address = ownAddress(ctx, c, "5432", address)
 	}
 	s := &Server{URL: fmt.Sprintf("postgres://paylatch:paylatch@%s/paylatch?sslmode=disable", address)}
+	s.limit = func(ctx context.Context, bytes int64) error { return limitMemory(ctx, c.GetContainerID(), bytes) }
+	if p == measuring {
+		s.restart = func(ctx context.Context, _ bool) error { return restartServer(ctx, c, s.URL) }
+		return s, end, nil
+	}
 	s.restart = func(ctx context.Context, immediate bool) error {
 		grace := 30 * time.Second
 		if immediate {
@@ -139,6 +139,27 @@ func newDockerPostgres(ctx context.Context, p purpose) (*Server, func() error, e
 		return c.Start(ctx)
 	}
 	return s, end, nil
+}
+
+// restartServer restarts PostgreSQL inside its container, whose command starts it again whenever it
+// ends. A container that is restarted may get another address.
+func restartServer(ctx context.Context, c testcontainers.Container, url string) error {
+	code, out, err := c.Exec(ctx, []string{"pg_ctl", "stop", "--mode", "fast", "--wait"}, exec.WithUser("postgres"))
+	if err != nil {
+		return err
+	}
+	if code != 0 {
+		text, _ := io.ReadAll(out)
+		return fmt.Errorf("pg_ctl stop: exit status %d: %s", code, text)
+	}
+	const poll = 50 * time.Millisecond
+	for {
+		err := execute(ctx, url, "select")
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		time.Sleep(poll)
+	}
 }
 
 var databases atomic.Int64

@@ -17,9 +17,9 @@ const (
 	measuring purpose = true
 )
 
-// buffers is shared_buffers of what is measured: what PostgreSQL's manual (section 19.4) starts from on a machine of 4 GB, a quarter. The default of 128 MB is meant to start anywhere; a million
+// Buffers is shared_buffers of what is measured: what PostgreSQL's manual (section 19.4) starts from on a machine of 4 GB, a quarter. The default of 128 MB is meant to start anywhere; a million
 // payments do not fit into it, and every second read is then a system call to fetch a page that the kernel has.
-const buffers = "1GB"
+const Buffers = "1GB"
 
 // ownAddress is a container's own address, or the published one where this machine cannot reach that, as when Docker runs in a virtual machine. A published port of loopback is served by a
 // process of Docker's, docker-proxy, that copies every byte, at a cost like that of the queries themselves and told in nobody's figure.
