@@ -6,7 +6,8 @@ import (
 	"os"
 	"time"
 
-	"github.com/paylatch/paylatch/internal/payclient"
+	"github.com/paylatch/paylatch/client"
+	"github.com/paylatch/paylatch/internal/journal"
 )
 
 type auditCommand struct {
@@ -30,17 +31,17 @@ func (cmd *auditCommand) Run(s *session) error {
 	if topic == nil {
 		return &usageError{errors.New("--kafka-brokers is needed: half of what an audit says is about the topic")}
 	}
-	journal, err := os.Open(cmd.Journal)
+	file, err := os.Open(cmd.Journal)
 	if err != nil {
 		return &usageError{fmt.Errorf("--journal: %w", err)}
 	}
-	defer journal.Close()
-	clients, err := s.clients(payclient.AuditConnections)
+	defer file.Close()
+	clients, err := s.clients(client.Config{Connections: journal.AuditConnections})
 	if err != nil {
 		return err
 	}
 	defer clients[0].Close()
-	report, err := payclient.Audit(s.ctx, clients, journal, payclient.AuditConfig{Topic: *topic, Wait: cmd.Wait})
+	report, err := journal.Audit(s.ctx, clients, file, journal.AuditConfig{Topic: *topic, Wait: cmd.Wait})
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/paylatch/paylatch/internal/payclient"
+	"github.com/paylatch/paylatch/client"
 )
 
 // bodyMax is the contract's bound for a request.
@@ -87,7 +87,7 @@ func (cmd *createCommand) Run(s *session) error {
 	}
 	defer c.Close()
 	if key == "" {
-		if key, err = payclient.NewKey(); err != nil {
+		if key, err = client.NewKey(); err != nil {
 			return err
 		}
 		// Before anything is sent: should this process die now, the key is what can still be looked up.
@@ -109,16 +109,16 @@ func (cmd *createCommand) Run(s *session) error {
 	return nil
 }
 
-func (cmd *createCommand) request(stdin io.Reader) (payclient.Request, error) {
+func (cmd *createCommand) request(stdin io.Reader) (client.Request, error) {
 	switch cmd.JSON {
 	case "":
-		return payclient.Request{
+		return client.Request{
 			Amount:      cmd.Amount,
 			Currency:    cmd.Currency,
-			Originator:  payclient.Party{ID: cmd.OriginatorID, Name: cmd.OriginatorName},
-			Beneficiary: payclient.Party{ID: cmd.BeneficiaryID, Name: cmd.BeneficiaryName},
-			Sender:      payclient.Account{Type: cmd.SenderType, Number: cmd.SenderNumber},
-			Receiver:    payclient.Account{Type: cmd.ReceiverType, Number: cmd.ReceiverNumber},
+			Originator:  client.Party{ID: cmd.OriginatorID, Name: cmd.OriginatorName},
+			Beneficiary: client.Party{ID: cmd.BeneficiaryID, Name: cmd.BeneficiaryName},
+			Sender:      client.Account{Type: cmd.SenderType, Number: cmd.SenderNumber},
+			Receiver:    client.Account{Type: cmd.ReceiverType, Number: cmd.ReceiverNumber},
 			Reference:   cmd.Reference,
 		}, nil
 	case "-":
@@ -126,18 +126,18 @@ func (cmd *createCommand) request(stdin io.Reader) (payclient.Request, error) {
 	}
 	f, err := os.Open(cmd.JSON)
 	if err != nil {
-		return payclient.Request{}, err
+		return client.Request{}, err
 	}
 	defer f.Close()
 	return decodeRequest(f)
 }
 
 // decodeRequest takes one object of the contract's members: a misspelt one must not get lost on the way.
-func decodeRequest(r io.Reader) (payclient.Request, error) {
+func decodeRequest(r io.Reader) (client.Request, error) {
 	limited := &io.LimitedReader{R: r, N: bodyMax + 1}
 	d := json.NewDecoder(limited)
 	d.DisallowUnknownFields()
-	var request payclient.Request
+	var request client.Request
 	err := d.Decode(&request)
 	if err == nil {
 		if _, more := d.Token(); !errors.Is(more, io.EOF) {
@@ -148,7 +148,7 @@ func decodeRequest(r io.Reader) (payclient.Request, error) {
 		err = fmt.Errorf("it is longer than %d bytes", bodyMax)
 	}
 	if err != nil {
-		return payclient.Request{}, fmt.Errorf("read the payment: %w", err)
+		return client.Request{}, fmt.Errorf("read the payment: %w", err)
 	}
 	return request, nil
 }

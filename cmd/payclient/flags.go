@@ -11,7 +11,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/paylatch/paylatch/internal/payclient"
+	"github.com/paylatch/paylatch/client"
+	"github.com/paylatch/paylatch/internal/journal"
 )
 
 const (
@@ -60,7 +61,7 @@ type commandLine struct {
 	Audit    auditCommand    `cmd:"" help:"Hold the journal of a load against the service and the topic."`
 }
 
-// Validate refuses what payclient.New would take for "the default".
+// Validate refuses what client.New would take for "the default".
 func (f *commandLine) Validate() error {
 	if f.AttemptTimeout <= 0 || f.RetryFor <= 0 {
 		return fmt.Errorf("--attempt-timeout and --retry-for must be above 0")
@@ -78,8 +79,8 @@ type session struct {
 }
 
 // client is made for so many requests at once, of one tenant. The caller closes it.
-func (s *session) client(connections int) (*payclient.Client, error) {
-	clients, err := s.clients(connections)
+func (s *session) client(connections int) (*client.Client, error) {
+	clients, err := s.clients(client.Config{Connections: connections})
 	if err != nil {
 		return nil, err
 	}
@@ -90,23 +91,25 @@ func (s *session) client(connections int) (*payclient.Client, error) {
 	return clients[0], nil
 }
 
-// clients are one for each tenant. They share their connections; the caller closes the first.
-func (s *session) clients(connections int) ([]*payclient.Client, error) {
+// clients returns one for each tenant, with the given limits. They share their connections; the
+// caller closes the first.
+func (s *session) clients(limits client.Config) ([]*client.Client, error) {
 	servers, keys := s.listed(s.flags.Server, "PAYLATCH_SERVER", defaultServer), s.listed(s.flags.Key, "PAYLATCH_API_KEY", "")
 	if len(slices.Compact(slices.Sorted(slices.Values(keys)))) != len(keys) {
 		return nil, &usageError{errors.New("key: an API key is given twice")}
 	}
-	first, err := payclient.New(payclient.Config{
+	first, err := client.New(client.Config{
 		Servers:        servers,
 		Key:            keys[0],
 		AttemptTimeout: s.flags.AttemptTimeout,
 		RetryFor:       s.flags.RetryFor,
-		Connections:    connections,
+		Connections:    limits.Connections,
+		AttemptsMax:    limits.AttemptsMax,
 	})
 	if err != nil {
 		return nil, &usageError{err}
 	}
-	clients := []*payclient.Client{first}
+	clients := []*client.Client{first}
 	for _, key := range keys[1:] {
 		c, err := first.ForTenant(key)
 		if err != nil {
@@ -126,12 +129,12 @@ func (s *session) listed(flag []string, variable, otherwise string) []string {
 }
 
 // topic is where payments become visible; nil when no brokers are named.
-func (s *session) topic(f kafkaFlags) *payclient.Topic {
+func (s *session) topic(f kafkaFlags) *journal.Topic {
 	brokers := s.listed(f.KafkaBrokers, "PAYLATCH_KAFKA_BROKERS", "")
 	if brokers[0] == "" {
 		return nil
 	}
-	return &payclient.Topic{Brokers: brokers, Name: cmp.Or(f.Topic, s.env("PAYLATCH_TOPIC"), defaultTopic)}
+	return &journal.Topic{Brokers: brokers, Name: cmp.Or(f.Topic, s.env("PAYLATCH_TOPIC"), defaultTopic)}
 }
 
 // kafkaFlags say where payments become visible.

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/paylatch/paylatch/internal/payclient"
+	"github.com/paylatch/paylatch/client"
 )
 
 type getCommand struct {
@@ -45,13 +45,13 @@ func (cmd *getCommand) Run(s *session) error {
 	return nil
 }
 
-func (cmd *getCommand) find(s *session, c *payclient.Client) (payclient.Payment, error) {
+func (cmd *getCommand) find(s *session, c *client.Client) (client.Payment, error) {
 	if cmd.ID != "" {
-		return c.Get(s.ctx, cmd.ID, cmd.Wait)
+		return c.Wait(s.ctx, cmd.ID, cmd.Wait)
 	}
 	p, err := c.FindByKey(s.ctx, cmd.IdempotencyKey)
 	if err != nil || p.Sent() || cmd.Wait == 0 {
 		return p, err
 	}
-	return c.Get(s.ctx, p.ID, cmd.Wait)
+	return c.Wait(s.ctx, p.ID, cmd.Wait)
 }

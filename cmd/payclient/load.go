@@ -8,7 +8,9 @@ import (
 	"os"
 	"time"
 
-	"github.com/paylatch/paylatch/internal/payclient"
+	"github.com/paylatch/paylatch/client"
+	"github.com/paylatch/paylatch/internal/journal"
+	"github.com/paylatch/paylatch/internal/loadtest"
 )
 
 const (
@@ -37,8 +39,8 @@ type loadCommand struct {
 	HTML    string   `name:"html" placeholder:"FILE" help:"Write the report with plots, as one page."`
 	JSON    bool     `name:"json" help:"Print the report as JSON; durations in nanoseconds."`
 
-	objectives []payclient.Objective
-	steps      []payclient.Step
+	objectives []loadtest.Objective
+	steps      []loadtest.Step
 }
 
 // Validate knows the bounds before anybody is contacted.
@@ -46,16 +48,16 @@ func (cmd *loadCommand) Validate() error {
 	if cmd.Duration < 0 || cmd.Count < 0 || cmd.Reads < 0 || cmd.Step < 0 || cmd.Settle < 0 {
 		return errors.New("--duration, --count, --reads, --step and --settle must not be negative")
 	}
-	if cmd.Accounts < 2 || cmd.Accounts > payclient.AccountsMax {
-		return fmt.Errorf("--accounts must be within 2 and %d", payclient.AccountsMax)
+	if cmd.Accounts < 2 || cmd.Accounts > loadtest.AccountsMax {
+		return fmt.Errorf("--accounts must be within 2 and %d", loadtest.AccountsMax)
 	}
 	for flag, n := range map[string]*int{"--workers": cmd.Workers, "--in-flight": cmd.InFlight} {
-		if n != nil && (*n < 1 || *n > payclient.LoadWorkersMax) {
-			return fmt.Errorf("%s must be within 1 and %d", flag, payclient.LoadWorkersMax)
+		if n != nil && (*n < 1 || *n > loadtest.LoadWorkersMax) {
+			return fmt.Errorf("%s must be within 1 and %d", flag, loadtest.LoadWorkersMax)
 		}
 	}
 	for _, text := range cmd.SLO {
-		o, err := payclient.ParseObjective(text)
+		o, err := loadtest.ParseObjective(text)
 		if err != nil {
 			return fmt.Errorf("--%w", err)
 		}
@@ -75,7 +77,7 @@ func (cmd *loadCommand) Validate() error {
 
 // plan makes steps of the rates.
 func (cmd *loadCommand) plan() error {
-	rates, err := payclient.ParseRates(cmd.Rate)
+	rates, err := loadtest.ParseRates(cmd.Rate)
 	if err != nil {
 		return fmt.Errorf("--%w", err)
 	}
@@ -95,19 +97,19 @@ func (cmd *loadCommand) plan() error {
 		each = defaultLoad
 	}
 	for _, r := range rates {
-		cmd.steps = append(cmd.steps, payclient.Step{Rate: r, For: each})
+		cmd.steps = append(cmd.steps, loadtest.Step{Rate: r, For: each})
 	}
 	return nil
 }
 
 // config is the load without what must be opened.
-func (cmd *loadCommand) config(s *session) payclient.LoadConfig {
-	cfg := payclient.LoadConfig{
-		Steps: cmd.steps, Count: cmd.Count, Reads: cmd.Reads, Accounts: cmd.Accounts, Once: !cmd.Retry,
+func (cmd *loadCommand) config(s *session) loadtest.Config {
+	cfg := loadtest.Config{
+		Steps: cmd.steps, Count: cmd.Count, Reads: cmd.Reads, Accounts: cmd.Accounts, Grace: s.flags.AttemptTimeout,
 		Topic: s.topic(cmd.Kafka), Settle: cmd.Settle, Progress: terminal(s.stderr),
 	}
 	if len(cfg.Steps) > 0 {
-		cfg.InFlight = payclient.InFlightDefault
+		cfg.InFlight = loadtest.InFlightDefault
 		if cmd.InFlight != nil {
 			cfg.InFlight = *cmd.InFlight
 		}
@@ -131,18 +133,22 @@ func (cmd *loadCommand) Run(s *session) (err error) {
 			return &usageError{errors.New("--slo end_to_end… needs --kafka-brokers: without them it is not measured")}
 		}
 	}
-	clients, err := s.clients(max(cfg.Workers, cfg.InFlight))
+	limits := client.Config{Connections: max(cfg.Workers, cfg.InFlight)}
+	if !cmd.Retry {
+		limits.AttemptsMax = 1
+	}
+	clients, err := s.clients(limits)
 	if err != nil {
 		return err
 	}
 	defer clients[0].Close()
 	if cmd.Journal != "" {
-		if cfg.Journal, err = payclient.OpenJournal(cmd.Journal); err != nil {
+		if cfg.Journal, err = journal.Open(cmd.Journal); err != nil {
 			return &usageError{err}
 		}
 		defer func() { err = errors.Join(err, cfg.Journal.Close()) }()
 	}
-	report, loadErr := payclient.Load(s.ctx, clients, cfg)
+	report, loadErr := loadtest.Run(s.ctx, clients, cfg)
 	if report.Mode == "" {
 		return loadErr // It has not begun.
 	}
@@ -154,7 +160,7 @@ func (cmd *loadCommand) Run(s *session) (err error) {
 }
 
 // end is the worst of what happened: unknown before failed before slow.
-func end(r payclient.Report, loadErr error) error {
+func end(r loadtest.Report, loadErr error) error {
 	var missed []error
 	for _, v := range r.Verdicts {
 		if !v.Met {
@@ -181,7 +187,7 @@ func notCode(err error) error {
 	return errors.New(err.Error())
 }
 
-func (cmd *loadCommand) write(s *session, r payclient.Report) error {
+func (cmd *loadCommand) write(s *session, r loadtest.Report) error {
 	if cmd.HTML != "" {
 		if err := writeFile(cmd.HTML, r.WriteHTML); err != nil {
 			return err

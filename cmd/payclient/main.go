@@ -10,11 +10,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
 
-	"github.com/paylatch/paylatch/internal/payclient"
+	"github.com/paylatch/paylatch/client"
+	"github.com/paylatch/paylatch/internal/journal"
 )
 
 // The exit codes are part of the interface: scripts tell by them whether a payment may be made again.
@@ -78,16 +80,30 @@ var errMissed = errors.New("SLO missed")
 func fail(stderr io.Writer, err error) int {
 	fmt.Fprintf(stderr, "payclient: %v\n", err)
 	_, usage := errors.AsType[*usageError](err)
-	_, unknown := errors.AsType[*payclient.UnknownError](err)
+	lost, unknown := errors.AsType[*client.UnknownError](err)
+	if unknown {
+		fmt.Fprintf(stderr, "payclient: look it up: payclient get --idempotency-key=%s\n", shellWord(lost.Key))
+	}
 	switch {
 	case usage:
 		fmt.Fprintln(stderr, `Run "payclient --help" for more information.`)
 		return exitUsage
-	case unknown || errors.Is(err, errSomeUnknown) || errors.Is(err, payclient.ErrUndecided):
+	case unknown || errors.Is(err, errSomeUnknown) || errors.Is(err, journal.ErrUndecided):
 		return exitUnknown
 	case errors.Is(err, errMissed):
 		return exitMissed
 	default:
 		return exitFailed
 	}
+}
+
+// shellWord quotes a key for a shell: it may hold any visible character.
+func shellWord(s string) string {
+	plain := func(r rune) bool {
+		return r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || strings.ContainsRune("-_.:/@", r)
+	}
+	if strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

@@ -13,8 +13,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/goleak"
 
-	"github.com/paylatch/paylatch/internal/payclient"
-	"github.com/paylatch/paylatch/internal/payclient/faultyserver"
+	"github.com/paylatch/paylatch/client"
+	"github.com/paylatch/paylatch/client/clienttest"
+	"github.com/paylatch/paylatch/internal/journal"
+	"github.com/paylatch/paylatch/internal/loadtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -45,7 +47,7 @@ func (o outcome) expect(t *testing.T, code int, stdout, stderr string) {
 }
 
 func TestRun_Simulate(t *testing.T) {
-	ledger := faultyserver.New()
+	ledger := clienttest.New()
 	o := payclientRun(t, ledger.Serve(t).URL, "", "simulate", "-n", "3")
 	o.expect(t, exitOK, "3 of 3 payments sent", "")
 	if ledger.Payments() != 3 || o.stderr != "" {
@@ -55,7 +57,7 @@ func TestRun_Simulate(t *testing.T) {
 
 // The flags, a file and standard input make the same payment; then both ways to find it.
 func TestRun_CreateAndGet(t *testing.T) {
-	ledger := faultyserver.New()
+	ledger := clienttest.New()
 	server := ledger.Serve(t).URL
 	file := filepath.Join(t.TempDir(), "payment.json")
 	if err := os.WriteFile(file, []byte(body), 0o600); err != nil {
@@ -78,7 +80,7 @@ func TestRun_CreateAndGet(t *testing.T) {
 
 	o := payclientRun(t, server, "", "get", "--idempotency-key", "K")
 	o.expect(t, exitOK, `"status": "created"`, "")
-	var p payclient.Payment
+	var p client.Payment
 	if err := json.Unmarshal([]byte(o.stdout), &p); err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +91,7 @@ func TestRun_CreateAndGet(t *testing.T) {
 
 // A new key is told before anything is sent: here nothing can be.
 func TestRun_Create_NewKeyIsTold(t *testing.T) {
-	ledger := faultyserver.New()
+	ledger := clienttest.New()
 	server := ledger.Serve(t).URL
 	o := payclientRun(t, server, body, "create", "--json=-")
 	o.expect(t, exitOK, `"id"`, "payclient: idempotency key "+ledger.Seen()[0].Key+"\n")
@@ -101,17 +103,17 @@ func TestRun_Create_NewKeyIsTold(t *testing.T) {
 }
 
 func TestRun_Create_ExitCodes(t *testing.T) {
-	refusal := faultyserver.Answer(422, "application/problem+json",
+	refusal := clienttest.Answer(422, "application/problem+json",
 		`{"code":"invalid_payment","detail":"1 field is wrong","errors":[{"pointer":"/currency","code":"unknown_currency"}]}`)
-	bug := faultyserver.Answer(500, "application/problem+json", `{"code":"internal","detail":"sorry"}`)
-	server := faultyserver.New().Serve(t, refusal, bug).URL
+	bug := clienttest.Answer(500, "application/problem+json", `{"code":"internal","detail":"sorry"}`)
+	server := clienttest.New().Serve(t, refusal, bug).URL
 	payclientRun(t, server, body, "create", "--json=-").expect(t, exitFailed, "", "/currency: unknown_currency")
 	payclientRun(t, server, body, "create", "--json=-", "--idempotency-key=K1").
 		expect(t, exitUnknown, "", "payclient get --idempotency-key=K1")
 }
 
 func TestRun_Get_NotSentInTime(t *testing.T) {
-	ledger := faultyserver.New()
+	ledger := clienttest.New()
 	ledger.NeverSend = true
 	server := ledger.Serve(t).URL
 	payclientRun(t, server, body, "create", "--json=-", "--idempotency-key=K").expect(t, exitOK, "", "")
@@ -120,24 +122,24 @@ func TestRun_Get_NotSentInTime(t *testing.T) {
 }
 
 func TestRun_Create_Wait(t *testing.T) {
-	ledger := faultyserver.New()
+	ledger := clienttest.New()
 	payclientRun(t, ledger.Serve(t).URL, body, "create", "--json=-", "--wait=10s").expect(t, exitOK, `"status": "sent"`, "")
 	if prefer := ledger.Seen()[0].Prefer; prefer != "wait=10" {
 		t.Errorf("Prefer %q, want wait=10", prefer)
 	}
-	ledger = faultyserver.New()
+	ledger = clienttest.New()
 	ledger.NeverSend = true
 	payclientRun(t, ledger.Serve(t).URL, body, "create", "--json=-", "--wait=10ms").
 		expect(t, exitFailed, `"status": "created"`, "not sent within 10ms")
 }
 
 func TestRun_Load(t *testing.T) {
-	ledger := faultyserver.New()
+	ledger := clienttest.New()
 	server := ledger.Serve(t).URL
 	payclientRun(t, server, "", "load", "--workers=2", "--count=10", "--reads=3").
 		expect(t, exitOK, "answers to reads: 200 × 30", "")
 	o := payclientRun(t, server, "", "load", "--workers=2", "--count=10", "--reads=1", "--json")
-	var r payclient.Report
+	var r loadtest.Report
 	if err := json.Unmarshal([]byte(o.stdout), &r); err != nil || o.code != exitOK || r.Writes.Done != 10 || r.Reads.Done != 10 {
 		t.Errorf("exit code %d, %v, %+v", o.code, err, r)
 	}
@@ -148,15 +150,15 @@ func TestRun_Load(t *testing.T) {
 
 // A load that fails still prints what it has measured.
 func TestRun_Load_Fails(t *testing.T) {
-	bug, refusal := faultyserver.Answer(500, "text/plain", "bug"), faultyserver.Answer(401, "application/problem+json", `{"code":"unauthorized"}`)
-	server := faultyserver.New().Serve(t, bug, refusal).URL
+	bug, refusal := clienttest.Answer(500, "text/plain", "bug"), clienttest.Answer(401, "application/problem+json", `{"code":"unauthorized"}`)
+	server := clienttest.New().Serve(t, bug, refusal).URL
 	payclientRun(t, server, "", "load", "--workers=1", "--count=1").expect(t, exitUnknown, "outcome unknown: idempotency key", "unknown")
 	payclientRun(t, server, "", "load", "--workers=1", "--count=1").expect(t, exitFailed, "answers to writes: 401 × 1", "401 unauthorized")
 }
 
 // An open load for two tenants, with a page of plots and objectives that are met.
 func TestRun_Load_Open(t *testing.T) {
-	ledger := faultyserver.New()
+	ledger := clienttest.New()
 	page := filepath.Join(t.TempDir(), "report.html")
 	o := payclientRun(t, ledger.Serve(t).URL, "", "--key=a,b", "load", "--rate=200/s", "--count=20", "--reads=2", "--slo=create.max=1h", "--slo=status.p50=1h", "--html", page)
 	o.expect(t, exitOK, "SLO met: create.max is ", "")
@@ -177,11 +179,11 @@ func TestRun_Load_Open(t *testing.T) {
 func TestRun_Load_Objectives(t *testing.T) {
 	load := []string{"load", "--rate=500", "--count=5", "--reads=0", "--no-retry", "--slo=create.p50=1ns"}
 	missed := "SLO missed: create.p50 is "
-	payclientRun(t, faultyserver.New().Serve(t).URL, "", load...).expect(t, exitMissed, "SLO MISSED: create.p50", missed)
-	payclientRun(t, faultyserver.New().Serve(t, faultyserver.Answer(429, "text/plain", "")).URL, "", load...).expect(t, exitFailed, "", missed)
-	payclientRun(t, faultyserver.New().Serve(t, faultyserver.Answer(429, "text/plain", "")).URL, "", load...).expect(t, exitFailed, "", "1 writes failed")
-	payclientRun(t, faultyserver.New().Serve(t, faultyserver.DropAfter).URL, "", load...).expect(t, exitUnknown, "", missed)
-	payclientRun(t, faultyserver.New().Serve(t).URL, "", "load", "--count=1", "--reads=0", "--slo=status.p99=1h").expect(t, exitMissed, "status.p99 is not to be told", "")
+	payclientRun(t, clienttest.New().Serve(t).URL, "", load...).expect(t, exitMissed, "SLO MISSED: create.p50", missed)
+	payclientRun(t, clienttest.New().Serve(t, clienttest.Answer(429, "text/plain", "")).URL, "", load...).expect(t, exitFailed, "", missed)
+	payclientRun(t, clienttest.New().Serve(t, clienttest.Answer(429, "text/plain", "")).URL, "", load...).expect(t, exitFailed, "", "1 writes failed")
+	payclientRun(t, clienttest.New().Serve(t, clienttest.DropAfter).URL, "", load...).expect(t, exitUnknown, "", missed)
+	payclientRun(t, clienttest.New().Serve(t).URL, "", "load", "--count=1", "--reads=0", "--slo=status.p99=1h").expect(t, exitMissed, "status.p99 is not to be told", "")
 }
 
 // A load into a journal, with a topic to follow; then the audit, which first holds and then does not.
@@ -197,22 +199,22 @@ func TestRun_Audit(t *testing.T) {
 	}
 	t.Cleanup(client.Close)
 	produce := func(n int) {
-		if err := client.ProduceSync(t.Context(), &kgo.Record{Topic: "payments", Key: []byte(faultyserver.ID(n))}).FirstErr(); err != nil {
+		if err := client.ProduceSync(t.Context(), &kgo.Record{Topic: "payments", Key: []byte(clienttest.ID(n))}).FirstErr(); err != nil {
 			t.Error(err)
 		}
 	}
-	ledger := faultyserver.New()
+	ledger := clienttest.New()
 	ledger.OnTake = func(payments int) { produce(payments - 1) }
 	ledger.PositionOf = func(n int) (int32, int64) { return 0, int64(n) }
-	server, journal := ledger.Serve(t).URL, filepath.Join(t.TempDir(), "journal")
+	server, path := ledger.Serve(t).URL, filepath.Join(t.TempDir(), "journal")
 	brokers := "--kafka-brokers=" + cluster.ListenAddrs()[0]
-	payclientRun(t, server, "", "load", "--workers=1", "--count=5", "--reads=0", "--journal", journal, brokers, "--slo=end_to_end.max=1h", "--settle=1m").
+	payclientRun(t, server, "", "load", "--workers=1", "--count=5", "--reads=0", "--journal", path, brokers, "--slo=end_to_end.max=1h", "--settle=1m").
 		expect(t, exitOK, "SLO met: end_to_end.max", "")
-	payclientRun(t, server, "", "audit", "--journal", journal, brokers).expect(t, exitOK, "confirmed 5 payments", "")
+	payclientRun(t, server, "", "audit", "--journal", path, brokers).expect(t, exitOK, "confirmed 5 payments", "")
 	produce(2)
-	payclientRun(t, server, "", "audit", "--journal", journal, brokers).expect(t, exitFailed, "is in the topic 2 times: at payments/0:2, payments/0:5", "duplicates 1")
-	o := payclientRun(t, server, "", "audit", "--json", "--journal", journal, brokers)
-	var r payclient.AuditReport
+	payclientRun(t, server, "", "audit", "--journal", path, brokers).expect(t, exitFailed, "is in the topic 2 times: at payments/0:2, payments/0:5", "duplicates 1")
+	o := payclientRun(t, server, "", "audit", "--json", "--journal", path, brokers)
+	var r journal.Report
 	if err := json.Unmarshal([]byte(o.stdout), &r); err != nil || o.code != exitFailed || r.Duplicates.Count != 1 || r.Keys != 5 {
 		t.Errorf("exit code %d, %v, %+v", o.code, err, r)
 	}
@@ -220,7 +222,7 @@ func TestRun_Audit(t *testing.T) {
 
 func TestRun_Interrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	ledger := faultyserver.New()
+	ledger := clienttest.New()
 	ledger.OnTake = func(int) { cancel() }
 	var stdout, stderr bytes.Buffer
 	code := run(ctx, []string{"--key=k", "--server", ledger.Serve(t).URL, "load", "--duration=1h", "--workers=1"},
@@ -232,7 +234,7 @@ func TestRun_Interrupted(t *testing.T) {
 
 // Several servers, by repetition, by comma, from the environment; a flag goes before the environment.
 func TestRun_Servers(t *testing.T) {
-	ledger := faultyserver.New()
+	ledger := clienttest.New()
 	a, b := ledger.Serve(t).URL, ledger.Serve(t).URL
 	for name, tc := range map[string]struct {
 		env  string
@@ -251,7 +253,7 @@ func TestRun_Servers(t *testing.T) {
 }
 
 func TestRun_Usage(t *testing.T) {
-	ledger := faultyserver.New()
+	ledger := clienttest.New()
 	server := ledger.Serve(t).URL
 	for _, tc := range []struct {
 		says string
@@ -314,4 +316,11 @@ func TestRun_Help(t *testing.T) {
 		}
 	}
 	payclientRun(t, "", "", "--help").expect(t, exitOK, "payclient get --idempotency-key K", "")
+}
+
+// TestRun_Create_Unknown: the command that is printed can be pasted, whatever the key is.
+func TestRun_Create_Unknown(t *testing.T) {
+	server := clienttest.New().Serve(t, clienttest.Answer(500, "text/plain", "bug")).URL
+	payclientRun(t, server, body, "create", "--json=-", "--idempotency-key=$(rm)'k").
+		expect(t, exitUnknown, "", `look it up: payclient get --idempotency-key='$(rm)'\''k'`+"\n")
 }

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/paylatch/paylatch/internal/payclient"
+	"github.com/paylatch/paylatch/internal/loadtest"
 )
 
 type simulateCommand struct {
@@ -15,8 +15,8 @@ type simulateCommand struct {
 
 // Validate knows the bounds before anybody is contacted.
 func (cmd *simulateCommand) Validate() error {
-	if cmd.Payments < 1 || cmd.Payments > payclient.SimulateMax {
-		return fmt.Errorf("-n must be within 1 and %d", payclient.SimulateMax)
+	if cmd.Payments < 1 || cmd.Payments > loadtest.SimulateMax {
+		return fmt.Errorf("-n must be within 1 and %d", loadtest.SimulateMax)
 	}
 	if cmd.Wait <= 0 {
 		return errors.New("--wait must be above 0")
@@ -31,5 +31,5 @@ func (cmd *simulateCommand) Run(s *session) error {
 		return err
 	}
 	defer c.Close()
-	return payclient.SimulateWithin(s.ctx, c, cmd.Payments, cmd.Wait, s.stdout)
+	return loadtest.SimulateWithin(s.ctx, c, cmd.Payments, cmd.Wait, s.stdout)
 }

@@ -12,8 +12,9 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/paylatch/paylatch/client"
 	"github.com/paylatch/paylatch/internal/embedded"
-	"github.com/paylatch/paylatch/internal/payclient"
+	"github.com/paylatch/paylatch/internal/loadtest"
 	"github.com/paylatch/paylatch/internal/payment"
 	"github.com/paylatch/paylatch/internal/store"
 )
@@ -51,8 +52,8 @@ func (c *devCommand) Run(ctx context.Context, out outlet) (err error) {
 	if c.AdminListen != "" {
 		loopback(&check, "admin-listen", c.AdminListen)
 	}
-	if c.Simulate < 0 || c.Simulate > payclient.SimulateMax {
-		check.fault("simulate", "%d is no number from 0 to %d", c.Simulate, payclient.SimulateMax)
+	if c.Simulate < 0 || c.Simulate > loadtest.SimulateMax {
+		check.fault("simulate", "%d is no number from 0 to %d", c.Simulate, loadtest.SimulateMax)
 	}
 	if err := check.err(); err != nil {
 		return err
@@ -174,13 +175,13 @@ func (m *machine) run(ctx context.Context, simulate int, out outlet) error {
 }
 
 func (m *machine) simulate(ctx context.Context, n int, out outlet) error {
-	client, err := payclient.New(payclient.Config{Servers: []string{m.service.apiURL()}, Key: m.key.Reveal()})
+	client, err := client.New(client.Config{Servers: []string{m.service.apiURL()}, Key: m.key.Reveal()})
 	if err != nil {
 		return err
 	}
 	defer client.Close()
 	_, _ = fmt.Fprintln(out.stdout)
-	return payclient.Simulate(ctx, client, n, out.stdout)
+	return loadtest.Simulate(ctx, client, n, out.stdout)
 }
 
 func (m *machine) sayHowToGoOn(out outlet) {

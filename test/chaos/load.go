@@ -11,7 +11,8 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/paylatch/paylatch/internal/payclient"
+	"github.com/paylatch/paylatch/client"
+	"github.com/paylatch/paylatch/internal/loadtest"
 )
 
 const (
@@ -23,9 +24,9 @@ const (
 	retryFor       = 4 * time.Second
 )
 
-// client sends payments at a steady pace and keeps the journal.
-type client struct {
-	*payclient.Client
+// payer sends payments at a steady pace and keeps the journal.
+type payer struct {
+	*client.Client
 	seed  uint64
 	began time.Time
 
@@ -36,31 +37,31 @@ type client struct {
 	refusals []string // What no valid payment may be answered.
 }
 
-func newClient(servers []string, key string, seed uint64, retryFor time.Duration) (*client, error) {
-	c, err := payclient.New(payclient.Config{
+func newPayer(servers []string, key string, seed uint64, retryFor time.Duration) (*payer, error) {
+	c, err := client.New(client.Config{
 		Servers: servers, Key: key, Connections: workersMax,
 		AttemptTimeout: attemptTimeout, RetryFor: retryFor, BackoffFirst: 50 * time.Millisecond, BackoffMax: 500 * time.Millisecond,
 	})
-	return &client{Client: c, seed: seed, began: time.Now()}, err
+	return &payer{Client: c, seed: seed, began: time.Now()}, err
 }
 
 // key is the idempotency key of a request; it and the content follow from the number alone, so that a request can be sent again at the end.
-func (c *client) key(n int) string { return fmt.Sprintf("chaos-%d-%d", c.seed, n) }
+func (c *payer) key(n int) string { return fmt.Sprintf("chaos-%d-%d", c.seed, n) }
 
-func (c *client) content(n int) payclient.Request {
+func (c *payer) content(n int) client.Request {
 	r := rand.New(rand.NewPCG(c.seed, uint64(n)))
-	q := payclient.Sample(r)
-	q.Sender = payclient.Account{Type: "checking", Number: fmt.Sprintf("%09d", c.account(n))}
+	q := loadtest.Sample(r)
+	q.Sender = client.Account{Type: "checking", Number: fmt.Sprintf("%09d", c.account(n))}
 	return q
 }
 
-func (c *client) account(n int) int32 {
+func (c *payer) account(n int) int32 {
 	return int32(rand.New(rand.NewPCG(c.seed+1, uint64(n))).IntN(accountsMax))
 }
 
 // run sends so many payments per second until ctx ends; the requests under way are then brought to their end. When all workers wait for answers none is sent, and
 // none is made up for.
-func (c *client) run(ctx context.Context, perSecond int) {
+func (c *payer) run(ctx context.Context, perSecond int) {
 	turns := make(chan int)
 	var group sync.WaitGroup
 	for range workersMax {
@@ -88,7 +89,7 @@ func (c *client) run(ctx context.Context, perSecond int) {
 }
 
 // enter begins a journal entry.
-func (c *client) enter() (n int) {
+func (c *payer) enter() (n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n = len(c.journal)
@@ -97,7 +98,7 @@ func (c *client) enter() (n int) {
 }
 
 // send sends a payment until it is answered, or time is up.
-func (c *client) send(n int) {
+func (c *payer) send(n int) {
 	sent := time.Since(c.began)
 	answer, err := c.Create(background, c.key(n), c.content(n)) // Bounded by retryFor.
 	answered := time.Since(c.began)
@@ -124,15 +125,15 @@ func (c *client) send(n int) {
 }
 
 // refused notes an answer that no valid payment may have: the service may be away, or have too much under way while its database is, but it may not say no.
-func (c *client) refused(n int, err error) {
-	var problem *payclient.Problem
+func (c *payer) refused(n int, err error) {
+	var problem *client.ProblemError
 	if errors.As(err, &problem) && problem.Status < http.StatusInternalServerError && problem.Status != http.StatusTooManyRequests && len(c.refusals) < examplesMax {
 		c.refusals = append(c.refusals, fmt.Sprintf("request %d: %v", n, err))
 	}
 }
 
 // open lists the requests that have no answer yet.
-func (c *client) open() (open []int) {
+func (c *payer) open() (open []int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for n, e := range c.journal {
@@ -144,7 +145,7 @@ func (c *client) open() (open []int) {
 }
 
 // settle sends what has no answer again, with the same keys, until all has one or the time is up.
-func (c *client) settle(d time.Duration) (left int) {
+func (c *payer) settle(d time.Duration) (left int) {
 	for end := time.Now().Add(d); time.Now().Before(end) && len(c.open()) > 0; {
 		turns := make(chan int)
 		var group sync.WaitGroup

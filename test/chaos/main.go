@@ -148,7 +148,7 @@ type stage struct {
 	postgres *postgres
 	kafka    *harness.Kafka
 	fleet    *fleet
-	client   *client
+	client   *payer
 	log      *logbook
 }
 
@@ -202,7 +202,7 @@ func (s *stage) setUp(ctx context.Context) error {
 			return err
 		}
 	}
-	s.client, err = newClient(servers, key, s.seed, retryFor)
+	s.client, err = newPayer(servers, key, s.seed, retryFor)
 	return err
 }
 

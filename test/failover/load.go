@@ -12,7 +12,8 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/paylatch/paylatch/internal/payclient"
+	"github.com/paylatch/paylatch/client"
+	"github.com/paylatch/paylatch/internal/loadtest"
 )
 
 const (
@@ -40,7 +41,7 @@ type load struct {
 	*journal
 	name   string
 	seed   uint64
-	client *payclient.Client
+	client *client.Client
 	// conflicts has some clients use a key again with other content. After the loss of a payment that
 	// would store the other content, which contradicts the topic, and halt the partition.
 	conflicts bool
@@ -55,7 +56,7 @@ func newLoad(name string, servers []string, byHost map[string]int8, apiKey strin
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(name))
 	l := &load{journal: newJournal(byHost), name: name, seed: h.Sum64(), conflicts: conflicts}
-	client, err := payclient.New(payclient.Config{
+	client, err := client.New(client.Config{
 		Servers: servers, Key: apiKey, HTTPClient: &http.Client{Transport: l.journal},
 		AttemptTimeout: attemptTimeout, RetryFor: retryFor,
 		BackoffFirst: 50 * time.Millisecond, BackoffMax: 500 * time.Millisecond,
@@ -68,9 +69,9 @@ func (l *load) close() { l.next.CloseIdleConnections() }
 
 func (l *load) key(n int32) string { return fmt.Sprintf("%s-%d", l.name, n) }
 
-func (l *load) content(n int32) payclient.Request {
+func (l *load) content(n int32) client.Request {
 	r := rand.New(rand.NewPCG(l.seed, uint64(n)))
-	return payclient.SampleOf(r, holdersMax)
+	return loadtest.SampleOf(r, holdersMax)
 }
 
 // run starts payments at a rate until stop is closed, and waits for those under way. A payment
@@ -125,7 +126,7 @@ func (l *load) pay(ctx context.Context, n int32) {
 	case n%5 == 0:
 		_ = l.create(ctx, n) // A replay.
 	case n%5 == 1 && id != uuid.Nil:
-		_, _ = l.client.Get(withCall(ctx, call{key: n, request: requestByID}), id.String(), time.Second)
+		_, _ = l.client.Wait(withCall(ctx, call{key: n, request: requestByID}), id.String(), time.Second)
 	case n%5 == 2 && id != uuid.Nil && l.conflicts:
 		other := l.content(n)
 		other.Amount++
@@ -137,7 +138,7 @@ func (l *load) pay(ctx context.Context, n int32) {
 	}
 	earlier := rand.Int32N(n + 1) // Clients also ask for payments of earlier.
 	if id := l.known(earlier); id != uuid.Nil {
-		_, _ = l.client.Get(withCall(ctx, call{key: earlier, request: requestByID}), id.String(), 0)
+		_, _ = l.client.Get(withCall(ctx, call{key: earlier, request: requestByID}), id.String())
 	}
 }
 
@@ -185,7 +186,7 @@ func (l *load) probe(ctx context.Context) error {
 		}
 	}
 	return inParallel(known, func(n int32) error {
-		_, err := l.client.Get(withCall(ctx, call{n, requestByID, true}), l.known(n).String(), 0)
+		_, err := l.client.Get(withCall(ctx, call{n, requestByID, true}), l.known(n).String())
 		if answered(err) {
 			_, err = l.client.FindByKey(withCall(ctx, call{n, requestByKey, true}), l.key(n))
 		}
@@ -198,7 +199,7 @@ func (l *load) probe(ctx context.Context) error {
 
 // answered reports whether a query has a result: the payment, or that there is none.
 func answered(err error) bool {
-	var problem *payclient.Problem
+	var problem *client.ProblemError
 	return err == nil || errors.As(err, &problem) && problem.Status == http.StatusNotFound
 }
 

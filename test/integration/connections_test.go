@@ -23,7 +23,7 @@ func TestServe_FewConnections(t *testing.T) {
 	}
 	i.execute(t, fmt.Sprintf("alter role %s connection limit %d", u.User.Username(), limit))
 	service := i.launch(t, "serve", few)
-	c := client(t, i.key, service.api)
+	c := newClient(t, i.key, service.api)
 	for n := range 40 {
 		if _, err := c.Create(t.Context(), uuid.Must(uuid.NewV7()).String(), sample(fmt.Sprint(n))); err != nil {
 			t.Fatal(err)

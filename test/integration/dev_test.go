@@ -65,9 +65,9 @@ func TestDev_KeptAcrossCrashes(t *testing.T) {
 	ids := map[string]bool{}
 	for range 3 {
 		p := launch(t, nil, args...)
-		c := client(t, word(t, p.ready, "key="), word(t, p.ready, "api="))
+		c := newClient(t, word(t, p.ready, "key="), word(t, p.ready, "api="))
 		for id := range ids {
-			if found, err := c.Get(t.Context(), id, 10*time.Second); err != nil || !found.Sent() {
+			if found, err := c.Wait(t.Context(), id, 10*time.Second); err != nil || !found.Sent() {
 				t.Errorf("payment %s of an earlier run: %s, %v", id, found.Status, err)
 			}
 		}
@@ -77,9 +77,9 @@ func TestDev_KeptAcrossCrashes(t *testing.T) {
 		p.kill()
 	}
 	p := launch(t, nil, args...)
-	c := client(t, word(t, p.ready, "key="), word(t, p.ready, "api="))
+	c := newClient(t, word(t, p.ready, "key="), word(t, p.ready, "api="))
 	for id := range ids {
-		if found, err := c.Get(t.Context(), id, 10*time.Second); err != nil || !found.Sent() {
+		if found, err := c.Wait(t.Context(), id, 10*time.Second); err != nil || !found.Sent() {
 			t.Errorf("payment %s: %s, %v", id, found.Status, err)
 		}
 	}
@@ -142,7 +142,7 @@ func TestServe_Observed(t *testing.T) {
 	t.Parallel()
 	i := install(t)
 	p := i.launch(t, "serve")
-	c := client(t, i.key, p.api)
+	c := newClient(t, i.key, p.api)
 	create(t, c)
 	if _, err := c.Create(t.Context(), "twice", sample("1")); err != nil {
 		t.Fatal(err)
@@ -182,7 +182,7 @@ func TestServe_StopsCleanly(t *testing.T) {
 	t.Parallel()
 	i := install(t)
 	p := i.launch(t, "api") // No sender: the payment stays created, and the answer is held.
-	id := create(t, client(t, i.key, p.api)).ID
+	id := create(t, newClient(t, i.key, p.api)).ID
 	held := make(chan int, 1)
 	go func() {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.api+"/payments/"+id, nil)

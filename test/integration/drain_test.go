@@ -101,7 +101,7 @@ func TestDrain_ManySenders(t *testing.T) {
 	for n := range senders {
 		senders[n] = i.launch(t, "sender", small)
 	}
-	stop := load(t, client(t, i.key, api.api), 4)
+	stop := load(t, newClient(t, i.key, api.api), 4)
 	for n := range senders {
 		eventually(t, "sender "+strconv.Itoa(n)+" sends", func() error {
 			if sentBy(t, senders[n]) == 0 {
@@ -137,7 +137,7 @@ func TestDatabase_Restarted(t *testing.T) {
 	i := installIn(t, server.URL, parts.Kafka(t), nil)
 	service := i.launch(t, "serve")
 	second := i.launch(t, "sender")
-	stop := load(t, client(t, i.key, service.api), 4)
+	stop := load(t, newClient(t, i.key, service.api), 4)
 	for _, immediate := range []bool{false, true} {
 		before := i.count(t, `select count(*) from payments where status = 'sent'`)
 		server.Restart(t, immediate)
@@ -174,7 +174,7 @@ func TestBroker_Restarted(t *testing.T) {
 	t.Parallel()
 	i := installOnOwnBroker(t)
 	service := i.launch(t, "serve")
-	stop := load(t, client(t, i.key, service.api), 4)
+	stop := load(t, newClient(t, i.key, service.api), 4)
 	for _, outage := range []time.Duration{0, 20 * time.Second} {
 		before := i.count(t, `select count(*) from payments where status = 'sent'`)
 		i.broker.Stop(t)

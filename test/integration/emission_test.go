@@ -11,12 +11,12 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/paylatch/paylatch/client"
 	"github.com/paylatch/paylatch/internal/kafka"
-	"github.com/paylatch/paylatch/internal/payclient"
 )
 
 // load creates payments from several workers until it is stopped; stop returns the ids of all that were answered 202.
-func load(t *testing.T, c *payclient.Client, workers int) (stop func() []string) {
+func load(t *testing.T, c *client.Client, workers int) (stop func() []string) {
 	t.Helper()
 	var (
 		over     atomic.Bool
@@ -84,7 +84,7 @@ func killedAndStartedAgain(t *testing.T, i *installation) {
 	const kills, partitions, batchMax = 3, 12, 1000
 	api := i.launch(t, "api")
 	sender := i.launch(t, "sender")
-	stop := load(t, client(t, i.key, api.api), 8)
+	stop := load(t, newClient(t, i.key, api.api), 8)
 	for n := range kills {
 		before := i.count(t, `select count(*) from payments where status = 'sent'`)
 		eventually(t, "the sender sends", func() error {
@@ -112,7 +112,7 @@ func TestSender_CleanHandOver(t *testing.T) {
 	t.Parallel()
 	i := install(t)
 	api := i.launch(t, "serve")
-	stop := load(t, client(t, i.key, api.api), 8)
+	stop := load(t, newClient(t, i.key, api.api), 8)
 	for range 3 {
 		second, third := i.launch(t, "sender"), i.launch(t, "sender")
 		before := i.count(t, `select count(*) from payments where status = 'sent'`)
@@ -142,7 +142,7 @@ func TestSender_BrokerAway(t *testing.T) {
 	t.Parallel()
 	i := installOnOwnBroker(t)
 	service := i.launch(t, "serve")
-	c := client(t, i.key, service.api)
+	c := newClient(t, i.key, service.api)
 	stop := load(t, c, 4)
 	create(t, c)
 	i.broker.Stop(t)
@@ -168,7 +168,7 @@ func TestSender_Halted(t *testing.T) {
 	t.Parallel()
 	i := install(t)
 	run(t, i.env, "partitions", "halt", "0", "--reason", "a test")
-	c := client(t, i.key, i.launch(t, "serve").api)
+	c := newClient(t, i.key, i.launch(t, "serve").api)
 	for range 100 {
 		create(t, c)
 	}
@@ -279,7 +279,7 @@ func TestMode_UnderLoad(t *testing.T) {
 	i := installLocked(t)
 	service := i.launch(t, "serve") // Locked.
 	i.launch(t, "sender", map[string]string{"PAYLATCH_DELIVERY": "fenced"})
-	stop := load(t, client(t, i.key, service.api), 4)
+	stop := load(t, newClient(t, i.key, service.api), 4)
 	for _, mode := range []string{"fenced", "locked"} {
 		told := run(t, i.env, "partitions", "mode", mode)
 		if n := strings.Count(told, " is "+mode+":"); n != 12 {

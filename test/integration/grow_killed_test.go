@@ -62,7 +62,7 @@ func TestGrow_Killed(t *testing.T) {
 			t.Parallel()
 			i := install(t)
 			i.bulk(t, row.unsent)
-			c := client(t, i.key, i.launch(t, "api").api)
+			c := newClient(t, i.key, i.launch(t, "api").api)
 			i.onDatabase(t, func(conn *pgx.Conn) error {
 				for _, sql := range row.hold {
 					if _, err := conn.Exec(t.Context(), sql); err != nil {

@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/paylatch/paylatch/internal/payclient"
+	"github.com/paylatch/paylatch/client"
 )
 
 // TestGrow_UnderLoad: the topic grows twice while two replicas take and send payments. Creates meet 503 at most, which the client retries; each payment is in the topic once,
@@ -23,8 +23,8 @@ func TestGrow_UnderLoad(t *testing.T) {
 
 func growUnderLoad(t *testing.T, i *installation) {
 	first, second := i.launch(t, "serve"), i.launch(t, "serve")
-	var through atomic.Pointer[payclient.Client]
-	through.Store(client(t, i.key, first.api, second.api))
+	var through atomic.Pointer[client.Client]
+	through.Store(newClient(t, i.key, first.api, second.api))
 	var accounts []string
 	for n := range 20 {
 		accounts = append(accounts, fmt.Sprint(n))
@@ -90,7 +90,7 @@ func TestGrow_Refused(t *testing.T) {
 	if n := i.count(t, `select count(*) from topic_partitions`); n != 12 {
 		t.Errorf("there are %d partitions", n)
 	}
-	create(t, client(t, i.key, i.launch(t, "serve").api))
+	create(t, newClient(t, i.key, i.launch(t, "serve").api))
 	i.drained(t)
 	i.wantClean(t, 13)
 }
@@ -102,7 +102,7 @@ func TestGrow_Restored(t *testing.T) {
 	i := install(t)
 	run(t, i.env, "partitions", "grow", "24")
 	service := i.launch(t, "serve")
-	stop := load(t, client(t, i.key, service.api), 4)
+	stop := load(t, newClient(t, i.key, service.api), 4)
 	i.sentSince(t, 300)
 	n := len(stop())
 	i.drained(t)

@@ -65,7 +65,7 @@ func TestCreate_TwoTenantsWithOneKey(t *testing.T) {
 	t.Parallel()
 	i := install(t)
 	api := i.launch(t, "serve").api
-	acme, globex := client(t, i.key, api), client(t, i.tenant(t, "globex"), api)
+	acme, globex := newClient(t, i.key, api), newClient(t, i.tenant(t, "globex"), api)
 	const key = "2026-11-23/1"
 	ours, err := acme.Create(t.Context(), key, sample("1"))
 	if err != nil {
@@ -81,7 +81,7 @@ func TestCreate_TwoTenantsWithOneKey(t *testing.T) {
 	if found, err := globex.FindByKey(t.Context(), key); err != nil || found.ID != theirs.ID {
 		t.Errorf("globex finds %s by the key: %v", found.ID, err)
 	}
-	if p, err := globex.Get(t.Context(), ours.ID, 0); err == nil {
+	if p, err := globex.Get(t.Context(), ours.ID); err == nil {
 		t.Errorf("globex sees acme's payment %s", p.ID)
 	}
 	i.drained(t)

@@ -12,7 +12,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/paylatch/paylatch/internal/payclient"
+	"github.com/paylatch/paylatch/internal/journal"
+	"github.com/paylatch/paylatch/internal/loadtest"
 )
 
 // payclientBinary builds the client.
@@ -45,16 +46,16 @@ func TestLoadAndAudit(t *testing.T) {
 	t.Parallel()
 	i := install(t)
 	keys := []string{i.key, i.tenant(t, "globex")}
-	binary, journal := payclientBinary(t), filepath.Join(t.TempDir(), "journal.jsonl")
+	binary, path := payclientBinary(t), filepath.Join(t.TempDir(), "journal.jsonl")
 	page := filepath.Join(t.TempDir(), "report.html")
 	replicas := []*process{i.launch(t, "serve"), i.launch(t, "serve")}
 	lines := func() int {
-		text, _ := os.ReadFile(journal)
+		text, _ := os.ReadFile(path)
 		return bytes.Count(text, []byte("\n"))
 	}
 
 	load := i.clientOf(binary, keys, replicas, "--retry-for", "2m", "load", "--rate", "10,30", "--step", "4s", "--reads", "3",
-		"--in-flight", "4000", "--accounts", "100", "--json", "--journal", journal, "--html", page, "--slo", "end_to_end.max=10m,p99=10m", "--settle", "60s")
+		"--in-flight", "4000", "--accounts", "100", "--json", "--journal", path, "--html", page, "--slo", "end_to_end.max=10m,p99=10m", "--settle", "60s")
 	var stdout, stderr bytes.Buffer
 	load.Stdout, load.Stderr = &stdout, &stderr
 	if err := load.Start(); err != nil {
@@ -70,7 +71,7 @@ func TestLoadAndAudit(t *testing.T) {
 	if err := load.Wait(); err != nil {
 		t.Fatalf("load: %v\n%s%s", err, stdout.String(), stderr.String())
 	}
-	var report payclient.Report
+	var report loadtest.Report
 	if err := json.Unmarshal(stdout.Bytes(), &report); err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +86,7 @@ func TestLoadAndAudit(t *testing.T) {
 	}
 
 	before := lines()
-	killed := i.clientOf(binary, keys, replicas, "load", "--rate", "100", "--duration", "10m", "--reads", "0", "--journal", journal)
+	killed := i.clientOf(binary, keys, replicas, "load", "--rate", "100", "--duration", "10m", "--reads", "0", "--journal", path)
 	if err := killed.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -101,11 +102,11 @@ func TestLoadAndAudit(t *testing.T) {
 	_ = killed.Wait()
 	i.drained(t)
 
-	audit := func() (payclient.AuditReport, int) {
+	audit := func() (journal.Report, int) {
 		t.Helper()
-		cmd := i.clientOf(binary, keys, replicas[:1], "audit", "--journal", journal, "--wait", "60s", "--json")
+		cmd := i.clientOf(binary, keys, replicas[:1], "audit", "--journal", path, "--wait", "60s", "--json")
 		out, _ := cmd.Output()
-		var r payclient.AuditReport
+		var r journal.Report
 		if err := json.Unmarshal(out, &r); err != nil {
 			t.Fatalf("audit: %v\n%s", err, out)
 		}

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/paylatch/paylatch/client"
 	"github.com/paylatch/paylatch/internal/kafka"
-	"github.com/paylatch/paylatch/internal/payclient"
 )
 
 // posted is a line of the client's journal: a payment that was answered 202, by one clock of the client.
@@ -25,7 +25,7 @@ type posted struct {
 // disorder judges the order that is promised: of one sender account, a payment whose 202 was received before another's POST was sent precedes it in
 // the same partition; requests under way at once have no order. It returns how many payments had such predecessors, and a sentence for each that is
 // not behind all of them.
-func disorder(journal []posted, places map[string]payclient.Position) (judged int, faults []string) {
+func disorder(journal []posted, places map[string]client.Position) (judged int, faults []string) {
 	accounts := map[string][]posted{}
 	for _, p := range journal {
 		accounts[p.account] = append(accounts[p.account], p)
@@ -70,13 +70,13 @@ func TestOrder(t *testing.T) {
 		}
 	}
 	replicas := []*process{i.launch(t, "serve"), i.launch(t, "serve"), i.launch(t, "serve")}
-	var through atomic.Pointer[payclient.Client] // All replicas that are up.
+	var through atomic.Pointer[client.Client] // All replicas that are up.
 	connect := func() {
 		var servers []string
 		for _, p := range replicas {
 			servers = append(servers, p.api)
 		}
-		through.Store(client(t, i.key, servers...))
+		through.Store(newClient(t, i.key, servers...))
 	}
 	connect()
 	stop := keepJournal(t, &through, accounts)
@@ -119,7 +119,7 @@ const endSenders = `select count(pg_terminate_backend(pid)) from pg_stat_activit
 	where application_name = 'paylatch sender' and datname = current_database()`
 
 // keepJournal has a client for each account post one payment after the other until it is stopped.
-func keepJournal(t *testing.T, through *atomic.Pointer[payclient.Client], accounts []string) (stop func() []posted) {
+func keepJournal(t *testing.T, through *atomic.Pointer[client.Client], accounts []string) (stop func() []posted) {
 	t.Helper()
 	var (
 		over    atomic.Bool
@@ -152,7 +152,7 @@ func keepJournal(t *testing.T, through *atomic.Pointer[payclient.Client], accoun
 }
 
 // places reads where in the topic each payment is, as a read_committed consumer.
-func (i *installation) places(t *testing.T) map[string]payclient.Position {
+func (i *installation) places(t *testing.T) map[string]client.Position {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -165,11 +165,11 @@ func (i *installation) places(t *testing.T) map[string]payclient.Position {
 	if err != nil {
 		t.Fatal(err)
 	}
-	places := map[string]payclient.Position{}
+	places := map[string]client.Position{}
 	for n, r := range ranges {
 		p := int32(n)
 		if err := cluster.Read(ctx, i.topic, p, r.Start, r.StableEnd, func(one kafka.Record) error {
-			places[string(one.Key)] = payclient.Position{Topic: i.topic, Partition: p, Offset: one.Offset}
+			places[string(one.Key)] = client.Position{Topic: i.topic, Partition: p, Offset: one.Offset}
 			return nil
 		}); err != nil {
 			t.Fatal(err)
@@ -180,7 +180,7 @@ func (i *installation) places(t *testing.T) map[string]payclient.Position {
 
 // wantSeen is the control of the judge: of each account, the same records with two in each other's place, and with one in another partition, are
 // out of order.
-func wantSeen(t *testing.T, journal []posted, places map[string]payclient.Position) {
+func wantSeen(t *testing.T, journal []posted, places map[string]client.Position) {
 	t.Helper()
 	last := map[string]posted{}
 	swapped := map[string]bool{}
@@ -196,7 +196,7 @@ func wantSeen(t *testing.T, journal []posted, places map[string]payclient.Positi
 		if _, faults := disorder(journal, places); len(faults) == 0 {
 			t.Errorf("%s and %s in each other's place are not seen", a.id, b.id)
 		}
-		places[a.id], places[b.id] = at, payclient.Position{Topic: bt.Topic, Partition: (bt.Partition + 1) % 12, Offset: bt.Offset}
+		places[a.id], places[b.id] = at, client.Position{Topic: bt.Topic, Partition: (bt.Partition + 1) % 12, Offset: bt.Offset}
 		if _, faults := disorder(journal, places); len(faults) == 0 {
 			t.Errorf("%s in another partition is not seen", b.id)
 		}
@@ -213,17 +213,17 @@ func TestOrder_Judge(t *testing.T) {
 	first := posted{id: "1", account: "a", sent: 1, answered: 3}
 	for name, row := range map[string]struct {
 		second posted
-		at     payclient.Position // The first is at 0/10.
+		at     client.Position // The first is at 0/10.
 		right  bool
 	}{
-		"Behind":         {posted{"2", "a", 4, 5}, payclient.Position{Offset: 11}, true},
-		"Before":         {posted{"2", "a", 4, 5}, payclient.Position{Offset: 9}, false},
-		"OtherPartition": {posted{"2", "a", 4, 5}, payclient.Position{Partition: 1, Offset: 11}, false},
-		"AtOnce":         {posted{"2", "a", 2, 5}, payclient.Position{Offset: 9}, true},
-		"SameInstant":    {posted{"2", "a", 3, 5}, payclient.Position{Offset: 9}, true},
-		"OtherAccount":   {posted{"2", "b", 4, 5}, payclient.Position{Offset: 9}, true},
+		"Behind":         {posted{"2", "a", 4, 5}, client.Position{Offset: 11}, true},
+		"Before":         {posted{"2", "a", 4, 5}, client.Position{Offset: 9}, false},
+		"OtherPartition": {posted{"2", "a", 4, 5}, client.Position{Partition: 1, Offset: 11}, false},
+		"AtOnce":         {posted{"2", "a", 2, 5}, client.Position{Offset: 9}, true},
+		"SameInstant":    {posted{"2", "a", 3, 5}, client.Position{Offset: 9}, true},
+		"OtherAccount":   {posted{"2", "b", 4, 5}, client.Position{Offset: 9}, true},
 	} {
-		places := map[string]payclient.Position{"1": {Offset: 10}, "2": row.at}
+		places := map[string]client.Position{"1": {Offset: 10}, "2": row.at}
 		for _, journal := range [][]posted{{first, row.second}, {row.second, first}} {
 			if _, faults := disorder(journal, places); (len(faults) == 0) != row.right {
 				t.Errorf("%s: judged %v", name, faults)

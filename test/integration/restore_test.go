@@ -10,7 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/paylatch/paylatch/internal/payclient"
+	"github.com/paylatch/paylatch/client"
 )
 
 // The tests of restore: PostgreSQL is put back to an earlier copy, and the topic goes on as it is. What a payment became then is known to the log
@@ -26,7 +26,7 @@ type taken struct {
 	key    string
 	body   []byte
 	answer string
-	payclient.Payment
+	client.Payment
 }
 
 // copied says when the copy is taken, which the service is put back to.
@@ -47,7 +47,7 @@ func TestRestore_Fenced(t *testing.T) {
 			i := install(t)
 			early, late, seqs := i.emitAndRestore(t, at)
 			service := i.launch(t, "serve")
-			c := client(t, i.key, service.api)
+			c := newClient(t, i.key, service.api)
 			all := append(early, late...)
 			for _, p := range all {
 				i.wantAsBefore(t, c, p)
@@ -83,13 +83,13 @@ func TestRestore_RetriedFirst(t *testing.T) {
 	i.retryLost(t, api.api, retried)
 	i.launch(t, "sender")
 	i.drained(t)
-	c := client(t, i.key, api.api)
+	c := newClient(t, i.key, api.api)
 	for _, p := range lost {
 		i.wantAsBefore(t, c, p)
 		p.wantReplay(t, api.api, i.key)
 	}
 	for _, p := range retried {
-		now, err := c.Get(t.Context(), p.ID, 0)
+		now, err := c.Get(t.Context(), p.ID)
 		if err != nil || !now.Sent() || now.Position == nil || *now.Position != *p.Position {
 			t.Errorf("payment %s is %s at %v, was at %v (error %v)", p.ID, now.Status, now.Position, p.Position, err)
 		}
@@ -132,7 +132,7 @@ func TestRestore_Live(t *testing.T) {
 			second := i.launch(t, "serve")
 			seqs := i.count(t, selectSeqs)
 			restore()
-			c := client(t, i.key, first.api)
+			c := newClient(t, i.key, first.api)
 			all := append(early, late...)
 			for _, p := range all {
 				i.wantAsBefore(t, c, p)
@@ -147,7 +147,7 @@ func TestRestore_Live(t *testing.T) {
 			if n := recovered(t, first) + recovered(t, second); n != restoreLate {
 				t.Errorf("take-overs recovered %d payments, want %d: what was tested?", n, restoreLate)
 			}
-			c = client(t, i.key, first.api, second.api)
+			c = newClient(t, i.key, first.api, second.api)
 			for range restoreLate {
 				create(t, c)
 			}
@@ -205,11 +205,11 @@ func (i *installation) emit(t *testing.T, at copied) (early, late []taken, servi
 	}
 	i.drained(t)
 	i.wantDuplicates(t, restoreEarly+restoreLate, 0)
-	c := client(t, i.key, service.api)
+	c := newClient(t, i.key, service.api)
 	for _, list := range [][]taken{early, late} {
 		for n := range list {
 			var err error
-			if list[n].Payment, err = c.Get(t.Context(), list[n].ID, 0); err != nil || !list[n].Sent() {
+			if list[n].Payment, err = c.Get(t.Context(), list[n].ID); err != nil || !list[n].Sent() {
 				t.Fatalf("payment %s is %s: %v", list[n].ID, list[n].Status, err)
 			}
 		}
@@ -248,11 +248,11 @@ func (i *installation) take(t *testing.T, api string, n int, batch string) []tak
 }
 
 // wantAsBefore waits until the payment is sent, and compares it with what it was. Only the time of its mark may be another one.
-func (i *installation) wantAsBefore(t *testing.T, c *payclient.Client, p taken) {
+func (i *installation) wantAsBefore(t *testing.T, c *client.Client, p taken) {
 	t.Helper()
-	var now payclient.Payment
+	var now client.Payment
 	eventually(t, "payment "+p.ID+" is sent again", func() (err error) {
-		if now, err = c.Get(t.Context(), p.ID, 0); err == nil && !now.Sent() {
+		if now, err = c.Get(t.Context(), p.ID); err == nil && !now.Sent() {
 			err = errNotYet
 		}
 		return err

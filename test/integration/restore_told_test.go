@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/paylatch/paylatch/internal/payclient"
+	"github.com/paylatch/paylatch/client"
 )
 
 // TestRestore_Told: the whole database is deleted under load, and an older copy is restored. Every
@@ -27,7 +27,7 @@ func TestRestore_Told(t *testing.T) {
 
 	api := i.launch(t, "api")
 	senders := []*process{i.launch(t, "sender"), i.launch(t, "sender")}
-	c := client(t, i.key, api.api)
+	c := newClient(t, i.key, api.api)
 	told := tellClients(t, c, 4)
 	told.await(t, "clients are told of sent payments", func() bool { return len(told.sent) >= sentAtLeast })
 	for _, p := range senders {
@@ -53,7 +53,7 @@ func TestRestore_Told(t *testing.T) {
 
 	for id, position := range told.sent { // A take-over puts it back, each partition's its own.
 		eventually(t, "payment "+id+" is there again", func() error {
-			p, err := c.Get(t.Context(), id, 0)
+			p, err := c.Get(t.Context(), id)
 			if err != nil || p.Position == nil || *p.Position != position {
 				return fmt.Errorf("it was said to be sent, at %v, and is %q, at %v (error %w)", position, p.Status, p.Position, err)
 			}
@@ -62,7 +62,7 @@ func TestRestore_Told(t *testing.T) {
 	}
 	gone := 0
 	for _, id := range unsent {
-		if _, err := c.Get(t.Context(), id, 0); isNotFound(err) && told.created[id] {
+		if _, err := c.Get(t.Context(), id); isNotFound(err) && told.created[id] {
 			gone++
 		}
 	}
@@ -80,7 +80,7 @@ func TestRestore_Told(t *testing.T) {
 }
 
 func isNotFound(err error) bool {
-	p, ok := errors.AsType[*payclient.Problem](err)
+	p, ok := errors.AsType[*client.ProblemError](err)
 	return ok && p.Code == "not_found"
 }
 
@@ -90,19 +90,19 @@ type told struct {
 	workers sync.WaitGroup
 
 	mu         sync.Mutex
-	sent       map[string]payclient.Position // The payments that a response called sent.
-	sentByPost int                           // Of these, in the response to the POST.
-	created    map[string]bool               // Those that no response called more than created.
+	sent       map[string]client.Position // The payments that a response called sent.
+	sentByPost int                        // Of these, in the response to the POST.
+	created    map[string]bool            // Those that no response called more than created.
 }
 
 // tellClients has workers make payments until it is stopped. A third of these waits for the payment
 // to be sent with the POST, a third with a GET, and a third does not wait. Errors are what the
 // clients of a database that is being replaced get; a payment of which nothing was told is not
 // judged.
-func tellClients(t *testing.T, c *payclient.Client, workers int) *told {
+func tellClients(t *testing.T, c *client.Client, workers int) *told {
 	t.Helper()
 	const wait = time.Second
-	d := &told{sent: map[string]payclient.Position{}, created: map[string]bool{}}
+	d := &told{sent: map[string]client.Position{}, created: map[string]bool{}}
 	ctx := context.WithoutCancel(t.Context())
 	for n := range workers {
 		d.workers.Go(func() {
@@ -114,7 +114,7 @@ func tellClients(t *testing.T, c *payclient.Client, workers int) *told {
 				}
 				d.note(posted.Payment, withPost)
 				if withGet {
-					if got, err := c.Get(ctx, posted.ID, wait); err == nil {
+					if got, err := c.Wait(ctx, posted.ID, wait); err == nil {
 						d.note(got, false)
 					}
 				}
@@ -125,7 +125,7 @@ func tellClients(t *testing.T, c *payclient.Client, workers int) *told {
 	return d
 }
 
-func (d *told) note(p payclient.Payment, byPost bool) {
+func (d *told) note(p client.Payment, byPost bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !p.Sent() {

@@ -163,7 +163,7 @@ func TestRights_Kafka_Sender(t *testing.T) {
 		g.broker.Revoke(t, r)
 		g.awaitRights(t, false)
 		service := g.launch(t, "serve")
-		create(t, client(t, g.key, service.api))
+		create(t, newClient(t, g.key, service.api))
 		want := r.Name() + " on " + r.Resource
 		optional := r.Operation == kadm.OpClusterAction
 		if optional {
@@ -259,9 +259,9 @@ func TestRights_Postgres(t *testing.T) {
 
 	asAPI, asSender := i.as(t, api), i.as(t, sender)
 	service := i.launch(t, "api", asAPI)
-	c := client(t, i.key, service.api)
+	c := newClient(t, i.key, service.api)
 	first := create(t, c)
-	if _, err := c.Get(t.Context(), first.ID, 0); err != nil {
+	if _, err := c.Get(t.Context(), first.ID); err != nil {
 		t.Error(err)
 	}
 	get(t, service.api+"/readyz")
@@ -302,7 +302,7 @@ func TestRights_Postgres(t *testing.T) {
 	// Logical replication carries no sequences.
 	i.execute(t, `select setval('parties_id_seq', 1, false), setval('accounts_id_seq', 1, false), setval('tenants_id_seq', 1, false)`)
 	service = i.launch(t, "api", asAPI)
-	create(t, client(t, i.key, service.api))
+	create(t, newClient(t, i.key, service.api))
 	i.drained(t)
 
 	i.env = asOperator

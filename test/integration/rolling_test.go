@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/paylatch/paylatch/internal/payclient"
+	"github.com/paylatch/paylatch/client"
 )
 
 // TestRolling restarts one replica after the other behind a balancer, under load. With a drain
@@ -153,7 +153,7 @@ func startFirstAttempts(t *testing.T, base, key string, workers int) *firstAttem
 // create makes a payment and returns its id, or "" if the request failed.
 func (f *firstAttempts) create(body []byte, prefer string) string {
 	header := http.Header{"Content-Type": {"application/json"}, "Idempotency-Key": {newKey()}, "Prefer": {prefer}}
-	var p payclient.Payment
+	var p client.Payment
 	if answer := f.do(http.MethodPost, "/payments", header, body); answer == nil || json.Unmarshal(answer, &p) != nil {
 		return ""
 	}

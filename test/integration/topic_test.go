@@ -11,8 +11,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/paylatch/paylatch/client"
 	"github.com/paylatch/paylatch/internal/kafka"
-	"github.com/paylatch/paylatch/internal/payclient"
 	"github.com/paylatch/paylatch/test/parts"
 )
 
@@ -20,20 +20,20 @@ import (
 var secrets = []string{"Yolanda Quist", "Xavier Zork", "765543322771", "DE89370400440532013000"}
 
 // sample is a payment of the tests; account picks its sender and so its partition.
-func sample(account string) payclient.Request {
-	return payclient.Request{
+func sample(account string) client.Request {
+	return client.Request{
 		Amount: 25687, Currency: "USD",
-		Originator:  payclient.Party{ID: "567", Name: secrets[0]},
-		Beneficiary: payclient.Party{ID: "123", Name: secrets[1]},
-		Sender:      payclient.Account{Type: "checking", Number: secrets[2] + account},
-		Receiver:    payclient.Account{Type: "iban", Number: secrets[3]},
+		Originator:  client.Party{ID: "567", Name: secrets[0]},
+		Beneficiary: client.Party{ID: "123", Name: secrets[1]},
+		Sender:      client.Account{Type: "checking", Number: secrets[2] + account},
+		Receiver:    client.Account{Type: "iban", Number: secrets[3]},
 		Reference:   "INV-7",
 	}
 }
 
-func client(t *testing.T, key string, servers ...string) *payclient.Client {
+func newClient(t *testing.T, key string, servers ...string) *client.Client {
 	t.Helper()
-	c, err := payclient.New(payclient.Config{Servers: servers, Key: key, RetryFor: time.Minute, Connections: 64})
+	c, err := client.New(client.Config{Servers: servers, Key: key, RetryFor: time.Minute, Connections: 64})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +42,7 @@ func client(t *testing.T, key string, servers ...string) *payclient.Client {
 }
 
 // create makes one payment with a new key.
-func create(t *testing.T, c *payclient.Client) payclient.Answer {
+func create(t *testing.T, c *client.Client) client.Result {
 	t.Helper()
 	answer, err := c.Create(t.Context(), uuid.Must(uuid.NewV7()).String(), sample(string(rune('0'+rand.N(10)))))
 	if err != nil {

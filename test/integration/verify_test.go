@@ -121,7 +121,7 @@ func TestVerify_UnderLoad(t *testing.T) {
 	const rounds = 8
 	i := install(t)
 	first, second := i.launch(t, "serve"), i.launch(t, "serve")
-	stop := load(t, client(t, i.key, first.api, second.api), 8)
+	stop := load(t, newClient(t, i.key, first.api, second.api), 8)
 	var before, inFlight int64
 	for n := range rounds {
 		i.sentSince(t, 50)

@@ -7,7 +7,9 @@ import (
 	"os"
 	"time"
 
-	"github.com/paylatch/paylatch/internal/payclient"
+	"github.com/paylatch/paylatch/client"
+	"github.com/paylatch/paylatch/internal/journal"
+	"github.com/paylatch/paylatch/internal/loadtest"
 )
 
 const (
@@ -21,15 +23,15 @@ const (
 
 // loader makes payments through the balancer and keeps a journal of them.
 type loader struct {
-	client  *payclient.Client
+	client  *client.Client
 	workers int
 	path    string // Of the journal.
-	journal *payclient.Journal
+	journal *journal.Journal
 }
 
 func newLoader(workers int) (*loader, error) {
-	client, err := payclient.New(payclient.Config{
-		Servers: []string{serverURL}, Key: developmentKey, Connections: max(workers, payclient.AuditConnections),
+	client, err := client.New(client.Config{
+		Servers: []string{serverURL}, Key: developmentKey, Connections: max(workers, journal.AuditConnections),
 	})
 	if err != nil {
 		return nil, err
@@ -41,25 +43,25 @@ func newLoader(workers int) (*loader, error) {
 	if err := file.Close(); err != nil {
 		return nil, err
 	}
-	journal, err := payclient.OpenJournal(file.Name())
+	journal, err := journal.Open(file.Name())
 	return &loader{client: client, workers: workers, path: file.Name(), journal: journal}, err
 }
 
 // start starts a load. The returned function ends it and reports it.
-func (l *loader) start(ctx context.Context) (stop func() (payclient.Report, error)) {
+func (l *loader) start(ctx context.Context) (stop func() (loadtest.Report, error)) {
 	ctx, cancel := context.WithCancel(ctx)
 	type result struct {
-		report payclient.Report
+		report loadtest.Report
 		err    error
 	}
 	done := make(chan result, 1)
 	go func() {
-		report, err := payclient.Load(ctx, []*payclient.Client{l.client}, payclient.LoadConfig{
+		report, err := loadtest.Run(ctx, []*client.Client{l.client}, loadtest.Config{
 			Workers: l.workers, Duration: loadMax, Reads: readsPerPayment, Journal: l.journal,
 		})
 		done <- result{report, err}
 	}()
-	return func() (payclient.Report, error) {
+	return func() (loadtest.Report, error) {
 		cancel()
 		r := <-done
 		if r.err == nil && !r.report.Interrupted {
@@ -70,14 +72,14 @@ func (l *loader) start(ctx context.Context) (stop func() (payclient.Report, erro
 }
 
 // audit compares the journal with the service and the topic.
-func (l *loader) audit(ctx context.Context, brokers []string) (report payclient.AuditReport, err error) {
-	journal, err := os.Open(l.path)
+func (l *loader) audit(ctx context.Context, brokers []string) (report journal.Report, err error) {
+	file, err := os.Open(l.path)
 	if err != nil {
 		return report, err
 	}
-	defer func() { err = errors.Join(err, journal.Close()) }()
-	return payclient.Audit(ctx, []*payclient.Client{l.client}, journal, payclient.AuditConfig{
-		Topic: payclient.Topic{Brokers: brokers, Name: topic}, Wait: auditWait,
+	defer func() { err = errors.Join(err, file.Close()) }()
+	return journal.Audit(ctx, []*client.Client{l.client}, file, journal.AuditConfig{
+		Topic: journal.Topic{Brokers: brokers, Name: topic}, Wait: auditWait,
 	})
 }
 

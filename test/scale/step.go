@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/paylatch/paylatch/internal/payclient"
+	"github.com/paylatch/paylatch/internal/loadtest"
 	"github.com/paylatch/paylatch/test/harness"
 )
 
@@ -35,7 +35,7 @@ type step struct {
 // row is a step, as the table shows it.
 type row struct {
 	step
-	load     payclient.Report
+	load     loadtest.Report
 	took     time.Duration
 	balancer balancerStats    // In this step.
 	stops    balancerStats    // Of these, while replicas stopped and none started.

@@ -11,7 +11,8 @@ import (
 	"time"
 
 	"github.com/paylatch/paylatch/internal/auditor"
-	"github.com/paylatch/paylatch/internal/payclient"
+	"github.com/paylatch/paylatch/internal/journal"
+	"github.com/paylatch/paylatch/internal/loadtest"
 )
 
 // printHead begins the table; each step adds its row when it ends.
@@ -34,7 +35,7 @@ func (r row) print(w io.Writer) {
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // firstAttempts names the responses to first attempts of writes and reads.
-func firstAttempts(r payclient.Report) string {
+func firstAttempts(r loadtest.Report) string {
 	sum := maps.Clone(r.Writes.First)
 	for label, n := range r.Reads.First {
 		sum[label] += n
@@ -61,9 +62,9 @@ func shares(sent map[string]int64) string {
 // evidence is all that the verdict rests on.
 type evidence struct {
 	rows    []row
-	verify  auditor.Report        // paylatch verify.
-	readers []counts              // Consumers that are not ours.
-	audit   payclient.AuditReport // From the client's journal.
+	verify  auditor.Report // paylatch verify.
+	readers []counts       // Consumers that are not ours.
+	audit   journal.Report // From the client's journal.
 }
 
 // judge audits in four ways and prints the verdict.
@@ -154,7 +155,7 @@ func (r row) faults() error {
 	fault := func(format string, args ...any) {
 		errs = append(errs, fmt.Errorf("step %q: %w", r.name, fmt.Errorf(format, args...)))
 	}
-	for kind, w := range map[string]payclient.Work{"writes": r.load.Writes, "reads": r.load.Reads} {
+	for kind, w := range map[string]loadtest.Work{"writes": r.load.Writes, "reads": r.load.Reads} {
 		if w.Done == 0 {
 			fault("no %s", kind)
 		}

@@ -6,15 +6,16 @@ import (
 	"testing"
 
 	"github.com/paylatch/paylatch/internal/auditor"
-	"github.com/paylatch/paylatch/internal/payclient"
+	"github.com/paylatch/paylatch/internal/journal"
+	"github.com/paylatch/paylatch/internal/loadtest"
 )
 
 // goodRun is the evidence of a run in which all went well: two steps, 200 payments.
 func goodRun() evidence {
-	work := func(status string) payclient.Work {
-		return payclient.Work{Done: 100, First: map[string]int64{status: 98, "503": 2}}
+	work := func(status string) loadtest.Work {
+		return loadtest.Work{Done: 100, First: map[string]int64{status: 98, "503": 2}}
 	}
-	load := payclient.Report{Writes: work("202"), Reads: work("200")}
+	load := loadtest.Report{Writes: work("202"), Reads: work("200")}
 	killed := row{step: step{name: "kill", killing: true}, load: load, balancer: balancerStats{Resent: 3}}
 	killed.sent = map[string]int64{"r-1": 100}
 	stopped := row{step: step{name: "stop"}, load: load, balancer: balancerStats{Redispatched: 1}}
@@ -23,7 +24,7 @@ func goodRun() evidence {
 		rows:    []row{killed, stopped},
 		verify:  auditor.Report{Payments: 200, Records: 200},
 		readers: []counts{{"kcat", 200, 200}},
-		audit:   payclient.AuditReport{Keys: 200, Confirmed: 200},
+		audit:   journal.Report{Keys: 200, Confirmed: 200},
 	}
 }
 

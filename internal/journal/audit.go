@@ -1,0 +1,279 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/paylatch/paylatch/client"
+)
+
+// AuditConnections is the number of requests that an audit has in flight.
+const AuditConnections = 32
+
+// AuditConfig configures an audit.
+type AuditConfig struct {
+	Topic Topic
+	// Wait is how long, in all, the audit waits for payments that are not sent yet.
+	Wait time.Duration
+}
+
+// Audit compares a journal with the service and the topic. It needs a client for each tenant of the
+// journal.
+//
+//   - A payment with a 202 must be on record, sent, and in the topic once, where the service says.
+//   - A key that was refused, or reached no server, must have no payment.
+//   - A key of unknown outcome is counted as what it turns out to be. If it has a payment, that must
+//     be in the topic like the others.
+//   - Records of other payments are counted. They may be those of other clients.
+//
+// Audit reads the whole topic, read_committed. An error means that it could not be carried out; the
+// findings are in the report.
+func Audit(ctx context.Context, tenants []*client.Client, journal io.Reader, cfg AuditConfig) (Report, error) {
+	all, err := readEntries(journal)
+	if err != nil {
+		return Report{}, err
+	}
+	if len(all.list) == 0 {
+		return Report{}, errors.New("journal: it has no payment")
+	}
+	a := &audit{
+		tenants: map[string]*client.Client{}, end: time.Now().Add(cfg.Wait), wait: cfg.Wait, topic: cfg.Topic.Name,
+		payments: map[uuid.UUID]*audited{},
+	}
+	a.report.Torn = all.torn
+	for _, c := range tenants {
+		a.tenants[c.KeyFingerprint()] = c
+	}
+	if err := a.checkTenants(all.list); err != nil {
+		return Report{}, err
+	}
+	reader, err := cfg.Topic.Open()
+	if err != nil {
+		return Report{}, err
+	}
+	defer reader.Close()
+	if err := a.queryAll(ctx, all.list); err != nil {
+		return Report{}, err
+	}
+	// After the service was queried: what it reported as sent is in the topic by now.
+	if err := a.readTopic(ctx, reader); err != nil {
+		return Report{}, err
+	}
+	a.judge()
+	return a.report, nil
+}
+
+// audit is one run.
+type audit struct {
+	tenants map[string]*client.Client // By the fingerprints of their keys.
+	end     time.Time                 // A payment that is not sent by then is unsent.
+	wait    time.Duration
+	topic   string
+
+	mu       sync.Mutex
+	report   Report
+	payments map[uuid.UUID]*audited // Those on record.
+	ends     map[int32]logEnds
+}
+
+// audited is a payment that is on record.
+type audited struct {
+	key string
+	// position is nil if the service says that the payment is not sent.
+	position *client.Position
+	found    []client.Position
+}
+
+// checkTenants reports all tenants without a client together.
+func (a *audit) checkTenants(list []*entry) error {
+	unknown := map[string]int{}
+	for _, e := range list {
+		if a.tenants[e.tenant] == nil {
+			unknown[e.tenant]++
+		}
+	}
+	var faults []error
+	for _, name := range slices.Sorted(maps.Keys(unknown)) {
+		faults = append(faults, fmt.Errorf(
+			"key: the journal has %d payments of a tenant whose API key is not given (fingerprint %q)", unknown[name], name))
+	}
+	return errors.Join(faults...)
+}
+
+// queryAll queries the service about each key, many at once. It stops at the first query that fails.
+func (a *audit) queryAll(ctx context.Context, list []*entry) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range AuditConnections {
+		workers.Go(func() {
+			for ctx.Err() == nil {
+				i := next.Add(1) - 1
+				if i >= int64(len(list)) {
+					return
+				}
+				if err := a.query(ctx, list[i]); err != nil {
+					stop(err)
+				}
+			}
+		})
+	}
+	workers.Wait()
+	return context.Cause(ctx)
+}
+
+// query queries the service about one key, by the payment's id if that is known.
+func (a *audit) query(ctx context.Context, e *entry) error {
+	c := a.tenants[e.tenant]
+	var p client.Payment
+	var err error
+	if e.outcome == outcomeTaken {
+		p, err = c.Wait(ctx, e.id.String(), time.Until(a.end))
+	} else {
+		p, err = c.FindByKey(ctx, e.key)
+	}
+	// The code too: a wrong address also gets a 404.
+	problem, ok := errors.AsType[*client.ProblemError](err)
+	if ok && problem.Status == http.StatusNotFound && problem.Code == client.CodeNotFound {
+		a.absent(e)
+		return nil
+	}
+	if err == nil && e.outcome != outcomeTaken && !p.Sent() {
+		p, err = c.Wait(ctx, p.ID, time.Until(a.end))
+	}
+	if err != nil {
+		return err
+	}
+	id, err := uuid.Parse(p.ID)
+	if err != nil {
+		return fmt.Errorf("payment %s: %w", p.ID, err)
+	}
+	a.present(e, id, p.Position)
+	return nil
+}
+
+// absent counts a key for which the service has no payment.
+func (a *audit) absent(e *entry) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.report.Keys++
+	switch e.outcome {
+	case outcomeTaken:
+		a.report.Taken++
+		a.report.Lost.add("payment %s got a 202 and is not on record (key %s)", e.id, e.key)
+	case outcomeUnknown:
+		a.report.Unknown++
+		a.report.UnknownNotTaken++
+	default:
+		a.report.Refused++
+	}
+}
+
+// present counts a key for which the service has a payment.
+func (a *audit) present(e *entry, id uuid.UUID, at *client.Position) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.report.Keys++
+	switch e.outcome {
+	case outcomeTaken:
+		a.report.Taken++
+		if id != e.id {
+			a.report.Lost.add("payment %s got a 202, and another one, %s, is on record (key %s)", e.id, id, e.key)
+		}
+	case outcomeUnknown:
+		a.report.Unknown++
+		a.report.UnknownTaken++
+	default:
+		a.report.Refused++
+		a.report.Stored.add("key %s was %s, and payment %s is on record",
+			e.key, strings.ReplaceAll(e.outcome, "_", " "), id)
+	}
+	if other := a.payments[id]; other != nil {
+		a.report.Stored.add("payment %s is that of two keys, %s and %s", id, other.key, e.key)
+	}
+	a.payments[id] = &audited{key: e.key, position: at}
+}
+
+// readTopic reads all partitions up to their stable offsets.
+func (a *audit) readTopic(ctx context.Context, reader *TopicReader) error {
+	if err := a.awaitEnds(ctx, reader); err != nil {
+		return err
+	}
+	for _, partition := range slices.Sorted(maps.Keys(a.ends)) {
+		ends := a.ends[partition]
+		err := reader.read(ctx, partition, ends.start, ends.stable, func(key []byte, offset int64) {
+			a.report.Records++
+			id, err := uuid.ParseBytes(key)
+			p := a.payments[id]
+			if err != nil || p == nil {
+				a.report.Others++
+				return
+			}
+			p.found = append(p.found, client.Position{Topic: a.topic, Partition: partition, Offset: offset})
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// judge compares the topic with what the service says, payment by payment in order of key.
+func (a *audit) judge() {
+	byKey := func(x, y uuid.UUID) int { return strings.Compare(a.payments[x].key, a.payments[y].key) }
+	for _, id := range slices.SortedFunc(maps.Keys(a.payments), byKey) {
+		p := a.payments[id]
+		if len(p.found) > 1 {
+			a.report.Duplicates.add("payment %s is in the topic %d times: at %s", id, len(p.found), positions(p.found))
+		}
+		switch {
+		case p.position == nil && len(p.found) > 0:
+			a.report.Unsent.add("payment %s is in the topic at %s, and not marked sent after %v",
+				id, positions(p.found), a.wait)
+		case p.position == nil:
+			a.report.Unsent.add("payment %s is not sent after %v", id, a.wait)
+		case len(p.found) == 0:
+			a.judgeAbsent(id, *p.position)
+		case !slices.Contains(p.found, *p.position):
+			a.report.Misplaced.add("payment %s is in the topic at %s; the service says at %s",
+				id, positions(p.found), positions([]client.Position{*p.position}))
+		default:
+			a.report.Confirmed++
+		}
+	}
+}
+
+// judgeAbsent judges a payment that is not in the topic, though the service has a position for it.
+func (a *audit) judgeAbsent(id uuid.UUID, at client.Position) {
+	ends, place := a.ends[at.Partition], positions([]client.Position{at})
+	switch {
+	case at.Topic == a.topic && at.Offset < ends.start:
+		a.report.NotJudged.add("payment %s is at %s, which the topic no longer has", id, place)
+	case at.Topic == a.topic && ends.stable <= at.Offset && at.Offset < ends.end:
+		a.report.Undecided.add("payment %s is at %s, which an open transaction hides from offset %d on",
+			id, place, ends.stable)
+	default:
+		a.report.Missing.add("payment %s is not in the topic; the service says at %s", id, place)
+	}
+}
+
+// positions formats them as topic/partition:offset.
+func positions(list []client.Position) string {
+	var parts []string
+	for _, p := range list[:min(len(list), findingsShown)] {
+		parts = append(parts, fmt.Sprintf("%s/%d:%d", p.Topic, p.Partition, p.Offset))
+	}
+	return strings.Join(parts, ", ")
+}

@@ -1,0 +1,246 @@
+package journal
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/paylatch/paylatch/client"
+	"github.com/paylatch/paylatch/client/clienttest"
+)
+
+// auditCase is an installation in which everything is as it should be until a test changes it: six payments, the last of which is refused, in a service,
+// a topic and a journal.
+type auditCase struct {
+	t      *testing.T
+	topic  *testTopic
+	ledger *clienttest.Ledger
+	client *client.Client
+	path   string
+	at     map[int]client.Position
+}
+
+const auditTaken = 5
+
+func newAuditCase(t *testing.T) *auditCase {
+	t.Helper()
+	a := &auditCase{t: t, topic: newTestTopic(t), ledger: clienttest.New(), path: filepath.Join(t.TempDir(), "journal"), at: map[int]client.Position{}}
+	a.ledger.PositionOf = func(n int) (int32, int64) { return a.at[n].Partition, a.at[n].Offset }
+	refusal := clienttest.Answer(422, "application/problem+json", `{"code":"invalid_payment"}`)
+	// The second one's answer is lost, and comes again.
+	a.client = newTestClient(t, nil, a.ledger.Serve(t, nil, clienttest.DropAfter, nil, nil, nil, nil, refusal).URL)
+	j := openJournal(t, a.path)
+	err := j.Begin()
+	for range auditTaken + 1 {
+		key, keyErr := client.NewKey()
+		err = errors.Join(err, keyErr, j.Sent(a.client.KeyFingerprint(), key))
+		r, createErr := a.client.Create(t.Context(), key, testRequest())
+		err = errors.Join(err, j.Ended(key, Outcome{ID: r.ID, Replayed: r.Replayed, Attempts: r.Attempts, Err: createErr}))
+	}
+	if err := errors.Join(err, j.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if n := a.ledger.Payments(); n != auditTaken {
+		t.Fatalf("%d payments", n)
+	}
+	return a
+}
+
+// send puts payments into the topic, where the service then says that they are.
+func (a *auditCase) send(payments ...int) {
+	a.t.Helper()
+	for _, n := range payments {
+		at := a.topic.send(kgo.TryCommit, int32(n%testPartitions), clienttest.ID(n))
+		if _, there := a.at[n]; !there {
+			a.at[n] = at[0]
+		}
+	}
+}
+
+// note appends to the journal what a client would.
+func (a *auditCase) note(notes ...func(*Journal) error) {
+	a.t.Helper()
+	j := openJournal(a.t, a.path)
+	err := j.Begin()
+	for _, note := range notes {
+		err = errors.Join(err, note(j))
+	}
+	if err := errors.Join(err, j.Close()); err != nil {
+		a.t.Fatal(err)
+	}
+}
+
+func (a *auditCase) sent(key string) func(*Journal) error {
+	return func(j *Journal) error { return j.Sent(a.client.KeyFingerprint(), key) }
+}
+
+func ended(key string, o Outcome) func(*Journal) error {
+	return func(j *Journal) error { return j.Ended(key, o) }
+}
+
+func (a *auditCase) audit(wait time.Duration) Report {
+	a.t.Helper()
+	r, err := Audit(a.t.Context(), []*client.Client{a.client}, strings.NewReader(readFile(a.t, a.path)), AuditConfig{Topic: a.topic.Topic, Wait: wait})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := r.Write(&out); err != nil {
+		a.t.Fatal(err)
+	}
+	a.t.Logf("\n%s", out.String())
+	for _, k := range r.kinds() {
+		if k.found.Count > 0 && !strings.Contains(out.String(), "  "+k.name+": "+k.found.First[0]) {
+			a.t.Errorf("%s is not printed", k.name)
+		}
+	}
+	return r
+}
+
+// All is as it should be; other clients' payments, aborted records and foreign ones are no matter, nor is an unknown outcome, whatever it turns out to be.
+func TestAudit_Holds(t *testing.T) {
+	a := newAuditCase(t)
+	a.topic.send(kgo.TryAbort, 1, clienttest.ID(0), clienttest.ID(1))
+	a.send(0, 1, 2)
+	a.topic.send(kgo.TryCommit, 2, "foreign", clienttest.ID(77))
+	a.send(3, 4)
+	a.topic.send(kgo.TryAbort, 0, clienttest.ID(3)) // the log ends with nothing to be seen
+	taken, err := a.client.Create(t.Context(), "killed", testRequest())
+	if err != nil || taken.ID != clienttest.ID(5) {
+		t.Fatal(taken.ID, err)
+	}
+	a.send(5)
+	a.note(a.sent("killed"), a.sent("never-arrived"), ended("never-arrived", Outcome{Err: &client.UnknownError{Key: "k", Err: errors.New("EOF")}}))
+	r := a.audit(time.Minute)
+	want := Report{Keys: 8, Taken: 5, Refused: 1, Unknown: 2, UnknownTaken: 1, UnknownNotTaken: 1, Records: 8, Others: 2, Confirmed: 6}
+	if err := r.Fault(); err != nil || fmt.Sprint(r) != fmt.Sprint(want) {
+		t.Errorf("%v\n%+v, want\n%+v", err, r, want)
+	}
+}
+
+// The controls: each thing that may not be is caught, as itself and as nothing else.
+func TestAudit_Catches(t *testing.T) {
+	for name, wrong := range map[string]func(*auditCase){
+		"lost 1":       func(a *auditCase) { a.send(0, 1, 2, 3, 4); a.ledger.Lose(2) },
+		"missing 1":    func(a *auditCase) { a.send(0, 1, 2, 3); a.at[4] = a.at[3] },
+		"duplicates 1": func(a *auditCase) { a.send(0, 1, 2, 3, 4, 2) },
+		"misplaced 1":  func(a *auditCase) { a.send(0, 1, 2, 3, 4); a.at[4] = a.at[1] },
+		"missing 2": func(a *auditCase) { // aborted: no consumer has it
+			a.send(0, 1, 2)
+			at := a.topic.send(kgo.TryAbort, 1, clienttest.ID(3), clienttest.ID(4))
+			a.at[3], a.at[4] = at[0], at[1]
+		},
+		"missing 3": func(a *auditCase) { // the topic has lost its end: at the high watermark, and beyond it
+			a.send(0, 1)
+			for n := 2; n < auditTaken; n++ {
+				a.at[n] = client.Position{Topic: "payments", Offset: int64(n)} // 2 is where the next record goes, behind payment 0 and its marker
+			}
+		},
+		"undecided 2": func(a *auditCase) {
+			a.topic.open(1)
+			a.send(0, 1, 2, 3, 4) // 1 and 4 are in that partition
+		},
+		"missing 1, undecided 2": func(a *auditCase) {
+			a.topic.open(1)
+			a.send(0, 1, 2, 4)
+			a.at[3] = a.at[2]
+		},
+		"stored 1": func(a *auditCase) { // a refused key, of which there is a payment
+			a.send(0, 1, 2, 3, 4)
+			if _, err := a.client.Create(a.t.Context(), "refused", testRequest()); err != nil {
+				a.t.Fatal(err)
+			}
+			a.send(5)
+			a.note(a.sent("refused"), ended("refused", Outcome{Err: &client.ProblemError{Status: 422}}))
+		},
+		"lost 2": func(a *auditCase) { // answers for ids that the service does not know
+			a.send(0, 1, 2, 3, 4)
+			for n := range 2 {
+				key := fmt.Sprint("k", n)
+				a.note(a.sent(key), ended(key, Outcome{ID: clienttest.ID(50 + n)}))
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newAuditCase(t)
+			wrong(a)
+			r := a.audit(time.Minute)
+			err := r.Fault()
+			if err == nil || !strings.HasSuffix(err.Error(), ": "+name) {
+				t.Errorf("%v", err)
+			}
+			if errors.Is(err, ErrUndecided) != (name == "undecided 2") {
+				t.Errorf("got %v: is it undecided only?", err)
+			}
+		})
+	}
+}
+
+// TestAudit_MarkerLate ends the open transaction after the first look at the ends: all is well at a later one.
+func TestAudit_MarkerLate(t *testing.T) {
+	a := newAuditCase(t)
+	abort, looked := a.topic.open(1), a.topic.looked(1)
+	a.send(0, 1, 2, 3, 4)
+	aborted := make(chan error, 1)
+	go func() {
+		<-looked
+		aborted <- abort()
+	}()
+	r := a.audit(time.Minute)
+	if err := <-aborted; err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Fault(); err != nil || r.Confirmed != auditTaken {
+		t.Errorf("got %v and %d confirmed, want no fault and %d", err, r.Confirmed, auditTaken)
+	}
+}
+
+// Payments that the service has not sent, one of which is in the topic all the same.
+func TestAudit_Unsent(t *testing.T) {
+	a := newAuditCase(t)
+	a.ledger.NeverSend = true
+	a.send(0)
+	r := a.audit(0)
+	if err := r.Fault(); err == nil || !strings.HasSuffix(err.Error(), ": unsent 5") || !strings.Contains(r.Unsent.First[1]+r.Unsent.First[0], "is in the topic at payments/0:0") {
+		t.Errorf("%v %v", err, r.Unsent)
+	}
+}
+
+// What keeps an audit from being carried out is an error, and never a verdict.
+func TestAudit_CannotJudge(t *testing.T) {
+	a := newAuditCase(t)
+	a.send(0, 1, 2, 3, 4)
+	journal := readFile(t, a.path)
+	other, err := a.client.ForTenant("pl_test_other")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrongAddress := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(wrongAddress.Close)
+	dead := func(cfg *client.Config) { cfg.RetryFor = 50 * time.Millisecond }
+	for says, try := range map[string]struct {
+		client  *client.Client
+		journal string
+		topic   Topic
+	}{
+		"it has no payment":                    {a.client, `{"event":"begin","version":1}` + "\n", a.topic.Topic},
+		"line 1":                               {a.client, "no journal\nat all\n", a.topic.Topic},
+		"6 payments of a tenant whose API key": {other, journal, a.topic.Topic},
+		"404":                                  {newTestClient(t, nil, wrongAddress.URL), journal, a.topic.Topic},
+		"connection refused":                   {newTestClient(t, dead, deadServer(t)), journal, a.topic.Topic},
+		"topic others":                         {a.client, journal, Topic{a.topic.Brokers, "others"}},
+		"brokers and a topic":                  {a.client, journal, Topic{Name: "payments"}},
+	} {
+		if _, err := Audit(t.Context(), []*client.Client{try.client}, strings.NewReader(try.journal), AuditConfig{Topic: try.topic}); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%q is not in %v", says, err)
+		}
+	}
+}

@@ -1,0 +1,132 @@
+package loadtest
+
+import (
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/paylatch/paylatch/client"
+	"github.com/paylatch/paylatch/client/clienttest"
+	"github.com/paylatch/paylatch/internal/journal"
+)
+
+// An answer and a record meet, whichever comes first; each counts from when the POST was due.
+func TestFollower_Matches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var took []time.Duration
+		f := newFollower(func(step int, _ time.Time, d time.Duration) { took = append(took, d+time.Duration(step)*time.Hour) })
+		due := time.Now()
+		f.seen([]byte("no payment"), due)
+		time.Sleep(3 * time.Millisecond)
+		f.seen([]byte(clienttest.ID(1)), time.Now()) // before its 202
+		time.Sleep(2 * time.Millisecond)
+		f.answered(clienttest.ID(1), 0, due)
+		f.answered(clienttest.ID(2), 1, due)
+		time.Sleep(4 * time.Millisecond)
+		f.seen([]byte(clienttest.ID(2)), time.Now())
+		f.seen([]byte(clienttest.ID(2)), time.Now()) // a second record is not measured again
+		f.answered(clienttest.ID(3), 0, due)
+		f.answered("no id", 0, due)
+		if len(took) != 2 || took[0] != 3*time.Millisecond || took[1] != time.Hour+9*time.Millisecond {
+			t.Errorf("%v", took)
+		}
+		// The third never comes.
+		began := time.Now()
+		e := f.settle(t.Context(), time.Minute)
+		if e.Missing != 1 || e.MissingIDs[0] != clienttest.ID(3) || e.NotFollowed != 1 || time.Since(began) < time.Minute || e.Waited < time.Minute {
+			t.Errorf("%+v", e)
+		}
+	})
+}
+
+// Records of others do not fill the memory, and the young ones are kept.
+func TestFollower_Bounds(t *testing.T) {
+	found := 0
+	f := newFollower(func(int, time.Time, time.Duration) { found++ })
+	id := func(n int) uuid.UUID { return uuid.UUID{0: byte(n), 1: byte(n >> 8), 2: byte(n >> 16)} }
+	for n := range 2*earlyMax + 10 {
+		f.seen([]byte(id(n).String()), time.Now())
+	}
+	if len(f.early) != earlyMax || len(f.earlyOrder) != earlyMax {
+		t.Errorf("%d early, %d in order", len(f.early), len(f.earlyOrder))
+	}
+	f.answered(id(2*earlyMax+9).String(), 0, time.Now())
+	f.answered(id(earlyMax+10).String(), 0, time.Now())
+	f.answered(id(earlyMax+9).String(), 0, time.Now()) // the youngest that was dropped
+	if found != 2 || len(f.awaited) != 1 {
+		t.Errorf("%d found, %d awaited", found, len(f.awaited))
+	}
+}
+
+// End to end over a broker: only what is committed after the load began counts. The first record is there before the load, the second and the third come with
+// their payments, one of them before its 202; the fourth is aborted, so that no consumer has it.
+func TestLoad_EndToEnd(t *testing.T) {
+	topic := newTestTopic(t)
+	topic.send(kgo.TryCommit, 0, clienttest.ID(0), clienttest.ID(99))
+	ledger := clienttest.New()
+	ledger.OnTake = func(n int) {
+		end := kgo.TryCommit
+		switch n {
+		case 1:
+			return
+		case 4:
+			end = kgo.TryAbort
+		}
+		topic.send(end, int32(n%testPartitions), clienttest.ID(n-1))
+	}
+	c := newTestClient(t, nil, ledger.Serve(t).URL)
+	r, err := Run(t.Context(), []*client.Client{c}, Config{Steps: []Step{{Rate: 50, For: time.Hour}}, InFlight: 1, Count: 50, Topic: &topic.Topic, Settle: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := r.EndToEnd
+	if e == nil || e.Topic != "payments" || e.Missing != 2 || int(e.Latency.Count) != ledger.Payments()-2 || len(e.Faults) > 0 || r.Writes.Done < 5 {
+		t.Fatalf("%+v of %d payments", e, ledger.Payments())
+	}
+	for _, id := range e.MissingIDs {
+		if id != clienttest.ID(0) && id != clienttest.ID(3) {
+			t.Errorf("missing %s", id)
+		}
+	}
+	if r.Steps[0].EndToEnd != e.Latency || !strings.Contains(r.Failed(), "2 payments did not become visible in payments") {
+		t.Errorf("%+v; %s", r.Steps, r.Failed())
+	}
+}
+
+func TestLoad_NoTopic(t *testing.T) {
+	topic := newTestTopic(t)
+	ledger := clienttest.New()
+	c := newTestClient(t, nil, ledger.Serve(t).URL)
+	_, err := Run(t.Context(), []*client.Client{c}, Config{Workers: 1, Count: 1, Topic: &journal.Topic{Brokers: topic.Brokers, Name: "others"}})
+	if err == nil || !strings.Contains(err.Error(), "topic others") || ledger.Payments() != 0 {
+		t.Errorf("%v, %d payments", err, ledger.Payments())
+	}
+	if _, err := (journal.Topic{}).Open(); err == nil {
+		t.Error("a topic without brokers")
+	}
+}
+
+// The callers of a follower are many.
+func TestFollower_Race(t *testing.T) {
+	var n latencies
+	var mu sync.Mutex
+	f := newFollower(func(_ int, _ time.Time, d time.Duration) {
+		mu.Lock()
+		defer mu.Unlock()
+		n.add(d)
+	})
+	var all sync.WaitGroup
+	for i := range 500 {
+		all.Go(func() { f.answered(clienttest.ID(i), 0, time.Now()) })
+		all.Go(func() { f.seen([]byte(clienttest.ID(i)), time.Now()) })
+	}
+	all.Wait()
+	if n.count != 500 || f.outstanding() != 0 || len(f.early) != 0 {
+		t.Errorf("%d matched, %d outstanding, %d early", n.count, f.outstanding(), len(f.early))
+	}
+}

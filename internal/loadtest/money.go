@@ -1,0 +1,26 @@
+package loadtest
+
+import (
+	"fmt"
+	"strconv"
+)
+
+// minorDigits are the decimals of the currencies that samples use (ISO 4217).
+var minorDigits = map[string]int{"EUR": 2, "GBP": 2, "JPY": 0, "USD": 2}
+
+// moneyText writes an amount as people read it: 256.87 USD, 1500 JPY. Of a currency whose decimals are not known
+// here it says that the number is in minor units, rather than guess.
+func moneyText(amount int64, currency string) string {
+	n, known := minorDigits[currency]
+	switch {
+	case !known:
+		return strconv.FormatInt(amount, 10) + " minor " + currency
+	case n == 0:
+		return strconv.FormatInt(amount, 10) + " " + currency
+	}
+	unit := int64(1)
+	for range n {
+		unit *= 10
+	}
+	return fmt.Sprintf("%d.%0*d %s", amount/unit, n, amount%unit, currency)
+}

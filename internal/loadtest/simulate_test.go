@@ -1,0 +1,89 @@
+package loadtest
+
+import (
+	"bytes"
+	"errors"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/paylatch/paylatch/client"
+	"github.com/paylatch/paylatch/client/clienttest"
+)
+
+// walkLine is a row of the table of a payment that went well.
+var walkLine = regexp.MustCompile(`^([0-9a-f-]{36}) +(\d+(?:\.\d\d)? [A-Z]{3})  sent    +\d+\.\d +\d+\.\d +\d+:\d+$`)
+
+// Twelve payments, some of whose answers are lost on the way: the table shows each once, aligned, within 100 columns.
+func TestSimulate(t *testing.T) {
+	ledger := clienttest.New()
+	s := ledger.Serve(t, nil, clienttest.DropAfter, clienttest.Unavailable, clienttest.DropBefore)
+	var out bytes.Buffer
+	if err := Simulate(t.Context(), newTestClient(t, nil, s.URL), 12, &out); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("\n%s", out.String())
+	if ledger.Payments() != 12 {
+		t.Errorf("%d payments", ledger.Payments())
+	}
+	lines := strings.Split(strings.TrimRight(out.String(), "\n"), "\n")
+	if len(lines) != 1+12+2 {
+		t.Fatalf("%d lines", len(lines))
+	}
+	width, shown := utf8.RuneCountInString(lines[0]), map[string]bool{}
+	for _, line := range lines[1:13] {
+		m := walkLine.FindStringSubmatch(line)
+		if m == nil {
+			t.Errorf("line %q", line)
+			continue
+		}
+		if shown[m[1]] || !ledger.Has(m[1]) {
+			t.Errorf("payment %s: shown twice, or not taken", m[1])
+		}
+		shown[m[1]] = true
+		if n := utf8.RuneCountInString(line); n != width || n > 100 {
+			t.Errorf("line of %d columns, heading of %d: %q", n, width, line)
+		}
+	}
+	if last := lines[14]; !strings.HasPrefix(last, "12 of 12 payments sent in ") || utf8.RuneCountInString(last) > 100 {
+		t.Errorf("summary %q", last)
+	}
+}
+
+func TestSimulate_NotSentInTime(t *testing.T) {
+	ledger := clienttest.New()
+	ledger.NeverSend = true
+	var out bytes.Buffer
+	err := SimulateWithin(t.Context(), newTestClient(t, nil, ledger.Serve(t).URL), 7, 10*time.Millisecond, &out)
+	if err == nil || !strings.HasPrefix(err.Error(), "7 of 7 payments were not seen sent") || !strings.Contains(err.Error(), "and 2 more") {
+		t.Errorf("error %v", err)
+	}
+	if strings.Count(out.String(), "  created ") != 7 || !strings.Contains(out.String(), "0 of 7 payments sent") {
+		t.Errorf("table:\n%s", out.String())
+	}
+}
+
+// That an outcome is unknown must still be seen by those who ask for it.
+func TestSimulate_UnknownIsTold(t *testing.T) {
+	ledger := clienttest.New()
+	s := ledger.Serve(t, clienttest.Answer(500, "text/plain", "bug"))
+	var out bytes.Buffer
+	err := Simulate(t.Context(), newTestClient(t, nil, s.URL), 2, &out)
+	if _, unknown := errors.AsType[*client.UnknownError](err); !unknown {
+		t.Errorf("error %v", err)
+	}
+	if !strings.Contains(out.String(), "1 of 2 payments sent") || !strings.Contains(out.String(), "failed") {
+		t.Errorf("table:\n%s", out.String())
+	}
+}
+
+func TestSimulate_Bounds(t *testing.T) {
+	c := newTestClient(t, nil, "http://unused.invalid")
+	for _, n := range []int{-1, 0, SimulateMax + 1} {
+		if err := Simulate(t.Context(), c, n, &bytes.Buffer{}); err == nil {
+			t.Errorf("%d accepted", n)
+		}
+	}
+}

@@ -1,8 +1,0 @@
-//go:build !linux
-
-package payclient
-
-import "time"
-
-// pause sleeps a few milliseconds.
-func pause(d time.Duration) { time.Sleep(d) }
