@@ -18,7 +18,8 @@ const (
 	defaultRetryFor     = 30 * time.Second
 	defaultBackoffFirst = 100 * time.Millisecond
 	defaultBackoffMax   = 2 * time.Second
-	// defaultAttemptsMax is never reached with the default pauses. It bounds a client with tiny ones.
+	// defaultAttemptsMax is never reached with the default pauses. It bounds a client with tiny
+	// ones.
 	defaultAttemptsMax = 100
 	defaultConnections = 16
 )
@@ -28,11 +29,11 @@ type Config struct {
 	// Servers are the base addresses of the replicas, such as http://127.0.0.1:8080. Calls are
 	// spread over them in turn.
 	Servers []string
-	// Key is the API key of the tenant.
-	Key string
+	// APIKey is the secret of the tenant on whose behalf the client calls.
+	APIKey string
 
-	// AttemptTimeout bounds one request with its response. The default is 5 s. A request that asks
-	// the service to wait gets that time on top.
+	// AttemptTimeout bounds one request with its response. The default is 5 s. A request that
+	// has the service wait gets that time on top.
 	AttemptTimeout time.Duration
 	// RetryFor bounds one call with all its retries. The default is 30 s.
 	RetryFor time.Duration
@@ -55,7 +56,7 @@ type Config struct {
 // concurrent use.
 type Client struct {
 	servers        []string
-	key            string
+	apiKey         string
 	authorization  []string // The header that carries the key.
 	attemptTimeout time.Duration
 	retryFor       time.Duration
@@ -70,14 +71,15 @@ type Client struct {
 	calls *atomic.Uint64
 }
 
-// New returns a client. It reports all faults of the configuration together, and contacts no server.
+// New returns a client. It reports all faults of the configuration together, and contacts no
+// server.
 func New(cfg Config) (*Client, error) {
 	c := &Client{
-		key: cfg.Key, authorization: []string{"Bearer " + cfg.Key}, calls: new(atomic.Uint64),
+		apiKey: cfg.APIKey, authorization: []string{"Bearer " + cfg.APIKey}, calls: new(atomic.Uint64),
 		attemptTimeout: defaultAttemptTimeout, retryFor: defaultRetryFor, attemptsMax: defaultAttemptsMax,
 		backoffFirst: defaultBackoffFirst, backoffMax: defaultBackoffMax,
 	}
-	faults := []error{c.setServers(cfg.Servers), checkAPIKey(cfg.Key)}
+	faults := []error{c.setServers(cfg.Servers), checkAPIKey(cfg.APIKey)}
 	connections := defaultConnections
 	faults = append(faults,
 		setPositive(&c.attemptTimeout, "attempt timeout", cfg.AttemptTimeout),
@@ -127,18 +129,18 @@ func (c *Client) Close() {
 
 // ForTenant returns a client that calls the same servers over the same connections, with the API
 // key of another tenant.
-func (c *Client) ForTenant(key string) (*Client, error) {
-	if err := checkAPIKey(key); err != nil {
+func (c *Client) ForTenant(apiKey string) (*Client, error) {
+	if err := checkAPIKey(apiKey); err != nil {
 		return nil, err
 	}
 	other := *c
-	other.key, other.authorization, other.calls = key, []string{"Bearer " + key}, new(atomic.Uint64)
+	other.apiKey, other.authorization, other.calls = apiKey, []string{"Bearer " + apiKey}, new(atomic.Uint64)
 	return &other, nil
 }
 
 // KeyFingerprint returns the first 64 bits of the API key's SHA-256, in hexadecimal. It names the
 // tenant in logs and files without showing the key.
 func (c *Client) KeyFingerprint() string {
-	sum := sha256.Sum256([]byte(c.key))
+	sum := sha256.Sum256([]byte(c.apiKey))
 	return hex.EncodeToString(sum[:8])
 }

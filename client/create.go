@@ -28,7 +28,7 @@ func (c *Client) Create(ctx context.Context, key string, r Request) (Result, err
 	return c.CreateAndWait(ctx, key, r, 0)
 }
 
-// CreateAndWait is Create, and asks the service to hold its response until the payment is sent. The
+// CreateAndWait is Create, with a request to hold the response until the payment is sent. The
 // service waits for at most wait, rounded up to seconds, and at most 30 s. A payment that is not
 // sent by then is returned without an error; its status is created.
 func (c *Client) CreateAndWait(ctx context.Context, key string, r Request, wait time.Duration) (Result, error) {

@@ -10,15 +10,15 @@
 //
 // # Errors
 //
-// Three kinds of errors end a create. They say whether there is a payment:
+// Three kinds of errors end a create. From them you know whether there is a payment:
 //
 //   - [ProblemError]: the service refused the request. There is no payment.
 //   - [NotSentError]: no server was reached. There is no payment.
 //   - [UnknownError]: the request may have arrived, but no response came back. There may be a
 //     payment. Call [Client.Create] again, or look the key up with [Client.FindByKey].
 //
-// Use [errors.As] to distinguish them. Any other error means that an argument is invalid, and that
-// nothing was sent.
+// Use [errors.As] to distinguish them, and UnknownError first: it may wrap a ProblemError. Any
+// other error means that an argument is invalid, and that nothing was sent.
 //
 // # Retries
 //

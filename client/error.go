@@ -63,12 +63,12 @@ func (e *TimeoutError) Error() string {
 // Timeout implements [net.Error] in part.
 func (e *TimeoutError) Timeout() bool { return true }
 
-// ResponseError reports a response that is not one of the API: something else answered, or another
+// ResponseError reports a response that is not one of the API: something else responded, or another
 // version of the service.
 type ResponseError struct {
 	// Status is the HTTP status.
 	Status int
-	// Reason says what is wrong with the response.
+	// Reason describes what is wrong with the response.
 	Reason string
 }
 
@@ -91,8 +91,8 @@ func createError(key string, log callLog, err error) error {
 	case refused && (!log.mayHaveArrived || p.Code == CodeKeyReused):
 		return err
 	case log.mayHaveArrived:
-		// A refusal settles nothing if an earlier attempt may have arrived: the API key may have been
-		// revoked since, or the rules have changed.
+		// A refusal settles nothing if an earlier attempt may have arrived: the API key may have
+		// been revoked since, or the rules have changed.
 		return &UnknownError{Key: key, Attempts: log.attempts, Err: err}
 	}
 	return &NotSentError{Attempts: log.attempts, Err: err}

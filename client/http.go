@@ -43,7 +43,8 @@ func newHTTPClient(given *http.Client, connections, servers int) (client *http.C
 			DialContext:         (&net.Dialer{Timeout: dialTimeout, KeepAlive: idleConnTimeout}).DialContext,
 			TLSHandshakeTimeout: dialTimeout,
 			ForceAttemptHTTP2:   true,
-			// The default of 2 would close and reopen a connection for nearly each request under load.
+			// The default of 2 would close and reopen a connection for nearly each request under
+			// load.
 			MaxIdleConnsPerHost: connections,
 			MaxIdleConns:        connections * servers,
 			// Twice the number in use: attempts that timed out may still be closing theirs.

@@ -92,7 +92,8 @@ func (r *Request) encode() ([]byte, error) {
 func decodePayment(r response) (Payment, error) {
 	var p Payment
 	if err := json.Unmarshal(r.body, &p); err != nil {
-		return Payment{}, &ResponseError{Status: r.status, Reason: "the body is not a payment: " + printable(err.Error())}
+		reason := "the body is not a payment: " + printable(err.Error())
+		return Payment{}, &ResponseError{Status: r.status, Reason: reason}
 	}
 	if p.ID == "" || p.Status == "" {
 		return Payment{}, &ResponseError{Status: r.status, Reason: "the body has no id or no status"}

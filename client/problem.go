@@ -22,7 +22,8 @@ const (
 const (
 	// excerptCharsMax bounds how much of a foreign text is shown.
 	excerptCharsMax = 200
-	// retryAfterMax keeps a server, or a proxy in front of it, from delaying its clients for an hour.
+	// retryAfterMax keeps a server, or a proxy in front of it, from delaying its clients for an
+	// hour.
 	retryAfterMax = 10 * time.Second
 )
 
@@ -83,7 +84,7 @@ func readProblem(status int, h http.Header, body []byte) *ProblemError {
 	if err := json.Unmarshal(body, p); err != nil || p.Code == "" {
 		p = &ProblemError{Detail: string(body)}
 	}
-	p.Status = status // That of the response, whatever the body says.
+	p.Status = status // That of the response, not that of the body.
 	p.RequestID = cmp.Or(p.RequestID, h.Get("X-Request-Id"))
 	p.retryAfter, p.hasRetryAfter = retryAfter(h.Get("Retry-After"), time.Now())
 	return p

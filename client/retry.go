@@ -17,8 +17,8 @@ type callLog struct {
 	mayHaveArrived bool
 }
 
-// call sends a request until it succeeds, is refused, or the time is up. Each retry goes to the next
-// server, with the same key and body. The error is that of the last attempt.
+// call sends a request until it succeeds, is refused, or the time is up. Each retry goes to the
+// next server, with the same key and body. The error is that of the last attempt.
 func (c *Client) call(ctx context.Context, r request) (response, callLog, error) {
 	deadline := time.Now().Add(c.retryFor + r.hold)
 	var log callLog
@@ -46,7 +46,8 @@ func (c *Client) call(ctx context.Context, r request) (response, callLog, error)
 		case err == nil:
 			return got, log, nil
 		case !retry && ctx.Err() == nil && !ended.Before(deadline):
-			// An attempt that was cut short by the deadline says less than the one before.
+			// An attempt that was cut short by the deadline has a less useful error than the one
+			// before.
 			return response{}, log, fmt.Errorf("time is up after %v: %w", c.retryFor+r.hold, cmp.Or(previous, err))
 		case !retry:
 			return response{}, log, err
@@ -77,7 +78,7 @@ func mayRetry(err error) bool {
 		switch p.Status {
 		case http.StatusServiceUnavailable, http.StatusRequestTimeout:
 			return true
-		case http.StatusTooManyRequests: // The rate was exceeded; Retry-After says until when.
+		case http.StatusTooManyRequests: // The rate was exceeded; Retry-After has the time.
 			return true
 		case http.StatusBadGateway, http.StatusGatewayTimeout: // A balancer that has lost its replica.
 			return true

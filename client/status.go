@@ -52,8 +52,8 @@ func (c *Client) get(ctx context.Context, id string, hold time.Duration) (p Paym
 
 // FindByKey returns the payment that an idempotency key has made. Use it after an [UnknownError].
 //
-// The error wraps a [*ProblemError] with Code [CodeNotFound] if there is none so far. A request that
-// is still on its way may make it later; the same Create settles that.
+// The error wraps a [*ProblemError] with Code [CodeNotFound] if there is none so far. A request
+// that is still on its way may make it later; the same Create settles that.
 func (c *Client) FindByKey(ctx context.Context, key string) (Payment, error) {
 	if err := checkIdempotencyKey(key); err != nil {
 		return Payment{}, err

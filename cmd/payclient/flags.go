@@ -100,7 +100,7 @@ func (s *session) clients(limits client.Config) ([]*client.Client, error) {
 	}
 	first, err := client.New(client.Config{
 		Servers:        servers,
-		Key:            keys[0],
+		APIKey:         keys[0],
 		AttemptTimeout: s.flags.AttemptTimeout,
 		RetryFor:       s.flags.RetryFor,
 		Connections:    limits.Connections,

@@ -47,18 +47,18 @@ func (o outcome) expect(t *testing.T, code int, stdout, stderr string) {
 }
 
 func TestRun_Simulate(t *testing.T) {
-	ledger := clienttest.New()
-	o := payclientRun(t, ledger.Serve(t).URL, "", "simulate", "-n", "3")
+	service := clienttest.New()
+	o := payclientRun(t, service.Serve(t).URL, "", "simulate", "-n", "3")
 	o.expect(t, exitOK, "3 of 3 payments sent", "")
-	if ledger.Payments() != 3 || o.stderr != "" {
-		t.Errorf("%d payments, stderr %q", ledger.Payments(), o.stderr)
+	if service.Payments() != 3 || o.stderr != "" {
+		t.Errorf("%d payments, stderr %q", service.Payments(), o.stderr)
 	}
 }
 
 // The flags, a file and standard input make the same payment; then both ways to find it.
 func TestRun_CreateAndGet(t *testing.T) {
-	ledger := clienttest.New()
-	server := ledger.Serve(t).URL
+	service := clienttest.New()
+	server := service.Serve(t).URL
 	file := filepath.Join(t.TempDir(), "payment.json")
 	if err := os.WriteFile(file, []byte(body), 0o600); err != nil {
 		t.Fatal(err)
@@ -74,8 +74,8 @@ func TestRun_CreateAndGet(t *testing.T) {
 		expect(t, exitOK, `"amount": 25687`, "nothing new was made")
 	payclientRun(t, server, body, "create", "--idempotency-key=K", "--json", "-").
 		expect(t, exitOK, `"status": "created"`, "nothing new was made")
-	if ledger.Payments() != 1 {
-		t.Errorf("%d payments", ledger.Payments())
+	if service.Payments() != 1 {
+		t.Errorf("%d payments", service.Payments())
 	}
 
 	o := payclientRun(t, server, "", "get", "--idempotency-key", "K")
@@ -91,10 +91,10 @@ func TestRun_CreateAndGet(t *testing.T) {
 
 // A new key is told before anything is sent: here nothing can be.
 func TestRun_Create_NewKeyIsTold(t *testing.T) {
-	ledger := clienttest.New()
-	server := ledger.Serve(t).URL
+	service := clienttest.New()
+	server := service.Serve(t).URL
 	o := payclientRun(t, server, body, "create", "--json=-")
-	o.expect(t, exitOK, `"id"`, "payclient: idempotency key "+ledger.Seen()[0].Key+"\n")
+	o.expect(t, exitOK, `"id"`, "payclient: idempotency key "+service.Requests()[0].Key+"\n")
 	o = payclientRun(t, "http://127.0.0.1:1", body, "--retry-for=50ms", "create", "--json=-")
 	o.expect(t, exitFailed, "", "nothing was sent")
 	if !strings.HasPrefix(o.stderr, "payclient: idempotency key 0") {
@@ -103,9 +103,9 @@ func TestRun_Create_NewKeyIsTold(t *testing.T) {
 }
 
 func TestRun_Create_ExitCodes(t *testing.T) {
-	refusal := clienttest.Answer(422, "application/problem+json",
+	refusal := clienttest.Respond(422, "application/problem+json",
 		`{"code":"invalid_payment","detail":"1 field is wrong","errors":[{"pointer":"/currency","code":"unknown_currency"}]}`)
-	bug := clienttest.Answer(500, "application/problem+json", `{"code":"internal","detail":"sorry"}`)
+	bug := clienttest.Respond(500, "application/problem+json", `{"code":"internal","detail":"sorry"}`)
 	server := clienttest.New().Serve(t, refusal, bug).URL
 	payclientRun(t, server, body, "create", "--json=-").expect(t, exitFailed, "", "/currency: unknown_currency")
 	payclientRun(t, server, body, "create", "--json=-", "--idempotency-key=K1").
@@ -113,29 +113,29 @@ func TestRun_Create_ExitCodes(t *testing.T) {
 }
 
 func TestRun_Get_NotSentInTime(t *testing.T) {
-	ledger := clienttest.New()
-	ledger.NeverSend = true
-	server := ledger.Serve(t).URL
+	service := clienttest.New()
+	service.NeverSend = true
+	server := service.Serve(t).URL
 	payclientRun(t, server, body, "create", "--json=-", "--idempotency-key=K").expect(t, exitOK, "", "")
 	payclientRun(t, server, "", "get", "--idempotency-key=K", "--wait=10ms").
 		expect(t, exitFailed, `"status": "created"`, "not sent within 10ms")
 }
 
 func TestRun_Create_Wait(t *testing.T) {
-	ledger := clienttest.New()
-	payclientRun(t, ledger.Serve(t).URL, body, "create", "--json=-", "--wait=10s").expect(t, exitOK, `"status": "sent"`, "")
-	if prefer := ledger.Seen()[0].Prefer; prefer != "wait=10" {
+	service := clienttest.New()
+	payclientRun(t, service.Serve(t).URL, body, "create", "--json=-", "--wait=10s").expect(t, exitOK, `"status": "sent"`, "")
+	if prefer := service.Requests()[0].Prefer; prefer != "wait=10" {
 		t.Errorf("Prefer %q, want wait=10", prefer)
 	}
-	ledger = clienttest.New()
-	ledger.NeverSend = true
-	payclientRun(t, ledger.Serve(t).URL, body, "create", "--json=-", "--wait=10ms").
+	service = clienttest.New()
+	service.NeverSend = true
+	payclientRun(t, service.Serve(t).URL, body, "create", "--json=-", "--wait=10ms").
 		expect(t, exitFailed, `"status": "created"`, "not sent within 10ms")
 }
 
 func TestRun_Load(t *testing.T) {
-	ledger := clienttest.New()
-	server := ledger.Serve(t).URL
+	service := clienttest.New()
+	server := service.Serve(t).URL
 	payclientRun(t, server, "", "load", "--workers=2", "--count=10", "--reads=3").
 		expect(t, exitOK, "answers to reads: 200 × 30", "")
 	o := payclientRun(t, server, "", "load", "--workers=2", "--count=10", "--reads=1", "--json")
@@ -143,14 +143,14 @@ func TestRun_Load(t *testing.T) {
 	if err := json.Unmarshal([]byte(o.stdout), &r); err != nil || o.code != exitOK || r.Writes.Done != 10 || r.Reads.Done != 10 {
 		t.Errorf("exit code %d, %v, %+v", o.code, err, r)
 	}
-	if ledger.Payments() != 20 {
-		t.Errorf("%d payments", ledger.Payments())
+	if service.Payments() != 20 {
+		t.Errorf("%d payments", service.Payments())
 	}
 }
 
 // A load that fails still prints what it has measured.
 func TestRun_Load_Fails(t *testing.T) {
-	bug, refusal := clienttest.Answer(500, "text/plain", "bug"), clienttest.Answer(401, "application/problem+json", `{"code":"unauthorized"}`)
+	bug, refusal := clienttest.Respond(500, "text/plain", "bug"), clienttest.Respond(401, "application/problem+json", `{"code":"unauthorized"}`)
 	server := clienttest.New().Serve(t, bug, refusal).URL
 	payclientRun(t, server, "", "load", "--workers=1", "--count=1").expect(t, exitUnknown, "outcome unknown: idempotency key", "unknown")
 	payclientRun(t, server, "", "load", "--workers=1", "--count=1").expect(t, exitFailed, "answers to writes: 401 × 1", "401 unauthorized")
@@ -158,17 +158,17 @@ func TestRun_Load_Fails(t *testing.T) {
 
 // An open load for two tenants, with a page of plots and objectives that are met.
 func TestRun_Load_Open(t *testing.T) {
-	ledger := clienttest.New()
+	service := clienttest.New()
 	page := filepath.Join(t.TempDir(), "report.html")
-	o := payclientRun(t, ledger.Serve(t).URL, "", "--key=a,b", "load", "--rate=200/s", "--count=20", "--reads=2", "--slo=create.max=1h", "--slo=status.p50=1h", "--html", page)
+	o := payclientRun(t, service.Serve(t).URL, "", "--key=a,b", "load", "--rate=200/s", "--count=20", "--reads=2", "--slo=create.max=1h", "--slo=status.p50=1h", "--html", page)
 	o.expect(t, exitOK, "SLO met: create.max is ", "")
 	o.expect(t, exitOK, "2 tenants", "")
-	if html, err := os.ReadFile(page); err != nil || !bytes.Contains(html, []byte("</html>")) || ledger.Payments() != 20 {
-		t.Errorf("%v, %d bytes, %d payments", err, len(html), ledger.Payments())
+	if html, err := os.ReadFile(page); err != nil || !bytes.Contains(html, []byte("</html>")) || service.Payments() != 20 {
+		t.Errorf("%v, %d bytes, %d payments", err, len(html), service.Payments())
 	}
 	auths := map[string]int{}
-	for _, s := range ledger.Seen() {
-		auths[s.Auth]++
+	for _, s := range service.Requests() {
+		auths[s.Authorization]++
 	}
 	if len(auths) != 2 || auths["Bearer a"] == 0 || auths["Bearer b"] == 0 {
 		t.Errorf("API keys %v", auths)
@@ -180,9 +180,9 @@ func TestRun_Load_Objectives(t *testing.T) {
 	load := []string{"load", "--rate=500", "--count=5", "--reads=0", "--no-retry", "--slo=create.p50=1ns"}
 	missed := "SLO missed: create.p50 is "
 	payclientRun(t, clienttest.New().Serve(t).URL, "", load...).expect(t, exitMissed, "SLO MISSED: create.p50", missed)
-	payclientRun(t, clienttest.New().Serve(t, clienttest.Answer(429, "text/plain", "")).URL, "", load...).expect(t, exitFailed, "", missed)
-	payclientRun(t, clienttest.New().Serve(t, clienttest.Answer(429, "text/plain", "")).URL, "", load...).expect(t, exitFailed, "", "1 writes failed")
-	payclientRun(t, clienttest.New().Serve(t, clienttest.DropAfter).URL, "", load...).expect(t, exitUnknown, "", missed)
+	payclientRun(t, clienttest.New().Serve(t, clienttest.Respond(429, "text/plain", "")).URL, "", load...).expect(t, exitFailed, "", missed)
+	payclientRun(t, clienttest.New().Serve(t, clienttest.Respond(429, "text/plain", "")).URL, "", load...).expect(t, exitFailed, "", "1 writes failed")
+	payclientRun(t, clienttest.New().Serve(t, clienttest.LoseResponse).URL, "", load...).expect(t, exitUnknown, "", missed)
 	payclientRun(t, clienttest.New().Serve(t).URL, "", "load", "--count=1", "--reads=0", "--slo=status.p99=1h").expect(t, exitMissed, "status.p99 is not to be told", "")
 }
 
@@ -199,14 +199,14 @@ func TestRun_Audit(t *testing.T) {
 	}
 	t.Cleanup(client.Close)
 	produce := func(n int) {
-		if err := client.ProduceSync(t.Context(), &kgo.Record{Topic: "payments", Key: []byte(clienttest.ID(n))}).FirstErr(); err != nil {
+		if err := client.ProduceSync(t.Context(), &kgo.Record{Topic: "payments", Key: []byte(clienttest.PaymentID(n))}).FirstErr(); err != nil {
 			t.Error(err)
 		}
 	}
-	ledger := clienttest.New()
-	ledger.OnTake = func(payments int) { produce(payments - 1) }
-	ledger.PositionOf = func(n int) (int32, int64) { return 0, int64(n) }
-	server, path := ledger.Serve(t).URL, filepath.Join(t.TempDir(), "journal")
+	service := clienttest.New()
+	service.OnCreate = func(payments int) { produce(payments - 1) }
+	service.PositionOf = func(n int) (int32, int64) { return 0, int64(n) }
+	server, path := service.Serve(t).URL, filepath.Join(t.TempDir(), "journal")
 	brokers := "--kafka-brokers=" + cluster.ListenAddrs()[0]
 	payclientRun(t, server, "", "load", "--workers=1", "--count=5", "--reads=0", "--journal", path, brokers, "--slo=end_to_end.max=1h", "--settle=1m").
 		expect(t, exitOK, "SLO met: end_to_end.max", "")
@@ -222,20 +222,20 @@ func TestRun_Audit(t *testing.T) {
 
 func TestRun_Interrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	ledger := clienttest.New()
-	ledger.OnTake = func(int) { cancel() }
+	service := clienttest.New()
+	service.OnCreate = func(int) { cancel() }
 	var stdout, stderr bytes.Buffer
-	code := run(ctx, []string{"--key=k", "--server", ledger.Serve(t).URL, "load", "--duration=1h", "--workers=1"},
+	code := run(ctx, []string{"--key=k", "--server", service.Serve(t).URL, "load", "--duration=1h", "--workers=1"},
 		func(string) string { return "" }, nil, &stdout, &stderr)
-	if code != exitOK || !strings.Contains(stdout.String(), "interrupted") || ledger.Payments() != 1 {
-		t.Errorf("exit code %d, %d payments\n%s%s", code, ledger.Payments(), stdout.String(), stderr.String())
+	if code != exitOK || !strings.Contains(stdout.String(), "interrupted") || service.Payments() != 1 {
+		t.Errorf("exit code %d, %d payments\n%s%s", code, service.Payments(), stdout.String(), stderr.String())
 	}
 }
 
 // Several servers, by repetition, by comma, from the environment; a flag goes before the environment.
 func TestRun_Servers(t *testing.T) {
-	ledger := clienttest.New()
-	a, b := ledger.Serve(t).URL, ledger.Serve(t).URL
+	service := clienttest.New()
+	a, b := service.Serve(t).URL, service.Serve(t).URL
 	for name, tc := range map[string]struct {
 		env  string
 		args []string
@@ -244,17 +244,17 @@ func TestRun_Servers(t *testing.T) {
 		"Comma":       {"http://127.0.0.1:1", []string{"--server=" + a + "," + b}},
 		"Repeated":    {"", []string{"--server=" + a, "--server=" + b}},
 	} {
-		before := len(ledger.Seen())
+		before := len(service.Requests())
 		payclientRun(t, tc.env, "", append(tc.args, "load", "--count=2", "--reads=0", "--workers=1")...).expect(t, exitOK, "", "")
-		if seen := ledger.Seen()[before:]; len(seen) != 2 || seen[0].Server != 0 || seen[1].Server != 1 {
+		if seen := service.Requests()[before:]; len(seen) != 2 || seen[0].Server != 0 || seen[1].Server != 1 {
 			t.Errorf("%s: %+v", name, seen)
 		}
 	}
 }
 
 func TestRun_Usage(t *testing.T) {
-	ledger := clienttest.New()
-	server := ledger.Serve(t).URL
+	service := clienttest.New()
+	server := service.Serve(t).URL
 	for _, tc := range []struct {
 		says string
 		args []string
@@ -297,7 +297,7 @@ func TestRun_Usage(t *testing.T) {
 	for _, stdin := range []string{"", "[]", body + "x", `{"amount":12.50}`, strings.Repeat(" ", bodyMax+1)} {
 		payclientRun(t, server, stdin, "create", "--json=-").expect(t, exitUsage, "", "read the payment")
 	}
-	if n := len(ledger.Seen()); n != 0 {
+	if n := len(service.Requests()); n != 0 {
 		t.Errorf("%d requests in spite of wrong usage", n)
 	}
 	var stderr bytes.Buffer
@@ -320,7 +320,7 @@ func TestRun_Help(t *testing.T) {
 
 // TestRun_Create_Unknown: the command that is printed can be pasted, whatever the key is.
 func TestRun_Create_Unknown(t *testing.T) {
-	server := clienttest.New().Serve(t, clienttest.Answer(500, "text/plain", "bug")).URL
+	server := clienttest.New().Serve(t, clienttest.Respond(500, "text/plain", "bug")).URL
 	payclientRun(t, server, body, "create", "--json=-", "--idempotency-key=$(rm)'k").
 		expect(t, exitUnknown, "", `look it up: payclient get --idempotency-key='$(rm)'\''k'`+"\n")
 }

@@ -175,7 +175,7 @@ func (m *machine) run(ctx context.Context, simulate int, out outlet) error {
 }
 
 func (m *machine) simulate(ctx context.Context, n int, out outlet) error {
-	client, err := client.New(client.Config{Servers: []string{m.service.apiURL()}, Key: m.key.Reveal()})
+	client, err := client.New(client.Config{Servers: []string{m.service.apiURL()}, APIKey: m.key.Reveal()})
 	if err != nil {
 		return err
 	}

@@ -20,23 +20,23 @@ import (
 // auditCase is an installation in which everything is as it should be until a test changes it: six payments, the last of which is refused, in a service,
 // a topic and a journal.
 type auditCase struct {
-	t      *testing.T
-	topic  *testTopic
-	ledger *clienttest.Ledger
-	client *client.Client
-	path   string
-	at     map[int]client.Position
+	t       *testing.T
+	topic   *testTopic
+	service *clienttest.Service
+	client  *client.Client
+	path    string
+	at      map[int]client.Position
 }
 
 const auditTaken = 5
 
 func newAuditCase(t *testing.T) *auditCase {
 	t.Helper()
-	a := &auditCase{t: t, topic: newTestTopic(t), ledger: clienttest.New(), path: filepath.Join(t.TempDir(), "journal"), at: map[int]client.Position{}}
-	a.ledger.PositionOf = func(n int) (int32, int64) { return a.at[n].Partition, a.at[n].Offset }
-	refusal := clienttest.Answer(422, "application/problem+json", `{"code":"invalid_payment"}`)
+	a := &auditCase{t: t, topic: newTestTopic(t), service: clienttest.New(), path: filepath.Join(t.TempDir(), "journal"), at: map[int]client.Position{}}
+	a.service.PositionOf = func(n int) (int32, int64) { return a.at[n].Partition, a.at[n].Offset }
+	refusal := clienttest.Respond(422, "application/problem+json", `{"code":"invalid_payment"}`)
 	// The second one's answer is lost, and comes again.
-	a.client = newTestClient(t, nil, a.ledger.Serve(t, nil, clienttest.DropAfter, nil, nil, nil, nil, refusal).URL)
+	a.client = newTestClient(t, nil, a.service.Serve(t, nil, clienttest.LoseResponse, nil, nil, nil, nil, refusal).URL)
 	j := openJournal(t, a.path)
 	err := j.Begin()
 	for range auditTaken + 1 {
@@ -48,7 +48,7 @@ func newAuditCase(t *testing.T) *auditCase {
 	if err := errors.Join(err, j.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if n := a.ledger.Payments(); n != auditTaken {
+	if n := a.service.Payments(); n != auditTaken {
 		t.Fatalf("%d payments", n)
 	}
 	return a
@@ -58,7 +58,7 @@ func newAuditCase(t *testing.T) *auditCase {
 func (a *auditCase) send(payments ...int) {
 	a.t.Helper()
 	for _, n := range payments {
-		at := a.topic.send(kgo.TryCommit, int32(n%testPartitions), clienttest.ID(n))
+		at := a.topic.send(kgo.TryCommit, int32(n%testPartitions), clienttest.PaymentID(n))
 		if _, there := a.at[n]; !there {
 			a.at[n] = at[0]
 		}
@@ -108,13 +108,13 @@ func (a *auditCase) audit(wait time.Duration) Report {
 // All is as it should be; other clients' payments, aborted records and foreign ones are no matter, nor is an unknown outcome, whatever it turns out to be.
 func TestAudit_Holds(t *testing.T) {
 	a := newAuditCase(t)
-	a.topic.send(kgo.TryAbort, 1, clienttest.ID(0), clienttest.ID(1))
+	a.topic.send(kgo.TryAbort, 1, clienttest.PaymentID(0), clienttest.PaymentID(1))
 	a.send(0, 1, 2)
-	a.topic.send(kgo.TryCommit, 2, "foreign", clienttest.ID(77))
+	a.topic.send(kgo.TryCommit, 2, "foreign", clienttest.PaymentID(77))
 	a.send(3, 4)
-	a.topic.send(kgo.TryAbort, 0, clienttest.ID(3)) // the log ends with nothing to be seen
+	a.topic.send(kgo.TryAbort, 0, clienttest.PaymentID(3)) // the log ends with nothing to be seen
 	taken, err := a.client.Create(t.Context(), "killed", testRequest())
-	if err != nil || taken.ID != clienttest.ID(5) {
+	if err != nil || taken.ID != clienttest.PaymentID(5) {
 		t.Fatal(taken.ID, err)
 	}
 	a.send(5)
@@ -129,13 +129,13 @@ func TestAudit_Holds(t *testing.T) {
 // The controls: each thing that may not be is caught, as itself and as nothing else.
 func TestAudit_Catches(t *testing.T) {
 	for name, wrong := range map[string]func(*auditCase){
-		"lost 1":       func(a *auditCase) { a.send(0, 1, 2, 3, 4); a.ledger.Lose(2) },
+		"lost 1":       func(a *auditCase) { a.send(0, 1, 2, 3, 4); a.service.Forget(2) },
 		"missing 1":    func(a *auditCase) { a.send(0, 1, 2, 3); a.at[4] = a.at[3] },
 		"duplicates 1": func(a *auditCase) { a.send(0, 1, 2, 3, 4, 2) },
 		"misplaced 1":  func(a *auditCase) { a.send(0, 1, 2, 3, 4); a.at[4] = a.at[1] },
 		"missing 2": func(a *auditCase) { // aborted: no consumer has it
 			a.send(0, 1, 2)
-			at := a.topic.send(kgo.TryAbort, 1, clienttest.ID(3), clienttest.ID(4))
+			at := a.topic.send(kgo.TryAbort, 1, clienttest.PaymentID(3), clienttest.PaymentID(4))
 			a.at[3], a.at[4] = at[0], at[1]
 		},
 		"missing 3": func(a *auditCase) { // the topic has lost its end: at the high watermark, and beyond it
@@ -165,7 +165,7 @@ func TestAudit_Catches(t *testing.T) {
 			a.send(0, 1, 2, 3, 4)
 			for n := range 2 {
 				key := fmt.Sprint("k", n)
-				a.note(a.sent(key), ended(key, Outcome{ID: clienttest.ID(50 + n)}))
+				a.note(a.sent(key), ended(key, Outcome{ID: clienttest.PaymentID(50 + n)}))
 			}
 		},
 	} {
@@ -206,7 +206,7 @@ func TestAudit_MarkerLate(t *testing.T) {
 // Payments that the service has not sent, one of which is in the topic all the same.
 func TestAudit_Unsent(t *testing.T) {
 	a := newAuditCase(t)
-	a.ledger.NeverSend = true
+	a.service.NeverSend = true
 	a.send(0)
 	r := a.audit(0)
 	if err := r.Fault(); err == nil || !strings.HasSuffix(err.Error(), ": unsent 5") || !strings.Contains(r.Unsent.First[1]+r.Unsent.First[0], "is in the topic at payments/0:0") {

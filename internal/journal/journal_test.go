@@ -24,7 +24,7 @@ const testKey = "pl_test_0123456789"
 
 func newTestClient(t *testing.T, change func(*client.Config), servers ...string) *client.Client {
 	t.Helper()
-	cfg := client.Config{Servers: servers, Key: testKey, BackoffFirst: time.Millisecond, BackoffMax: 4 * time.Millisecond}
+	cfg := client.Config{Servers: servers, APIKey: testKey, BackoffFirst: time.Millisecond, BackoffMax: 4 * time.Millisecond}
 	if change != nil {
 		change(&cfg)
 	}
@@ -67,7 +67,7 @@ func readFile(t *testing.T, path string) string {
 // What is written is what is read, over several runs, and also what a killed client has not finished.
 func TestJournal_RoundTrip(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "journal")
-	id := clienttest.ID(7)
+	id := clienttest.PaymentID(7)
 	for run := range 2 {
 		j := openJournal(t, path)
 		key := func(name string) string { return fmt.Sprint(name, `"\`, run) }
@@ -102,7 +102,7 @@ func TestJournal_RoundTrip(t *testing.T) {
 func TestJournal_HalfWritten(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "journal")
 	j := openJournal(t, path)
-	if err := errors.Join(j.Begin(), j.Sent("t", "a"), j.Ended("a", Outcome{ID: clienttest.ID(0)}), j.Sent("t", "b"), j.Close()); err != nil {
+	if err := errors.Join(j.Begin(), j.Sent("t", "a"), j.Ended("a", Outcome{ID: clienttest.PaymentID(0)}), j.Sent("t", "b"), j.Close()); err != nil {
 		t.Fatal(err)
 	}
 	whole := readFile(t, path)

@@ -33,7 +33,7 @@ func BenchmarkCost(b *testing.B) {
 		}
 		return http.StatusOK, body
 	})
-	c, err := client.New(client.Config{Servers: []string{server}, Key: testKey, Connections: 64})
+	c, err := client.New(client.Config{Servers: []string{server}, APIKey: testKey, Connections: 64})
 	if err != nil {
 		b.Fatal(err)
 	}

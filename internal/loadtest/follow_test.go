@@ -23,14 +23,14 @@ func TestFollower_Matches(t *testing.T) {
 		due := time.Now()
 		f.seen([]byte("no payment"), due)
 		time.Sleep(3 * time.Millisecond)
-		f.seen([]byte(clienttest.ID(1)), time.Now()) // before its 202
+		f.seen([]byte(clienttest.PaymentID(1)), time.Now()) // before its 202
 		time.Sleep(2 * time.Millisecond)
-		f.answered(clienttest.ID(1), 0, due)
-		f.answered(clienttest.ID(2), 1, due)
+		f.answered(clienttest.PaymentID(1), 0, due)
+		f.answered(clienttest.PaymentID(2), 1, due)
 		time.Sleep(4 * time.Millisecond)
-		f.seen([]byte(clienttest.ID(2)), time.Now())
-		f.seen([]byte(clienttest.ID(2)), time.Now()) // a second record is not measured again
-		f.answered(clienttest.ID(3), 0, due)
+		f.seen([]byte(clienttest.PaymentID(2)), time.Now())
+		f.seen([]byte(clienttest.PaymentID(2)), time.Now()) // a second record is not measured again
+		f.answered(clienttest.PaymentID(3), 0, due)
 		f.answered("no id", 0, due)
 		if len(took) != 2 || took[0] != 3*time.Millisecond || took[1] != time.Hour+9*time.Millisecond {
 			t.Errorf("%v", took)
@@ -38,7 +38,7 @@ func TestFollower_Matches(t *testing.T) {
 		// The third never comes.
 		began := time.Now()
 		e := f.settle(t.Context(), time.Minute)
-		if e.Missing != 1 || e.MissingIDs[0] != clienttest.ID(3) || e.NotFollowed != 1 || time.Since(began) < time.Minute || e.Waited < time.Minute {
+		if e.Missing != 1 || e.MissingIDs[0] != clienttest.PaymentID(3) || e.NotFollowed != 1 || time.Since(began) < time.Minute || e.Waited < time.Minute {
 			t.Errorf("%+v", e)
 		}
 	})
@@ -67,9 +67,9 @@ func TestFollower_Bounds(t *testing.T) {
 // their payments, one of them before its 202; the fourth is aborted, so that no consumer has it.
 func TestLoad_EndToEnd(t *testing.T) {
 	topic := newTestTopic(t)
-	topic.send(kgo.TryCommit, 0, clienttest.ID(0), clienttest.ID(99))
-	ledger := clienttest.New()
-	ledger.OnTake = func(n int) {
+	topic.send(kgo.TryCommit, 0, clienttest.PaymentID(0), clienttest.PaymentID(99))
+	service := clienttest.New()
+	service.OnCreate = func(n int) {
 		end := kgo.TryCommit
 		switch n {
 		case 1:
@@ -77,19 +77,19 @@ func TestLoad_EndToEnd(t *testing.T) {
 		case 4:
 			end = kgo.TryAbort
 		}
-		topic.send(end, int32(n%testPartitions), clienttest.ID(n-1))
+		topic.send(end, int32(n%testPartitions), clienttest.PaymentID(n-1))
 	}
-	c := newTestClient(t, nil, ledger.Serve(t).URL)
+	c := newTestClient(t, nil, service.Serve(t).URL)
 	r, err := Run(t.Context(), []*client.Client{c}, Config{Steps: []Step{{Rate: 50, For: time.Hour}}, InFlight: 1, Count: 50, Topic: &topic.Topic, Settle: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
 	e := r.EndToEnd
-	if e == nil || e.Topic != "payments" || e.Missing != 2 || int(e.Latency.Count) != ledger.Payments()-2 || len(e.Faults) > 0 || r.Writes.Done < 5 {
-		t.Fatalf("%+v of %d payments", e, ledger.Payments())
+	if e == nil || e.Topic != "payments" || e.Missing != 2 || int(e.Latency.Count) != service.Payments()-2 || len(e.Faults) > 0 || r.Writes.Done < 5 {
+		t.Fatalf("%+v of %d payments", e, service.Payments())
 	}
 	for _, id := range e.MissingIDs {
-		if id != clienttest.ID(0) && id != clienttest.ID(3) {
+		if id != clienttest.PaymentID(0) && id != clienttest.PaymentID(3) {
 			t.Errorf("missing %s", id)
 		}
 	}
@@ -100,11 +100,11 @@ func TestLoad_EndToEnd(t *testing.T) {
 
 func TestLoad_NoTopic(t *testing.T) {
 	topic := newTestTopic(t)
-	ledger := clienttest.New()
-	c := newTestClient(t, nil, ledger.Serve(t).URL)
+	service := clienttest.New()
+	c := newTestClient(t, nil, service.Serve(t).URL)
 	_, err := Run(t.Context(), []*client.Client{c}, Config{Workers: 1, Count: 1, Topic: &journal.Topic{Brokers: topic.Brokers, Name: "others"}})
-	if err == nil || !strings.Contains(err.Error(), "topic others") || ledger.Payments() != 0 {
-		t.Errorf("%v, %d payments", err, ledger.Payments())
+	if err == nil || !strings.Contains(err.Error(), "topic others") || service.Payments() != 0 {
+		t.Errorf("%v, %d payments", err, service.Payments())
 	}
 	if _, err := (journal.Topic{}).Open(); err == nil {
 		t.Error("a topic without brokers")
@@ -122,8 +122,8 @@ func TestFollower_Race(t *testing.T) {
 	})
 	var all sync.WaitGroup
 	for i := range 500 {
-		all.Go(func() { f.answered(clienttest.ID(i), 0, time.Now()) })
-		all.Go(func() { f.seen([]byte(clienttest.ID(i)), time.Now()) })
+		all.Go(func() { f.answered(clienttest.PaymentID(i), 0, time.Now()) })
+		all.Go(func() { f.seen([]byte(clienttest.PaymentID(i)), time.Now()) })
 	}
 	all.Wait()
 	if n.count != 500 || f.outstanding() != 0 || len(f.early) != 0 {

@@ -13,16 +13,16 @@ import (
 // TestRun_Journal: the key is in the file before the request arrives, and the API key never is.
 func TestRun_Journal(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "journal")
-	ledger := clienttest.New()
-	ledger.OnTake = func(n int) {
-		seen := ledger.Seen()
+	service := clienttest.New()
+	service.OnCreate = func(n int) {
+		seen := service.Requests()
 		if key := seen[len(seen)-1].Key; !strings.Contains(readFile(t, path), `"key":"`+key+`"`) {
 			t.Errorf("payment %d: its key is not in the journal", n)
 		}
 	}
 	j := openJournal(t, path)
-	refusal := clienttest.Answer(422, "application/problem+json", `{"code":"invalid_payment"}`)
-	c := newTestClient(t, nil, ledger.Serve(t, nil, clienttest.DropAfter, nil, nil, refusal).URL)
+	refusal := clienttest.Respond(422, "application/problem+json", `{"code":"invalid_payment"}`)
+	c := newTestClient(t, nil, service.Serve(t, nil, clienttest.LoseResponse, nil, nil, refusal).URL)
 	if _, err := Run(t.Context(), []*client.Client{c}, Config{Workers: 1, Count: 10, Journal: j}); err == nil {
 		t.Error("the refusal did not end the load")
 	}
@@ -45,12 +45,12 @@ func TestRun_Journal(t *testing.T) {
 // TestRun_JournalFails: a payment whose key cannot be recorded is not sent.
 func TestRun_JournalFails(t *testing.T) {
 	j := openJournal(t, filepath.Join(t.TempDir(), "journal"))
-	ledger := clienttest.New()
-	ledger.OnTake = func(int) { _ = j.Close() }
-	c := newTestClient(t, nil, ledger.Serve(t).URL)
+	service := clienttest.New()
+	service.OnCreate = func(int) { _ = j.Close() }
+	c := newTestClient(t, nil, service.Serve(t).URL)
 	r, err := Run(t.Context(), []*client.Client{c}, Config{Workers: 1, Duration: time.Hour, Journal: j})
-	if err == nil || !strings.Contains(err.Error(), "journal:") || ledger.Payments() != 1 || r.Writes.Done != 1 {
-		t.Errorf("got error %v, %d payments, %+v", err, ledger.Payments(), r)
+	if err == nil || !strings.Contains(err.Error(), "journal:") || service.Payments() != 1 || r.Writes.Done != 1 {
+		t.Errorf("got error %v, %d payments, %+v", err, service.Payments(), r)
 	}
 	if j.Close() == nil {
 		t.Error("Close does not return the error of the write")

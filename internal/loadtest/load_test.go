@@ -16,14 +16,14 @@ import (
 )
 
 func TestLoad_Count(t *testing.T) {
-	ledger := clienttest.New()
-	c := newTestClient(t, nil, ledger.Serve(t).URL)
+	service := clienttest.New()
+	c := newTestClient(t, nil, service.Serve(t).URL)
 	r, err := Run(t.Context(), []*client.Client{c}, Config{Workers: 4, Count: 50, Reads: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Writes.Done != 50 || r.Reads.Done != 100 || ledger.Payments() != 50 || r.Retries != 0 || r.Interrupted {
-		t.Errorf("%d payments, report %+v", ledger.Payments(), r)
+	if r.Writes.Done != 50 || r.Reads.Done != 100 || service.Payments() != 50 || r.Retries != 0 || r.Interrupted {
+		t.Errorf("%d payments, report %+v", service.Payments(), r)
 	}
 	if r.Writes.Answers["202"] != 50 || r.Reads.Answers["200"] != 100 || r.Writes.Latency.Count != 50 || r.Reads.Latency.Count != 100 {
 		t.Errorf("report %+v", r)
@@ -53,18 +53,18 @@ func TestLoad_Count(t *testing.T) {
 // report says what it took. With one worker each fault meets a payment of its own, so that replays can be told.
 func TestLoad_Faults(t *testing.T) {
 	for workers, replays := range map[int]int64{1: 10, 4: -1} {
-		ledger := clienttest.New()
+		service := clienttest.New()
 		var faults []clienttest.Fault
 		for range 10 {
-			faults = append(faults, clienttest.DropAfter, nil, clienttest.Unavailable, nil, clienttest.DropBefore, nil)
+			faults = append(faults, clienttest.LoseResponse, nil, clienttest.Unavailable, nil, clienttest.LoseRequest, nil)
 		}
-		c := newTestClient(t, nil, ledger.Serve(t, faults...).URL)
+		c := newTestClient(t, nil, service.Serve(t, faults...).URL)
 		r, err := Run(t.Context(), []*client.Client{c}, Config{Workers: workers, Count: 40})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r.Writes.Done != 40 || ledger.Payments() != 40 || r.Retries != 30 || (replays >= 0 && r.Replays != replays) {
-			t.Errorf("%d workers: %d payments, report %+v", workers, ledger.Payments(), r)
+		if r.Writes.Done != 40 || service.Payments() != 40 || r.Retries != 30 || (replays >= 0 && r.Replays != replays) {
+			t.Errorf("%d workers: %d payments, report %+v", workers, service.Payments(), r)
 		}
 		if r.Writes.Answers["503"] != 10 || r.Writes.Answers["202"] != 40 || r.Writes.Answers["connection lost"] != 20 {
 			t.Errorf("%d workers: answers %v", workers, r.Writes.Answers)
@@ -78,7 +78,7 @@ func TestLoad_Faults(t *testing.T) {
 
 // TestLoad_NoRetryAfter shows that a 503 without Retry-After is counted apart from those of the contract.
 func TestLoad_NoRetryAfter(t *testing.T) {
-	bare := clienttest.Answer(503, "text/html", "no server is available")
+	bare := clienttest.Respond(503, "text/html", "no server is available")
 	path := filepath.Join(t.TempDir(), "journal")
 	j := openJournal(t, path)
 	c := newTestClient(t, nil, clienttest.New().Serve(t, bare, nil, clienttest.Unavailable, nil, nil).URL)
@@ -99,8 +99,8 @@ func TestLoad_NoRetryAfter(t *testing.T) {
 }
 
 func TestLoad_UnknownOutcomesAreListed(t *testing.T) {
-	ledger := clienttest.New()
-	s := ledger.Serve(t, clienttest.Each(3, clienttest.Answer(500, "text/plain", "bug"))...)
+	service := clienttest.New()
+	s := service.Serve(t, clienttest.Repeat(3, clienttest.Respond(500, "text/plain", "bug"))...)
 	r, err := Run(t.Context(), []*client.Client{newTestClient(t, nil, s.URL)}, Config{Workers: 1, Count: 4, Reads: 1})
 	if err != nil {
 		t.Fatal(err)
@@ -109,16 +109,16 @@ func TestLoad_UnknownOutcomesAreListed(t *testing.T) {
 		t.Errorf("report %+v", r)
 	}
 	for i, key := range r.UnknownKeys {
-		if key != ledger.Seen()[i].Key {
-			t.Errorf("key %s, sent %s", key, ledger.Seen()[i].Key)
+		if key != service.Requests()[i].Key {
+			t.Errorf("key %s, sent %s", key, service.Requests()[i].Key)
 		}
 	}
 }
 
 // All payments of a load are alike: one refusal ends it.
 func TestLoad_RefusalStops(t *testing.T) {
-	ledger := clienttest.New()
-	s := ledger.Serve(t, clienttest.Each(100, clienttest.Answer(401, "application/problem+json", `{"code":"unauthorized"}`))...)
+	service := clienttest.New()
+	s := service.Serve(t, clienttest.Repeat(100, clienttest.Respond(401, "application/problem+json", `{"code":"unauthorized"}`))...)
 	r, err := Run(t.Context(), []*client.Client{newTestClient(t, nil, s.URL)}, Config{Workers: 3, Duration: time.Hour})
 	if p, ok := errors.AsType[*client.ProblemError](err); !ok || p.Code != "unauthorized" {
 		t.Errorf("error %v", err)
@@ -131,39 +131,39 @@ func TestLoad_RefusalStops(t *testing.T) {
 // Ctrl-C comes while requests are in hand: they get their answers, so that nothing is left unknown.
 func TestLoad_Interrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	ledger := clienttest.New()
-	ledger.OnTake = func(payments int) {
+	service := clienttest.New()
+	service.OnCreate = func(payments int) {
 		if payments == 10 {
 			cancel()
 		}
 	}
-	r, err := Run(ctx, []*client.Client{newTestClient(t, nil, ledger.Serve(t).URL)}, Config{Workers: 4, Duration: time.Hour, Reads: 1})
+	r, err := Run(ctx, []*client.Client{newTestClient(t, nil, service.Serve(t).URL)}, Config{Workers: 4, Duration: time.Hour, Reads: 1})
 	if err != nil || !r.Interrupted {
 		t.Errorf("interrupted %v, error %v", r.Interrupted, err)
 	}
-	if r.Writes.Unknown != 0 || r.Writes.Failed != 0 || int(r.Writes.Done) != ledger.Payments() || r.Writes.Done < 10 {
-		t.Errorf("%d payments, report %+v", ledger.Payments(), r)
+	if r.Writes.Unknown != 0 || r.Writes.Failed != 0 || int(r.Writes.Done) != service.Payments() || r.Writes.Done < 10 {
+		t.Errorf("%d payments, report %+v", service.Payments(), r)
 	}
 }
 
 // The grace has an end: a service that never answers does not keep the load alive, and the payment in hand is unknown.
 func TestLoad_GraceEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	ledger := clienttest.New()
-	ledger.OnTake = func(int) { cancel() }
-	c := newTestClient(t, func(cfg *client.Config) { cfg.AttemptTimeout = 200 * time.Millisecond }, ledger.Serve(t, clienttest.Each(100, clienttest.Stall)...).URL)
+	service := clienttest.New()
+	service.OnCreate = func(int) { cancel() }
+	c := newTestClient(t, func(cfg *client.Config) { cfg.AttemptTimeout = 200 * time.Millisecond }, service.Serve(t, clienttest.Repeat(100, clienttest.Stall)...).URL)
 	r, err := Run(ctx, []*client.Client{c}, Config{Workers: 1, Duration: time.Hour, Grace: 200 * time.Millisecond})
-	if err != nil || r.Writes.Unknown != 1 || len(r.UnknownKeys) != 1 || ledger.Payments() != 1 {
+	if err != nil || r.Writes.Unknown != 1 || len(r.UnknownKeys) != 1 || service.Payments() != 1 {
 		t.Errorf("report %+v, error %v", r, err)
 	}
 }
 
 func TestLoad_Duration(t *testing.T) {
-	ledger := clienttest.New()
+	service := clienttest.New()
 	var progress bytes.Buffer
-	r, err := Run(t.Context(), []*client.Client{newTestClient(t, nil, ledger.Serve(t).URL)}, Config{Workers: 2, Duration: 1200 * time.Millisecond, Progress: &progress})
-	if err != nil || r.Interrupted || int(r.Writes.Done) != ledger.Payments() || r.Writes.Done == 0 {
-		t.Errorf("%d payments, report %+v, error %v", ledger.Payments(), r, err)
+	r, err := Run(t.Context(), []*client.Client{newTestClient(t, nil, service.Serve(t).URL)}, Config{Workers: 2, Duration: 1200 * time.Millisecond, Progress: &progress})
+	if err != nil || r.Interrupted || int(r.Writes.Done) != service.Payments() || r.Writes.Done == 0 {
+		t.Errorf("%d payments, report %+v, error %v", service.Payments(), r, err)
 	}
 	if text := progress.String(); !strings.Contains(text, " payments (") || !strings.HasSuffix(text, "\r\x1b[K") {
 		t.Errorf("progress %q", text)

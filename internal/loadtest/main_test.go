@@ -21,7 +21,7 @@ const testKey = "pl_test_0123456789"
 func newTestClient(t *testing.T, change func(*client.Config), servers ...string) *client.Client {
 	t.Helper()
 	cfg := client.Config{
-		Servers: servers, Key: testKey,
+		Servers: servers, APIKey: testKey,
 		AttemptTimeout: 10 * time.Second, RetryFor: 20 * time.Second,
 		BackoffFirst: time.Millisecond, BackoffMax: 4 * time.Millisecond,
 	}

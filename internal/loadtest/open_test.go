@@ -110,8 +110,8 @@ func TestDispatcher_Stops(t *testing.T) {
 // All that was due was sent, tenants took turns, and reads were of the tenant's own payments: others' would answer 404 in the real service, and here the
 // journal of requests tells.
 func TestLoad_Open(t *testing.T) {
-	ledger := clienttest.New()
-	first := newTestClient(t, nil, ledger.Serve(t).URL)
+	service := clienttest.New()
+	first := newTestClient(t, nil, service.Serve(t).URL)
 	second, err := first.ForTenant("pl_test_second")
 	if err != nil {
 		t.Fatal(err)
@@ -120,20 +120,20 @@ func TestLoad_Open(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Mode != "open" || r.Tenants != 2 || r.Writes.Planned != 40 || r.Writes.Done != 40 || r.Reads.Planned != 120 || r.Reads.Done+r.Reads.NoPayment != 120 || ledger.Payments() != 40 {
-		t.Errorf("%d payments, %+v", ledger.Payments(), r)
+	if r.Mode != "open" || r.Tenants != 2 || r.Writes.Planned != 40 || r.Writes.Done != 40 || r.Reads.Planned != 120 || r.Reads.Done+r.Reads.NoPayment != 120 || service.Payments() != 40 {
+		t.Errorf("%d payments, %+v", service.Payments(), r)
 	}
 	if len(r.Steps) != 2 || r.Steps[0].Writes.Done != 20 || r.Steps[1].Writes.Done != 20 || r.Steps[1].Rate != 200 || r.Late.Count != 160 || r.Failed() != "" {
 		t.Errorf("steps %+v", r.Steps)
 	}
 	writes, owners := map[string]int{}, map[string]string{}
-	for _, s := range ledger.Seen() {
+	for _, s := range service.Requests() {
 		if s.Method == http.MethodPost {
-			writes[s.Auth]++
-		} else if before := owners[s.Path]; before != "" && before != s.Auth {
+			writes[s.Authorization]++
+		} else if before := owners[s.Path]; before != "" && before != s.Authorization {
 			t.Errorf("%s is read by two tenants", s.Path)
 		} else {
-			owners[s.Path] = s.Auth
+			owners[s.Path] = s.Authorization
 		}
 	}
 	if len(writes) != 2 || writes["Bearer "+testKey] != 20 {
@@ -162,8 +162,8 @@ func sum(line []Point, of func(Point) int64) (n int64) {
 
 // 429 is a failure of one request: the load goes on, and each is counted. What is sent once is not sent again.
 func TestLoad_Open_TooMany(t *testing.T) {
-	ledger := clienttest.New()
-	server := ledger.Serve(t, clienttest.Each(5, clienttest.Answer(429, "application/problem+json", `{"code":"rate_limited"}`))...)
+	service := clienttest.New()
+	server := service.Serve(t, clienttest.Repeat(5, clienttest.Respond(429, "application/problem+json", `{"code":"rate_limited"}`))...)
 	r, err := Run(t.Context(), []*client.Client{newTestClient(t, func(cfg *client.Config) { cfg.AttemptsMax = 1 }, server.URL)}, Config{Steps: []Step{{1000, time.Second}}, InFlight: 500, Count: 20})
 	if err != nil || r.Writes.Done != 15 || r.Writes.Failed != 5 || r.Writes.Answers["429"] != 5 || r.Retries != 0 || r.Failed() != "5 writes failed" {
 		t.Errorf("%v, %+v", err, r)
@@ -172,18 +172,18 @@ func TestLoad_Open_TooMany(t *testing.T) {
 
 // A service that does not answer fills the places; what is due then is counted, told and part of the verdict.
 func TestLoad_Open_NoPlace(t *testing.T) {
-	ledger := clienttest.New()
+	service := clienttest.New()
 	var taken atomic.Int64
 	release := make(chan struct{})
-	ledger.OnTake = func(int) {
+	service.OnCreate = func(int) {
 		if taken.Add(1) <= 3 {
 			<-release
 		}
 	}
-	c := newTestClient(t, nil, ledger.Serve(t).URL)
+	c := newTestClient(t, nil, service.Serve(t).URL)
 	time.AfterFunc(200*time.Millisecond, func() { close(release) })
 	r, err := Run(t.Context(), []*client.Client{c}, Config{Steps: []Step{{500, 100 * time.Millisecond}}, InFlight: 3})
-	if err != nil || r.Writes.Planned != 50 || r.Writes.Done != 3 || r.Writes.NoPlace != 47 || ledger.Payments() != 3 {
+	if err != nil || r.Writes.Planned != 50 || r.Writes.Done != 3 || r.Writes.NoPlace != 47 || service.Payments() != 3 {
 		t.Fatalf("%v, %+v", err, r.Writes)
 	}
 	o, err := ParseObjective("create.p50=1h")
@@ -200,8 +200,8 @@ func TestLoad_Open_NoPlace(t *testing.T) {
 }
 
 func TestLoad_Open_RefusalStops(t *testing.T) {
-	ledger := clienttest.New()
-	s := ledger.Serve(t, clienttest.Each(100, clienttest.Answer(401, "application/problem+json", `{"code":"unauthorized"}`))...)
+	service := clienttest.New()
+	s := service.Serve(t, clienttest.Repeat(100, clienttest.Respond(401, "application/problem+json", `{"code":"unauthorized"}`))...)
 	r, err := Run(t.Context(), []*client.Client{newTestClient(t, nil, s.URL)}, Config{Steps: []Step{{20, time.Hour}}, InFlight: 5})
 	if p, ok := errors.AsType[*client.ProblemError](err); !ok || p.Code != "unauthorized" || r.Writes.Done != 0 || r.Interrupted {
 		t.Errorf("%v, %+v", err, r)

@@ -18,15 +18,15 @@ var walkLine = regexp.MustCompile(`^([0-9a-f-]{36}) +(\d+(?:\.\d\d)? [A-Z]{3})  
 
 // Twelve payments, some of whose answers are lost on the way: the table shows each once, aligned, within 100 columns.
 func TestSimulate(t *testing.T) {
-	ledger := clienttest.New()
-	s := ledger.Serve(t, nil, clienttest.DropAfter, clienttest.Unavailable, clienttest.DropBefore)
+	service := clienttest.New()
+	s := service.Serve(t, nil, clienttest.LoseResponse, clienttest.Unavailable, clienttest.LoseRequest)
 	var out bytes.Buffer
 	if err := Simulate(t.Context(), newTestClient(t, nil, s.URL), 12, &out); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("\n%s", out.String())
-	if ledger.Payments() != 12 {
-		t.Errorf("%d payments", ledger.Payments())
+	if service.Payments() != 12 {
+		t.Errorf("%d payments", service.Payments())
 	}
 	lines := strings.Split(strings.TrimRight(out.String(), "\n"), "\n")
 	if len(lines) != 1+12+2 {
@@ -39,7 +39,7 @@ func TestSimulate(t *testing.T) {
 			t.Errorf("line %q", line)
 			continue
 		}
-		if shown[m[1]] || !ledger.Has(m[1]) {
+		if shown[m[1]] || !service.Has(m[1]) {
 			t.Errorf("payment %s: shown twice, or not taken", m[1])
 		}
 		shown[m[1]] = true
@@ -53,10 +53,10 @@ func TestSimulate(t *testing.T) {
 }
 
 func TestSimulate_NotSentInTime(t *testing.T) {
-	ledger := clienttest.New()
-	ledger.NeverSend = true
+	service := clienttest.New()
+	service.NeverSend = true
 	var out bytes.Buffer
-	err := SimulateWithin(t.Context(), newTestClient(t, nil, ledger.Serve(t).URL), 7, 10*time.Millisecond, &out)
+	err := SimulateWithin(t.Context(), newTestClient(t, nil, service.Serve(t).URL), 7, 10*time.Millisecond, &out)
 	if err == nil || !strings.HasPrefix(err.Error(), "7 of 7 payments were not seen sent") || !strings.Contains(err.Error(), "and 2 more") {
 		t.Errorf("error %v", err)
 	}
@@ -67,8 +67,8 @@ func TestSimulate_NotSentInTime(t *testing.T) {
 
 // That an outcome is unknown must still be seen by those who ask for it.
 func TestSimulate_UnknownIsTold(t *testing.T) {
-	ledger := clienttest.New()
-	s := ledger.Serve(t, clienttest.Answer(500, "text/plain", "bug"))
+	service := clienttest.New()
+	s := service.Serve(t, clienttest.Respond(500, "text/plain", "bug"))
 	var out bytes.Buffer
 	err := Simulate(t.Context(), newTestClient(t, nil, s.URL), 2, &out)
 	if _, unknown := errors.AsType[*client.UnknownError](err); !unknown {

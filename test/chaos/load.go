@@ -39,7 +39,7 @@ type payer struct {
 
 func newPayer(servers []string, key string, seed uint64, retryFor time.Duration) (*payer, error) {
 	c, err := client.New(client.Config{
-		Servers: servers, Key: key, Connections: workersMax,
+		Servers: servers, APIKey: key, Connections: workersMax,
 		AttemptTimeout: attemptTimeout, RetryFor: retryFor, BackoffFirst: 50 * time.Millisecond, BackoffMax: 500 * time.Millisecond,
 	})
 	return &payer{Client: c, seed: seed, began: time.Now()}, err

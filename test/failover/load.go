@@ -57,7 +57,7 @@ func newLoad(name string, servers []string, byHost map[string]int8, apiKey strin
 	_, _ = h.Write([]byte(name))
 	l := &load{journal: newJournal(byHost), name: name, seed: h.Sum64(), conflicts: conflicts}
 	client, err := client.New(client.Config{
-		Servers: servers, Key: apiKey, HTTPClient: &http.Client{Transport: l.journal},
+		Servers: servers, APIKey: apiKey, HTTPClient: &http.Client{Transport: l.journal},
 		AttemptTimeout: attemptTimeout, RetryFor: retryFor,
 		BackoffFirst: 50 * time.Millisecond, BackoffMax: 500 * time.Millisecond,
 	})

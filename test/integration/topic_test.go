@@ -33,7 +33,7 @@ func sample(account string) client.Request {
 
 func newClient(t *testing.T, key string, servers ...string) *client.Client {
 	t.Helper()
-	c, err := client.New(client.Config{Servers: servers, Key: key, RetryFor: time.Minute, Connections: 64})
+	c, err := client.New(client.Config{Servers: servers, APIKey: key, RetryFor: time.Minute, Connections: 64})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,7 +31,7 @@ type loader struct {
 
 func newLoader(workers int) (*loader, error) {
 	client, err := client.New(client.Config{
-		Servers: []string{serverURL}, Key: developmentKey, Connections: max(workers, journal.AuditConnections),
+		Servers: []string{serverURL}, APIKey: developmentKey, Connections: max(workers, journal.AuditConnections),
 	})
 	if err != nil {
 		return nil, err
