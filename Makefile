@@ -101,12 +101,18 @@ lint: ## golangci-lint, with the rules of .golangci.yml.
 schema: ## Write migrations/schema.sql anew from the migrations.
 	go test ./migrations -run TestSchema_FileIsCurrent -update
 
+.PHONY: docs
+docs: ## Write docs/configuration.md and docs/metrics.md, and check all documents.
+	go test -count=1 ./test/docs -run 'TestConfiguration|TestStack' -update
+	go test -count=1 ./test/docs
+
 .PHONY: verify
 verify: ## See that what is written by tools is current: go.mod, schema.sql, formatting.
 	go mod tidy -diff
 	go mod verify
 	cd test/bench && go mod tidy -diff && go mod verify
 	go test -count=1 ./migrations -run TestSchema_FileIsCurrent
+	go test -count=1 ./test/docs
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
 
 .PHONY: vuln

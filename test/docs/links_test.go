@@ -84,9 +84,15 @@ func TestLinks_Control(t *testing.T) {
 
 [dead](c.md) and [dead](#another-title)
 `)
-	isFile := func(name string) bool { return slices.Contains([]string{"docs/a.md", "docs/b.md", "README.md"}, name) }
+	isFile := func(name string) bool {
+		return slices.Contains([]string{"docs/a.md", "docs/b.md", "README.md"}, name)
+	}
 	anchors := anchorsOf([]document{d, parse("docs/b.md", "## Part")})
-	want := []string{"docs/a.md: dead link c.md", "docs/a.md: dead link #another-title", "docs/a.md: dead link b.md#other"}
+	want := []string{
+		"docs/a.md: dead link c.md",
+		"docs/a.md: dead link #another-title",
+		"docs/a.md: dead link b.md#other",
+	}
 	if got := deadLinks(d, isFile, anchors); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}

@@ -59,7 +59,8 @@ func tooLong(d document) (faults []string) {
 	for _, text := range slices.Concat(d.prose, d.cells) {
 		for _, s := range sentences(text) {
 			if n := words(s); n > sentenceWordsMax {
-				faults = append(faults, fmt.Sprintf("%s: got %d words, want at most %d: %s", d.name, n, sentenceWordsMax, s))
+				faults = append(faults,
+					fmt.Sprintf("%s: got %d words, want at most %d: %s", d.name, n, sentenceWordsMax, s))
 			}
 		}
 	}
@@ -69,8 +70,9 @@ func tooLong(d document) (faults []string) {
 	slices.Sort(counts)
 	median, p90 := counts[len(counts)/2], counts[len(counts)*9/10]
 	if median > medianWordsMax || p90 > p90WordsMax {
-		faults = append(faults, fmt.Sprintf("%s: got a median of %d words and a 90th percentile of %d, want at most %d and %d",
-			d.name, median, p90, medianWordsMax, p90WordsMax))
+		faults = append(faults,
+			fmt.Sprintf("%s: got a median of %d words and a 90th percentile of %d, want at most %d and %d",
+				d.name, median, p90, medianWordsMax, p90WordsMax))
 	}
 	return faults
 }
