@@ -16,7 +16,7 @@ build: ## The programs, in bin/.
 
 .PHONY: run
 run: build ## Everything on this machine; twelve payments and the way of each; serves until Ctrl-C.
-	@bin/paylatch dev --simulate 12
+	@bin/paylatch-dev run --simulate 12
 
 .PHONY: test
 test: ## All tests, with containers where Docker answers and embedded parts elsewhere.

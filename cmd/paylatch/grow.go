@@ -5,140 +5,29 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/paylatch/paylatch/internal/app"
+	"github.com/paylatch/paylatch/internal/cli"
 	"github.com/paylatch/paylatch/internal/kafka"
+	"github.com/paylatch/paylatch/internal/operator"
 	"github.com/paylatch/paylatch/internal/store"
 )
 
 type partitionsGrowCommand struct {
-	databaseSettings
-	kafkaSettings
+	app.DatabaseSettings
+	app.KafkaSettings
 	Partitions   int32         `arg:"" help:"How many the topic has from then on, at most 1000."`
 	DrainTimeout time.Duration `default:"30s" help:"How long the intake stays closed, at most, until all that waits is sent."`
 }
 
 // Run adds partitions.
-func (c *partitionsGrowCommand) Run(ctx context.Context, out outlet) error {
-	return withStoreAndCluster(ctx, c.databaseSettings, c.kafkaSettings, func(s *store.Store, cluster *kafka.Cluster) error {
-		took, err := growPartitions(ctx, s, cluster, c.Partitions, c.DrainTimeout)
+func (c *partitionsGrowCommand) Run(ctx context.Context, out cli.Output) error {
+	return app.WithClients(ctx, c.DatabaseURL, c.KafkaBrokers, func(s *store.Store, cluster *kafka.Cluster) error {
+		closed, err := operator.GrowPartitions(ctx, s, cluster, c.Partitions, c.DrainTimeout)
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(out.stdout, "the topic has %d partitions; the intake was closed for %s\n", c.Partitions, took.Round(time.Millisecond))
+		_, err = fmt.Fprintf(out.Stdout, "the topic has %d partitions; the intake was closed for %s\n",
+			c.Partitions, closed.Round(time.Millisecond))
 		return err
 	})
 }
-
-// growPartitions adds partitions. An account's payments go to another partition from then on, so nothing may be left to be sent in the one before: the intake is closed until
-// the senders have sent all, and while the partitions are recorded. It returns for how long.
-//
-// What a failure leaves behind is a topic with more partitions than the database knows, which nobody sends to; the same command goes on from there. Such a topic whose
-// additional partitions hold records was grown before the database was put back to an earlier copy; all in that copy had been sent before, so there is nothing to wait for.
-func growPartitions(ctx context.Context, s *store.Store, cluster *kafka.Cluster, to int32, drainTimeout time.Duration) (closed time.Duration, err error) {
-	there, err := mayGrow(ctx, s, to)
-	if err != nil {
-		return 0, err
-	}
-	first, from := there[0], int32(len(there)) //nolint:gosec // G115: at most 1,000.
-	before, err := cluster.Topic(ctx, first.Topic)
-	switch {
-	case err != nil:
-		return 0, err
-	case before.ID != first.TopicID:
-		return 0, fmt.Errorf("topic %s is another one than the payments went to: its id is %s, was %s", first.Topic, before.ID, first.TopicID)
-	case before.Partitions > to:
-		return 0, fmt.Errorf("topic %s has %d partitions already; partitions are never taken away", first.Topic, before.Partitions)
-	}
-	restored, _, err := cluster.Beyond(ctx, first.Topic, from)
-	if err != nil {
-		return 0, err
-	}
-
-	began := time.Now()
-	intake, err := s.CloseIntake(ctx)
-	if err != nil {
-		return 0, err
-	}
-	defer intake.Open()
-	if restored < 0 {
-		if err := awaitDrained(ctx, intake, drainTimeout); err != nil {
-			return 0, err
-		}
-	}
-	if there, err = mayGrow(ctx, intake, to); err != nil { // Again: an operator may have halted or changed some meanwhile.
-		return 0, err
-	}
-	if first = there[0]; len(there) != int(from) {
-		return 0, store.ErrGrownMeanwhile
-	}
-	if err := cluster.GrowTopic(ctx, first.Topic, to); err != nil {
-		return 0, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, topicTimeout)
-	defer cancel()
-	ranges, err := awaitPartitions(ctx, cluster, first.Topic, to)
-	if err != nil {
-		return 0, err
-	}
-	starts := make([]int64, 0, to-from) // Not the ends: what is in there already is judged by the take-over.
-	for _, r := range ranges[from:to] {
-		starts = append(starts, r.Start)
-	}
-	if err := intake.AddPartitions(ctx, first.Topic, before.ID, first.Delivery, from, starts); err != nil {
-		return 0, err
-	}
-	intake.Open()
-	closed = time.Since(began)
-	s.AskToLook(ctx)
-	return closed, nil
-}
-
-// lister lists the partitions there are.
-type lister interface {
-	Partitions(ctx context.Context) ([]store.Partition, error)
-}
-
-// mayGrow returns the partitions there are, or why none can be added.
-func mayGrow(ctx context.Context, of lister, to int32) ([]store.Partition, error) {
-	there, err := of.Partitions(ctx)
-	switch {
-	case err != nil:
-		return nil, err
-	case len(there) == 0:
-		return nil, store.ErrNoTopic
-	case to > partitionsMax:
-		return nil, fmt.Errorf("at most %d partitions: senders have a database session for each", partitionsMax)
-	case int(to) <= len(there):
-		return nil, fmt.Errorf("there are %d partitions already; they can only become more", len(there))
-	}
-	for _, p := range there {
-		switch {
-		case p.State != store.Active:
-			return nil, fmt.Errorf("partition %d is halted (%s), and what waits in it could not be sent: resume it first", p.Number, p.Reason)
-		case p.Delivery != there[0].Delivery:
-			return nil, fmt.Errorf("partition %d is %s, partition 0 %s: give all the same delivery first (`paylatch partitions mode`)",
-				p.Number, p.Delivery, there[0].Delivery)
-		}
-	}
-	return there, nil
-}
-
-// awaitDrained waits until nothing is left to be sent.
-func awaitDrained(ctx context.Context, intake *store.Intake, timeout time.Duration) error {
-	over := time.After(timeout) // Not the end of ctx: it would come in the middle of a question, as that one's error.
-	for {
-		unsent, err := intake.HasUnsent(ctx)
-		if err != nil || !unsent {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-over:
-			return fmt.Errorf("payments still wait to be sent after %s: nothing was changed; see `paylatch partitions list`", timeout)
-		case <-time.After(drainPoll):
-		}
-	}
-}
-
-// drainPoll paces the question whether all is sent; it also keeps the session from being idle.
-const drainPoll = 20 * time.Millisecond

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/paylatch/paylatch/internal/app"
+	"github.com/paylatch/paylatch/internal/cli"
 	"github.com/paylatch/paylatch/internal/store"
 	"github.com/paylatch/paylatch/migrations"
 )
@@ -12,47 +14,45 @@ import (
 type migrateCommand struct {
 	Up     migrateUpCommand     `cmd:"" help:"Bring the schema to this program's version."`
 	Down   migrateDownCommand   `cmd:"" help:"Take the schema down by one version, with all the data that version holds."`
-	Status migrateStatusCommand `cmd:"" help:"Tell the schema's version."`
+	Status migrateStatusCommand `cmd:"" help:"Print the version of the schema."`
 }
 
 type (
-	migrateUpCommand   struct{ databaseSettings }
+	migrateUpCommand   struct{ app.DatabaseSettings }
 	migrateDownCommand struct {
-		databaseSettings
+		app.DatabaseSettings
 		Yes bool `help:"Required: going down deletes what the version holds, payments among it."`
 	}
-	migrateStatusCommand struct{ databaseSettings }
+	migrateStatusCommand struct{ app.DatabaseSettings }
 )
 
 // Run migrates up.
-func (c *migrateUpCommand) Run(ctx context.Context, out outlet) error {
-	return migrate(ctx, out, c.databaseSettings, store.MigrateUp)
+func (c *migrateUpCommand) Run(ctx context.Context, out cli.Output) error {
+	return migrate(ctx, out, c.DatabaseURL, store.MigrateUp)
 }
 
 // Run migrates down by one.
-func (c *migrateDownCommand) Run(ctx context.Context, out outlet) error {
+func (c *migrateDownCommand) Run(ctx context.Context, out cli.Output) error {
 	if !c.Yes {
 		return fmt.Errorf("migrate down deletes data; say --yes if that is what you want")
 	}
-	return migrate(ctx, out, c.databaseSettings, store.MigrateDown)
+	return migrate(ctx, out, c.DatabaseURL, store.MigrateDown)
 }
 
-// Run tells the version.
-func (c *migrateStatusCommand) Run(ctx context.Context, out outlet) error {
-	return migrate(ctx, out, c.databaseSettings, store.MigrationStatus)
+// Run prints the version.
+func (c *migrateStatusCommand) Run(ctx context.Context, out cli.Output) error {
+	return migrate(ctx, out, c.DatabaseURL, store.MigrationStatus)
 }
 
-func migrate(ctx context.Context, out outlet, d databaseSettings, work func(context.Context, string, fs.FS) (store.Schema, error)) error {
-	var check checker
-	url := check.databaseURL(d.DatabaseURL)
-	if err := check.err(); err != nil {
-		return err
-	}
-	schema, err := work(ctx, url, migrations.FS)
+func migrate(
+	ctx context.Context, out cli.Output, url app.DatabaseURL,
+	work func(context.Context, string, fs.FS) (store.Schema, error),
+) error {
+	schema, err := work(ctx, string(url), migrations.FS)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(out.stdout, schemaText(schema))
+	_, err = fmt.Fprintln(out.Stdout, schemaText(schema))
 	return err
 }
 
@@ -60,7 +60,8 @@ func migrate(ctx context.Context, out outlet, d databaseSettings, work func(cont
 // version ahead of the program, which runs on it and must not change it.
 func schemaText(s store.Schema) string {
 	if s.Current > s.Latest {
-		return fmt.Sprintf("schema version %d is newer than this program's %d, which runs on it; nothing was changed", s.Current, s.Latest)
+		return fmt.Sprintf("schema version %d is newer than this program's %d, which runs on it; nothing was changed",
+			s.Current, s.Latest)
 	}
 	return fmt.Sprintf("schema version %d of %d", s.Current, s.Latest)
 }

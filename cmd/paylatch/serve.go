@@ -2,74 +2,79 @@ package main
 
 import (
 	"context"
-	"io"
-	"log/slog"
+
+	"github.com/paylatch/paylatch/internal/app"
+	"github.com/paylatch/paylatch/internal/cli"
 )
 
 type serveCommand struct {
-	databaseSettings
-	kafkaSettings
-	apiSettings
-	senderSettings
-	processSettings
-	logSettings
+	app.DatabaseSettings
+	app.KafkaSettings
+	app.APISettings
+	app.SenderSettings
+	app.ProcessSettings
+	app.LogSettings
 }
 
 // Run takes and sends payments until ctx ends.
-func (c *serveCommand) Run(ctx context.Context, out outlet) error {
-	var check checker
-	config := check.process(c.processSettings, c.databaseSettings, c.logSettings)
-	check.api(c.apiSettings, &config)
-	check.sender(c.senderSettings, c.kafkaSettings, &config)
-	return serve(ctx, config, check, out)
+func (c *serveCommand) Run(ctx context.Context, out cli.Output) error {
+	return serve(ctx, out, app.Config{
+		DatabaseSettings: c.DatabaseSettings, KafkaSettings: c.KafkaSettings, ProcessSettings: c.ProcessSettings,
+		LogSettings: c.LogSettings, API: &c.APISettings, Sender: &c.SenderSettings,
+	})
 }
 
+// LogsUnknown implements cli.Logger.
+func (c *serveCommand) LogsUnknown() {}
+
 type apiCommand struct {
-	databaseSettings
-	apiSettings
-	processSettings
-	logSettings
+	app.DatabaseSettings
+	app.APISettings
+	app.ProcessSettings
+	app.LogSettings
 }
 
 // Run takes payments until ctx ends.
-func (c *apiCommand) Run(ctx context.Context, out outlet) error {
-	var check checker
-	config := check.process(c.processSettings, c.databaseSettings, c.logSettings)
-	check.api(c.apiSettings, &config)
-	return serve(ctx, config, check, out)
+func (c *apiCommand) Run(ctx context.Context, out cli.Output) error {
+	return serve(ctx, out, app.Config{
+		DatabaseSettings: c.DatabaseSettings, ProcessSettings: c.ProcessSettings, LogSettings: c.LogSettings,
+		API: &c.APISettings,
+	})
 }
 
+// LogsUnknown implements cli.Logger.
+func (c *apiCommand) LogsUnknown() {}
+
 type senderCommand struct {
-	databaseSettings
-	kafkaSettings
-	senderSettings
-	processSettings
-	logSettings
+	app.DatabaseSettings
+	app.KafkaSettings
+	app.SenderSettings
+	app.ProcessSettings
+	app.LogSettings
 }
 
 // Run sends payments until ctx ends.
-func (c *senderCommand) Run(ctx context.Context, out outlet) error {
-	var check checker
-	config := check.process(c.processSettings, c.databaseSettings, c.logSettings)
-	check.sender(c.senderSettings, c.kafkaSettings, &config)
-	return serve(ctx, config, check, out)
+func (c *senderCommand) Run(ctx context.Context, out cli.Output) error {
+	return serve(ctx, out, app.Config{
+		DatabaseSettings: c.DatabaseSettings, KafkaSettings: c.KafkaSettings, ProcessSettings: c.ProcessSettings,
+		LogSettings: c.LogSettings, Sender: &c.SenderSettings,
+	})
 }
 
-// serve runs a service of the configuration, if it is right.
-func serve(ctx context.Context, c config, check checker, out outlet) error {
-	if err := check.err(); err != nil {
-		return err
+// LogsUnknown implements cli.Logger.
+func (c *senderCommand) LogsUnknown() {}
+
+// serve runs a service until ctx ends.
+func serve(ctx context.Context, out cli.Output, c app.Config) error {
+	logger := app.NewLogger(out.Stderr, c.LogLevel)
+	for _, u := range out.Unknown {
+		logger.Warn("unknown variable", "variable", u.Name, "did_you_mean", u.Nearest)
 	}
-	logger := newLogger(out.stderr, c.logLevel)
 	logger.Info("starting", "config", c)
-	s, err := newService(ctx, c, 1, logger)
+	s, err := app.New(ctx, c, logger)
 	if err != nil {
 		return err
 	}
-	logger.Info("started", "api", s.apiURL(), "admin", s.adminURL())
-	return s.run(ctx)
-}
-
-func newLogger(w io.Writer, level slog.Level) *slog.Logger {
-	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
+	logger.Info("started", "api", s.URL(), "admin", s.AdminURL())
+	return s.Run(ctx)
 }

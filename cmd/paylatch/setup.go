@@ -5,91 +5,91 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/paylatch/paylatch/internal/app"
+	"github.com/paylatch/paylatch/internal/cli"
 	"github.com/paylatch/paylatch/internal/kafka"
+	"github.com/paylatch/paylatch/internal/operator"
 	"github.com/paylatch/paylatch/internal/payment"
 	"github.com/paylatch/paylatch/internal/store"
 	"github.com/paylatch/paylatch/migrations"
 )
 
-// setupCommand does at once, and as often as one likes, what migrate up, partitions init and tenants create do one by one.
+// setupCommand does at once, and as often as one likes, what migrate up, partitions init and tenants
+// create do one by one.
 type setupCommand struct {
-	databaseSettings
-	kafkaSettings
-	topicSettings
-	Tenant         string `placeholder:"NAME" help:"Make this tenant, too, if it is not there; its key is shown once."`
-	DevelopmentKey bool   `help:"Give the tenant the key that paylatch dev has, which guards nothing."`
+	app.DatabaseSettings
+	app.KafkaSettings
+	app.TopicSettings
+	Tenant         string `placeholder:"NAME" help:"Create this tenant, too, unless it exists; its key is shown once."`
+	DevelopmentKey bool   `help:"Give the tenant the key of paylatch-dev, which is public and guards nothing."`
 }
 
-// Run sets an installation up, or finds it set up.
-func (c *setupCommand) Run(ctx context.Context, out outlet) error {
-	var check checker
-	url := check.databaseURL(c.DatabaseURL)
-	brokers := check.brokers(c.KafkaBrokers)
-	topic := check.topicSettings(c.topicSettings)
+// Faults implements cli.Checker.
+func (c *setupCommand) Faults() []string {
 	if c.DevelopmentKey && c.Tenant == "" {
-		check.fault("development-key", "needs --tenant")
+		return []string{"--development-key: needs --tenant"}
 	}
-	if err := check.err(); err != nil {
+	return nil
+}
+
+// Run sets an installation up, and prints what it created and what it found.
+func (c *setupCommand) Run(ctx context.Context, out cli.Output) error {
+	schema, err := store.MigrateUp(ctx, string(c.DatabaseURL), migrations.FS)
+	if err != nil {
 		return err
 	}
-	schema, err := setUp(ctx, url, brokers, topic, func(s *store.Store) error {
-		if c.DevelopmentKey {
-			return ensureDevelopmentTenant(ctx, s, c.Tenant)
-		}
-		if c.Tenant == "" {
-			return nil
-		}
-		_, err := s.CreateTenant(ctx, c.Tenant)
-		switch {
-		case errors.Is(err, store.ErrTenantExists): // It has keys of its own; another one is asked for by add-key.
-			return nil
-		case err != nil:
-			return err
-		}
-		key, err := payment.NewAPIKey("live")
+	_, _ = fmt.Fprintln(out.Stdout, schemaText(schema))
+	return app.WithClients(ctx, c.DatabaseURL, c.KafkaBrokers, func(s *store.Store, cluster *kafka.Cluster) error {
+		found, err := operator.EnsureTopic(ctx, s, cluster, topicOf(c.TopicSettings))
 		if err != nil {
 			return err
 		}
-		return addKey(ctx, s, out, c.Tenant, key)
+		_, _ = fmt.Fprintf(out.Stdout, "topic %s with %d partitions, delivery %s: %s\n",
+			found.Topic, found.Partitions, found.Delivery, outcome(found.Created))
+		if c.Tenant == "" {
+			return nil
+		}
+		return c.ensureTenant(ctx, s, out)
 	})
-	if err == nil && schema.Current > schema.Latest {
-		_, err = fmt.Fprintln(out.stdout, schemaText(schema))
-	}
-	return err
 }
 
-// setUp migrates the database and creates the topic, if that was not done before. Then it calls
-// then with the store. A schema that is one version ahead is left as it is, since setup also runs
-// when an update is rolled back.
-func setUp(ctx context.Context, databaseURL string, brokers []string, topic topicConfig,
-	then func(*store.Store) error,
-) (store.Schema, error) {
-	schema, err := store.MigrateUp(ctx, databaseURL, migrations.FS)
-	if err != nil {
-		return schema, err
-	}
-	return schema, withParts(ctx, databaseURL, brokers, func(s *store.Store, cluster *kafka.Cluster) error {
-		if err := initPartitions(ctx, s, cluster, topic); err != nil && !errors.Is(err, store.ErrTopicIsSetUp) {
+// ensureTenant creates the tenant, unless it exists. Its key comes last: scripts read the last word.
+func (c *setupCommand) ensureTenant(ctx context.Context, s *store.Store, out cli.Output) error {
+	if c.DevelopmentKey {
+		created, err := operator.EnsureDevelopmentTenant(ctx, s, c.Tenant)
+		if err != nil {
 			return err
 		}
-		return then(s)
-	})
-}
-
-// developmentKey is the same on every machine and known to everyone: it guards nothing.
-func developmentKey() (payment.APIKey, error) { return payment.APIKeyOf("dev", devKeyRandom) }
-
-// ensureDevelopmentTenant makes a tenant with the development key, or finds it.
-func ensureDevelopmentTenant(ctx context.Context, s *store.Store, name string) error {
-	key, err := developmentKey()
+		_, err = fmt.Fprintf(out.Stdout, "tenant %s with the development key: %s\n", c.Tenant, outcome(created))
+		return err
+	}
+	_, err := s.CreateTenant(ctx, c.Tenant)
+	if errors.Is(err, store.ErrTenantExists) { // It has keys of its own; add-key makes another one.
+		_, err = fmt.Fprintf(out.Stdout, "tenant %s: %s\n", c.Tenant, outcome(false))
+		return err
+	}
+	if err != nil {
+		return fmt.Errorf("tenant %q: %w", c.Tenant, err)
+	}
+	key, err := payment.NewAPIKey("live")
 	if err != nil {
 		return err
 	}
-	if _, err := s.CreateTenant(ctx, name); err != nil && !errors.Is(err, store.ErrTenantExists) {
-		return err
+	return addKey(ctx, s, out, c.Tenant, key)
+}
+
+// outcome says whether something was created now.
+func outcome(created bool) string {
+	if created {
+		return "created"
 	}
-	if _, err := s.AddAPIKey(ctx, name, key); err != nil && !errors.Is(err, store.ErrKeyExists) {
-		return err
+	return "found, nothing was changed"
+}
+
+// topicOf returns the topic that the settings describe.
+func topicOf(s app.TopicSettings) operator.Topic {
+	return operator.Topic{
+		Name: string(s.Topic), Partitions: int32(s.Partitions), Replication: int16(s.Replication),
+		Delivery: store.Delivery(s.Delivery), FromEnd: s.FromEnd,
 	}
-	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/paylatch/paylatch/internal/app"
+	"github.com/paylatch/paylatch/internal/cli"
 	"github.com/paylatch/paylatch/internal/payment"
 	"github.com/paylatch/paylatch/internal/store"
 )
@@ -33,14 +35,14 @@ func (k keySettings) newKey() (payment.APIKey, error) {
 }
 
 type tenantsCreateCommand struct {
-	databaseSettings
+	app.DatabaseSettings
 	keySettings
 	Name string `arg:"" help:"Lower-case letters, digits and hyphens; it stands in events and cannot be changed."`
 }
 
 // Run makes a tenant and its first key.
-func (c *tenantsCreateCommand) Run(ctx context.Context, out outlet) error {
-	return withStore(ctx, c.databaseSettings, func(s *store.Store) error {
+func (c *tenantsCreateCommand) Run(ctx context.Context, out cli.Output) error {
+	return app.WithStore(ctx, c.DatabaseURL, func(s *store.Store) error {
 		key, err := c.newKey()
 		if err != nil {
 			return err
@@ -53,14 +55,14 @@ func (c *tenantsCreateCommand) Run(ctx context.Context, out outlet) error {
 }
 
 type tenantsAddKeyCommand struct {
-	databaseSettings
+	app.DatabaseSettings
 	keySettings
 	Name string `arg:"" help:"The tenant."`
 }
 
 // Run gives a tenant one more key.
-func (c *tenantsAddKeyCommand) Run(ctx context.Context, out outlet) error {
-	return withStore(ctx, c.databaseSettings, func(s *store.Store) error {
+func (c *tenantsAddKeyCommand) Run(ctx context.Context, out cli.Output) error {
+	return app.WithStore(ctx, c.DatabaseURL, func(s *store.Store) error {
 		key, err := c.newKey()
 		if err != nil {
 			return err
@@ -70,42 +72,42 @@ func (c *tenantsAddKeyCommand) Run(ctx context.Context, out outlet) error {
 }
 
 // addKey stores a key's hash and shows the key. Scripts read the line's last word.
-func addKey(ctx context.Context, s *store.Store, out outlet, tenant string, key payment.APIKey) error {
+func addKey(ctx context.Context, s *store.Store, out cli.Output, tenant string, key payment.APIKey) error {
 	id, err := s.AddAPIKey(ctx, tenant, key)
 	if err != nil {
 		return fmt.Errorf("tenant %q: %w", tenant, err)
 	}
-	_, err = fmt.Fprintf(out.stdout, "tenant %s key %d, shown this once: %s\n", tenant, id, key.Reveal())
+	_, err = fmt.Fprintf(out.Stdout, "tenant %s key %d, shown this once: %s\n", tenant, id, key.Reveal())
 	return err
 }
 
 type tenantsRevokeKeyCommand struct {
-	databaseSettings
+	app.DatabaseSettings
 	Name string `arg:"" help:"The tenant."`
 	Key  int32  `arg:"" help:"The key's number, as list tells it."`
 }
 
 // Run ends a key.
-func (c *tenantsRevokeKeyCommand) Run(ctx context.Context, out outlet) error {
-	return withStore(ctx, c.databaseSettings, func(s *store.Store) error {
+func (c *tenantsRevokeKeyCommand) Run(ctx context.Context, out cli.Output) error {
+	return app.WithStore(ctx, c.DatabaseURL, func(s *store.Store) error {
 		if err := s.RevokeAPIKey(ctx, c.Name, c.Key); err != nil {
 			return fmt.Errorf("tenant %q, key %d: %w", c.Name, c.Key, err)
 		}
-		_, err := fmt.Fprintf(out.stdout, "tenant %s key %d revoked; every replica refuses it within 5 s\n", c.Name, c.Key)
+		_, err := fmt.Fprintf(out.Stdout, "tenant %s key %d revoked; every replica refuses it within 5 s\n", c.Name, c.Key)
 		return err
 	})
 }
 
-type tenantsListCommand struct{ databaseSettings }
+type tenantsListCommand struct{ app.DatabaseSettings }
 
 // Run lists tenants and keys.
-func (c *tenantsListCommand) Run(ctx context.Context, out outlet) error {
-	return withStore(ctx, c.databaseSettings, func(s *store.Store) error {
+func (c *tenantsListCommand) Run(ctx context.Context, out cli.Output) error {
+	return app.WithStore(ctx, c.DatabaseURL, func(s *store.Store) error {
 		infos, err := s.Tenants(ctx)
 		if err != nil {
 			return err
 		}
-		w := tabwriter.NewWriter(out.stdout, 0, 0, 2, ' ', 0)
+		w := tabwriter.NewWriter(out.Stdout, 0, 0, 2, ' ', 0)
 		_, _ = fmt.Fprintln(w, "TENANT\tKEY\tHINT\tCREATED\tREVOKED")
 		for _, i := range infos {
 			key, revoked := "-", ""

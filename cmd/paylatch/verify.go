@@ -8,14 +8,16 @@ import (
 	"io"
 	"strings"
 
+	"github.com/paylatch/paylatch/internal/app"
 	"github.com/paylatch/paylatch/internal/auditor"
+	"github.com/paylatch/paylatch/internal/cli"
 	"github.com/paylatch/paylatch/internal/kafka"
 	"github.com/paylatch/paylatch/internal/store"
 )
 
 type verifyCommand struct {
-	databaseSettings
-	kafkaSettings
+	app.DatabaseSettings
+	app.KafkaSettings
 	JSON bool `name:"json" help:"Print the report as JSON."`
 }
 
@@ -38,27 +40,34 @@ Exit codes: 0 no fault; 1 duplicates, missing or unexpected, or verify could not
 3 undecided, and no other fault.`
 }
 
-var (
-	// errContradiction and errUndecided make verify fail; the report has named the payments.
-	errContradiction = errors.New("the topic and the database do not agree")
-	errUndecided     = errors.New("an open transaction in the topic hides payments that are marked sent")
-)
+// errContradiction makes verify fail; the report has named the payments.
+var errContradiction = errors.New("the topic and the database do not agree")
+
+// undecidedError makes verify fail with an exit code of its own; the report has named the payments.
+type undecidedError struct{}
+
+func (undecidedError) Error() string {
+	return "an open transaction in the topic hides payments that are marked sent"
+}
+
+// ExitCode implements cli.ExitCoder.
+func (undecidedError) ExitCode() int { return 3 }
 
 // Run compares the topic with the database, and returns nil if they agree.
-func (c *verifyCommand) Run(ctx context.Context, out outlet) error {
-	return withStoreAndCluster(ctx, c.databaseSettings, c.kafkaSettings, func(s *store.Store, cluster *kafka.Cluster) error {
+func (c *verifyCommand) Run(ctx context.Context, out cli.Output) error {
+	return app.WithClients(ctx, c.DatabaseURL, c.KafkaBrokers, func(s *store.Store, cluster *kafka.Cluster) error {
 		report, err := auditor.Audit(ctx, s, cluster)
 		if err != nil {
 			return err
 		}
-		if err := c.print(out.stdout, report); err != nil {
+		if err := c.print(out.Stdout, report); err != nil {
 			return err
 		}
 		switch {
 		case report.Contradicts():
 			return errContradiction
 		case !report.OK():
-			return errUndecided
+			return undecidedError{}
 		}
 		return nil
 	})
@@ -97,21 +106,21 @@ func printJSON(w io.Writer, v any) error {
 }
 
 type storageCommand struct {
-	databaseSettings
+	app.DatabaseSettings
 	JSON bool `name:"json" help:"Print the figures as JSON, in bytes."`
 }
 
-// Run tells what a payment takes.
-func (c *storageCommand) Run(ctx context.Context, out outlet) error {
-	return withStore(ctx, c.databaseSettings, func(s *store.Store) error {
+// Run prints what a payment takes.
+func (c *storageCommand) Run(ctx context.Context, out cli.Output) error {
+	return app.WithStore(ctx, c.DatabaseURL, func(s *store.Store) error {
 		m, err := s.Storage(ctx)
 		if err != nil {
 			return err
 		}
 		if c.JSON {
-			return printJSON(out.stdout, m)
+			return printJSON(out.Stdout, m)
 		}
-		_, _ = fmt.Fprintf(out.stdout, "%8s %14s %12s  of %d payments\n", "", "bytes", "per payment", m.Payments)
+		_, _ = fmt.Fprintf(out.Stdout, "%8s %14s %12s  of %d payments\n", "", "bytes", "per payment", m.Payments)
 		for _, line := range []struct {
 			name  string
 			bytes int64
@@ -125,7 +134,7 @@ func (c *storageCommand) Run(ctx context.Context, out outlet) error {
 			{"accounts", m.Accounts, "with indexes; shared by payments"},
 			{"total", m.TotalDisk, "on disk"},
 		} {
-			_, _ = fmt.Fprintf(out.stdout, "%8s %14d %12.1f  %s\n", line.name, line.bytes, float64(line.bytes)/float64(max(m.Payments, 1)), line.means)
+			_, _ = fmt.Fprintf(out.Stdout, "%8s %14d %12.1f  %s\n", line.name, line.bytes, float64(line.bytes)/float64(max(m.Payments, 1)), line.means)
 		}
 		return nil
 	})

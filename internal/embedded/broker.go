@@ -25,10 +25,10 @@ type BrokerConfig struct {
 // Broker is a Kafka cluster of one broker, franz-go's kfake, in this process. With a directory, each batch is on disk before it is
 // acknowledged.
 //
-// One thing a crash takes that Kafka keeps: the end of a transaction that was open. kfake then counts it as aborted, but only in
-// memory. No abort marker is written, so that a later commit by the same producer id, after yet another restart, would commit the
-// old records too. Whoever runs transactions here must therefore use new transactional ids after each start, as `paylatch
-// dev` does.
+// A crash loses one thing that Kafka keeps: the end of a transaction that was open. kfake then counts
+// it as aborted, but only in memory. No abort marker is written, so a later commit by the same producer
+// id, after another restart, would commit the old records too. A program with transactions must
+// therefore use new transactional ids after each start, as paylatch-dev does.
 type Broker struct {
 	cluster *kfake.Cluster
 	addr    string
@@ -97,9 +97,9 @@ func lockBrokerDir(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("the broker needs a directory that this user may write: %w", err)
 	}
-	lock, err := lockFile(filepath.Join(dir, "kafka.lock"))
+	lock, err := LockFile(filepath.Join(dir, "kafka.lock"))
 	switch {
-	case errors.Is(err, errLocked):
+	case errors.Is(err, ErrLocked):
 		return nil, faultf(ErrDirInUse, "another process runs a broker on %s: stop it first, or use another directory", dir)
 	case err != nil:
 		return nil, fmt.Errorf("the broker needs a directory that this user may write: %w", err)

@@ -44,7 +44,7 @@ func kill(t *testing.T, p *Postgres) {
 	}
 	lock := p.place.spec.Home + "/postgres.owner.lock"
 	await(t, "the owner to end", func() bool {
-		f, err := lockFile(lock)
+		f, err := LockFile(lock)
 		if err != nil {
 			return false
 		}

@@ -24,9 +24,9 @@ func (pl *place) makeKept(dir string) (string, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", fmt.Errorf("the data need a directory that this user may write: %w", err)
 	}
-	pl.lock, err = lockFile(filepath.Join(dir, "postgres.lock"))
+	pl.lock, err = LockFile(filepath.Join(dir, "postgres.lock"))
 	switch {
-	case errors.Is(err, errLocked):
+	case errors.Is(err, ErrLocked):
 		return "", faultf(ErrDirInUse, "another process runs PostgreSQL on %s: stop it first, or use another directory", dir)
 	case err != nil:
 		return "", fmt.Errorf("the data need a directory that this user may write: %w", err)

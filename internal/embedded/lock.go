@@ -9,18 +9,20 @@ import (
 	"time"
 )
 
-var errLocked = errors.New("locked by another process")
+// ErrLocked is returned by LockFile.
+var ErrLocked = errors.New("locked by another process")
 
-// lockFile takes the exclusive lock of a file, made if absent, or returns errLocked. The lock ends when the file is closed or
-// the process dies, by whatever signal; children do not inherit it, since Go opens files close-on-exec.
-func lockFile(path string) (*os.File, error) {
+// LockFile takes the exclusive lock of a file, which it creates if absent, or returns ErrLocked. The
+// lock ends when the file is closed or the process dies, by whatever signal. Children do not inherit
+// it, since Go opens files close-on-exec.
+func LockFile(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
-		err = errLocked
+		err = ErrLocked
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -28,19 +30,19 @@ func lockFile(path string) (*os.File, error) {
 	return f, nil
 }
 
-// waitForLock tries lockFile until it succeeds, at most for the time given. It asks again and again rather than block in the
+// waitForLock tries LockFile until it succeeds, at most for the time given. It asks again and again rather than block in the
 // kernel, where a context could not end it.
 func waitForLock(ctx context.Context, path string, most time.Duration) (*os.File, error) {
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	for {
-		f, err := lockFile(path)
-		if !errors.Is(err, errLocked) {
+		f, err := LockFile(path)
+		if !errors.Is(err, ErrLocked) {
 			return f, err
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("%s: %w", path, errLocked)
+			return nil, fmt.Errorf("%s: %w", path, ErrLocked)
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

@@ -1,4 +1,4 @@
-// Package embedded runs PostgreSQL and a Kafka broker on one machine, for `paylatch dev` and for tests, so that neither needs
+// Package embedded runs PostgreSQL and a Kafka broker on one machine, for paylatch-dev and for tests, so that neither needs
 // anything installed.
 //
 // PostgreSQL belongs to an owner: a second process of the same executable (see Main) that fetches the binaries once, initialises

@@ -60,7 +60,7 @@ func NewAPIKey(env string) (APIKey, error) {
 	return APIKeyOf(env, string(random))
 }
 
-// APIKeyOf makes the key with the given random part; `paylatch dev` uses it for a key that is the same on every machine.
+// APIKeyOf makes the key with the given random part; paylatch-dev uses it for a key that is the same on every machine.
 func APIKeyOf(env, random string) (APIKey, error) {
 	body := "pl_" + env + "_" + random
 	return ParseAPIKey(body + apiKeySum(body))

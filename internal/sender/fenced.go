@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/paylatch/paylatch/internal/kafka"
+	"github.com/paylatch/paylatch/internal/recovery"
 	"github.com/paylatch/paylatch/internal/store"
 )
 
@@ -83,7 +84,7 @@ func (f *fenced) indebted() bool { return false }
 //	before a commit:   the step is made again, by whoever comes next;
 //	after it:          the table knows the log up to next_offset, and the next step goes on from there.
 func (f *fenced) takeOver(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, takeOverTimeout)
+	ctx, cancel := context.WithTimeout(ctx, recovery.Timeout)
 	defer cancel()
 	claim, err := f.session.Claim(ctx, 0)
 	if err != nil {
@@ -104,7 +105,7 @@ func (f *fenced) takeOver(ctx context.Context) error {
 		return err
 	}
 
-	log, reason, err := judgeAll(ctx, f.sender.Log, f.producer, claim, claim.Partition)
+	log, reason, err := recovery.JudgeStable(ctx, f.sender.Log, f.producer, claim, claim.Partition)
 	f.undecided(log, err)
 	if err != nil {
 		return err
@@ -137,7 +138,7 @@ func (f *fenced) takeOver(ctx context.Context) error {
 // undecided has operators see what keeps a take-over from knowing the log.
 func (f *fenced) undecided(log kafka.Range, err error) {
 	f.sender.Metrics.undecided(f.partition, log.End-log.StableEnd)
-	if errors.Is(err, errUndecided) {
+	if errors.Is(err, recovery.ErrOpenTransaction) {
 		f.sender.Logger.Warn("the log is undecided", "partition", f.partition, "stable_end", log.StableEnd, "end", log.End, "error", err)
 	}
 }
@@ -186,23 +187,30 @@ func (f *fenced) remembers(p store.Partition) error {
 	return nil
 }
 
+func (s *Sender) tailStep() int64 {
+	if s.TailStep > 0 {
+		return int64(s.TailStep)
+	}
+	return recovery.StepDefault
+}
+
 // recover brings the payments of a step of the log between next_offset and the offset end into the table. A reason is what in there cannot be.
 func (f *fenced) recover(ctx context.Context, claim *store.Claim, end int64) (step store.Recovered, reason string, err error) {
-	tail, err := readTail(ctx, f.sender.Log, claim.Partition, min(end, claim.Partition.NextOffset+f.sender.tailStep()))
+	tail, err := recovery.ReadTail(ctx, f.sender.Log, claim.Partition, min(end, claim.Partition.NextOffset+f.sender.tailStep()))
 	switch {
 	case err != nil:
 		return step, "", err
-	case tail.strangers > 0:
-		return step, tail.examples[0], nil
+	case tail.Unexpected > 0:
+		return step, tail.Examples[0], nil
 	}
 	f.at(TakeOverRead)
-	step, err = claim.Recover(ctx, tail.found, tail.to, false)
+	step, err = claim.Recover(ctx, tail.Found, tail.To, false)
 	switch {
 	case err != nil:
 	case len(step.Strange) > 0:
 		reason = step.Strange[0]
 	case step.Repeated > 0:
-		reason = fmt.Sprintf("%d records of the log below offset %d repeat payments", step.Repeated, tail.to)
+		reason = fmt.Sprintf("%d records of the log below offset %d repeat payments", step.Repeated, tail.To)
 	}
 	return step, reason, err
 }

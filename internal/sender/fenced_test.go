@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/paylatch/paylatch/internal/kafka"
+	"github.com/paylatch/paylatch/internal/recovery"
 	"github.com/paylatch/paylatch/internal/store"
 )
 
@@ -191,7 +192,7 @@ func (r *rig) foreign() *kafka.Producer {
 }
 
 // A transaction of somebody else's that is open keeps a take-over from knowing the log: it fails, again and again, and nothing is sent. When it is aborted, all is; when it is committed, there is a
-// stranger in the log, and the partition halts.
+// unexpected in the log, and the partition halts.
 func TestFenced_ForeignTransaction(t *testing.T) {
 	t.Parallel()
 	for name, commit := range map[string]bool{"Aborted": false, "Committed": true} {
@@ -226,7 +227,7 @@ func TestFenced_ForeignTransaction(t *testing.T) {
 			if _, err := f.work(bounded(t)); !errors.Is(err, errHalted) {
 				t.Errorf("error %v", err)
 			}
-			if p := r.row(0); p.State != store.Halted || !strings.Contains(p.Reason, "stranger") {
+			if p := r.row(0); p.State != store.Halted || !strings.Contains(p.Reason, "unexpected") {
 				t.Errorf("the partition is %s: %s", p.State, p.Reason)
 			}
 			r.wantUnsent(0, 3)
@@ -260,7 +261,7 @@ func TestFenced_Repeated(t *testing.T) {
 func TestFenced_LongTail(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
-	const n = 2*tailStepDefault + 500
+	const n = 2*recovery.StepDefault + 500
 	r.create(0, 1)
 	r.exec(`insert into payments (amount, originator_id, beneficiary_id, sender_id, receiver_id, id, tenant_id, partition, currency)
 		select n, originator_id, beneficiary_id, sender_id, receiver_id, (overlay(overlay(gen_random_uuid()::text placing '8' from 15) placing '8' from 20))::uuid,
@@ -277,9 +278,9 @@ func TestFenced_LongTail(t *testing.T) {
 		t.Fatalf("after a step: again %t, caught up %t, %v", again, second.caughtUp, err)
 	}
 	next := r.row(0).NextOffset // A slow machine's step ends where its time is up.
-	if marked := r.count(`select count(*) from payments where status = 'sent' and kafka_offset < $1`, next); next <= 0 || next > tailStepDefault || marked == 0 ||
+	if marked := r.count(`select count(*) from payments where status = 'sent' and kafka_offset < $1`, next); next <= 0 || next > recovery.StepDefault || marked == 0 ||
 		marked != r.count(`select count(*) from payments where status = 'sent'`) {
-		t.Fatalf("after a step of %d offsets at most next_offset is %d, and %d payments below it are marked", tailStepDefault, next, marked)
+		t.Fatalf("after a step of %d offsets at most next_offset is %d, and %d payments below it are marked", recovery.StepDefault, next, marked)
 	}
 	second.failed()
 	third := r.ownFenced(r.replica(r.inFenced()))

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/paylatch/paylatch/internal/kafka"
+	"github.com/paylatch/paylatch/internal/recovery"
 	"github.com/paylatch/paylatch/internal/store"
 )
 
@@ -96,8 +97,8 @@ func compareEnd(ctx context.Context, log Log, known store.Partition) error {
 	if err != nil {
 		return nil
 	}
-	reason := contradiction(known, r)
-	if lacksMarker(known, r) {
+	reason := recovery.Contradiction(known, r)
+	if recovery.LacksMarker(known, r) {
 		reason = fmt.Sprintf("the log ends at offset %d, without the marker of the last batch", r.End)
 	}
 	if reason != "" {

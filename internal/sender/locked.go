@@ -9,6 +9,7 @@ import (
 
 	"github.com/paylatch/paylatch/internal/kafka"
 	"github.com/paylatch/paylatch/internal/payment"
+	"github.com/paylatch/paylatch/internal/recovery"
 	"github.com/paylatch/paylatch/internal/store"
 )
 
@@ -42,7 +43,7 @@ func (l *locked) indebted() bool { return l.acknowledged != nil }
 // takeOver makes sure, under the partition's lock, that the topic is the one the payments so far went to, and that none of them can have been lost
 // there. Otherwise the partition halts: nothing is guessed, an operator decides.
 func (l *locked) takeOver(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, takeOverTimeout)
+	ctx, cancel := context.WithTimeout(ctx, recovery.Timeout)
 	defer cancel()
 	claim, err := l.session.Claim(ctx, 0)
 	if err != nil {
@@ -52,7 +53,7 @@ func (l *locked) takeOver(ctx context.Context) error {
 	if err := l.mayNotSend(claim.Partition); err != nil {
 		return err
 	}
-	_, reason, err := judge(ctx, l.sender.Log, claim.Partition)
+	_, reason, err := recovery.Judge(ctx, l.sender.Log, claim.Partition)
 	if err != nil {
 		return err
 	}

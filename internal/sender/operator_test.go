@@ -1,8 +1,6 @@
 package sender
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -10,11 +8,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/paylatch/paylatch/internal/kafka"
+	"github.com/paylatch/paylatch/internal/operator"
+	"github.com/paylatch/paylatch/internal/recovery"
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-func (r *rig) operator() Operator {
-	return Operator{Store: r.store, Fencer: FencerOf(kafka.NewFencer([]string{r.broker}, r.topic, store.PublishTimeout)), Log: r.cluster}
+func (r *rig) operator() operator.Operator {
+	fencer := kafka.NewFencer([]string{r.broker}, r.topic, store.PublishTimeout)
+	return operator.Operator{Store: r.store, Fencer: fencer, Log: r.cluster}
 }
 
 // halt halts the rig's partition, as if for something that the operator has seen to.
@@ -38,7 +39,7 @@ func TestOperator_OpenTransaction(t *testing.T) {
 		},
 		"Resume": func(r *rig) error {
 			r.halt()
-			_, err := r.operator().Resume(bounded(r.t), 0, Resend, -1, false)
+			_, err := r.operator().Resume(bounded(r.t), 0, operator.ResumeOptions{Choice: operator.Resend, InDoubt: -1})
 			return err
 		},
 	} {
@@ -47,7 +48,7 @@ func TestOperator_OpenTransaction(t *testing.T) {
 			r := newRig(t, 1, nil)
 			r.inFenced()
 			r.foreign()
-			if err := work(r); !errors.Is(err, errUndecided) || !strings.Contains(err.Error(), "nothing was changed") {
+			if err := work(r); !errors.Is(err, recovery.ErrOpenTransaction) || !strings.Contains(err.Error(), "nothing was changed") {
 				t.Errorf("error %v", err)
 			}
 			if p := r.row(0); p.NextOffset != 0 || p.Generation != 0 {
@@ -75,8 +76,8 @@ func TestOperator_MarkerLost(t *testing.T) {
 		r := newLosing(t)
 		r.lose().failed()
 		r.halt()
-		got, err := r.operator().Resume(bounded(t), 0, AssumeSent, -1, false)
-		if want := (Resumption{NextAt: 11}); err != nil || got.InDoubt != want.InDoubt || got.NextAt != want.NextAt {
+		got, err := r.operator().Resume(bounded(t), 0, operator.ResumeOptions{Choice: operator.AssumeSent, InDoubt: -1})
+		if want := (operator.Resumption{NextAt: 11}); err != nil || got.InDoubt != want.InDoubt || got.NextAt != want.NextAt {
 			t.Fatalf("%+v, %v", got, err)
 		}
 		r.wantRow(0, 11)
@@ -96,9 +97,9 @@ func TestOperator_Strangers(t *testing.T) {
 	r.exec(`update topic_partitions set next_offset = 0`)
 	r.produce(6)
 	r.halt()
-	got, err := r.operator().Resume(bounded(t), 0, Resend, -1, true)
-	if err != nil || got.Strangers != 11 || len(got.Tail.Strange) != examplesMax {
-		t.Errorf("%+v, %v; want 11 strangers, and %d sentences", got, err, examplesMax)
+	got, err := r.operator().Resume(bounded(t), 0, operator.ResumeOptions{Choice: operator.Resend, InDoubt: -1, DryRun: true})
+	if err != nil || got.Unexpected != 11 || len(got.Tail.Strange) != recovery.ExamplesMax {
+		t.Errorf("%+v, %v; want 11 unexpected records, and %d sentences", got, err, recovery.ExamplesMax)
 	}
 	r.wantUnsent(0, 5)
 }
@@ -117,7 +118,7 @@ func TestOperator_InDoubtNotClaimable(t *testing.T) {
 	if _, err := tx.Exec(bounded(t), `select from payments limit 1 for update`); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.operator().Resume(bounded(t), 0, AssumeSent, 3, false); err == nil || !strings.Contains(err.Error(), "3 payments are in doubt, of which only 2 can be claimed") {
+	if _, err := r.operator().Resume(bounded(t), 0, operator.ResumeOptions{Choice: operator.AssumeSent, InDoubt: 3}); err == nil || !strings.Contains(err.Error(), "3 payments are in doubt, of which only 2 can be claimed") {
 		t.Errorf("error %v", err)
 	}
 	r.wantUnsent(0, 3)
@@ -159,26 +160,4 @@ func TestFenced_DatabaseFromBeforeGrowth(t *testing.T) {
 	if p := r.row(0); p.State != store.Active {
 		t.Errorf("the partition is %s: %s", p.State, p.Reason)
 	}
-}
-
-// A step of a tail of large records ends before they fill the memory, at the first record that it did not take.
-func TestReadTail_Bytes(t *testing.T) {
-	t.Parallel()
-	got, err := readTail(bounded(t), heavy{}, store.Partition{NextOffset: 100}, 200)
-	if err != nil || got.to != 116 || got.strangers != 16 || len(got.examples) != examplesMax || got.bytes > tailStepBytesMax {
-		t.Errorf("%d strangers of %d bytes up to offset %d, %v", got.strangers, got.bytes, got.to, err)
-	}
-}
-
-// heavy is a log of records of a MiB each, which no topic of ours takes.
-type heavy struct{ Log }
-
-func (heavy) Read(_ context.Context, _ string, _ int32, from, to int64, each func(kafka.Record) error) error {
-	mib := bytes.Repeat([]byte("x"), 1<<20)
-	for at := from; at < to; at++ {
-		if err := each(kafka.Record{Offset: at, Event: kafka.Event{Value: mib}}); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -15,9 +15,6 @@ import (
 const (
 	// maxFailures is how many passes may fail in a row before the owner gives its partition to a replica that may do better.
 	maxFailures = 3
-	// takeOverTimeout bounds a take-over, in whose transaction the log is asked how far it goes, twice if it seems to have shrunk; it stays below the
-	// session's idle-in-transaction time-out.
-	takeOverTimeout = shrunkAfter + 8*time.Second
 )
 
 // errHalted ends an owner whose partition waits for an operator.

@@ -21,11 +21,10 @@ import (
 func everyCall(t testing.TB, ctx context.Context, s *store.Store, p payment.Payment) map[string]error {
 	key := newKey(t)
 	errs := map[string]error{
-		"RevokeAPIKey":          s.RevokeAPIKey(ctx, "acme", 1),
-		"InitPartitions":        s.InitPartitions(ctx, topic, uuid.New(), store.Fenced, make([]int64, 3)),
-		"RenewTransactionalIDs": s.RenewTransactionalIDs(ctx),
-		"Halt":                  s.Halt(ctx, 0, "why"),
-		"Resume":                s.Resume(ctx, 0),
+		"RevokeAPIKey":   s.RevokeAPIKey(ctx, "acme", 1),
+		"InitPartitions": s.InitPartitions(ctx, topic, uuid.New(), store.Fenced, make([]int64, 3)),
+		"Halt":           s.Halt(ctx, 0, "why"),
+		"Resume":         s.Resume(ctx, 0),
 	}
 	_, errs["Ready"] = s.Ready(ctx)
 	_, _, errs["Create"] = s.Create(ctx, p)

@@ -85,25 +85,6 @@ func newTransactionalID(topic string, partition int) string {
 	return fmt.Sprintf("%s-%d-%s", topic, partition, hex.EncodeToString(random[:]))
 }
 
-const updateTransactionalID = `update topic_partitions set transactional_id = $2 where partition = $1`
-
-// RenewTransactionalIDs gives every partition a transactional id that no broker has seen. It is for a broker that forgets, at a crash, to
-// end open transactions in its log (kfake): no later marker may then bear the old producer id. Only while no sender runs.
-func (s *Store) RenewTransactionalIDs(ctx context.Context) error {
-	partitions, err := s.Partitions(ctx)
-	if err != nil {
-		return err
-	}
-	return s.inTx(ctx, func(tx pgx.Tx) error {
-		for _, p := range partitions {
-			if _, err := tx.Exec(ctx, updateTransactionalID, p.Number, newTransactionalID(p.Topic, int(p.Number))); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
 const selectPartitions = `select` + partitionColumns + `from topic_partitions order by partition`
 
 // Partitions lists all partitions; none before InitPartitions.

@@ -121,28 +121,6 @@ func TestStore_InitPartitions_AtOnce(t *testing.T) {
 	}
 }
 
-// TestStore_RenewTransactionalIDs shows that every partition gets an id that none had before, and keeps all else.
-func TestStore_RenewTransactionalIDs(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t, 12)
-	seen := transactionalIDs(f)
-	rest := `select string_agg((to_jsonb(p) - 'transactional_id')::text, '' order by partition) from topic_partitions p`
-	before := query[string](f, rest)
-	for range 3 {
-		if err := f.RenewTransactionalIDs(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		seen = append(seen, transactionalIDs(f)...)
-	}
-	slices.Sort(seen)
-	if n := len(slices.Compact(seen)); n != 4*12 {
-		t.Errorf("%d different ids in four rounds of 12, want 48", n)
-	}
-	if query[string](f, rest) != before {
-		t.Error("more than the transactional ids has changed")
-	}
-}
-
 // TestStore_Backlog shows what waits in each partition: how many are created, and the age of the first in order, sent ones not counted.
 func TestStore_Backlog(t *testing.T) {
 	t.Parallel()

@@ -53,7 +53,7 @@ func (b *bench) start(ctx context.Context) (err error) {
 		}
 	}
 	b.binary = filepath.Join(b.dir, "paylatch")
-	if out, err := exec.CommandContext(ctx, "go", "build", "-C", root, "-o", b.binary, "./cmd/paylatch").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, "go", "build", "-C", root, "-buildvcs=false", "-o", b.binary, "./cmd/paylatch").CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w: %s", err, out)
 	}
 	if b.installed, err = parts.Install(ctx); err != nil {

@@ -17,7 +17,7 @@ import (
 func BuildPaylatch(ctx context.Context, dir string) (string, error) {
 	path := filepath.Join(dir, "paylatch")
 	const program = "github.com/paylatch/paylatch/cmd/paylatch"
-	out, err := exec.CommandContext(ctx, "go", "build", "-o", path, program).CombinedOutput()
+	out, err := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", path, program).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("go build: %w: %s", err, out)
 	}

@@ -14,14 +14,14 @@ import (
 	"time"
 )
 
-// devPorts lets `dev` take any free ports.
+// devPorts lets the demo take any free ports.
 var devPorts = []string{"--listen", "127.0.0.1:0", "--kafka-listen", "127.0.0.1:0"}
 
-// TestDev_Simulate: `paylatch dev --simulate 12` takes twelve payments to the topic and shows it; each record's key and ce_id are the payment's id. Ctrl-C
-// ends it with code 0.
+// TestDev_Simulate: the demo takes twelve payments to the topic and shows it; each record's key and ce_id
+// are the payment's id. Ctrl-C ends it with code 0.
 func TestDev_Simulate(t *testing.T) {
 	t.Parallel()
-	p := launch(t, nil, append([]string{"dev", "--ephemeral", "--simulate", "12"}, devPorts...)...)
+	p := launchDemo(t, append([]string{"--ephemeral", "--simulate", "12"}, devPorts...)...)
 	eventually(t, "the table", func() error {
 		if !strings.Contains(p.stdout.String(), "12 of 12 payments sent") {
 			return errNotYet
@@ -61,10 +61,10 @@ func TestDev_KeptAcrossCrashes(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
 	t.Cleanup(func() { removePostgres(t, data) })
-	args := append([]string{"dev", "--data", data}, devPorts...)
+	args := append([]string{"--data", data}, devPorts...)
 	ids := map[string]bool{}
 	for range 3 {
-		p := launch(t, nil, args...)
+		p := launchDemo(t, args...)
 		c := newClient(t, word(t, p.ready, "key="), word(t, p.ready, "api="))
 		for id := range ids {
 			if found, err := c.Wait(t.Context(), id, 10*time.Second); err != nil || !found.Sent() {
@@ -76,7 +76,7 @@ func TestDev_KeptAcrossCrashes(t *testing.T) {
 		}
 		p.kill()
 	}
-	p := launch(t, nil, args...)
+	p := launchDemo(t, args...)
 	c := newClient(t, word(t, p.ready, "key="), word(t, p.ready, "api="))
 	for id := range ids {
 		if found, err := c.Wait(t.Context(), id, 10*time.Second); err != nil || !found.Sent() {
@@ -106,11 +106,52 @@ func TestDev_PortInUse(t *testing.T) {
 	}
 	defer func() { _ = l.Close() }()
 	for _, flag := range []string{"--listen", "--kafka-listen", "--admin-listen"} {
-		args := append([]string{"dev", "--ephemeral"}, devPorts...)
-		out, err := command(t, nil, append(args, flag, l.Addr().String())...).CombinedOutput()
+		args := append([]string{"run", "--ephemeral"}, devPorts...)
+		out, err := commandOf(t, "paylatch-dev", nil, append(args, flag, l.Addr().String())...).CombinedOutput()
 		if _, failed := errors.AsType[*exec.ExitError](err); !failed || !strings.Contains(string(out), l.Addr().String()) || !strings.Contains(string(out), flag) {
 			t.Errorf("%s: %v\n%s", flag, err, out)
 		}
+	}
+}
+
+// TestDev_Env: the operator's commands reach the running demo with what `env` prints. A second demo on
+// the same directory says that the first one runs, and `env` says when none does.
+func TestDev_Env(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	t.Cleanup(func() { removePostgres(t, data) })
+	env := func() (string, error) {
+		out, err := commandOf(t, "paylatch-dev", nil, "env", "--data", data).CombinedOutput()
+		return string(out), err
+	}
+	if out, err := env(); err == nil || !strings.Contains(out, "no demo is running") {
+		t.Errorf("before the start: got %v and %q, want an error", err, out)
+	}
+	p := launchDemo(t, append([]string{"--data", data}, devPorts...)...)
+	exports, err := env()
+	if err != nil {
+		t.Fatalf("%v: %s", err, exports)
+	}
+	dir, err := binaries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	shell := commandOf(t, "paylatch-dev", nil)
+	shell.Path, shell.Args = "/bin/sh", []string{"sh", "-ec", exports + dir + "/paylatch verify; echo $PAYLATCH_SERVER $PAYLATCH_API_KEY"}
+	out, err := shell.CombinedOutput()
+	want := word(t, p.ready, "api=") + " " + word(t, p.ready, "key=")
+	if err != nil || !strings.Contains(string(out), want) {
+		t.Errorf("got %v and %q, want an audit and %q", err, out, want)
+	}
+	second, err := commandOf(t, "paylatch-dev", nil, append([]string{"run", "--data", data}, devPorts...)...).CombinedOutput()
+	if err == nil || !strings.Contains(string(second), "is running already on "+data) || !strings.Contains(string(second), word(t, p.ready, "api=")) {
+		t.Errorf("got %v and %q, want an error that names the demo that runs", err, second)
+	}
+	if err := p.stop(t); err != nil {
+		t.Error(err)
+	}
+	if out, err := env(); err == nil || !strings.Contains(out, "no demo is running") {
+		t.Errorf("after the end: got %v and %q, want an error", err, out)
 	}
 }
 
@@ -228,7 +269,7 @@ func get(t *testing.T, url string) string {
 	return string(body)
 }
 
-// word returns what follows name= in the line that `dev` prints.
+// word returns what follows name= in the line that the demo prints.
 func word(t *testing.T, line, name string) string {
 	t.Helper()
 	for _, w := range strings.Fields(line) {
@@ -245,7 +286,7 @@ func lastWord(s string) string {
 	return words[len(words)-1]
 }
 
-// removePostgres removes the data that `dev` keeps elsewhere when it runs as root, behind a link.
+// removePostgres removes the data that the demo keeps elsewhere when it runs as root, behind a link.
 func removePostgres(t *testing.T, data string) {
 	t.Helper()
 	target, err := os.Readlink(filepath.Join(data, "postgres"))

@@ -28,23 +28,24 @@ const startTimeout = time.Minute
 
 var binaryDir string
 
-// binary builds paylatch once, with the race detector when the tests have it.
-var binary = sync.OnceValues(func() (string, error) {
+// binaries builds paylatch and paylatch-dev once, with the race detector when the tests have it, and
+// returns their directory.
+var binaries = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "paylatch-bin-")
 	if err != nil {
 		return "", err
 	}
 	binaryDir = dir
-	path := filepath.Join(dir, "paylatch")
-	args := []string{"build", "-o", path}
+	args := []string{"build", "-buildvcs=false", "-o", dir + "/"}
 	if raceEnabled {
 		args = append(args, "-race")
 	}
-	out, err := exec.Command("go", append(args, "github.com/paylatch/paylatch/cmd/paylatch")...).CombinedOutput()
+	const commands = "github.com/paylatch/paylatch/cmd/"
+	out, err := exec.Command("go", append(args, commands+"paylatch", commands+"paylatch-dev")...).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
 	}
-	return path, nil
+	return dir, nil
 })
 
 func removeBinaries() error { return os.RemoveAll(binaryDir) }
@@ -54,7 +55,7 @@ type process struct {
 	cmd    *exec.Cmd
 	api    string // http://…
 	admin  string
-	ready  string // The line `dev` prints.
+	ready  string // The line that paylatch-dev prints.
 	stdout lockedBuffer
 	stderr lockedBuffer
 	done   chan struct{}
@@ -63,11 +64,17 @@ type process struct {
 // command prepares paylatch with an environment of its own: what the tests' environment says of Paylatch does not reach it.
 func command(t *testing.T, env map[string]string, args ...string) *exec.Cmd {
 	t.Helper()
-	path, err := binary()
+	return commandOf(t, "paylatch", env, args...)
+}
+
+// commandOf is command for one of the programs.
+func commandOf(t *testing.T, program string, env map[string]string, args ...string) *exec.Cmd {
+	t.Helper()
+	dir, err := binaries()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(path, args...)
+	cmd := exec.Command(filepath.Join(dir, program), args...)
 	cmd.Dir = t.TempDir()
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "PAYLATCH_") {
@@ -96,7 +103,19 @@ func run(t *testing.T, env map[string]string, args ...string) string {
 // launch starts a command that goes on until it is stopped, and waits until it is up.
 func launch(t *testing.T, env map[string]string, args ...string) *process {
 	t.Helper()
-	p := &process{cmd: command(t, env, args...), done: make(chan struct{})}
+	return launchCommand(t, command(t, env, args...))
+}
+
+// launchDemo starts paylatch-dev, and waits until it is up.
+func launchDemo(t *testing.T, args ...string) *process {
+	t.Helper()
+	return launchCommand(t, commandOf(t, "paylatch-dev", nil, append([]string{"run"}, args...)...))
+}
+
+func launchCommand(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
+	args := cmd.Args[1:]
+	p := &process{cmd: cmd, done: make(chan struct{})}
 	p.cmd.SysProcAttr = endWithUs()
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {

@@ -11,8 +11,8 @@ venv=$PWD/.cache/schemathesis-$version
 work=$(mktemp -d)
 pid=
 trap '[[ -z $pid ]] || { kill "$pid"; wait "$pid" || true; }; rm -rf "$work"' EXIT
-go build -o "$work/paylatch" ./cmd/paylatch
-"$work/paylatch" dev --ephemeral --listen 127.0.0.1:0 --kafka-listen 127.0.0.1:0 > "$work/out" &
+go build -buildvcs=false -o "$work/paylatch-dev" ./cmd/paylatch-dev
+"$work/paylatch-dev" run --ephemeral --listen 127.0.0.1:0 --kafka-listen 127.0.0.1:0 > "$work/out" &
 pid=$!
 for _ in $(seq 600); do grep -q '^ready ' "$work/out" && break; kill -0 "$pid"; sleep 0.1; done
 api=$(sed -n 's/^ready api=\([^ ]*\).*/\1/p' "$work/out")

@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"context"
@@ -15,7 +15,7 @@ const (
 
 // awaitDatabase waits for the database, and logs why it waits. A database on which this program does
 // not work is an error: only an operator can change that. Requests are served meanwhile, with 503.
-func (s *service) awaitDatabase(ctx context.Context) error {
+func (s *Service) awaitDatabase(ctx context.Context) error {
 	for retry := databaseRetryMin; ; retry = min(2*retry, databaseRetryMax) {
 		err := s.store.Ping(ctx)
 		if err == nil && s.server != nil {
@@ -27,7 +27,7 @@ func (s *service) awaitDatabase(ctx context.Context) error {
 		if store.IsRefused(err) {
 			return err
 		}
-		s.logger.Warn("waiting for database", "error", err, "retry_in_seconds", retry.Seconds())
+		s.logger.Warn("waiting for database", "error", err, "retry_in", retry)
 		select {
 		case <-ctx.Done():
 		case <-time.After(retry):

@@ -1,0 +1,32 @@
+package app
+
+import (
+	"context"
+
+	"github.com/paylatch/paylatch/internal/kafka"
+	"github.com/paylatch/paylatch/internal/store"
+)
+
+// WithStore opens the store, calls work, and closes the store. It is for operators' commands, which
+// do one thing after the other.
+func WithStore(ctx context.Context, url DatabaseURL, work func(*store.Store) error) error {
+	const connections = 3 // One for the work, one for what it tells the senders, one for slow commits.
+	s, err := store.Open(ctx, string(url), connections)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	return work(s)
+}
+
+// WithClients is like WithStore, with a client of the brokers.
+func WithClients(
+	ctx context.Context, url DatabaseURL, brokers Brokers, work func(*store.Store, *kafka.Cluster) error,
+) error {
+	cluster, err := kafka.NewCluster(brokers)
+	if err != nil {
+		return err
+	}
+	defer cluster.Close()
+	return WithStore(ctx, url, func(s *store.Store) error { return work(s, cluster) })
+}

@@ -1,0 +1,224 @@
+// Package app puts the parts of a process together: store, API, senders, and the admin listener. It
+// is the only package where all of them meet. Its Config is what flags and variables say.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/paylatch/paylatch/internal/api"
+	"github.com/paylatch/paylatch/internal/kafka"
+	"github.com/paylatch/paylatch/internal/sender"
+	"github.com/paylatch/paylatch/internal/store"
+)
+
+// Service is one process: an API, senders, or both.
+type Service struct {
+	config   Config
+	logger   *slog.Logger
+	store    *store.Store
+	registry *prometheus.Registry
+	server   *api.Server
+	listener net.Listener // Nil without an API.
+	admin    net.Listener
+	cluster  *kafka.Cluster // Nil without a sender.
+	sending  *sender.Metrics
+}
+
+// New creates the parts and opens the ports. Nothing is served or sent before Run.
+func New(ctx context.Context, c Config, logger *slog.Logger) (*Service, error) {
+	s := &Service{config: c, logger: logger, registry: prometheus.NewRegistry()}
+	if err := s.open(ctx); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Service) open(ctx context.Context) (err error) {
+	c := s.config
+	s.store, err = store.Open(context.WithoutCancel(ctx), string(c.DatabaseURL), int32(c.DatabaseConnections),
+		store.WithLogger(s.logger))
+	if err != nil {
+		return err
+	}
+	s.registry.MustRegister(store.NewCollector(s.store), collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if c.API != nil {
+		if s.listener, err = Listen("listen", c.API.Listen); err != nil {
+			return err
+		}
+		s.server = api.New(s.store, c.API.limits(), s.logger, api.NewMetrics(s.registry))
+	}
+	if s.admin, err = Listen("admin-listen", c.AdminListen); err != nil {
+		return err
+	}
+	if c.Sender != nil {
+		s.sending = sender.NewMetrics(s.registry) // There from the start, at zero.
+		s.cluster, err = kafka.NewCluster(c.KafkaBrokers)
+	}
+	return err
+}
+
+// Run serves and sends until ctx ends or a part fails. Then it drains, unless a part failed, and
+// stops in the order in which a payment goes: no new requests, handlers finish, no new claims, the
+// batches in hand finish, connections close; all of it within one ShutdownTimeout. A kill at any
+// point is as safe.
+func (s *Service) Run(ctx context.Context) error {
+	defer s.close()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	admin := start(ctx, cancel, s.serveAdmin)
+	database := start(ctx, cancel, s.awaitDatabase)
+	senders := start(ctx, cancel, s.send)
+	server := start(ctx, cancel, s.serve)
+	<-ctx.Done()
+	cause := context.Cause(ctx)
+	if errors.Is(cause, context.Canceled) { // A part that fails leaves nothing to wait for.
+		s.drain(ctx, server)
+	}
+	complete := s.stop(ctx, cause, database, server, senders, admin)
+	if !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	if !complete {
+		return fmt.Errorf("stopped after %s before everything had finished; nothing is lost", s.config.ShutdownTimeout)
+	}
+	return nil
+}
+
+// stop stops the parts one after the other, and reports whether all of them ended in time.
+func (s *Service) stop(ctx context.Context, cause error, parts ...*part) (complete bool) {
+	began, timeout := time.Now(), time.Duration(s.config.ShutdownTimeout)
+	s.logger.Info("stopping", "cause", cause, "timeout", timeout)
+	deadline, done := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+	defer done()
+	for _, p := range parts {
+		p.stop(deadline)
+	}
+	complete = deadline.Err() == nil
+	s.logger.Info("stopped", "took", time.Since(began), "complete", complete)
+	return complete
+}
+
+// StopSignals ask the process to stop.
+var StopSignals = []os.Signal{os.Interrupt, syscall.SIGTERM}
+
+// drain lets balancers and clients move away from the API before its listener closes, for the drain
+// delay. It ends early when one more of StopSignals arrives, or when the API has ended by itself.
+func (s *Service) drain(ctx context.Context, server *part) {
+	delay := s.config.drainDelay()
+	if delay == 0 {
+		return
+	}
+	again, stop := signal.NotifyContext(context.WithoutCancel(ctx), StopSignals...)
+	defer stop()
+	s.server.Drain()
+	s.logger.Info("draining", "cause", context.Cause(ctx), "delay", delay)
+	select {
+	case <-time.After(delay):
+	case <-again.Done():
+	case <-server.done:
+	}
+}
+
+// part is one part of the process, running.
+type part struct {
+	cancel context.CancelFunc
+	done   chan struct{} // Closed when it has ended.
+}
+
+// start runs one part. The end of ctx does not stop it: part.stop does. A part that fails ends the
+// others, too.
+func start(ctx context.Context, failed context.CancelCauseFunc, run func(context.Context) error) *part {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	p := &part{cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(p.done)
+		if err := run(ctx); err != nil && ctx.Err() == nil {
+			failed(err)
+		}
+	}()
+	return p
+}
+
+// stop stops the part, and waits for it until the deadline.
+func (p *part) stop(deadline context.Context) {
+	p.cancel()
+	select {
+	case <-p.done:
+	case <-deadline.Done():
+	}
+}
+
+// serve serves requests, if this process has an API.
+func (s *Service) serve(ctx context.Context) error {
+	if s.server == nil {
+		<-ctx.Done()
+		return nil
+	}
+	return s.server.Serve(ctx, s.listener, time.Duration(s.config.ShutdownTimeout))
+}
+
+func (s *Service) serveAdmin(ctx context.Context) error {
+	return api.ServeAdmin(ctx, s.admin, s.registry, s.logger)
+}
+
+// send waits for a topic that is fit for payments, and runs the senders. Payments are taken meanwhile.
+func (s *Service) send(ctx context.Context) error {
+	if s.cluster == nil {
+		<-ctx.Done()
+		return nil
+	}
+	topic, err := s.awaitTopic(ctx)
+	if err != nil || ctx.Err() != nil {
+		return err
+	}
+	c := s.config
+	publisher := kafka.NewLocked(c.KafkaBrokers, topic, store.PublishTimeout)
+	defer publisher.Close()
+	config := sender.Config{
+		Store: s.store, Delivery: store.Delivery(c.Sender.Delivery), Publisher: publisher,
+		Fencer: sender.FencerOf(kafka.NewFencer(c.KafkaBrokers, topic, store.PublishTimeout)),
+		Log:    s.cluster, Encoder: kafka.NewEncoder(string(c.Sender.Source)),
+		BatchMax: int(c.Sender.BatchMax), Logger: s.logger, Metrics: s.sending,
+	}
+	var senders sync.WaitGroup
+	for range max(c.Senders, 1) {
+		senders.Go(func() { sender.New(config).Run(ctx) })
+	}
+	senders.Wait()
+	return nil
+}
+
+// close closes what open opened.
+func (s *Service) close() {
+	for _, l := range []net.Listener{s.listener, s.admin} {
+		if l != nil {
+			_ = l.Close() // Closed already when it was served.
+		}
+	}
+	if s.cluster != nil {
+		s.cluster.Close()
+	}
+	if s.store != nil {
+		s.store.Close()
+	}
+}
+
+// URL returns where the API listens; empty without an API.
+func (s *Service) URL() string { return listenerURL(s.listener) }
+
+// AdminURL returns where the admin listener listens.
+func (s *Service) AdminURL() string { return listenerURL(s.admin) }
