@@ -6,24 +6,31 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// authenticated lets a handler run only for a live API key, and only within the limits of its tenant; the key alone says which tenant asks.
+// authenticated runs h only if the request has a valid API key and is within the limits of its
+// tenant. Only the key identifies the tenant.
 func (s *Server) authenticated(h handler) handler {
 	return func(x *exchange) error {
 		scheme, credential, _ := strings.Cut(x.r.Header.Get("Authorization"), " ")
-		if !strings.EqualFold(scheme, "Bearer") { // RFC 9110 section 11.1: the scheme is case-insensitive.
+		// The scheme is case-insensitive (RFC 9110 section 11.1).
+		if !strings.EqualFold(scheme, "Bearer") {
 			return refuse("unauthorized", "the request has no Authorization: Bearer")
 		}
+		// The checksum of the key finds a mistyped or truncated one without a query.
 		key, err := payment.ParseAPIKey(strings.TrimSpace(credential))
-		if err != nil { // Mistyped or cut off: the checksum tells without asking the store.
+		if err != nil {
 			return refuse("unauthorized", "the credential is no API key, or is mistyped")
 		}
-		if x.tenant, err = s.store.Authenticate(x.Context(), key.Hash()); err != nil { // Asks seldom, and bounds that itself.
+		// No timeout here: the store answers from its cache, and bounds its own queries.
+		x.tenant, err = s.store.Authenticate(x.Context(), key.Hash())
+		if err != nil {
 			return err
 		}
-		if x.share, err = s.limiter.admit(x.Header(), x.tenant.ID); err != nil {
+		x.usage, err = s.limiter.admit(x.Header(), x.tenant.ID)
+		if err != nil {
 			return err
 		}
-		defer x.share.inFlight.leave() // Also when the handler panics.
+		// Deferred, so that a panic of h releases it too.
+		defer x.usage.inFlight.release()
 		return h(x)
 	}
 }

@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"io"
-	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -15,41 +14,43 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// memoryStore answers from memory, so that a benchmark sees the cost of this room alone.
-type memoryStore struct {
+// fakeStore is a Store in memory with one payment. A benchmark with it measures the cost of this
+// package alone.
+type fakeStore struct {
 	tenant payment.Tenant
 	stored payment.Payment
 }
 
-func (s *memoryStore) Authenticate(context.Context, payment.APIKeyHash) (payment.Tenant, error) {
+func (s *fakeStore) Authenticate(context.Context, payment.APIKeyHash) (payment.Tenant, error) {
 	return s.tenant, nil
 }
 
-func (s *memoryStore) Create(_ context.Context, p payment.Payment) (payment.Payment, bool, error) {
+func (s *fakeStore) Create(_ context.Context, p payment.Payment) (payment.Payment, bool, error) {
 	p.CreatedAt = s.stored.CreatedAt
 	return p, false, nil
 }
 
-func (s *memoryStore) Find(context.Context, payment.TenantRef, payment.ID) (payment.Payment, error) {
+func (s *fakeStore) Find(context.Context, payment.TenantRef, payment.ID) (payment.Payment, error) {
 	return s.stored, nil
 }
 
-func (s *memoryStore) Look(context.Context, payment.TenantRef, payment.ID) (payment.Payment, error) {
+func (s *fakeStore) Look(context.Context, payment.TenantRef, payment.ID) (payment.Payment, error) {
 	return s.stored, nil
 }
 
-func (s *memoryStore) FindDerived(context.Context, payment.TenantRef, payment.ID) (payment.Payment, error) {
+func (s *fakeStore) FindDerived(context.Context, payment.TenantRef, payment.ID) (payment.Payment, error) {
 	return s.stored, nil
 }
 
-func (s *memoryStore) Ready(context.Context) ([]int32, error) { return nil, nil }
+func (s *fakeStore) Ready(context.Context) ([]int32, error) { return nil, nil }
 
 const sampleBody = `{"amount": 25687, "currency": "USD",
 	"originator": {"id": "567", "name": "Yolanda Quist"}, "beneficiary": {"id": "123", "name": "Xavier Zork"},
-	"sender": {"type": "checking", "number": "765543322"}, "receiver": {"type": "iban", "number": "DE89370400440532013000"}, "reference": "INV-7"}`
+	"sender": {"type": "checking", "number": "765543322"},
+	"receiver": {"type": "iban", "number": "DE89370400440532013000"}, "reference": "INV-7"}`
 
-// newMemoryServer returns a server over a memoryStore that holds one payment, which has been sent.
-func newMemoryServer(tb testing.TB) (*Server, *memoryStore) {
+// newTestServer returns a server over a fakeStore with one payment, which is sent.
+func newTestServer(tb testing.TB) (*Server, *fakeStore) {
 	tb.Helper()
 	content, faults, err := decode([]byte(sampleBody))
 	if err != nil || len(faults) > 0 {
@@ -59,42 +60,45 @@ func newMemoryServer(tb testing.TB) (*Server, *memoryStore) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	store := &memoryStore{tenant: payment.Tenant{TenantRef: payment.TenantRef{ID: 1, Name: "acme"}}}
-	if store.stored, err = payment.New(store.tenant, key, content); err != nil {
+	store := &fakeStore{tenant: payment.Tenant{TenantRef: payment.TenantRef{ID: 1, Name: "acme"}}}
+	store.stored, err = payment.New(store.tenant, key, content)
+	if err != nil {
 		tb.Fatal(err)
 	}
 	at := time.Date(2026, 11, 23, 12, 0, 0, 123_456_000, time.UTC)
 	store.stored.Status, store.stored.CreatedAt = payment.Sent, at
 	store.stored.Sent = &payment.Emission{At: at.Add(8 * time.Millisecond), Topic: "payments", Offset: 41}
-	return New(store, TenantLimits{InFlight: TenantInFlightDefault}, slog.New(slog.NewJSONHandler(io.Discard, nil)), NewMetrics(prometheus.NewRegistry())), store
+	limits := TenantLimits{InFlight: TenantInFlightDefault}
+	return New(store, limits, quiet, NewMetrics(prometheus.NewRegistry())), store
 }
 
-// answerSink takes an answer as net/http would, without a connection.
-type answerSink struct {
+// responseSink is an http.ResponseWriter that drops the body.
+type responseSink struct {
 	header http.Header
 	status int
 	bytes  int
 }
 
-func (w *answerSink) Header() http.Header { return w.header }
+func (w *responseSink) Header() http.Header { return w.header }
 
-func (w *answerSink) Write(b []byte) (int, error) {
+func (w *responseSink) Write(b []byte) (int, error) {
 	w.bytes += len(b)
 	return len(b), nil
 }
 
-func (w *answerSink) WriteHeader(status int) { w.status = status }
+func (w *responseSink) WriteHeader(status int) { w.status = status }
 
-// cost measures one request through all of the room: routes, authentication, reading, checking, answering. net/http itself and the store are not in it.
+// cost measures one request in this package, from the routes to the response. It measures neither
+// net/http nor the store.
 func cost(b *testing.B, want int, request func(apiKey string) *http.Request) {
-	s, _ := newMemoryServer(b)
+	s, _ := newTestServer(b)
 	apiKey, err := payment.NewAPIKey("test")
 	if err != nil {
 		b.Fatal(err)
 	}
 	r := request(apiKey.Reveal())
 	body, _ := io.ReadAll(r.Body)
-	w := &answerSink{header: http.Header{}}
+	w := &responseSink{header: http.Header{}}
 	b.ReportAllocs()
 	for b.Loop() {
 		clear(w.header)
@@ -102,7 +106,7 @@ func cost(b *testing.B, want int, request func(apiKey string) *http.Request) {
 		s.ServeHTTP(w, r)
 	}
 	if w.status != want {
-		b.Fatalf("status %d, want %d", w.status, want)
+		b.Fatalf("got status %d, want %d", w.status, want)
 	}
 }
 
@@ -120,7 +124,7 @@ func BenchmarkCreate(b *testing.B) {
 }
 
 func BenchmarkStatus(b *testing.B) {
-	_, store := newMemoryServer(b)
+	_, store := newTestServer(b)
 	cost(b, http.StatusOK, func(apiKey string) *http.Request {
 		r, err := http.NewRequest(http.MethodGet, "/payments/"+store.stored.ID.String(), http.NoBody)
 		if err != nil {

@@ -15,18 +15,21 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// refusal is an answer that this room itself decides on.
-type refusal struct {
-	code       string // A key of problems.
-	detail     string
-	allow      string // For method_not_allowed.
-	retryAfter int    // Seconds; for the two of status 429.
+// refusalError is a problem that this package itself decides on.
+type refusalError struct {
+	// code is a key of problemTypes.
+	code   string
+	detail string
+	// allow is the value of Allow, for method_not_allowed.
+	allow string
+	// retryAfterSeconds is the value of Retry-After, for the two problems of status 429.
+	retryAfterSeconds int
 }
 
-func (e *refusal) Error() string { return e.code + ": " + e.detail }
+func (e *refusalError) Error() string { return e.code + ": " + e.detail }
 
 func refuse(code, format string, args ...any) error {
-	return &refusal{code: code, detail: fmt.Sprintf(format, args...)}
+	return &refusalError{code: code, detail: fmt.Sprintf(format, args...)}
 }
 
 var (
@@ -34,28 +37,28 @@ var (
 	errPanic   = errors.New("panic in a handler")
 )
 
-// retryAfterSeconds is when a client should come again after a 503: long enough to let a database come back, short enough for its user.
+// retryAfterSeconds is the value of Retry-After in a 503. It gives a database time to come back,
+// and does not keep a user waiting.
 const retryAfterSeconds = 1
 
-// problemOf is the one table from errors to problems. What it does not know is a 500 with a fixed text; the inside goes to the log.
+// Details of problems that say nothing about what failed inside. The log has that.
+const (
+	unavailableDetail = "the service cannot do this now" + mayRepeat
+	internalDetail    = "something went wrong here" + mayRepeat
+	mayRepeat         = "; the same request may be made again, with the same idempotency key"
+)
+
+// problemOf translates an error into a problem. It is the only place that does. An error that it
+// does not know is a 500 with a fixed text.
 func problemOf(err error) *problem {
-	if r, ok := errors.AsType[*refusal](err); ok {
-		return newProblem(r.code, r.detail)
+	if refused, ok := errors.AsType[*refusalError](err); ok {
+		return newProblem(refused.code, refused.detail)
 	}
 	if invalid, ok := errors.AsType[*payment.Invalid](err); ok {
-		p := newProblem("invalid_payment", "members of the payment that are wrong: "+strconv.Itoa(len(invalid.Faults))+"; see errors")
-		for _, f := range invalid.Faults {
-			p.Errors = append(p.Errors, fault{f.Pointer, f.Code, f.Detail})
-		}
-		return p
+		return invalidProblem(invalid)
 	}
 	if reused, ok := errors.AsType[*payment.KeyReused](err); ok {
-		p := newProblem("idempotency_key_reused", "the idempotency key already stands for payment "+reused.ID.String()+", which has other content")
-		p.PaymentID = reused.ID.String()
-		for _, pointer := range reused.Differs {
-			p.Errors = append(p.Errors, fault{pointer, "differs", "is another one in the payment that is stored"})
-		}
-		return p
+		return keyReusedProblem(reused)
 	}
 	if unready, ok := errors.AsType[*unreadyError](err); ok {
 		p := newProblem("unavailable", unreadyDetails[unready.reason])
@@ -67,14 +70,36 @@ func problemOf(err error) *problem {
 		return newProblem("not_found", "there is no such payment")
 	case errors.Is(err, payment.ErrUnauthorized):
 		return newProblem("unauthorized", "the API key is not a live one")
-	case errors.Is(err, payment.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return newProblem("unavailable", "the service cannot do this now; the same request may be made again, with the same idempotency key")
+	case errors.Is(err, payment.ErrUnavailable),
+		errors.Is(err, context.DeadlineExceeded),
+		errors.Is(err, context.Canceled):
+		return newProblem("unavailable", unavailableDetail)
 	}
-	return newProblem("internal", "something went wrong here; the same request may be made again, with the same idempotency key")
+	return newProblem("internal", internalDetail)
 }
 
-// answerError answers err as a problem document.
-func (x *exchange) answerError(err error) {
+func invalidProblem(invalid *payment.Invalid) *problem {
+	n := strconv.Itoa(len(invalid.Faults))
+	p := newProblem("invalid_payment", "members of the payment that are wrong: "+n+"; see errors")
+	for _, f := range invalid.Faults {
+		p.Errors = append(p.Errors, fault{f.Pointer, f.Code, f.Detail})
+	}
+	return p
+}
+
+func keyReusedProblem(reused *payment.KeyReused) *problem {
+	id := reused.ID.String()
+	p := newProblem("idempotency_key_reused",
+		"the idempotency key already stands for payment "+id+", which has other content")
+	p.PaymentID = id
+	for _, pointer := range reused.Differs {
+		p.Errors = append(p.Errors, fault{pointer, "differs", "differs from the payment that is stored"})
+	}
+	return p
+}
+
+// writeError writes err as a problem document, with the header fields of its code.
+func (x *exchange) writeError(err error) {
 	p := problemOf(err)
 	p.Instance, p.RequestID = x.r.URL.EscapedPath(), x.requestID
 	x.code = p.Code
@@ -85,18 +110,18 @@ func (x *exchange) answerError(err error) {
 	case "unavailable":
 		header.Set("Retry-After", strconv.Itoa(retryAfterSeconds))
 	case "rate_limited", "too_many_in_flight":
-		if r, ok := errors.AsType[*refusal](err); ok {
-			header.Set("Retry-After", strconv.Itoa(r.retryAfter))
+		if refused, ok := errors.AsType[*refusalError](err); ok {
+			header.Set("Retry-After", strconv.Itoa(refused.retryAfterSeconds))
 		}
 	case "method_not_allowed":
-		if r, ok := errors.AsType[*refusal](err); ok {
-			header.Set("Allow", r.allow)
+		if refused, ok := errors.AsType[*refusalError](err); ok {
+			header.Set("Allow", refused.allow)
 		}
 	}
-	x.answerJSON(p.Status, contentTypeProblem, p)
+	x.writeJSON(p.Status, contentTypeProblem, p)
 }
 
-// methodNotAllowed names the methods that the path does have (RFC 9110 section 15.5.6).
+// methodNotAllowed names the methods that the path has (RFC 9110 section 15.5.6).
 func (s *Server) methodNotAllowed(x *exchange) error {
 	var allowed []string
 	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost} {
@@ -105,10 +130,10 @@ func (s *Server) methodNotAllowed(x *exchange) error {
 		}
 	}
 	allow := strings.Join(allowed, ", ")
-	return &refusal{code: "method_not_allowed", detail: "this path answers " + allow, allow: allow}
+	return &refusalError{code: "method_not_allowed", detail: "this path supports " + allow, allow: allow}
 }
 
-// matches tells whether the router has the request's path for method.
+// matches reports whether the router has the request's path for method.
 func (s *Server) matches(r *http.Request, method string) bool {
 	other := r.Clone(r.Context())
 	other.Method = method
@@ -116,20 +141,24 @@ func (s *Server) matches(r *http.Request, method string) bool {
 	return s.router.Match(other, &match) && match.MatchErr == nil
 }
 
-// statusClientGone is how metrics and log tell a request whose client went away: a number of nobody's, as nginx writes it.
-const statusClientGone = 499
+// statusClientClosedRequest is nginx's non-standard 499. It is used in the log and the metrics
+// only: nothing is sent.
+const statusClientClosedRequest = 499
 
-// report counts the outcome, and logs it when somebody should look: ours at error, the client's at info, the rest at debug, since metrics count it.
+// report counts the outcome and logs it.
+//
+// Our faults are logged as errors, the client's as info, and everything else as debug. Requests
+// that are refused for a limit, or whose client is gone, come in floods. So do requests to an
+// unready replica. These are debug, too. A change of readiness is logged once, by readiness itself.
 func (s *Server) report(x *exchange, route string, took time.Duration, err error) {
-	gone := err != nil && x.Context().Err() != nil // The client went away before the answer, which is no fault of ours.
+	gone := err != nil && x.Context().Err() != nil
 	if gone {
-		x.status, x.code = statusClientGone, "client_gone"
+		x.status, x.code = statusClientClosedRequest, "client_gone"
 	}
-	s.metrics.answered(x.r.Method, route, x.status, x.code, took)
+	s.metrics.responded(x.r.Method, route, x.status, x.code, took)
 	level := slog.LevelDebug
 	switch {
-	case gone, x.status == http.StatusTooManyRequests: // These come in floods, and a line for each would be a part of the flood.
-	case route == readyPath: // So do these. What made the replica unready is logged once, by readiness.
+	case gone, x.status == http.StatusTooManyRequests, route == readyPath:
 	case x.status >= http.StatusInternalServerError:
 		level = slog.LevelError
 	case x.status >= http.StatusBadRequest:
@@ -139,8 +168,8 @@ func (s *Server) report(x *exchange, route string, took time.Duration, err error
 		return
 	}
 	attrs := []slog.Attr{
-		slog.String("method", x.r.Method), slog.String("route", route), slog.Int("status", x.status), slog.String("took", took.String()),
-		slog.String("request_id", x.requestID),
+		slog.String("method", x.r.Method), slog.String("route", route), slog.Int("status", x.status),
+		slog.String("took", took.String()), slog.String("request_id", x.requestID),
 	}
 	if x.code != "" {
 		attrs = append(attrs, slog.String("code", x.code))
@@ -148,7 +177,8 @@ func (s *Server) report(x *exchange, route string, took time.Duration, err error
 	if x.tenant.Name != "" {
 		attrs = append(attrs, slog.String("tenant", x.tenant.Name))
 	}
-	if level == slog.LevelError { // A refusal's text may hold what the client sent.
+	// Other errors are not logged: their text may contain what the client sent.
+	if level == slog.LevelError {
 		attrs = append(attrs, slog.Any("error", err))
 	}
 	s.logger.LogAttrs(x.Context(), level, "request", attrs...)

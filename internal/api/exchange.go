@@ -14,32 +14,37 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// requestIDMax is the longest request id that is taken from a client.
-const requestIDMax = 128
+// requestIDBytesMax bounds a request id that a client sends. A longer one is replaced.
+const requestIDBytesMax = 128
 
-// handler answers one request. It either answers through the exchange and returns nil, or returns the error that the exchange then answers: each
-// failure is turned into a response in one place.
+// handler serves one request. It writes the response through the exchange and returns nil, or it
+// returns an error and writes nothing. Errors become responses in one place: see Server.instrument.
 type handler func(*exchange) error
 
-// exchange is one request and its answer.
+// exchange is one request and its response.
 type exchange struct {
 	w         http.ResponseWriter
 	r         *http.Request
 	requestID string
-	tenant    payment.Tenant // Zero until authenticated.
-	share     *share         // The tenant's; nil until the request is admitted.
-	draining  *atomic.Bool   // The server's.
-	status    int
-	code      string // Of the problem answered, or empty.
+	// tenant is zero until the request is authenticated.
+	tenant payment.Tenant
+	// usage is the tenant's. It is nil until the request is admitted.
+	usage *tenantUsage
+	// draining is the server's.
+	draining *atomic.Bool
+	// status is 0 until the response is written.
+	status int
+	// code is the code of the problem in the response, or empty.
+	code string
 }
 
-// Context is the request's; it ends when the client goes away.
+// Context returns the context of the request. It ends when the client goes away.
 func (x *exchange) Context() context.Context { return x.r.Context() }
 
-// Header is the answer's.
+// Header returns the header of the response.
 func (x *exchange) Header() http.Header { return x.w.Header() }
 
-// Write makes the exchange the io.Writer of its answer's body.
+// Write implements io.Writer: it appends to the body of the response.
 func (x *exchange) Write(b []byte) (int, error) {
 	if x.status == 0 {
 		x.WriteHeader(http.StatusOK)
@@ -47,8 +52,9 @@ func (x *exchange) Write(b []byte) (int, error) {
 	return x.w.Write(b)
 }
 
-// WriteHeader notes the status for log and metrics. While the server drains it ends the connection
-// with the response, so that a client which keeps its connection moves to another replica.
+// WriteHeader records the status for the log and the metrics. While the server drains, it closes
+// the connection with the response. A client with a persistent connection then moves to another
+// replica.
 func (x *exchange) WriteHeader(status int) {
 	x.status = status
 	if x.draining.Load() {
@@ -57,44 +63,49 @@ func (x *exchange) WriteHeader(status int) {
 	x.w.WriteHeader(status)
 }
 
-// answered turns a handler into an http.Handler: it gives the request its id, answers errors and panics, and counts and logs the outcome.
-func (s *Server) answered(route string, h handler) http.Handler {
+// instrument turns a handler into an http.Handler. It sets the request id, writes errors and panics
+// as problems, and counts and logs the outcome.
+func (s *Server) instrument(route string, h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		x := &exchange{w: w, r: r, requestID: requestID(r), draining: &s.draining}
 		w.Header()["X-Request-Id"] = []string{x.requestID}
-		err := s.guarded(x, h)
+		err := s.recovered(x, h)
 		if err != nil && x.status == 0 {
-			x.answerError(err)
+			x.writeError(err)
 		}
 		s.report(x, route, time.Since(began), err)
 	})
 }
 
-// guarded runs a handler; a panic is an error like any other, except that its stack is logged.
-func (s *Server) guarded(x *exchange, h handler) (err error) {
+// recovered runs h. It turns a panic into errPanic and logs its stack.
+func (s *Server) recovered(x *exchange, h handler) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.logger.Error("panic", "panic", p, "request_id", x.requestID, "stack", string(debug.Stack()))
+			stack := string(debug.Stack())
+			s.logger.Error("panic", "panic", p, "request_id", x.requestID, "stack", stack)
 			err = errPanic
 		}
 	}()
 	return h(x)
 }
 
-// requestID takes the client's own id, so that both sides' logs can be joined, or makes one.
+// requestID returns the id that the client sent, so that the logs of both sides can be joined. If
+// there is none, or it is not usable, it returns a new UUIDv7.
 func requestID(r *http.Request) string {
-	if id := r.Header.Get("X-Request-Id"); id != "" && len(id) <= requestIDMax && visibleASCII(id) {
+	id := r.Header.Get("X-Request-Id")
+	if id != "" && len(id) <= requestIDBytesMax && visibleASCII(id) {
 		return id
 	}
-	id, err := uuid.NewV7FromReader(randomBits{})
-	if err != nil { // Its reader never fails.
-		panic(err)
+	generated, err := uuid.NewV7FromReader(randomBits{})
+	if err != nil {
+		panic(err) // randomBits never fails.
 	}
-	return id.String()
+	return generated.String()
 }
 
-// randomBits is an io.Reader of random bits that guard nothing, and so need not come from the kernel.
+// randomBits is an io.Reader of random bits. They protect nothing, so they do not cost a system
+// call.
 type randomBits struct{}
 
 func (randomBits) Read(b []byte) (int, error) {

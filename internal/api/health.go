@@ -12,21 +12,22 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// live answers GET /livez: the process answers. It asks nothing else: a database that is away is no reason to restart us.
+// live handles GET /livez: the process responds. It checks nothing else, because a restart does not
+// help when the database is away.
 func live(x *exchange) error {
-	x.answerJSON(http.StatusOK, contentTypeJSON, health{"live"})
+	x.writeJSON(http.StatusOK, contentTypeJSON, health{"live"})
 	return nil
 }
 
-// ready answers GET /readyz by what the checks have found. Payments of a halted partition are taken
-// and kept. So such a partition is named, but is no reason not to be ready.
+// ready handles GET /readyz. It responds with the result of the last checks. A halted partition is
+// reported but does not make the replica unready: its payments are still accepted and kept.
 func (s *Server) ready(x *exchange) error {
 	s.readiness.awaitFirst(x.Context())
 	halted, err := s.readiness.state()
 	if err != nil {
 		return err
 	}
-	x.answerJSON(http.StatusOK, contentTypeJSON, readyBody{health{"ready"}, halted})
+	x.writeJSON(http.StatusOK, contentTypeJSON, readyBody{health{"ready"}, halted})
 	return nil
 }
 
@@ -40,16 +41,16 @@ type readyBody struct {
 }
 
 const (
-	// readyEvery is the time from the start of one check to the start of the next. A check costs
-	// the database a commit.
-	readyEvery = time.Second
-	// readyGrace is how long a replica stays ready after its last successful check. It outlasts
-	// what goes away by itself, such as a connection that is reset: a balancer that took out all
-	// replicas for that would make it an outage.
-	readyGrace = 5 * time.Second
+	// readyInterval is the time from the start of one check to the start of the next. Each check
+	// costs the database one commit.
+	readyInterval = time.Second
+	// readyGracePeriod is how long a replica stays ready after its last successful check. It covers
+	// short faults, such as a connection that is reset. If a balancer removed all replicas because
+	// of one, the fault would become an outage.
+	readyGracePeriod = 5 * time.Second
 )
 
-// unreadyReason is why a replica is not ready. The set is part of the contract.
+// unreadyReason says why a replica is not ready. The set is part of the contract.
 type unreadyReason string
 
 const (
@@ -60,7 +61,7 @@ const (
 	unreadyInternal unreadyReason = "internal"
 )
 
-// unreadyDetails are the reasons in words.
+// unreadyDetails describes each reason.
 var unreadyDetails = map[unreadyReason]string{
 	unreadyDraining: "this replica is about to stop; requests that reach it are still served",
 	unreadyDatabase: "the database takes no payments now",
@@ -69,7 +70,7 @@ var unreadyDetails = map[unreadyReason]string{
 	unreadyInternal: "the check fails by a fault of this program",
 }
 
-// unreadyError says that the replica is not ready.
+// unreadyError is returned while the replica is not ready.
 type unreadyError struct{ reason unreadyReason }
 
 func (e *unreadyError) Error() string { return "not ready: " + unreadyDetails[e.reason] }
@@ -86,47 +87,52 @@ func unreadyReasonOf(err error) unreadyReason {
 	return unreadyInternal
 }
 
-// readiness is whether payments can be taken. One loop checks it for all who ask, so that the cost
-// does not depend on the number of balancers.
+// readiness checks periodically whether payments can be taken. All requests share the result of one
+// loop, so the cost does not depend on the number of balancers. It is safe for concurrent use.
 type readiness struct {
 	check  func(context.Context) (halted []int32, err error)
 	now    func() time.Time
 	logger *slog.Logger
-	first  chan struct{} // Closed after the first check.
+	// first is closed after the first check.
+	first chan struct{}
 
-	mu        sync.Mutex
-	draining  bool
-	succeeded time.Time // When the last successful check ended; zero, long ago, if none was.
-	halted    []int32   // As that check found.
-	err       error     // Of the last check; nil before the first one.
+	mu       sync.Mutex
+	draining bool
+	// succeeded is when the last successful check ended. It is zero if there was none.
+	succeeded time.Time
+	// halted is the result of the last successful check.
+	halted []int32
+	// err is the error of the last check. It is nil before the first one.
+	err error
 }
 
 func newReadiness(check func(context.Context) ([]int32, error), logger *slog.Logger) *readiness {
 	return &readiness{check: check, now: time.Now, logger: logger, first: make(chan struct{})}
 }
 
-// run checks every readyEvery until ctx ends. A check that takes longer delays the next one.
+// run checks every readyInterval until ctx ends. A check that takes longer delays the next one.
 func (r *readiness) run(ctx context.Context) {
-	ticker := time.NewTicker(readyEvery)
+	ticker := time.NewTicker(readyInterval)
 	defer ticker.Stop()
-	r.once(ctx)
+	r.checkOnce(ctx)
 	close(r.first)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			r.once(ctx)
+			r.checkOnce(ctx)
 		}
 	}
 }
 
-// once makes one check, within workTimeout.
-func (r *readiness) once(ctx context.Context) {
+// checkOnce runs one check, within workTimeout. It ignores the result if ctx has ended:
+// the server stops, which says nothing about the database.
+func (r *readiness) checkOnce(ctx context.Context) {
 	limited, cancel := context.WithTimeout(ctx, workTimeout)
 	defer cancel()
 	halted, err := r.check(limited)
-	if ctx.Err() != nil { // The server stops, which says nothing about the database.
+	if ctx.Err() != nil {
 		return
 	}
 	r.mu.Lock()
@@ -137,20 +143,21 @@ func (r *readiness) once(ctx context.Context) {
 	case err != nil && (r.err == nil || unreadyReasonOf(r.err) != unreadyReasonOf(err)):
 		r.logger.Warn("readiness check failed", "reason", unreadyReasonOf(err), "error", err)
 	}
-	if r.err = err; err == nil {
+	r.err = err
+	if err == nil {
 		r.succeeded, r.halted = r.now(), halted
 	}
 }
 
-// awaitFirst waits for the first check, at most readyEvery, so that a replica is not called unready
-// because it was asked early.
+// awaitFirst waits for the first check, at most readyInterval. Without it a replica would be
+// reported as unready only because the request came early.
 func (r *readiness) awaitFirst(ctx context.Context) {
 	select {
 	case <-r.first:
 		return
 	default:
 	}
-	ctx, cancel := context.WithTimeout(ctx, readyEvery)
+	ctx, cancel := context.WithTimeout(ctx, readyInterval)
 	defer cancel()
 	select {
 	case <-r.first:
@@ -158,41 +165,40 @@ func (r *readiness) awaitFirst(ctx context.Context) {
 	}
 }
 
-// state returns the halted partitions, or an unreadyError. It is ready from the first successful
-// check on, until none has succeeded for readyGrace.
+// state returns the halted partitions, or an unreadyError. The replica is ready from the first
+// successful check until none has succeeded for readyGracePeriod.
 func (r *readiness) state() (halted []int32, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
 	case r.draining:
 		return nil, &unreadyError{unreadyDraining}
-	case r.now().Sub(r.succeeded) < readyGrace:
+	case r.now().Sub(r.succeeded) < readyGracePeriod:
 		return r.halted, nil
 	}
 	return nil, &unreadyError{unreadyReasonOf(r.err)}
 }
 
-// drain makes the replica unready for good.
+// drain makes the replica unready permanently.
 func (r *readiness) drain() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.draining = true
 }
 
-// value is the state as a metric.
-func (r *readiness) value() float64 {
+// gauge returns the state as the value of a metric.
+func (r *readiness) gauge() float64 {
 	if _, err := r.state(); err != nil {
 		return 0
 	}
 	return 1
 }
 
-// OpenAPI is the contract, as it is served.
+// OpenAPI is the contract, as GET /openapi.json serves it.
 //
 //go:embed openapi.json
 var OpenAPI []byte
 
-// openAPI answers GET /openapi.json.
 func openAPI(x *exchange) error {
 	x.Header().Set("Content-Type", "application/json")
 	_, err := x.Write(OpenAPI)

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -19,35 +17,43 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-var quiet = slog.New(slog.NewJSONHandler(io.Discard, nil))
-
-// TestReadiness_State follows a replica through checks, by a clock of the test's.
+// TestReadiness_State runs sequences of checks with a fake clock.
 func TestReadiness_State(t *testing.T) {
 	const ready unreadyReason = "ready"
 	noSchema, noTopic := fmt.Errorf("a table: %w", payment.ErrNoSchema), fmt.Errorf("no row: %w", payment.ErrNoTopic)
 	type step struct {
-		after time.Duration // Since the step before.
+		// after is the time since the previous step.
+		after time.Duration
 		check bool
-		err   error // Of the check.
-		want  unreadyReason
+		// err is the result of the check.
+		err  error
+		want unreadyReason
 	}
 	ok := func(after time.Duration) step { return step{after, true, nil, ready} }
 	failed := func(after time.Duration, err error, want unreadyReason) step { return step{after, true, err, want} }
-	asked := func(after time.Duration, want unreadyReason) step { return step{after, false, nil, want} }
+	noCheck := func(after time.Duration, want unreadyReason) step { return step{after, false, nil, want} }
 	for name, steps := range map[string][]step{
-		"NotChecked":      {asked(0, unreadyDatabase)},
-		"NeverReady":      {failed(0, errAway, unreadyDatabase), ok(time.Second)},
-		"NoSchemaAtFirst": {failed(0, noSchema, unreadySchema), failed(time.Second, noTopic, unreadyTopic), ok(time.Second)},
-		"Bug":             {failed(0, errors.New("a fault of ours"), unreadyInternal)},
-		"Transient": {
-			ok(0), failed(time.Second, errAway, ready), failed(readyGrace-time.Second-1, errAway, ready), ok(0),
-			failed(readyGrace-1, errAway, ready),
+		"NotChecked": {noCheck(0, unreadyDatabase)},
+		"NeverReady": {failed(0, errAway, unreadyDatabase), ok(time.Second)},
+		"NoSchemaAtFirst": {
+			failed(0, noSchema, unreadySchema), failed(time.Second, noTopic, unreadyTopic), ok(time.Second),
 		},
-		"Lasting":          {ok(0), failed(time.Second, errAway, ready), failed(readyGrace-time.Second, errAway, unreadyDatabase), ok(time.Hour)},
-		"CheckHangs":       {ok(0), asked(readyGrace-1, ready), asked(1, unreadyDatabase)},
-		"SchemaIsReplaced": {ok(0), failed(time.Second, noSchema, ready), failed(readyGrace, noSchema, unreadySchema)},
+		"Bug": {failed(0, errors.New("a fault of ours"), unreadyInternal)},
+		"Transient": {
+			ok(0), failed(time.Second, errAway, ready), failed(readyGracePeriod-time.Second-1, errAway, ready),
+			ok(0), failed(readyGracePeriod-1, errAway, ready),
+		},
+		"Lasting": {
+			ok(0), failed(time.Second, errAway, ready),
+			failed(readyGracePeriod-time.Second, errAway, unreadyDatabase), ok(time.Hour),
+		},
+		"CheckHangs": {ok(0), noCheck(readyGracePeriod-1, ready), noCheck(1, unreadyDatabase)},
+		"SchemaIsReplaced": {
+			ok(0), failed(time.Second, noSchema, ready), failed(readyGracePeriod, noSchema, unreadySchema),
+		},
 		"FailsFromStart": {
-			failed(0, errAway, unreadyDatabase), failed(time.Hour, errAway, unreadyDatabase), ok(time.Second), asked(readyGrace-1, ready),
+			failed(0, errAway, unreadyDatabase), failed(time.Hour, errAway, unreadyDatabase),
+			ok(time.Second), noCheck(readyGracePeriod-1, ready),
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -56,49 +62,51 @@ func TestReadiness_State(t *testing.T) {
 			r.now = func() time.Time { return now }
 			for n, s := range steps {
 				now = now.Add(s.after)
-				if result = s.err; s.check {
-					r.once(t.Context())
+				result = s.err
+				if s.check {
+					r.checkOnce(t.Context())
 				}
 				got := ready
 				if _, err := r.state(); err != nil {
 					unready, ok := errors.AsType[*unreadyError](err)
 					if !ok {
-						t.Fatalf("step %d: error %v", n, err)
+						t.Fatalf("step %d: got error %v, want an unreadyError", n, err)
 					}
 					got = unready.reason
 				}
-				if got != s.want || (r.value() == 1) != (s.want == ready) {
-					t.Errorf("step %d: %s, metric %v; want %s", n, got, r.value(), s.want)
+				if got != s.want || (r.gauge() == 1) != (s.want == ready) {
+					t.Errorf("step %d: got %s and metric %v, want %s", n, got, r.gauge(), s.want)
 				}
 			}
 		})
 	}
 }
 
-// TestReadiness_Shared: however many ask, there is one check at a time, and one in each readyEvery.
+// TestReadiness_Shared has many pollers. There is one check in each readyInterval, and never two at
+// once.
 func TestReadiness_Shared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const seconds, pollers = 20, 50
-		var checks, underWay atomic.Int32
+		var checks, running atomic.Int32
 		r := newReadiness(func(context.Context) ([]int32, error) {
-			if underWay.Add(1) > 1 {
-				t.Error("two checks at once")
+			if n := running.Add(1); n > 1 {
+				t.Errorf("got %d checks at once, want 1", n)
 			}
-			defer underWay.Add(-1)
+			defer running.Add(-1)
 			checks.Add(1)
-			time.Sleep(readyEvery / 3)
+			time.Sleep(readyInterval / 3)
 			return nil, nil
 		}, quiet)
-		ctx, cancel := context.WithTimeout(t.Context(), seconds*readyEvery-1)
+		ctx, cancel := context.WithTimeout(t.Context(), seconds*readyInterval-1)
 		defer cancel()
 		var all sync.WaitGroup
 		all.Go(func() { r.run(ctx) })
 		for range pollers {
 			all.Go(func() {
-				for ; ctx.Err() == nil; time.Sleep(readyEvery / 10) {
+				for ; ctx.Err() == nil; time.Sleep(readyInterval / 10) {
 					r.awaitFirst(ctx)
 					if _, err := r.state(); err != nil {
-						t.Errorf("asked while every check succeeds: %v", err)
+						t.Errorf("got error %v, want nil: every check succeeds", err)
 						return
 					}
 				}
@@ -106,13 +114,13 @@ func TestReadiness_Shared(t *testing.T) {
 		}
 		all.Wait()
 		if n := checks.Load(); n != seconds {
-			t.Errorf("%d checks in %d s, want one a second", n, seconds)
+			t.Errorf("got %d checks in %d s, want one per second", n, seconds)
 		}
 	})
 }
 
-// TestReadiness_CheckHangs: a check that does not return is given up after workTimeout, and a
-// poller waits for none.
+// TestReadiness_CheckHangs: a check that does not return is cancelled after workTimeout. A poller
+// does not wait for it.
 func TestReadiness_CheckHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var checks atomic.Int32
@@ -126,58 +134,68 @@ func TestReadiness_CheckHangs(t *testing.T) {
 		running.Go(func() { r.run(ctx) })
 		began := time.Now()
 		r.awaitFirst(ctx)
-		if took := time.Since(began); took != readyEvery {
-			t.Errorf("a poller waited for %s, want %s", took, readyEvery)
+		if took := time.Since(began); took != readyInterval {
+			t.Errorf("got a poller that waited for %s, want %s", took, readyInterval)
 		}
 		time.Sleep(3 * workTimeout)
 		if n := checks.Load(); n < 3 {
-			t.Errorf("%d checks in %s, want one in each %s", n, 3*workTimeout+readyEvery, workTimeout)
+			t.Errorf("got %d checks in %s, want one in each %s", n, 3*workTimeout+readyInterval, workTimeout)
 		}
 		cancel()
 		running.Wait()
 	})
 }
 
-// poll asks a server for its readiness and returns the response.
+// poll makes a GET request without headers.
 func poll(server *Server, path string) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
 	server.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, http.NoBody))
 	return w
 }
 
-// TestReady_Drain: a server that drains is not ready, lives, serves, and ends each connection.
+// TestReady_Drain: a server that drains is not ready and ends each connection. It is live and
+// serves.
 func TestReady_Drain(t *testing.T) {
-	server, _ := newMemoryServer(t)
-	server.readiness.once(t.Context())
+	server, _ := newTestServer(t)
+	server.readiness.checkOnce(t.Context())
 	close(server.readiness.first)
 	for _, path := range []string{"/readyz", "/livez", "/problems/none"} {
-		if w := poll(server, path); w.Header().Get("Connection") != "" || path == "/readyz" && w.Code != http.StatusOK {
-			t.Errorf("%s before the drain: %d, Connection %q", path, w.Code, w.Header().Get("Connection"))
+		w := poll(server, path)
+		if connection := w.Header().Get("Connection"); connection != "" {
+			t.Errorf("%s before the drain: got Connection %q, want none", path, connection)
+		}
+		if path == "/readyz" && w.Code != http.StatusOK {
+			t.Errorf("%s before the drain: got status %d, want 200", path, w.Code)
 		}
 	}
 	server.Drain()
-	for path, status := range map[string]int{"/readyz": 503, "/livez": 200, "/problems/none": 404, "/problems/internal": 200, "/payments": 401} {
-		if w := poll(server, path); w.Code != status || w.Header().Get("Connection") != "close" {
-			t.Errorf("%s in the drain: %d, Connection %q; want %d, close", path, w.Code, w.Header().Get("Connection"), status)
+	for path, status := range map[string]int{
+		"/readyz": 503, "/livez": 200, "/problems/none": 404, "/problems/internal": 200, "/payments": 401,
+	} {
+		w := poll(server, path)
+		if connection := w.Header().Get("Connection"); w.Code != status || connection != "close" {
+			t.Errorf("%s in the drain: got %d and Connection %q, want %d and close", path, w.Code, connection, status)
 		}
 	}
 	var body struct{ Code, Reason string }
-	if err := json.NewDecoder(poll(server, "/readyz").Body).Decode(&body); err != nil || body.Code != "unavailable" || body.Reason != "draining" {
-		t.Errorf("%+v, error %v; want unavailable, draining", body, err)
+	err := json.NewDecoder(poll(server, "/readyz").Body).Decode(&body)
+	if err != nil || body.Code != "unavailable" || body.Reason != "draining" {
+		t.Errorf("got %+v and error %v, want unavailable, draining", body, err)
 	}
 }
 
-// TestReady_HaltedPartitions: they are named, and no reason not to be ready.
+// TestReady_HaltedPartitions: halted partitions are reported, and the replica is ready.
 func TestReady_HaltedPartitions(t *testing.T) {
-	server, _ := newMemoryServer(t)
+	server, _ := newTestServer(t)
 	server.readiness.check = func(context.Context) ([]int32, error) { return []int32{3, 4}, nil }
-	server.readiness.once(t.Context())
+	server.readiness.checkOnce(t.Context())
 	close(server.readiness.first)
 	var body struct {
 		HaltedPartitions []int `json:"halted_partitions"`
 	}
 	w := poll(server, "/readyz")
-	if err := json.NewDecoder(w.Body).Decode(&body); err != nil || w.Code != 200 || !slices.Equal(body.HaltedPartitions, []int{3, 4}) {
-		t.Errorf("%d with %v (error %v), want 200 with 3 and 4", w.Code, body.HaltedPartitions, err)
+	err := json.NewDecoder(w.Body).Decode(&body)
+	if err != nil || w.Code != http.StatusOK || !slices.Equal(body.HaltedPartitions, []int{3, 4}) {
+		t.Errorf("got %d with %v (error %v), want 200 with 3 and 4", w.Code, body.HaltedPartitions, err)
 	}
 }

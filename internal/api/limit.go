@@ -12,79 +12,97 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// The limits of one tenant, unless told otherwise, and the bounds of what may be told.
+// Defaults and bounds of the limits of one tenant.
 const (
-	// TenantInFlightDefault is half of what the store takes at once (store.CreatesMax): a tenant alone, whatever it does, leaves half of the intake to the others.
-	// By Little's law 512 requests of 10 ms each are 51,200 a second, which no replica serves: a tenant meets this limit when it floods, or when the database
-	// stalls.
+	// TenantInFlightDefault is half of the creates that the store accepts at once
+	// (store.CreatesMax). So one tenant alone always leaves half of them to the others.
+	//
+	// By Little's law 512 requests of 10 ms each are 51,200 per second, more than a replica serves.
+	// A tenant reaches this limit only if it floods or if the database stalls.
 	TenantInFlightDefault = 512
-	// TenantRateMin is the slowest rate: a client is never sent away for longer than its inverse, 100 s. TenantRateMax is beyond what a replica serves.
+	// TenantRateMin is the lowest rate, in requests per second. Its inverse, 100 s, is the longest
+	// Retry-After.
 	TenantRateMin = 0.01
+	// TenantRateMax is the highest rate, in requests per second. It is more than a replica serves.
 	TenantRateMax = 100_000
-	// sharesMax bounds the tenants whose use is remembered, at about 250 bytes each; it is what the store remembers of keys, too.
-	sharesMax = 10_000
+	// tenantsMax bounds the tenants whose usage is kept in memory, at about 250 bytes each.
+	tenantsMax = 10_000
 )
 
-// TenantLimits bound what one tenant may take of a replica, so that the others find it as if they were alone. They are each replica's own: replicas share no
-// counters, and what an installation promises a tenant is divided by their number.
+// TenantLimits bounds what one tenant may use of a replica, so that it cannot disturb the others.
+// Each replica counts alone. Divide what an installation allows by the number of replicas.
 type TenantLimits struct {
-	Rate     float64 // Requests per second, TenantRateMin to TenantRateMax; 0: no limit. As many as one second brings, at least one, may come at once.
-	InFlight int     // Requests under way at once; 0: no limit.
+	// Rate is in requests per second, from TenantRateMin to TenantRateMax; 0 is no limit. The
+	// requests of one second, at least one, may come in a burst.
+	Rate float64
+	// InFlight is the number of requests in progress at once; 0 is no limit.
+	InFlight int
 }
 
-// limiter decides which authenticated requests are served and which are answered 429 (RFC 6585 section 4). The decision is made before the body is read, asks
-// nobody and waits for nothing.
+// limiter decides which authenticated requests are served, and which get status 429 (RFC 6585
+// section 4). It decides before the body is read, without a query, and never waits.
 //
-// What a tenant uses is remembered for the sharesMax tenants seen last. Tenants are made by operators, and a request is looked at here only once its key was
-// found live, so that no client can push another one out: that takes requests of 10,000 other tenants since its last one. A tenant that is pushed out finds its
-// bucket full again, which it would have been by itself within a second (100 s at the slowest rate), and its places free, though some of its requests may
-// still be under way, for writeTimeout at most. It cannot bring this about, and the store's bounds and waitersMax hold for all tenants together.
+// It keeps the usage of the tenantsMax tenants seen last. A tenant is added only once one of its
+// keys was found valid, and only operators create tenants. So a client cannot evict another
+// tenant: that takes requests of 10,000 other tenants since its last request.
+//
+// A tenant that is evicted starts with a full bucket, which it would have had anyway within a
+// second (100 s at the lowest rate). It also starts with no requests in flight, although some may
+// still be in progress, for writeTimeout at most. The bounds for all tenants together still hold:
+// those of the store, and waitersMax.
 type limiter struct {
-	limits  TenantLimits
-	burst   int
-	policy  []string // The value of RateLimit-Policy, the same for every answer; nil without a rate.
-	waiting int32    // Places of a tenant's that may hold their answer.
-	shares  *lru.Cache[int32, *share]
+	limits TenantLimits
+	burst  int
+	// policy is the value of RateLimit-Policy. It is nil without a rate.
+	policy []string
+	// waitingMax bounds the requests of a tenant that wait because of Prefer: wait.
+	waitingMax int32
+	usage      *lru.Cache[int32, *tenantUsage]
 }
 
-// share is what one tenant uses of a replica.
-type share struct {
-	bucket   *rate.Limiter // Nil without a rate.
-	inFlight places
-	waiting  places
+// tenantUsage is what one tenant uses of a replica.
+type tenantUsage struct {
+	// bucket is nil without a rate.
+	bucket   *rate.Limiter
+	inFlight semaphore
+	waiting  semaphore
 }
 
-// places counts what is under way.
-type places struct{ taken atomic.Int32 }
+// semaphore counts requests up to a limit. It never blocks. It is safe for concurrent use.
+type semaphore struct{ acquired atomic.Int32 }
 
-// take takes a place unless most are taken already, exactly: one that is refused is never counted, not even for a moment, and so cannot have another refused.
-func (p *places) take(most int32) bool {
+// tryAcquire reports whether fewer than limit were acquired, and then acquires one. A refused call
+// is never counted, not even for a moment, so it cannot cause the refusal of another one.
+func (s *semaphore) tryAcquire(limit int32) bool {
 	for {
-		taken := p.taken.Load()
-		if taken >= most {
+		acquired := s.acquired.Load()
+		if acquired >= limit {
 			return false
 		}
-		if p.taken.CompareAndSwap(taken, taken+1) {
+		if s.acquired.CompareAndSwap(acquired, acquired+1) {
 			return true
 		}
 	}
 }
 
-func (p *places) leave() { p.taken.Add(-1) }
+func (s *semaphore) release() { s.acquired.Add(-1) }
 
+// newLimiter returns a limiter with the same limits for each tenant.
+//
+// A request that waits is in flight for its whole wait, but a tenant may wait with at most half of
+// its requests. Otherwise a client that waits for each of its payments would have its own creates
+// refused. One request more is served without waiting. A tenant also has at most half of
+// waitersMax, so that it cannot keep the others from waiting.
 func newLimiter(limits TenantLimits) *limiter {
-	shares, err := lru.New[int32, *share](sharesMax)
-	if err != nil { // Only for a size below one.
-		panic(err)
+	usage, err := lru.New[int32, *tenantUsage](tenantsMax)
+	if err != nil {
+		panic(err) // Only if the size is not positive.
 	}
-	l := &limiter{limits: limits, shares: shares, waiting: waitersMax / 2}
+	l := &limiter{limits: limits, usage: usage}
 	if limits.InFlight <= 0 || limits.InFlight > math.MaxInt32 {
 		l.limits.InFlight = math.MaxInt32
 	}
-	// Requests that hold their answer are under way like all others, for their whole wait, but have at most half of the tenant's places: otherwise a client
-	// that follows each of its payments would shut out its own creates. One beyond that is answered at once, as when waitersMax wait. It is also at most
-	// half of waitersMax, so that one tenant cannot take the waits from the others.
-	l.waiting = min(l.waiting, int32((l.limits.InFlight+1)/2)) //nolint:gosec // G115: at most half of waitersMax.
+	l.waitingMax = int32(min(waitersMax/2, (l.limits.InFlight+1)/2)) //nolint:gosec // G115: at most half of waitersMax.
 	if limits.Rate > 0 {
 		l.burst = max(1, int(limits.Rate))
 		window := int(math.Ceil(float64(l.burst) / limits.Rate))
@@ -93,62 +111,74 @@ func newLimiter(limits TenantLimits) *limiter {
 	return l
 }
 
-// share returns the tenant's. Two requests that are the tenant's first get the same one.
-func (l *limiter) share(tenant int32) *share {
-	if s, ok := l.shares.Get(tenant); ok {
-		return s
+// usageOf returns the usage of a tenant. Concurrent first requests of a tenant get the same one.
+func (l *limiter) usageOf(tenant int32) *tenantUsage {
+	if u, ok := l.usage.Get(tenant); ok {
+		return u
 	}
-	fresh := &share{}
+	fresh := &tenantUsage{}
 	if l.limits.Rate > 0 {
 		fresh.bucket = rate.NewLimiter(rate.Limit(l.limits.Rate), l.burst)
 	}
-	if s, ok, _ := l.shares.PeekOrAdd(tenant, fresh); ok {
-		return s
+	if u, ok, _ := l.usage.PeekOrAdd(tenant, fresh); ok {
+		return u
 	}
 	return fresh
 }
 
-// errInFlight is one value, since it is answered to floods. A place is free as soon as one request ends; retryAfterSeconds is the least that can be told.
-var errInFlight = &refusal{code: "too_many_in_flight", detail: "the tenant has as many requests under way as it may", retryAfter: retryAfterSeconds}
-
-// admit takes a place for a request of the tenant, which the caller leaves when the request is answered, or refuses it. It puts the fields of
-// draft-ietf-httpapi-ratelimit-headers-11 into the answer's header in either case, if there is a rate.
-//
-// A request that finds no place costs nothing of the rate.
-func (l *limiter) admit(header http.Header, tenant int32) (*share, error) {
-	s := l.share(tenant)
-	if !s.inFlight.take(int32(l.limits.InFlight)) { //nolint:gosec // G115: at most MaxInt32, by newLimiter.
-		l.tell(header, s, time.Now())
-		return nil, errInFlight
-	}
-	if s.bucket == nil {
-		return s, nil
-	}
-	now := time.Now()
-	granted := s.bucket.AllowN(now, 1)
-	reset := l.tell(header, s, now)
-	if !granted {
-		s.inFlight.leave()
-		return nil, &refusal{code: "rate_limited", detail: "the tenant has made as many requests as it may for now", retryAfter: reset}
-	}
-	return s, nil
+// errInFlight is allocated once, because floods are refused with it. One request that ends is
+// enough to be admitted, so it has the shortest possible Retry-After.
+var errInFlight = &refusalError{
+	code: "too_many_in_flight", detail: "the tenant has as many requests under way as it may", retryAfterSeconds: 1,
 }
 
-// tell puts the tenant's policy and what is left of it into the header: r requests at once, and all of them again after t seconds, which it returns. To a request
-// that is refused for the rate t is also when the next one is granted, as the draft wants it to agree with Retry-After: the bucket holds a second's worth, or
-// a single request, so that both lie in the same whole second.
-func (l *limiter) tell(header http.Header, s *share, now time.Time) (reset int) {
-	if s.bucket == nil {
+// admit counts a request of the tenant as in flight, or refuses it. The caller releases inFlight of
+// the usage when the response is written.
+//
+// If there is a rate, admit adds the fields of draft-ietf-httpapi-ratelimit-headers-11 to the
+// response in both cases. A request that is refused for InFlight does not count against the rate.
+func (l *limiter) admit(header http.Header, tenant int32) (*tenantUsage, error) {
+	u := l.usageOf(tenant)
+	if !u.inFlight.tryAcquire(int32(l.limits.InFlight)) { //nolint:gosec // G115: at most MaxInt32, by newLimiter.
+		l.setHeader(header, u, time.Now())
+		return nil, errInFlight
+	}
+	if u.bucket == nil {
+		return u, nil
+	}
+	now := time.Now()
+	granted := u.bucket.AllowN(now, 1)
+	reset := l.setHeader(header, u, now)
+	if !granted {
+		u.inFlight.release()
+		return nil, &refusalError{
+			code: "rate_limited", detail: "the tenant has made as many requests as it may for now",
+			retryAfterSeconds: reset,
+		}
+	}
+	return u, nil
+}
+
+// setHeader sets RateLimit-Policy and RateLimit: r requests may be made at once, and the whole
+// burst again after t seconds. It returns t.
+//
+// For a request that is refused for the rate, t equals Retry-After, as the draft requires. Both
+// fall into the same whole second: the bucket holds one second of requests, or a single request.
+//
+// The names are written as http.Header stores them, without Set, which would allocate for each
+// response.
+func (l *limiter) setHeader(header http.Header, u *tenantUsage, now time.Time) (resetSeconds int) {
+	if u.bucket == nil {
 		return 0
 	}
-	left := max(0, s.bucket.TokensAt(now))
-	reset = max(1, int(math.Ceil((float64(l.burst)-left)/l.limits.Rate)))
+	left := max(0, u.bucket.TokensAt(now))
+	resetSeconds = max(1, int(math.Ceil((float64(l.burst)-left)/l.limits.Rate)))
 	field := make([]byte, 0, 32)
 	field = append(field, `"tenant";r=`...)
 	field = strconv.AppendInt(field, int64(left), 10)
 	field = append(field, `;t=`...)
-	field = strconv.AppendInt(field, int64(reset), 10)
-	header["Ratelimit-Policy"] = l.policy // As http.Header spells them; written past Set, which would copy the policy each time.
+	field = strconv.AppendInt(field, int64(resetSeconds), 10)
+	header["Ratelimit-Policy"] = l.policy
 	header["Ratelimit"] = []string{string(field)}
-	return reset
+	return resetSeconds
 }

@@ -12,50 +12,55 @@ import (
 	"time"
 )
 
-// asked is what one request met.
-type asked struct {
-	share      *share // Nil when it was refused.
-	code       string // Empty when it was admitted.
-	retryAfter int
-	header     http.Header
+// decision is what the limiter decided about one request.
+type decision struct {
+	// usage is nil if the request was refused.
+	usage *tenantUsage
+	// code is empty if the request was admitted.
+	code              string
+	retryAfterSeconds int
+	header            http.Header
 }
 
-func ask(t testing.TB, l *limiter, tenant int32) asked {
+// admit makes one request.
+func admit(t testing.TB, l *limiter, tenant int32) decision {
 	t.Helper()
-	a := asked{header: http.Header{}}
+	d := decision{header: http.Header{}}
 	var err error
-	if a.share, err = l.admit(a.header, tenant); err != nil {
-		r, ok := errors.AsType[*refusal](err)
-		if !ok || a.share != nil || problems[r.code].status != http.StatusTooManyRequests {
-			t.Fatalf("refused by %v", err)
+	d.usage, err = l.admit(d.header, tenant)
+	if err != nil {
+		refused, ok := errors.AsType[*refusalError](err)
+		if !ok || d.usage != nil || problemTypes[refused.code].status != http.StatusTooManyRequests {
+			t.Fatalf("got usage %v and error %v, want a refusal with status 429", d.usage, err)
 		}
-		a.code, a.retryAfter = r.code, r.retryAfter
+		d.code, d.retryAfterSeconds = refused.code, refused.retryAfterSeconds
 	}
-	return a
+	return d
 }
 
-// served makes a request that is answered at once, and must be admitted.
-func served(t testing.TB, l *limiter, tenant int32) asked {
+// serveOne makes one request, which must be admitted, and releases it.
+func serveOne(t testing.TB, l *limiter, tenant int32) decision {
 	t.Helper()
-	a := ask(t, l, tenant)
-	if a.code != "" {
-		t.Fatalf("refused: %s", a.code)
+	d := admit(t, l, tenant)
+	if d.code != "" {
+		t.Fatalf("got %s, want the request to be admitted", d.code)
 	}
-	a.share.inFlight.leave()
-	return a
+	d.usage.inFlight.release()
+	return d
 }
 
-func wantFields(t testing.TB, a asked, policy, limit string) {
+func wantFields(t testing.TB, d decision, policy, limit string) {
 	t.Helper()
-	if got := a.header.Get("RateLimit-Policy"); got != policy {
-		t.Errorf("RateLimit-Policy: %s, want %s", got, policy)
+	if got := d.header.Get("RateLimit-Policy"); got != policy {
+		t.Errorf("RateLimit-Policy: got %s, want %s", got, policy)
 	}
-	if got := a.header.Get("RateLimit"); got != limit {
-		t.Errorf("RateLimit: %s, want %s", got, limit)
+	if got := d.header.Get("RateLimit"); got != limit {
+		t.Errorf("RateLimit: got %s, want %s", got, limit)
 	}
 }
 
-// TestLimiter_Rate takes all that a tenant may have at once, is refused, comes back when it was told to, and is served. Another tenant is served all the while.
+// TestLimiter_Rate uses up the burst of a tenant, is refused, waits for Retry-After, and is served.
+// Another tenant is not affected.
 func TestLimiter_Rate(t *testing.T) {
 	for name, row := range map[string]struct {
 		rate       float64
@@ -63,32 +68,42 @@ func TestLimiter_Rate(t *testing.T) {
 		window     int
 		retryAfter int
 	}{
-		"Whole": {3, 3, 1, 1}, "Hundred": {100, 100, 1, 1}, "Fraction": {2.5, 2, 1, 1}, "AboveOne": {1.5, 1, 1, 1}, "One": {1, 1, 1, 1},
-		"BelowOne": {0.3, 1, 4, 4}, "Fifth": {0.2, 1, 5, 5}, "Least": {TenantRateMin, 1, 100, 100}, "Most": {TenantRateMax, TenantRateMax, 1, 1},
+		"Whole":    {3, 3, 1, 1},
+		"Hundred":  {100, 100, 1, 1},
+		"Fraction": {2.5, 2, 1, 1},
+		"AboveOne": {1.5, 1, 1, 1},
+		"One":      {1, 1, 1, 1},
+		"BelowOne": {0.3, 1, 4, 4},
+		"Fifth":    {0.2, 1, 5, 5},
+		"Least":    {TenantRateMin, 1, 100, 100},
+		"Most":     {TenantRateMax, TenantRateMax, 1, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := newLimiter(TenantLimits{Rate: row.rate})
 				policy := fmt.Sprintf(`"tenant";q=%d;w=%d`, row.burst, row.window)
+				field := func(r, t int) string { return fmt.Sprintf(`"tenant";r=%d;t=%d`, r, t) }
 				for n := range row.burst {
-					wantFields(t, served(t, l, 1), policy, fmt.Sprintf(`"tenant";r=%d;t=%d`, row.burst-n-1, row.window))
+					wantFields(t, serveOne(t, l, 1), policy, field(row.burst-n-1, row.window))
 				}
-				for range 3 { // To ask again costs nothing.
-					a := ask(t, l, 1)
-					if a.code != "rate_limited" || a.retryAfter != row.retryAfter {
-						t.Fatalf("%q after %d s, want rate_limited after %d", a.code, a.retryAfter, row.retryAfter)
+				for range 3 { // A request that is refused costs nothing.
+					d := admit(t, l, 1)
+					if d.code != "rate_limited" || d.retryAfterSeconds != row.retryAfter {
+						t.Fatalf("got %q with Retry-After %d, want rate_limited with %d",
+							d.code, d.retryAfterSeconds, row.retryAfter)
 					}
-					wantFields(t, a, policy, fmt.Sprintf(`"tenant";r=0;t=%d`, row.retryAfter))
+					wantFields(t, d, policy, field(0, row.retryAfter))
 				}
-				wantFields(t, served(t, l, 2), policy, fmt.Sprintf(`"tenant";r=%d;t=%d`, row.burst-1, row.window))
+				wantFields(t, serveOne(t, l, 2), policy, field(row.burst-1, row.window))
 				time.Sleep(time.Duration(row.retryAfter) * time.Second)
-				served(t, l, 1)
+				serveOne(t, l, 1)
 			})
 		})
 	}
 }
 
-// TestLimiter_Rate_Greedy: a tenant that asks all the time, refused or not, is served as often as its rate says, and not once more.
+// TestLimiter_Rate_Greedy has a tenant that never pauses. It is served as often as its rate allows,
+// and not once more.
 func TestLimiter_Rate_Greedy(t *testing.T) {
 	for _, rate := range []float64{0.05, 1, 2.5, 7, 40} {
 		synctest.Test(t, func(t *testing.T) {
@@ -96,153 +111,168 @@ func TestLimiter_Rate_Greedy(t *testing.T) {
 			l := newLimiter(TenantLimits{Rate: rate})
 			granted := 0
 			for range seconds * 200 {
-				if ask(t, l, 1).code == "" {
+				if admit(t, l, 1).code == "" {
 					granted++
 				}
 				time.Sleep(time.Second / 200)
 			}
-			// A grant may come up to one step late, since it is asked for in steps.
-			if least, most := int(rate*seconds*(1-rate/200)), l.burst+int(rate*seconds); granted < least || granted > most {
-				t.Errorf("%d requests in %d s at a rate of %v, want %d to %d", granted, seconds, rate, least, most)
+			// A request may be granted up to one step late.
+			least, most := int(rate*seconds*(1-rate/200)), l.burst+int(rate*seconds)
+			if granted < least || granted > most {
+				t.Errorf("got %d requests in %d s at a rate of %v, want %d to %d", granted, seconds, rate, least, most)
 			}
 		})
 	}
 }
 
-// TestLimiter_InFlight: the tenant's places are taken. One more is refused and costs nothing of the rate; another tenant is served; and a place that is left is free.
+// TestLimiter_InFlight has a tenant at its limit of requests in flight. One more is refused and
+// does not count against the rate. Another tenant is served. A request that ends admits another.
 func TestLimiter_InFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimiter(TenantLimits{InFlight: 2, Rate: 10})
-		first := ask(t, l, 1)
-		ask(t, l, 1)
+		first := admit(t, l, 1)
+		admit(t, l, 1)
 		for range 20 {
-			a := ask(t, l, 1)
-			if a.code != "too_many_in_flight" || a.retryAfter != 1 {
-				t.Fatalf("%q after %d s, want too_many_in_flight after 1", a.code, a.retryAfter)
+			d := admit(t, l, 1)
+			if d.code != "too_many_in_flight" || d.retryAfterSeconds != 1 {
+				t.Fatalf("got %q with Retry-After %d, want too_many_in_flight with 1", d.code, d.retryAfterSeconds)
 			}
-			wantFields(t, a, `"tenant";q=10;w=1`, `"tenant";r=8;t=1`)
+			wantFields(t, d, `"tenant";q=10;w=1`, `"tenant";r=8;t=1`)
 		}
-		wantFields(t, served(t, l, 2), `"tenant";q=10;w=1`, `"tenant";r=9;t=1`)
-		first.share.inFlight.leave()
-		wantFields(t, ask(t, l, 1), `"tenant";q=10;w=1`, `"tenant";r=7;t=1`)
-		if a := ask(t, l, 1); a.code != "too_many_in_flight" {
-			t.Errorf("%q with both places taken again", a.code)
+		wantFields(t, serveOne(t, l, 2), `"tenant";q=10;w=1`, `"tenant";r=9;t=1`)
+		first.usage.inFlight.release()
+		wantFields(t, admit(t, l, 1), `"tenant";q=10;w=1`, `"tenant";r=7;t=1`)
+		if d := admit(t, l, 1); d.code != "too_many_in_flight" {
+			t.Errorf("two requests are in flight again: got %q, want too_many_in_flight", d.code)
 		}
 	})
 }
 
-// TestLimiter_RateLeavesPlace: requests that are refused for the rate hold no place.
-func TestLimiter_RateLeavesPlace(t *testing.T) {
+// TestLimiter_RateRefusalNotInFlight: a request that is refused for the rate is not in flight.
+func TestLimiter_RateRefusalNotInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimiter(TenantLimits{InFlight: 1, Rate: 1})
-		served(t, l, 1)
+		serveOne(t, l, 1)
 		for range 3 {
-			if a := ask(t, l, 1); a.code != "rate_limited" {
-				t.Fatalf("%q, want rate_limited", a.code)
+			if d := admit(t, l, 1); d.code != "rate_limited" {
+				t.Fatalf("got %q, want rate_limited", d.code)
 			}
 		}
 		time.Sleep(time.Second)
-		served(t, l, 1)
+		serveOne(t, l, 1)
 	})
 }
 
-// TestLimiter_None: without limits nothing is refused and nothing told.
+// TestLimiter_None: without limits no request is refused, and no field is set.
 func TestLimiter_None(t *testing.T) {
 	l := newLimiter(TenantLimits{})
 	for range 10_000 {
-		if a := ask(t, l, 1); a.code != "" || len(a.header) != 0 {
-			t.Fatalf("refused by %q, header %v", a.code, a.header)
+		if d := admit(t, l, 1); d.code != "" || len(d.header) != 0 {
+			t.Fatalf("got %q and header %v, want neither", d.code, d.header)
 		}
 	}
 }
 
-// TestLimiter_Concurrent: forty clients of one tenant, its first requests among them, compete for five places. There are never more than five, in all of them
-// together, and all are free in the end. A client that is refused finds all five taken or about to be left: a limit of forty refuses none.
+// TestLimiter_Concurrent has forty clients of one tenant, which start at once. There are never more
+// requests in flight than the limit, and none in the end. A limit of forty refuses none.
 func TestLimiter_Concurrent(t *testing.T) {
-	for _, most := range []int32{1, 5, 40} {
-		t.Run(strconv.Itoa(int(most)), func(t *testing.T) {
-			l := newLimiter(TenantLimits{InFlight: int(most)})
-			var here, peak, refused atomic.Int32
+	for _, limit := range []int32{1, 5, 40} {
+		t.Run(strconv.Itoa(int(limit)), func(t *testing.T) {
+			l := newLimiter(TenantLimits{InFlight: int(limit)})
+			var inFlight, peak, refused atomic.Int32
 			var clients sync.WaitGroup
 			for range 40 {
 				clients.Go(func() {
 					for range 2000 {
-						s, err := l.admit(http.Header{}, 1)
+						u, err := l.admit(http.Header{}, 1)
 						if err != nil {
 							refused.Add(1)
 							continue
 						}
-						for n := here.Add(1); ; {
+						for n := inFlight.Add(1); ; {
 							if p := peak.Load(); n <= p || peak.CompareAndSwap(p, n) {
 								break
 							}
 						}
-						here.Add(-1)
-						s.inFlight.leave()
+						inFlight.Add(-1)
+						u.inFlight.release()
 					}
 				})
 			}
 			clients.Wait()
-			if peak.Load() > most || most == 40 && refused.Load() > 0 {
-				t.Errorf("%d at once and %d refused, at a limit of %d", peak.Load(), refused.Load(), most)
+			if peak.Load() > limit {
+				t.Errorf("got %d requests in flight, want at most %d", peak.Load(), limit)
 			}
-			if left := l.share(1).inFlight.taken.Load(); left != 0 {
-				t.Errorf("%d places are still taken", left)
+			if limit == 40 && refused.Load() > 0 {
+				t.Errorf("got %d requests refused, want 0", refused.Load())
+			}
+			if got := l.usageOf(1).inFlight.acquired.Load(); got != 0 {
+				t.Errorf("got %d requests in flight in the end, want 0", got)
 			}
 		})
 	}
 }
 
-// TestLimiter_First: four requests are a tenant's first at the same moment, a thousand times. All of them must get the same share, or each would have limits of its own.
+// TestLimiter_First has four requests that are a tenant's first at the same moment, a thousand
+// times. All must get the same usage, or each would have limits of its own.
 func TestLimiter_First(t *testing.T) {
 	l := newLimiter(TenantLimits{InFlight: 1})
 	for tenant := range int32(1000) {
-		var shares [4]*share
+		var usages [4]*tenantUsage
 		var requests sync.WaitGroup
 		begin := make(chan struct{})
-		for i := range shares {
+		for i := range usages {
 			requests.Go(func() {
 				<-begin
-				shares[i] = l.share(tenant)
+				usages[i] = l.usageOf(tenant)
 			})
 		}
 		close(begin)
 		requests.Wait()
-		for _, s := range shares {
-			if s != shares[0] {
-				t.Fatalf("tenant %d has several shares", tenant)
+		for _, u := range usages {
+			if u != usages[0] {
+				t.Fatalf("tenant %d: got more than one usage, want one", tenant)
 			}
 		}
 	}
 }
 
-// TestLimiter_Waiting: requests that hold their answer have half of the tenant's places, and half of everybody's at most.
+// TestLimiter_Waiting: a tenant may wait with half of its requests in flight, and with half of
+// waitersMax at most.
 func TestLimiter_Waiting(t *testing.T) {
-	for inFlight, want := range map[int]int32{1: 1, 2: 1, 3: 2, 10: 5, TenantInFlightDefault: waitersMax / 2, 1_000_000: waitersMax / 2, 0: waitersMax / 2} {
-		if got := newLimiter(TenantLimits{InFlight: inFlight}).waiting; got != want {
-			t.Errorf("%d of %d may wait, want %d", got, inFlight, want)
+	for inFlight, want := range map[int]int32{
+		1: 1, 2: 1, 3: 2, 10: 5,
+		TenantInFlightDefault: waitersMax / 2, 1_000_000: waitersMax / 2, 0: waitersMax / 2,
+	} {
+		if got := newLimiter(TenantLimits{InFlight: inFlight}).waitingMax; got != want {
+			t.Errorf("got %d of %d requests that may wait, want %d", got, inFlight, want)
 		}
 	}
 }
 
-// TestLimiter_Bound: more tenants come than are remembered. The one that asks all the while is not freed of its limit by that, and no more are remembered.
+// TestLimiter_Bound has more tenants than are kept in memory. A tenant that stays active is not
+// evicted, and the bound holds.
 func TestLimiter_Bound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimiter(TenantLimits{Rate: 1})
-		served(t, l, 0)
-		for tenant := range int32(3 * sharesMax) {
-			served(t, l, tenant+1)
-			if tenant%(sharesMax/2) == 0 && ask(t, l, 0).code != "rate_limited" {
-				t.Fatalf("freed of its limit when %d others had come", tenant+1)
+		serveOne(t, l, 0)
+		for tenant := range int32(3 * tenantsMax) {
+			serveOne(t, l, tenant+1)
+			if tenant%(tenantsMax/2) != 0 {
+				continue
+			}
+			if code := admit(t, l, 0).code; code != "rate_limited" {
+				t.Fatalf("after %d other tenants: got %q, want rate_limited", tenant+1, code)
 			}
 		}
-		if n := l.shares.Len(); n != sharesMax {
-			t.Errorf("%d tenants are remembered, want %d", n, sharesMax)
+		if n := l.usage.Len(); n != tenantsMax {
+			t.Errorf("got %d tenants in memory, want %d", n, tenantsMax)
 		}
 	})
 }
 
-// BenchmarkLimiter_Admit is what the limits cost a request. What it allocates is the value of RateLimit.
+// BenchmarkLimiter_Admit measures what the limits cost a request. What it allocates is the value of
+// RateLimit. With RateOf20000 each tenant is evicted before its next request.
 func BenchmarkLimiter_Admit(b *testing.B) {
 	for name, row := range map[string]struct {
 		limits  TenantLimits
@@ -253,7 +283,7 @@ func BenchmarkLimiter_Admit(b *testing.B) {
 		"Rate":        {TenantLimits{InFlight: TenantInFlightDefault, Rate: TenantRateMax}, 1},
 		"Refused":     {TenantLimits{InFlight: TenantInFlightDefault, Rate: TenantRateMin}, 1},
 		"RateOf1000":  {TenantLimits{InFlight: TenantInFlightDefault, Rate: TenantRateMax}, 1000},
-		"RateOf20000": {TenantLimits{InFlight: TenantInFlightDefault, Rate: TenantRateMax}, 2 * sharesMax}, // Each one pushed out before it comes again.
+		"RateOf20000": {TenantLimits{InFlight: TenantInFlightDefault, Rate: TenantRateMax}, 2 * tenantsMax},
 	} {
 		b.Run(name, func(b *testing.B) {
 			l := newLimiter(row.limits)
@@ -262,9 +292,9 @@ func BenchmarkLimiter_Admit(b *testing.B) {
 			b.RunParallel(func(pb *testing.PB) {
 				header := http.Header{}
 				for pb.Next() {
-					s, err := l.admit(header, next.Add(1)%row.tenants)
+					u, err := l.admit(header, next.Add(1)%row.tenants)
 					if err == nil {
-						s.inFlight.leave()
+						u.inFlight.release()
 					}
 				}
 			})

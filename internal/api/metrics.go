@@ -7,7 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Metrics counts what the API takes and answers.
+// Metrics counts requests and responses of the API. It is safe for concurrent use.
 type Metrics struct {
 	registerer prometheus.Registerer
 
@@ -17,23 +17,28 @@ type Metrics struct {
 	waits    *prometheus.CounterVec
 }
 
-// NewMetrics registers the API's metrics. Routes and codes are closed sets, so that no client can make new series.
+// NewMetrics registers the metrics of the API. Routes and codes are closed sets, so a client cannot
+// create new series.
 func NewMetrics(r prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		registerer: r,
 		creates: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "paylatch_creates_total", Help: "Creates answered 202 or 200: original ones, and replays of them.",
+			Name: "paylatch_creates_total",
+			Help: "Successful creates (202 or 200), by kind: original or replay.",
 		}, []string{"kind"}),
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "paylatch_refusals_total", Help: "Requests answered with a problem, by its code.",
+			Name: "paylatch_refusals_total",
+			Help: "Responses that are problems, by code.",
 		}, []string{"code"}),
 		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "paylatch_http_request_seconds", Help: "Time from the request's header to the end of its answer.",
+			Name:    "paylatch_http_request_seconds",
+			Help:    "Time from the header of the request to the end of the response.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
 		}, []string{"method", "route", "status"}),
 		waits: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "paylatch_waits_total",
-			Help: "Requests with Prefer: wait, by how the wait ended: changed, timeout, no_place, stopped, gone, failed.",
+			Help: "Requests with Prefer: wait, by how the wait ended: changed, timeout, " +
+				"no_place (too many wait), stopped, gone, failed.",
 		}, []string{"method", "result"}),
 	}
 	r.MustRegister(m.creates, m.refusals, m.latency, m.waits)
@@ -48,10 +53,11 @@ func (m *Metrics) created(replayed bool) {
 	m.creates.WithLabelValues(kind).Inc()
 }
 
-// registerReady registers the gauge of a server's readiness, which is read as the metrics are.
+// registerReady registers the gauge of a server's readiness. value is called for each scrape.
 func (m *Metrics) registerReady(value func() float64) {
 	m.registerer.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "paylatch_ready", Help: "1 while GET /readyz answers 200, else 0.",
+		Name: "paylatch_ready",
+		Help: "1 while GET /readyz responds 200, else 0.",
 	}, value))
 }
 
@@ -59,8 +65,10 @@ func (m *Metrics) waited(method string, result waitResult) {
 	m.waits.WithLabelValues(method, string(result)).Inc()
 }
 
-func (m *Metrics) answered(method, route string, status int, code string, took time.Duration) {
-	if route == "" { // No route of ours: the method may be anything, too.
+// responded counts a response. A request without a route may have any method, so its method is not
+// used as a label.
+func (m *Metrics) responded(method, route string, status int, code string, took time.Duration) {
+	if route == "" {
 		method, route = "other", "none"
 	}
 	if code != "" {

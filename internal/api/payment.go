@@ -13,24 +13,14 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// create answers POST /payments. Once the payment is committed, or was found committed, nothing
-// makes it fail: it is answered 200 if the client waits and the payment is sent by then, and 202
-// otherwise.
+// create handles POST /payments. Once the payment is committed, or was found committed, the request
+// cannot fail. The response is 200 if the client waits and the payment is sent by then. Otherwise
+// it is 202.
 func (s *Server) create(x *exchange) error {
-	key, err := idempotencyKey(x.r.Header.Values("Idempotency-Key"))
+	p, err := x.newPayment()
 	if err != nil {
 		return err
 	}
-	content, faults, err := x.content()
-	if err != nil {
-		return err
-	}
-	p, err := payment.New(x.tenant, key, content)
-	if err := allFaults(faults, err); err != nil {
-		return err
-	}
-	p.TraceParent = payment.ParseTraceParent(x.r.Header.Get("Traceparent"))
-
 	ctx, cancel := context.WithTimeout(x.Context(), workTimeout)
 	defer cancel()
 	stored, replayed, err := s.store.Create(ctx, p)
@@ -46,43 +36,64 @@ func (s *Server) create(x *exchange) error {
 			header := x.Header()
 			header["Content-Location"] = []string{paymentPrefix + sent.ID.String()}
 			header["Preference-Applied"] = preferenceApplied(wait)
-			x.answerVersion(&sent, nil)
+			x.writeVersion(&sent, nil)
 			return nil
 		}
 	}
 	header := x.Header()
 	header["Location"] = []string{paymentPrefix + stored.ID.String()}
 	header["Retry-After"] = retryAfterOne
-	stored.Status, stored.Sent = payment.Created, nil // As the first answer showed it, which is what every replay shows, too.
-	x.answerPayment(http.StatusAccepted, &stored)
+	// A replay shows what the first response showed, whatever the status is now.
+	stored.Status, stored.Sent = payment.Created, nil
+	x.writePayment(http.StatusAccepted, &stored)
 	return nil
 }
 
-// awaitSent holds the response to a create until the payment is sent, and reports whether it is. It
-// swallows errors: the payment is committed, and whether it was sent in the meantime, the client
-// can find out.
+// newPayment reads the request to create a payment and validates it.
+func (x *exchange) newPayment() (payment.Payment, error) {
+	key, err := idempotencyKey(x.r.Header.Values("Idempotency-Key"))
+	if err != nil {
+		return payment.Payment{}, err
+	}
+	content, faults, err := x.content()
+	if err != nil {
+		return payment.Payment{}, err
+	}
+	p, err := payment.New(x.tenant, key, content)
+	err = joinFaults(faults, err)
+	if err != nil {
+		return payment.Payment{}, err
+	}
+	p.TraceParent = payment.ParseTraceParent(x.r.Header.Get("Traceparent"))
+	return p, nil
+}
+
+// awaitSent waits until the payment is sent, and reports whether it is. It returns no errors: the
+// payment is committed, and the client can query its status.
 func (s *Server) awaitSent(x *exchange, stored payment.Payment, wait time.Duration) (sent payment.Payment, ok bool) {
-	if stored.Status != payment.Created { // A replay. Store.Create returns only what survives.
+	// A replay may be sent already. What Store.Create returns survives a failover.
+	if stored.Status != payment.Created {
 		return stored, true
 	}
-	if s.hold(x, stored, nil, wait) != waitChanged {
+	if s.awaitChange(x, stored, nil, wait) != waitChanged {
 		return payment.Payment{}, false
 	}
-	sent, err := look(x.Context(), s.store.Find, x.tenant.TenantRef, stored.ID)
+	sent, err := s.find(x.Context(), x.tenant.TenantRef, statusQuery{id: stored.ID})
 	return sent, err == nil && sent.Status != payment.Created
 }
 
-// find answers GET /payments/{id}. An id that is malformed is one that no payment has.
-func (s *Server) find(x *exchange) error {
+// statusByID handles GET /payments/{id}. No payment has an id that is malformed.
+func (s *Server) statusByID(x *exchange) error {
 	id, err := payment.ParseID(lastSegment(x.r))
 	if err != nil {
 		return payment.ErrNotFound
 	}
-	return s.answerStatus(x, id, s.store.Find)
+	return s.status(x, statusQuery{id: id})
 }
 
-// findByKey answers GET /payments?idempotency_key=K: the payment whose answer was lost.
-func (s *Server) findByKey(x *exchange) error {
+// statusByKey handles GET /payments?idempotency_key=K, for a client that lost the response to its
+// create.
+func (s *Server) statusByKey(x *exchange) error {
 	query, err := url.ParseQuery(x.r.URL.RawQuery)
 	if err != nil || len(query) != 1 || len(query["idempotency_key"]) != 1 {
 		return refuse("query_invalid", "the query must be idempotency_key=K and nothing else")
@@ -91,47 +102,63 @@ func (s *Server) findByKey(x *exchange) error {
 	if err != nil {
 		return refuse("idempotency_key_invalid", "%v", err)
 	}
-	return s.answerStatus(x, payment.DeriveID(x.tenant.Salt, key), s.store.FindDerived)
+	return s.status(x, statusQuery{id: payment.DeriveID(x.tenant.Salt, key), derived: true})
 }
 
-// lookup is one of the Store's methods that return a payment by its id.
-type lookup func(context.Context, payment.TenantRef, payment.ID) (payment.Payment, error)
+// statusQuery identifies a payment whose status a client asks for.
+type statusQuery struct {
+	id payment.ID
+	// derived is set if the id was derived from an idempotency key of the tenant.
+	derived bool
+}
 
-// look calls a lookup within workTimeout.
-func look(ctx context.Context, by lookup, tenant payment.TenantRef, id payment.ID) (payment.Payment, error) {
+// find returns the payment, within workTimeout. Its result survives a failover.
+func (s *Server) find(ctx context.Context, tenant payment.TenantRef, q statusQuery) (payment.Payment, error) {
 	ctx, cancel := context.WithTimeout(ctx, workTimeout)
 	defer cancel()
-	return by(ctx, tenant, id)
+	if q.derived {
+		return s.store.FindDerived(ctx, tenant, q.id)
+	}
+	return s.store.Find(ctx, tenant, q.id)
 }
 
-// answerStatus answers with the payment that find returns. If the client prefers to wait, it first
-// holds the response until the payment changes.
-func (s *Server) answerStatus(x *exchange, id payment.ID, find lookup) error {
+// look returns the payment, within workTimeout. A failover may undo its result, so it must not be
+// reported to a client.
+func (s *Server) look(ctx context.Context, tenant payment.TenantRef, id payment.ID) (payment.Payment, error) {
+	ctx, cancel := context.WithTimeout(ctx, workTimeout)
+	defer cancel()
+	return s.store.Look(ctx, tenant, id)
+}
+
+// status responds with the payment. If the client prefers to wait, it first waits until the payment
+// changes.
+func (s *Server) status(x *exchange, q statusQuery) error {
 	known := x.r.Header.Values("If-None-Match")
-	wait, held := preferredWait(x.r.Header.Values("Prefer")), false
+	wait := preferredWait(x.r.Header.Values("Prefer"))
+	waited := false
 	if wait > 0 {
-		if p, err := look(x.Context(), s.store.Look, x.tenant.TenantRef, id); err == nil {
-			held = s.hold(x, p, known, wait) != waitNoPlace
+		p, err := s.look(x.Context(), x.tenant.TenantRef, q.id)
+		if err == nil {
+			waited = s.awaitChange(x, p, known, wait) != waitNotStarted
 		}
 	}
-	p, err := look(x.Context(), find, x.tenant.TenantRef, id)
+	p, err := s.find(x.Context(), x.tenant.TenantRef, q)
 	if err != nil {
 		return err
 	}
 	header := x.Header()
-	if held {
+	if waited {
 		header["Preference-Applied"] = preferenceApplied(wait)
 	}
-	if x.r.URL.Path == paymentsPath { // Found by its key: this is where it is.
+	if q.derived { // The URL of the request is not the URL of the payment.
 		header["Content-Location"] = []string{paymentPrefix + p.ID.String()}
 	}
-	x.answerVersion(&p, known)
+	x.writeVersion(&p, known)
 	return nil
 }
 
-// answerVersion answers 200 with the payment as it stands, or 304 if that is one of the versions
-// known.
-func (x *exchange) answerVersion(p *payment.Payment, known []string) {
+// writeVersion writes the payment with status 200. It writes 304 if the client knows this version.
+func (x *exchange) writeVersion(p *payment.Payment, known []string) {
 	tag := etag(*p)
 	header := x.Header()
 	header["Etag"] = []string{tag}
@@ -140,14 +167,14 @@ func (x *exchange) answerVersion(p *payment.Payment, known []string) {
 	if p.Status == payment.Created {
 		header["Retry-After"] = retryAfterOne
 	}
-	if len(known) > 0 && noneMatch(known, tag) {
+	if len(known) > 0 && anyMatch(known, tag) {
 		x.WriteHeader(http.StatusNotModified)
 		return
 	}
-	x.answerPayment(http.StatusOK, p)
+	x.writePayment(http.StatusOK, p)
 }
 
-// idempotencyKey reads the one key that a create must have.
+// idempotencyKey parses the header Idempotency-Key, which a create must have once.
 func idempotencyKey(values []string) (payment.Key, error) {
 	switch len(values) {
 	case 0:
@@ -162,48 +189,58 @@ func idempotencyKey(values []string) (payment.Key, error) {
 	return payment.Key{}, refuse("idempotency_key_invalid", "the request has %d headers Idempotency-Key", len(values))
 }
 
-// content reads the body. The faults are members of the wrong JSON type, to be told together with those that payment.New finds.
+// bodyBytesUsual is the initial capacity for a body. Nearly all bodies fit, with the 512 bytes that
+// ReadFrom wants to be free. A larger body makes the buffer grow.
+const bodyBytesUsual = 1024
+
+// content reads the body. The faults are members of the wrong JSON type. They are reported together
+// with those that payment.New finds.
+//
+// A read error is the fault of the network or of a slow client. Nothing is known about the body
+// then, so the request may be repeated.
 func (x *exchange) content() (payment.Content, []payment.Fault, error) {
 	if !plainJSON(x.r.Header) {
-		return payment.Content{}, nil, refuse("unsupported_media_type", "the body must be application/json in UTF-8, without a content coding")
+		return payment.Content{}, nil, refuse("unsupported_media_type",
+			"the body must be application/json in UTF-8, without a content coding")
 	}
-	if x.r.ContentLength > bodyMax { // Told before it is sent.
-		return payment.Content{}, nil, refuse("body_too_large", "the body has more than %d bytes", bodyMax)
+	if x.r.ContentLength > bodyBytesMax {
+		return payment.Content{}, nil, refuse("body_too_large", "the body has more than %d bytes", bodyBytesMax)
 	}
-	body := bytes.NewBuffer(make([]byte, 0, bodyUsual))
-	_, err := body.ReadFrom(http.MaxBytesReader(x.w, x.r.Body, bodyMax))
+	body := bytes.NewBuffer(make([]byte, 0, bodyBytesUsual))
+	_, err := body.ReadFrom(http.MaxBytesReader(x.w, x.r.Body, bodyBytesMax))
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return payment.Content{}, nil, refuse("body_too_large", "the body has more than %d bytes", bodyMax)
+		return payment.Content{}, nil, refuse("body_too_large", "the body has more than %d bytes", bodyBytesMax)
 	}
-	if err != nil { // A fault of the network or of a slow client: nothing is known about the body, so nothing is refused for good.
+	if err != nil {
 		return payment.Content{}, nil, refuse("request_timeout", "the body did not arrive whole within %s", readTimeout)
 	}
 	return decode(body.Bytes())
 }
 
-// bodyUsual is room for what nearly all bodies are, with the half a kilobyte that ReadFrom wants to see free; larger ones make room as they come.
-const bodyUsual = 1024
-
-// plainJSON tells whether a body is what its header must say: JSON in UTF-8 (RFC 8259 section 8.1), as it is.
+// plainJSON reports whether the header declares JSON in UTF-8 (RFC 8259 section 8.1) without a
+// content coding.
 func plainJSON(h http.Header) bool {
-	if h.Get("Content-Type") == "application/json" && h.Get("Content-Encoding") == "" { // As nearly all write it.
+	// Nearly all clients write it this way; parsing allocates.
+	if h.Get("Content-Type") == "application/json" && h.Get("Content-Encoding") == "" {
 		return true
 	}
 	mediaType, parameters, err := mime.ParseMediaType(h.Get("Content-Type"))
 	charset, coding := parameters["charset"], h.Get("Content-Encoding")
-	return err == nil && mediaType == "application/json" && (charset == "" || strings.EqualFold(charset, "utf-8")) &&
+	return err == nil && mediaType == "application/json" &&
+		(charset == "" || strings.EqualFold(charset, "utf-8")) &&
 		(coding == "" || strings.EqualFold(coding, "identity"))
 }
 
-// allFaults joins the faults of the JSON types with those of the content: a member that has the wrong type is told once, as that.
-func allFaults(faults []payment.Fault, err error) error {
+// joinFaults joins the faults of JSON types with the error of payment.New. A member of the wrong
+// type is reported once, as that.
+func joinFaults(faults []payment.Fault, err error) error {
 	invalid, ok := errors.AsType[*payment.Invalid](err)
 	if err != nil && !ok {
 		return err
 	}
 	if ok {
 		for _, f := range invalid.Faults {
-			if !covered(faults, f.Pointer) {
+			if !reported(faults, f.Pointer) {
 				faults = append(faults, f)
 			}
 		}

@@ -1,8 +1,13 @@
-// Package api takes payments and tells their status over HTTP.
+// Package api takes payments and reports their status over HTTP.
 //
-// It promises the contract of openapi.json: a 202 is answered only after the payment is committed, every failure is a problem document
-// (RFC 9457), nothing that a client sends causes a 500, and nothing about one tenant's payments is told to another. It leaves to package payment
-// what is valid, and to its Store what is on record.
+// It keeps the contract in openapi.json:
+//
+//   - A 202 is sent only after the payment is committed.
+//   - Every failure is a problem document (RFC 9457).
+//   - Nothing that a client sends causes a 500.
+//   - A tenant learns nothing about the payments of another one.
+//
+// Package payment decides what is valid, and the Store what is on record.
 package api
 
 import (
@@ -21,62 +26,73 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// The bounds of a request. A client that is slower than these is cut off, so that slow clients cannot hold what others need.
+// The bounds of a request. A client that is slower is disconnected, so that slow clients do not
+// hold what others need.
 const (
-	bodyMax           = 64 << 10
-	headerMax         = 16 << 10
+	bodyBytesMax      = 64 << 10
+	headerBytesMax    = 16 << 10
 	readHeaderTimeout = 5 * time.Second
 	readTimeout       = 10 * time.Second
-	waitMax           = 30 * time.Second // The longest Prefer: wait that is honoured.
-	workTimeout       = 5 * time.Second  // One call of the store.
-	// writeTimeout lets a create that waits authenticate, arrive, commit, wait and confirm.
-	writeTimeout = workTimeout + readTimeout + workTimeout + waitMax + workTimeout
+	// preferWaitMax is the longest wait that a client gets by Prefer: wait.
+	preferWaitMax = 30 * time.Second
+	// workTimeout bounds one call of the store.
+	workTimeout = 5 * time.Second
+	// writeTimeout is long enough for the steps of a create that waits: authenticate, read the
+	// body, commit, wait, find.
+	writeTimeout = workTimeout + readTimeout + workTimeout + preferWaitMax + workTimeout
 	idleTimeout  = 2 * time.Minute
-	waitersMax   = 512 // Requests that may hold their answer, each a look at the database every waitStepMax; more are answered without waiting.
+	// waitersMax bounds the requests that wait because of Prefer: wait. Each one polls the database
+	// every pollIntervalMax. More requests are served without waiting.
+	waitersMax = 512
 )
 
-// Store is what this room needs of what is on record. Its errors are those of package payment.
+// Store keeps the payments. Its errors are those of package payment. It is safe for concurrent use.
 type Store interface {
+	// Authenticate returns the tenant of an API key.
 	Authenticate(ctx context.Context, key payment.APIKeyHash) (payment.Tenant, error)
-	// Create stores the payment or finds the one that is there under its id; replayed tells which. When ctx ends, because the client has gone or time is up, it returns at
-	// once; what is under way goes to its end.
+	// Create stores the payment, or finds the one that has its id; replayed reports which. If ctx
+	// ends, it returns at once, but the payment may still be stored.
 	Create(ctx context.Context, p payment.Payment) (stored payment.Payment, replayed bool, err error)
+	// Find returns a payment of the tenant. Its result survives a failover of the database.
 	Find(ctx context.Context, tenant payment.TenantRef, id payment.ID) (payment.Payment, error)
-	// Look is Find without the proof that the row survives a failover. A held request polls with
-	// it, and reports only what Find returns.
+	// Look is Find, but a failover may undo its result. A request that waits polls with it, and
+	// reports only what Find returns.
 	Look(ctx context.Context, tenant payment.TenantRef, id payment.ID) (payment.Payment, error)
+	// FindDerived is Find for an id that was derived from an idempotency key of the tenant.
 	FindDerived(ctx context.Context, tenant payment.TenantRef, id payment.ID) (payment.Payment, error)
+	// Ready returns nil if a payment can be stored now.
 	Ready(ctx context.Context) (halted []int32, err error)
 }
 
-// Server answers the API.
+// Server serves the API. It is safe for concurrent use.
 type Server struct {
 	store   Store
 	logger  *slog.Logger
 	metrics *Metrics
 	router  *mux.Router
 	limiter *limiter
-	waiters chan struct{} // A place for each request that holds its answer.
-	closing chan struct{} // Closed when the server stops.
-	stop    sync.Once     // Of closing.
+	// waiters is a semaphore of the requests that wait because of Prefer: wait.
+	waiters chan struct{}
+	// closing is closed when the server stops.
+	closing   chan struct{}
+	closeOnce sync.Once
 
 	readiness *readiness
 	draining  atomic.Bool
 }
 
-// New returns a server over the store, which gives each tenant what limits say.
+// New returns a server over the store, with the same limits for each tenant.
 func New(store Store, limits TenantLimits, logger *slog.Logger, metrics *Metrics) *Server {
 	s := &Server{
 		store: store, logger: logger, metrics: metrics, router: mux.NewRouter(), limiter: newLimiter(limits),
 		waiters: make(chan struct{}, waitersMax), closing: make(chan struct{}),
 	}
 	s.readiness = newReadiness(store.Ready, logger)
-	metrics.registerReady(s.readiness.value)
+	metrics.registerReady(s.readiness.gauge)
 	s.routes()
 	return s
 }
 
-// The paths with payments; those under paymentPrefix are one segment longer.
 const (
 	paymentsPath  = "/payments"
 	paymentPrefix = paymentsPath + "/"
@@ -84,26 +100,28 @@ const (
 	readyPath     = "/readyz"
 )
 
-// routes is the whole API.
+// routes registers the whole API. A path that is not clean is unknown, and is not redirected.
 func (s *Server) routes() {
-	s.router.SkipClean(true) // A path that is not clean is an unknown one, not a redirect.
-	s.handle(paymentPrefix+"{id}", segmentUnder(paymentPrefix), s.authenticated(s.find), http.MethodGet, http.MethodHead)
-	s.handle(paymentsPath, exactly(paymentsPath), s.authenticated(s.create), http.MethodPost)
-	s.handle(paymentsPath, exactly(paymentsPath), s.authenticated(s.findByKey), http.MethodGet, http.MethodHead)
-	s.handle("/livez", exactly("/livez"), live, http.MethodGet, http.MethodHead)
-	s.handle(readyPath, exactly(readyPath), s.ready, http.MethodGet, http.MethodHead)
-	s.handle("/openapi.json", exactly("/openapi.json"), openAPI, http.MethodGet, http.MethodHead)
-	s.handle(problemPrefix+"{code}", segmentUnder(problemPrefix), explainProblem, http.MethodGet, http.MethodHead)
-	s.router.NotFoundHandler = s.answered("", func(*exchange) error { return errNoRoute })
-	s.router.MethodNotAllowedHandler = s.answered("", s.methodNotAllowed)
+	const get, head, post = http.MethodGet, http.MethodHead, http.MethodPost
+	s.router.SkipClean(true)
+	s.handle(paymentPrefix+"{id}", segmentUnder(paymentPrefix), s.authenticated(s.statusByID), get, head)
+	s.handle(paymentsPath, exactly(paymentsPath), s.authenticated(s.create), post)
+	s.handle(paymentsPath, exactly(paymentsPath), s.authenticated(s.statusByKey), get, head)
+	s.handle("/livez", exactly("/livez"), live, get, head)
+	s.handle(readyPath, exactly(readyPath), s.ready, get, head)
+	s.handle("/openapi.json", exactly("/openapi.json"), openAPI, get, head)
+	s.handle(problemPrefix+"{code}", segmentUnder(problemPrefix), explainProblem, get, head)
+	s.router.NotFoundHandler = s.instrument("", func(*exchange) error { return errNoRoute })
+	s.router.MethodNotAllowedHandler = s.instrument("", s.methodNotAllowed)
 }
 
-// handle gives requests that match to a handler; the path names the route in metrics and log.
+// handle registers h for the requests that match. The path names the route in metrics and log.
 func (s *Server) handle(path string, match mux.MatcherFunc, h handler, methods ...string) {
-	s.router.MatcherFunc(match).Methods(methods...).Handler(s.answered(path, h))
+	s.router.MatcherFunc(match).Methods(methods...).Handler(s.instrument(path, h))
 }
 
-// exactly and segmentUnder are matched by comparison; mux would make regular expressions of the same templates, at a microsecond for each request.
+// exactly and segmentUnder compare strings. The path templates of mux are regular expressions,
+// which cost a microsecond for each request.
 func exactly(path string) mux.MatcherFunc {
 	return func(r *http.Request, _ *mux.RouteMatch) bool { return r.URL.Path == path }
 }
@@ -115,25 +133,25 @@ func segmentUnder(prefix string) mux.MatcherFunc {
 	}
 }
 
-// lastSegment is what a route of segmentUnder leaves open.
+// lastSegment returns the variable segment of a path that segmentUnder matches.
 func lastSegment(r *http.Request) string {
 	return r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
 }
 
 // ServeHTTP implements http.Handler.
+//
+// It does not call the router's ServeHTTP, which copies the request twice to pass variables that no
+// route here has. Match always finds a handler, if only that for an unknown path or method.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var match mux.RouteMatch
-	s.router.Match(r, &match)     // Always finds one: those for no path and for no method.
-	match.Handler.ServeHTTP(w, r) // Not the router's ServeHTTP, which copies the request twice to hand over variables that there are none of.
+	s.router.Match(r, &match)
+	match.Handler.ServeHTTP(w, r)
 }
 
-// Serve answers requests on l until ctx ends. Then it takes no new connections, ends the waits,
+// Serve serves requests on l until ctx ends. Then it accepts no new connections, ends the waits,
 // lets the handlers finish for at most grace, and returns.
 func (s *Server) Serve(ctx context.Context, l net.Listener, grace time.Duration) error {
-	server := &http.Server{
-		Handler: s, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
-		MaxHeaderBytes: headerMax, ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
-	}
+	server := newHTTPServer(s, writeTimeout, s.logger)
 	checks, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var checking sync.WaitGroup
 	checking.Go(func() { s.readiness.run(checks) })
@@ -142,20 +160,35 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, grace time.Duration)
 	return serve(ctx, server, l, grace, s.close)
 }
 
-// Drain makes GET /readyz fail, and has each response end its connection. All requests are served
-// as before.
+// Drain makes GET /readyz fail, and has each response end its connection. All requests are still
+// served.
 func (s *Server) Drain() {
 	s.readiness.drain()
 	s.draining.Store(true)
 }
 
-// close turns readiness off and ends the waits.
+// close drains the server and ends the waits.
 func (s *Server) close() {
 	s.Drain()
-	s.stop.Do(func() { close(s.closing) })
+	s.closeOnce.Do(func() { close(s.closing) })
 }
 
-// serve runs an HTTP server until ctx ends and then stops it within grace.
+// newHTTPServer returns a server for h with the bounds of this package. Errors of connections are
+// logged as debug: clients cause them.
+func newHTTPServer(h http.Handler, writeTimeout time.Duration, logger *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    headerBytesMax,
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+	}
+}
+
+// serve runs an HTTP server until ctx ends. Then it calls closing and stops the server within
+// grace. Handlers that do not finish in time are cut off. A retry finds what they stored.
 func serve(ctx context.Context, server *http.Server, l net.Listener, grace time.Duration, closing func()) error {
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(l) }()
@@ -168,7 +201,7 @@ func serve(ctx context.Context, server *http.Server, l net.Listener, grace time.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
 	err := server.Shutdown(ctx)
-	if err != nil { // Handlers that did not finish in time are cut off; what they stored is found by the retry.
+	if err != nil {
 		_ = server.Close()
 	}
 	if served := <-failed; !errors.Is(served, http.ErrServerClosed) {

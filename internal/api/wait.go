@@ -10,16 +10,19 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// The steps in which a held answer looks again: fine at first, since most payments are sent within milliseconds, then coarse.
+// The time between two polls of a request that waits. It is short at first, since most payments are
+// sent within milliseconds, and then grows.
 const (
-	waitStepMin = 5 * time.Millisecond
-	waitStepMax = 500 * time.Millisecond
+	pollIntervalMin = 5 * time.Millisecond
+	pollIntervalMax = 500 * time.Millisecond
 )
 
-// waitPreference is the wait of a Prefer header (RFC 7240 section 4.3); it may stand among other preferences and be quoted.
+// waitPreference finds the wait of a Prefer header (RFC 7240 section 4.3). There may be other
+// preferences, and the value may be quoted.
 var waitPreference = regexp.MustCompile(`(?i)(?:^|,)\s*wait\s*=\s*"?([0-9]{1,9})"?\s*(?:$|[,;])`)
 
-// preferredWait reads Prefer: wait=N, in seconds, cut to waitMax; 0 when there is none. One that cannot be read is ignored (RFC 7240 section 2).
+// preferredWait parses Prefer: wait=N, in seconds, and returns at most preferWaitMax. It returns 0
+// if there is no wait, or one that is malformed, which must be ignored (RFC 7240 section 2).
 func preferredWait(values []string) time.Duration {
 	if len(values) == 0 {
 		return 0
@@ -29,70 +32,78 @@ func preferredWait(values []string) time.Duration {
 		return 0
 	}
 	n, _ := strconv.Atoi(m[1]) // At most nine digits.
-	return min(time.Duration(n)*time.Second, waitMax)
+	return min(time.Duration(n)*time.Second, preferWaitMax)
 }
 
-// preferenceApplied is the value of Preference-Applied for a wait.
+// preferenceApplied returns the value of Preference-Applied for a wait.
 func preferenceApplied(wait time.Duration) []string {
 	return []string{"wait=" + strconv.Itoa(int(wait/time.Second))}
 }
 
-// waitResult is how a wait ended, as the metrics count it.
+// waitResult is how a wait ended. It is a label of a metric.
 type waitResult string
 
 const (
+	// waitChanged: the payment changed.
 	waitChanged waitResult = "changed"
+	// waitTimeout: the payment did not change in time.
 	waitTimeout waitResult = "timeout"
-	waitNoPlace waitResult = "no_place" // It did not begin: waitersMax wait, or as many of the tenant's as may.
-	waitStopped waitResult = "stopped"  // The server is about to stop.
-	waitGone    waitResult = "gone"     // The client went away.
-	waitFailed  waitResult = "failed"   // The store failed.
+	// waitNotStarted: too many requests wait already, of this tenant or of all.
+	waitNotStarted waitResult = "no_place"
+	// waitStopped: the server is about to stop.
+	waitStopped waitResult = "stopped"
+	// waitGone: the client went away.
+	waitGone waitResult = "gone"
+	// waitFailed: the store returned an error.
+	waitFailed waitResult = "failed"
 )
 
-// hold returns once payment p is no longer as the client knows it, and at the latest after wait.
-// The client knows the version in known, a list of If-None-Match; when that is empty, it knows
-// `created`.
+// awaitChange returns once payment p differs from what the client knows, and at the latest after
+// wait. The client knows the versions in known, the values of If-None-Match. If known is empty, it
+// knows the status `created`.
 //
-// It polls with Store.Look. What the payment has become is therefore for the caller to find.
-func (s *Server) hold(x *exchange, p payment.Payment, known []string, wait time.Duration) waitResult {
+// It polls with Store.Look, whose result a failover may undo. So it does not return the payment:
+// the caller must find it again.
+func (s *Server) awaitChange(x *exchange, p payment.Payment, known []string, wait time.Duration) waitResult {
 	result := s.poll(x, p, known, wait)
 	s.metrics.waited(x.r.Method, result)
 	return result
 }
 
 func (s *Server) poll(x *exchange, p payment.Payment, known []string, wait time.Duration) waitResult {
-	if !x.share.waiting.take(s.limiter.waiting) {
-		return waitNoPlace
+	if !x.usage.waiting.tryAcquire(s.limiter.waitingMax) {
+		return waitNotStarted
 	}
-	defer x.share.waiting.leave()
+	defer x.usage.waiting.release()
 	select {
 	case s.waiters <- struct{}{}:
 		defer func() { <-s.waiters }()
 	default:
-		return waitNoPlace
+		return waitNotStarted
 	}
 	ctx, cancel := context.WithTimeout(x.Context(), wait)
 	defer cancel()
-	step := time.NewTimer(waitStepMin)
-	defer step.Stop()
-	for d := waitStepMin; unchanged(p, known); d = min(d*3/2, waitStepMax) {
-		step.Reset(d)
+	timer := time.NewTimer(pollIntervalMin)
+	defer timer.Stop()
+	for d := pollIntervalMin; !changed(p, known); d = min(d*3/2, pollIntervalMax) {
+		timer.Reset(d)
 		select {
 		case <-ctx.Done():
 			return interrupted(ctx, x)
 		case <-s.closing:
 			return waitStopped
-		case <-step.C:
+		case <-timer.C:
 		}
 		var err error
-		if p, err = look(ctx, s.store.Look, x.tenant.TenantRef, p.ID); err != nil {
+		p, err = s.look(ctx, x.tenant.TenantRef, p.ID)
+		if err != nil {
 			return interrupted(ctx, x)
 		}
 	}
 	return waitChanged
 }
 
-// interrupted names what ended a wait that saw no change; ctx is that of the wait.
+// interrupted returns what ended a wait that saw no change. ctx is the context of the wait.
 func interrupted(ctx context.Context, x *exchange) waitResult {
 	switch {
 	case x.Context().Err() != nil:
@@ -103,16 +114,17 @@ func interrupted(ctx context.Context, x *exchange) waitResult {
 	return waitFailed
 }
 
-// unchanged reports whether p is as the client knows it; see Server.hold.
-func unchanged(p payment.Payment, known []string) bool {
+// changed reports whether p differs from what the client knows; see Server.awaitChange.
+func changed(p payment.Payment, known []string) bool {
 	if len(known) > 0 {
-		return noneMatch(known, etag(p))
+		return !anyMatch(known, etag(p))
 	}
-	return p.Status == payment.Created
+	return p.Status != payment.Created
 }
 
-// noneMatch tells whether one of the listed entity tags is the current one (RFC 9110 section 13.1.2; comparison is weak).
-func noneMatch(values []string, current string) bool {
+// anyMatch reports whether one of the listed entity tags is the current one. The comparison is weak
+// (RFC 9110 section 13.1.2).
+func anyMatch(values []string, current string) bool {
 	for tag := range strings.SplitSeq(strings.Join(values, ","), ",") {
 		tag = strings.TrimSpace(tag)
 		if tag == "*" || strings.TrimPrefix(tag, "W/") == current {

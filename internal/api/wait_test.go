@@ -7,24 +7,23 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// slowStore is a memoryStore whose payment is sent by the sentAfter-th Look, and which fails as
-// told.
+// slowStore is a fakeStore whose payment is sent at the sentAfter-th Look. It fails as its fields
+// say.
 type slowStore struct {
-	*memoryStore
-	sentAfter int32 // 0: never.
+	*fakeStore
+	// sentAfter 0 is never.
+	sentAfter int32
 	replay    bool
-	wasSent   bool // Before the replay.
+	// wasSent says that the payment was sent before the replay.
+	wasSent   bool
 	lookHangs bool
 
 	createErr, lookErr, findErr error
@@ -62,62 +61,45 @@ func (s *slowStore) Find(ctx context.Context, _ payment.TenantRef, _ payment.ID)
 	return s.at(s.sent()), errors.Join(s.findErr, ctx.Err())
 }
 
-// ask makes one request of the server and returns its response.
-func (s *slowStore) ask(ctx context.Context, t *testing.T, server *Server, method, target string, headers ...string) *httptest.ResponseRecorder {
-	t.Helper()
-	key, err := payment.NewAPIKey("test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := httptest.NewRequestWithContext(ctx, method, target, strings.NewReader(sampleBody))
-	r.Header.Set("Authorization", "Bearer "+key.Reveal())
-	r.Header.Set("Content-Type", "application/json")
-	r.Header.Set("Idempotency-Key", uuid.NewString())
-	for i := 0; i < len(headers); i += 2 {
-		r.Header.Set(headers[i], headers[i+1])
-	}
-	w := httptest.NewRecorder()
-	server.ServeHTTP(w, r)
-	return w
-}
-
-// TestCreate_Wait: a create that waits is answered 200 once the payment is sent, and in all other
-// cases as one that does not wait. Only a create that fails before its commit is told so.
+// TestCreate_Wait: a create that waits gets a 200 once the payment is sent. In all other cases its
+// response is that of a create that does not wait. Only a create that was not committed fails.
 func TestCreate_Wait(t *testing.T) {
-	const wait = 3 * time.Second
+	const wait, second = 3 * time.Second, time.Second
+	keyReused := &payment.KeyReused{Differs: []string{"/amount"}}
 	for name, row := range map[string]struct {
-		store   *slowStore
-		prefer  string
-		full    bool          // All waiters' places are taken.
-		stop    time.Duration // When the server begins to stop, if it does.
-		gone    time.Duration // When the client goes away, if it does.
-		status  int
-		took    time.Duration // At most.
-		finds   int32
-		noLooks bool
+		store  *slowStore
+		prefer string
+		// full says that waitersMax requests wait already.
+		full bool
+		// stop is when the server stops, and gone is when the client goes away; 0 is never.
+		stop, gone time.Duration
+		status     int
+		tookMax    time.Duration
+		finds      int32
+		noLooks    bool
 	}{
-		"Sent":             {store: &slowStore{sentAfter: 3}, status: 200, took: time.Second, finds: 1},
+		"Sent":             {store: &slowStore{sentAfter: 3}, status: 200, tookMax: second, finds: 1},
 		"NoPreference":     {store: &slowStore{sentAfter: 1}, prefer: "none", status: 202, noLooks: true},
-		"Timeout":          {status: 202, took: wait},
-		"LookHangs":        {store: &slowStore{lookHangs: true}, status: 202, took: wait},
-		"LookFails":        {store: &slowStore{lookErr: errAway}, status: 202, took: time.Second},
-		"ConfirmFails":     {store: &slowStore{sentAfter: 1, findErr: errAway}, status: 202, took: time.Second, finds: 1},
+		"Timeout":          {status: 202, tookMax: wait},
+		"LookHangs":        {store: &slowStore{lookHangs: true}, status: 202, tookMax: wait},
+		"LookFails":        {store: &slowStore{lookErr: errAway}, status: 202, tookMax: second},
+		"ConfirmFails":     {store: &slowStore{sentAfter: 1, findErr: errAway}, status: 202, tookMax: second, finds: 1},
 		"NoPlace":          {store: &slowStore{sentAfter: 1}, full: true, status: 202, noLooks: true},
-		"Stopped":          {stop: time.Second, status: 202, took: time.Second},
-		"ClientGone":       {gone: time.Second, status: 202, took: time.Second},
-		"Replay":           {store: &slowStore{replay: true, sentAfter: 2}, status: 200, took: time.Second, finds: 1},
+		"Stopped":          {stop: time.Second, status: 202, tookMax: second},
+		"ClientGone":       {gone: time.Second, status: 202, tookMax: second},
+		"Replay":           {store: &slowStore{replay: true, sentAfter: 2}, status: 200, tookMax: second, finds: 1},
 		"ReplayOfSent":     {store: &slowStore{replay: true, wasSent: true}, full: true, status: 200, noLooks: true},
-		"ReplayTimeout":    {store: &slowStore{replay: true}, status: 202, took: wait},
+		"ReplayTimeout":    {store: &slowStore{replay: true}, status: 202, tookMax: wait},
 		"ReplayNoPlace":    {store: &slowStore{replay: true}, full: true, status: 202, noLooks: true},
 		"NotCommitted":     {store: &slowStore{createErr: errAway}, status: 503, noLooks: true},
-		"KeyReusedAnyway":  {store: &slowStore{createErr: &payment.KeyReused{Differs: []string{"/amount"}}}, status: 422, noLooks: true},
+		"KeyReusedAnyway":  {store: &slowStore{createErr: keyReused}, status: 422, noLooks: true},
 		"UnreadablePrefer": {store: &slowStore{sentAfter: 1}, prefer: "wait=x", status: 202, noLooks: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				server, memory := newMemoryServer(t)
+				server, memory := newTestServer(t)
 				store := cmp.Or(row.store, &slowStore{})
-				store.memoryStore, server.store = memory, store
+				store.fakeStore, server.store = memory, store
 				if row.full {
 					for range waitersMax {
 						server.waiters <- struct{}{}
@@ -131,20 +113,19 @@ func TestCreate_Wait(t *testing.T) {
 				if row.gone > 0 {
 					time.AfterFunc(row.gone, cancel)
 				}
-				prefer := row.prefer
-				if prefer == "" {
-					prefer = "wait=3"
-				}
+				r := request(t, http.MethodPost, "/payments", sampleBody, "Prefer", cmp.Or(row.prefer, "wait=3"))
+				w := httptest.NewRecorder()
 				began := time.Now()
-				w := store.ask(ctx, t, server, http.MethodPost, "/payments", "Prefer", prefer)
-				if took := time.Since(began); took > row.took {
-					t.Errorf("answered after %s, want at most %s", took, row.took)
+				server.ServeHTTP(w, r.WithContext(ctx))
+				if took := time.Since(began); took > row.tookMax {
+					t.Errorf("got a response after %s, want at most %s", took, row.tookMax)
 				}
 				if w.Code != row.status {
-					t.Fatalf("status %d, want %d", w.Code, row.status)
+					t.Fatalf("got status %d, want %d", w.Code, row.status)
 				}
-				if finds, looks := store.finds.Load(), store.looks.Load(); finds != row.finds || (looks == 0) != row.noLooks {
-					t.Errorf("%d finds and %d looks, want %d finds", finds, looks, row.finds)
+				finds, looks := store.finds.Load(), store.looks.Load()
+				if finds != row.finds || (looks == 0) != row.noLooks {
+					t.Errorf("got %d calls of Find and %d of Look, want %d of Find", finds, looks, row.finds)
 				}
 				wantCreateHeaders(t, w, memory.stored.ID, store.replay)
 			})
@@ -171,24 +152,26 @@ func wantCreateHeaders(t *testing.T, w *httptest.ResponseRecorder, id payment.ID
 	if replay {
 		want["Idempotent-Replayed"] = "true"
 	}
-	names := []string{"Content-Location", "Preference-Applied", "Cache-Control", "Vary", "Location", "Retry-After", "Idempotent-Replayed"}
-	for _, name := range names {
+	for _, name := range []string{
+		"Content-Location", "Preference-Applied", "Cache-Control", "Vary", "Location", "Retry-After",
+		"Idempotent-Replayed",
+	} {
 		if got := w.Header().Get(name); got != want[name] {
-			t.Errorf("%s: %q, want %q", name, got, want[name])
+			t.Errorf("%s: got %q, want %q", name, got, want[name])
 		}
 	}
-	if tagged := w.Header().Get("Etag") != ""; tagged != (w.Code == http.StatusOK) {
-		t.Errorf("ETag %q in a %d", w.Header().Get("Etag"), w.Code)
+	if tag := w.Header().Get("Etag"); (tag != "") != (w.Code == http.StatusOK) {
+		t.Errorf("got ETag %q in a %d, want one in a 200 only", tag, w.Code)
 	}
 	var body struct {
 		Status payment.Status
 	}
 	if err := json.NewDecoder(w.Body).Decode(&body); err != nil || body.Status != status {
-		t.Errorf("the body has status %q, want %q (error %v)", body.Status, status, err)
+		t.Errorf("got status %q in the body (error %v), want %q", body.Status, err, status)
 	}
 }
 
-// TestStatus_Wait: a status that is held is polled by Look, and found once for what it reports.
+// TestStatus_Wait: a request that waits polls with Look. What it reports comes from one Find.
 func TestStatus_Wait(t *testing.T) {
 	for name, row := range map[string]struct {
 		store   *slowStore
@@ -212,18 +195,19 @@ func TestStatus_Wait(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				server, memory := newMemoryServer(t)
+				server, memory := newTestServer(t)
 				store := cmp.Or(row.store, &slowStore{})
-				store.memoryStore, server.store = memory, store
+				store.fakeStore, server.store = memory, store
 				if row.full {
 					for range waitersMax {
 						server.waiters <- struct{}{}
 					}
 				}
-				w := store.ask(t.Context(), t, server, http.MethodGet, "/payments/"+memory.stored.ID.String(), "Prefer", row.prefer)
-				if w.Code != row.status || w.Header().Get("Preference-Applied") != row.applied || store.finds.Load() != row.finds {
-					t.Errorf("got %d, %q and %d finds; want %d, %q and %d", w.Code, w.Header().Get("Preference-Applied"),
-						store.finds.Load(), row.status, row.applied, row.finds)
+				w := do(t, server, http.MethodGet, "/payments/"+memory.stored.ID.String(), "", "Prefer", row.prefer)
+				applied, finds := w.Header().Get("Preference-Applied"), store.finds.Load()
+				if w.Code != row.status || applied != row.applied || finds != row.finds {
+					t.Errorf("got status %d, Preference-Applied %q and %d calls of Find; want %d, %q and %d",
+						w.Code, applied, finds, row.status, row.applied, row.finds)
 				}
 			})
 		})

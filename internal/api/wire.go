@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -11,10 +12,11 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// timeFormat is RFC 3339 in UTC with the microseconds that PostgreSQL keeps.
+// timeFormat is RFC 3339 in UTC with microseconds, the precision of PostgreSQL.
 const timeFormat = "2006-01-02T15:04:05.000000Z"
 
-// createBody is the body of POST /payments. Members keep their JSON type, so that one of the wrong type is a fault beside the others.
+// createBody is the body of POST /payments. It keeps the JSON type of each member, so that all
+// members of a wrong type are reported together with the other faults.
 type createBody struct {
 	Amount      leaf                `json:"amount"`
 	Currency    leaf                `json:"currency"`
@@ -35,15 +37,18 @@ type accountBody struct {
 	Number leaf `json:"number"`
 }
 
-// leaf is a member that should be a string or a number: its kind as it came, its text when it was one of these.
+// leaf is a member that should be a string or a number.
 type leaf struct {
-	kind jsontext.Kind // 0 when the member is absent.
+	// kind is the JSON type that was sent, or 0 if the member is absent.
+	kind jsontext.Kind
+	// text is set for strings and numbers.
 	text string
 }
 
 // UnmarshalJSONFrom implements json.UnmarshalerFrom.
 func (l *leaf) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
-	if l.kind = dec.PeekKind(); l.kind != '"' && l.kind != '0' {
+	l.kind = dec.PeekKind()
+	if l.kind != '"' && l.kind != '0' {
 		return dec.SkipValue()
 	}
 	token, err := dec.ReadToken()
@@ -55,19 +60,22 @@ func (l *leaf) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 
 // object is a member that should be an object.
 type object[T any] struct {
-	kind  jsontext.Kind // 0 when the member is absent.
+	// kind is the JSON type that was sent, or 0 if the member is absent.
+	kind  jsontext.Kind
 	value T
 }
 
 // UnmarshalJSONFrom implements json.UnmarshalerFrom.
 func (o *object[T]) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
-	if o.kind = dec.PeekKind(); o.kind != '{' {
+	o.kind = dec.PeekKind()
+	if o.kind != '{' {
 		return dec.SkipValue()
 	}
 	return json.UnmarshalDecode(dec, &o.value)
 }
 
-// decode reads a create's body strictly: not JSON, an unknown member and a duplicate one are errors; wrong types are faults.
+// decode parses the body of a create strictly. Invalid JSON, an unknown member and a duplicate
+// member are errors. Members of a wrong type are faults.
 func decode(data []byte) (payment.Content, []payment.Fault, error) {
 	if kind := jsontext.Value(data).Kind(); kind != '{' {
 		return payment.Content{}, nil, refuse("malformed_json", "the body must be a JSON object")
@@ -78,17 +86,21 @@ func decode(data []byte) (payment.Content, []payment.Fault, error) {
 	}
 	var f typeFaults
 	c := payment.Content{
-		Amount: f.leaf("/amount", b.Amount, '0'), Currency: f.leaf("/currency", b.Currency, '"'),
-		Originator: f.party("/originator", "/originator/id", "/originator/name", b.Originator), Beneficiary: f.party("/beneficiary", "/beneficiary/id", "/beneficiary/name", b.Beneficiary),
-		Sender: f.account("/sender", "/sender/type", "/sender/number", b.Sender), Receiver: f.account("/receiver", "/receiver/type", "/receiver/number", b.Receiver),
+		Amount:      f.leaf("/amount", b.Amount, '0'),
+		Currency:    f.leaf("/currency", b.Currency, '"'),
+		Originator:  f.party("/originator", "/originator/id", "/originator/name", b.Originator),
+		Beneficiary: f.party("/beneficiary", "/beneficiary/id", "/beneficiary/name", b.Beneficiary),
+		Sender:      f.account("/sender", "/sender/type", "/sender/number", b.Sender),
+		Receiver:    f.account("/receiver", "/receiver/type", "/receiver/number", b.Receiver),
 	}
-	if reference := f.leaf("/reference", b.Reference, '"'); b.Reference.kind == '"' {
+	reference := f.leaf("/reference", b.Reference, '"')
+	if b.Reference.kind == '"' {
 		c.Reference = &reference
 	}
 	return c, f, nil
 }
 
-// refuseJSON says what is wrong with a body that is not the JSON we read, and where.
+// refuseJSON returns the problem for a body that cannot be decoded. It names the place.
 func refuseJSON(err error) error {
 	var pointer jsontext.Pointer
 	if semantic, ok := errors.AsType[*json.SemanticError](err); ok {
@@ -99,34 +111,34 @@ func refuseJSON(err error) error {
 	}
 	switch {
 	case errors.Is(err, json.ErrUnknownName):
-		return refuse("unknown_member", "the API knows no member %q", bounded(string(pointer)))
+		return refuse("unknown_member", "the API knows no member %q", truncate(string(pointer)))
 	case errors.Is(err, jsontext.ErrDuplicateName):
-		return refuse("duplicate_member", "the member %q is given twice", bounded(string(pointer)))
+		return refuse("duplicate_member", "the member %q is given twice", truncate(string(pointer)))
 	}
-	return refuse("malformed_json", "the body is not valid JSON, at or after %q", bounded(string(pointer)))
+	return refuse("malformed_json", "the body is not valid JSON, at or after %q", truncate(string(pointer)))
 }
 
-// bounded cuts what a client sent to a length that an answer and a log line can bear.
-func bounded(s string) string {
-	const pointerMax = 100
-	if len(s) <= pointerMax {
+// truncate shortens what a client sent, so that it fits into a response and a line of the log.
+func truncate(s string) string {
+	const bytesMax = 100
+	if len(s) <= bytesMax {
 		return s
 	}
-	return strings.ToValidUTF8(s[:pointerMax], "") + "…"
+	return strings.ToValidUTF8(s[:bytesMax], "") + "…"
 }
 
-// typeFaults gathers members of the wrong JSON type.
+// typeFaults collects members of a wrong JSON type.
 type typeFaults []payment.Fault
 
 func (f *typeFaults) leaf(pointer string, l leaf, want jsontext.Kind) string {
-	if l.kind == 0 { // Absent: payment.New says whether it may be.
-		return ""
-	}
-	if l.kind != want {
+	switch l.kind {
+	case want:
+		return l.text
+	case 0: // Absent: payment.New decides whether it is required.
+	default:
 		f.add(pointer, want)
-		return ""
 	}
-	return l.text
+	return ""
 }
 
 func (f *typeFaults) party(at, atID, atName string, o object[partyBody]) payment.PartyContent {
@@ -136,7 +148,10 @@ func (f *typeFaults) party(at, atID, atName string, o object[partyBody]) payment
 
 func (f *typeFaults) account(at, atType, atNumber string, o object[accountBody]) payment.AccountContent {
 	f.object(at, o.kind)
-	return payment.AccountContent{Type: f.leaf(atType, o.value.Type, '"'), Number: f.leaf(atNumber, o.value.Number, '"')}
+	return payment.AccountContent{
+		Type:   f.leaf(atType, o.value.Type, '"'),
+		Number: f.leaf(atNumber, o.value.Number, '"'),
+	}
 }
 
 func (f *typeFaults) object(pointer string, kind jsontext.Kind) {
@@ -146,12 +161,21 @@ func (f *typeFaults) object(pointer string, kind jsontext.Kind) {
 }
 
 func (f *typeFaults) add(pointer string, want jsontext.Kind) {
-	name := map[jsontext.Kind]string{'0': "a number", '"': "a string", '{': "an object"}[want]
-	*f = append(*f, payment.Fault{Pointer: pointer, Code: "type", Detail: "must be " + name})
+	*f = append(*f, payment.Fault{Pointer: pointer, Code: "type", Detail: "must be " + kindName(want)})
 }
 
-// covered tells whether a fault is told already, of the member or of the object it is in.
-func covered(faults []payment.Fault, pointer string) bool {
+func kindName(kind jsontext.Kind) string {
+	switch kind {
+	case '0':
+		return "a number"
+	case '"':
+		return "a string"
+	}
+	return "an object"
+}
+
+// reported reports whether faults has one of this member, or of the object that contains it.
+func reported(faults []payment.Fault, pointer string) bool {
 	for _, f := range faults {
 		if f.Pointer == pointer || strings.HasPrefix(pointer, f.Pointer+"/") {
 			return true
@@ -160,8 +184,9 @@ func covered(faults []payment.Fault, pointer string) bool {
 	return false
 }
 
-// appendPayment writes a payment as every answer shows it. It is written by hand, being what nearly every answer is; openapi.json is what it must agree with, and the tests hold
-// each answer against that.
+// appendPayment appends the JSON document of a payment, as all responses contain it. It is written
+// by hand because nearly every response is one. It must agree with openapi.json, against which the
+// tests check each response.
 func appendPayment(b []byte, p *payment.Payment) []byte {
 	b = p.ID.Append(append(b, `{"id":"`...))
 	b = append(b, `","status":"`...)
@@ -178,11 +203,9 @@ func appendPayment(b []byte, p *payment.Payment) []byte {
 	if p.Reference != "" {
 		b = appendText(b, `,"reference":`, p.Reference)
 	}
-	b = append(b, `,"created_at":"`...)
-	b = append(p.CreatedAt.UTC().AppendFormat(b, timeFormat), '"')
+	b = appendTime(b, `,"created_at":"`, p.CreatedAt)
 	if p.Sent != nil {
-		b = append(b, `,"sent_at":"`...)
-		b = append(p.Sent.At.UTC().AppendFormat(b, timeFormat), '"')
+		b = appendTime(b, `,"sent_at":"`, p.Sent.At)
 		b = appendText(b, `,"position":{"topic":`, p.Sent.Topic)
 		b = append(b, `,"partition":`...)
 		b = strconv.AppendInt(b, int64(p.Partition), 10)
@@ -192,25 +215,32 @@ func appendPayment(b []byte, p *payment.Payment) []byte {
 	return append(b, '}')
 }
 
+func appendTime(b []byte, name string, t time.Time) []byte {
+	return append(t.UTC().AppendFormat(append(b, name...), timeFormat), '"')
+}
+
 func appendPair(b []byte, first, a, second string, c payment.Private) []byte {
 	return append(appendText(appendText(b, first, a), second, c.Reveal()), '}')
 }
 
-// appendText writes a member's name and text. What is not UTF-8 any more, which no stored text is, is replaced.
+// appendText appends the name of a member and its value. Invalid UTF-8, which no stored text
+// contains, is replaced.
 func appendText(b []byte, name, text string) []byte {
 	b, _ = jsontext.AppendQuote(append(b, name...), text)
 	return b
 }
 
-// etag names the version of a payment: its content never changes, so its status and position are the whole difference.
+// etag returns the entity tag of a version of a payment. The content never changes, so status and
+// position identify the version.
 func etag(p payment.Payment) string {
 	if p.Sent == nil {
 		return `"` + string(p.Status) + `"`
 	}
-	return `"` + string(p.Status) + "-" + strconv.FormatInt(p.Sent.Offset, 10) + "-" + strconv.FormatInt(p.Sent.At.UnixMicro(), 36) + `"`
+	offset := strconv.FormatInt(p.Sent.Offset, 10)
+	return `"` + string(p.Status) + "-" + offset + "-" + strconv.FormatInt(p.Sent.At.UnixMicro(), 36) + `"`
 }
 
-// Values of header fields that many answers share: net/http reads them only.
+// Values of header fields that many responses share. net/http only reads them.
 var (
 	contentTypeJSON    = []string{"application/json"}
 	contentTypeProblem = []string{"application/problem+json"}
@@ -221,25 +251,32 @@ var (
 	varyByClient       = []string{"Authorization, Prefer"}
 )
 
-// answerPayment writes a payment as the whole answer.
-func (x *exchange) answerPayment(status int, p *payment.Payment) {
-	x.answer(status, contentTypeJSON, appendPayment(make([]byte, 0, 768), p))
+// writePayment writes a payment as the body of the response.
+func (x *exchange) writePayment(status int, p *payment.Payment) {
+	const bytesUsual = 768
+	x.writeBody(status, contentTypeJSON, appendPayment(make([]byte, 0, bytesUsual), p))
 }
 
-// answerJSON writes v as the whole answer.
-func (x *exchange) answerJSON(status int, contentType []string, v any) {
+// writeJSON writes v as the body of the response. v is a type of this package, made of strings and
+// numbers, so it can always be marshalled.
+func (x *exchange) writeJSON(status int, contentType []string, v any) {
 	body, err := json.Marshal(v, jsontext.AllowInvalidUTF8(true))
 	if err != nil {
-		panic(err) // Our own types, of strings and numbers, always marshal.
+		panic(err)
 	}
-	x.answer(status, contentType, body)
+	x.writeBody(status, contentType, body)
 }
 
-func (x *exchange) answer(status int, contentType []string, body []byte) {
-	header := x.Header() // Names are written as http.Header spells them, past Set, which would look at each letter.
+// writeBody writes the whole response. It ignores errors: the client is gone, and what it requested
+// is on record.
+//
+// The names of the header fields are written as http.Header stores them. Set would inspect each
+// letter.
+func (x *exchange) writeBody(status int, contentType []string, body []byte) {
+	header := x.Header()
 	header["Content-Type"] = contentType
 	header["X-Content-Type-Options"] = nosniff
 	header["Content-Length"] = []string{strconv.Itoa(len(body))}
 	x.WriteHeader(status)
-	_, _ = x.Write(body) // The client is gone; what it asked for is on record.
+	_, _ = x.Write(body)
 }
