@@ -28,19 +28,15 @@ type stack struct {
 	api, admin, kafka, postgres, key string
 }
 
-// startStack starts the demo and stops it when the test ends.
-func startStack(t *testing.T) stack {
+// startStack starts the demo, with its data in a directory, and stops it when the test ends.
+func startStack(t *testing.T, data string) stack {
 	t.Helper()
 	dir, err := build()
 	if err != nil {
 		t.Fatal(err)
 	}
-	args := []string{"run", "--ephemeral", "--listen", "127.0.0.1:0", "--kafka-listen", "127.0.0.1:0"}
-	program := filepath.Join(dir, "paylatch-dev")
-	if _, err := os.Stat(program); err != nil { // The demo is a command still.
-		program, args[0] = filepath.Join(dir, "paylatch"), "dev"
-	}
-	cmd := exec.Command(program, args...)
+	cmd := exec.Command(filepath.Join(dir, "paylatch-dev"),
+		"run", "--data", data, "--listen", "127.0.0.1:0", "--kafka-listen", "127.0.0.1:0")
 	cmd.Env = cleanEnv()
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
@@ -69,6 +65,9 @@ func startStack(t *testing.T) stack {
 		case <-time.After(stopTimeout):
 			_ = cmd.Process.Kill()
 			t.Error("the demo did not stop")
+		}
+		if target, err := os.Readlink(filepath.Join(data, "postgres")); err == nil { // As root the data are elsewhere.
+			_ = os.RemoveAll(filepath.Dir(target))
 		}
 	})
 	select {
@@ -137,6 +136,8 @@ func (r *reader) follow(line string) (how string, err error) {
 			r.env[name] = value
 		}
 		return "executed", nil
+	case line == `eval "$(paylatch-dev env)"`:
+		return "executed", r.evalEnv()
 	case program == "curl":
 		status, body, err := curl(words[1:])
 		if err == nil && status/100 != 2 {
@@ -165,6 +166,22 @@ func (r *reader) parse(line string) error {
 	return nil
 }
 
+// evalEnv sets what `paylatch-dev env` exports.
+func (r *reader) evalEnv() error {
+	cmd := exec.Command(filepath.Join(r.binaries, "paylatch-dev"), "env")
+	cmd.Dir, cmd.Env = r.dir, cleanEnv()
+	out, err := cmd.Output()
+	for line := range strings.Lines(string(out)) {
+		words, wordsErr := shellWords(line, nil)
+		if wordsErr != nil || len(words) != 2 || words[0] != "export" {
+			return fmt.Errorf("%q is no export line: %w", line, wordsErr)
+		}
+		name, value, _ := strings.Cut(words[1], "=")
+		r.env[name] = value
+	}
+	return err
+}
+
 // run executes one of our programs.
 func (r *reader) run(words []string) error {
 	cmd := exec.Command(filepath.Join(r.binaries, words[0]), words[1:]...)
@@ -187,7 +204,8 @@ func (r *reader) run(words []string) error {
 // exposes.
 func TestStack(t *testing.T) {
 	t.Parallel()
-	s := startStack(t)
+	work := t.TempDir()
+	s := startStack(t, filepath.Join(work, ".paylatch"))
 	compose, err := os.ReadFile(filepath.Join(root, "docker-compose.yml"))
 	if err != nil {
 		t.Fatal(err)
@@ -198,7 +216,7 @@ func TestStack(t *testing.T) {
 	}
 	n := gather(t)
 	r := &reader{
-		stack: s, dir: t.TempDir(), binaries: dir, commands: n.commands, names: n, compose: string(compose),
+		stack: s, dir: work, binaries: dir, commands: n.commands, names: n, compose: string(compose),
 		env: map[string]string{"PAYLATCH_SERVER": s.api}, // The default is the address in README.
 	}
 	text, err := os.ReadFile(filepath.Join(root, "README.md"))
