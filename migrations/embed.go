@@ -1,4 +1,5 @@
-// Package migrations holds the database's schema as numbered tern migrations, and schema.sql, their sum, for readers.
+// Package migrations holds the database's schema as numbered tern migrations, and schema.sql, their
+// sum, for readers.
 package migrations
 
 import "embed"
@@ -8,8 +9,8 @@ import "embed"
 //go:embed *_*.sql
 var FS embed.FS
 
-// Latest returns the version of the schema that all migrations together make. Migrations are numbered
-// from 1 without a gap; tern refuses others.
+// Latest returns the version of the schema that all migrations together make. Migrations are
+// numbered from 1 without a gap; tern refuses others.
 func Latest() int32 { return latest }
 
 var latest = func() int32 {

@@ -18,7 +18,8 @@ func TestMain(m *testing.M) { parts.Main(m) }
 
 var update = flag.Bool("update", false, "write schema.sql anew")
 
-// TestSchema_FileIsCurrent shows that schema.sql is what the migrations make. `make schema` writes it.
+// TestSchema_FileIsCurrent shows that schema.sql is what the migrations make. `make schema` writes
+// it.
 func TestSchema_FileIsCurrent(t *testing.T) {
 	got := dump(t, parts.Postgres(t))
 	if *update {
@@ -35,7 +36,8 @@ func TestSchema_FileIsCurrent(t *testing.T) {
 	}
 }
 
-// TestMigrations_DownAndUp shows that every migration can be taken back and made again, down to an empty database, and that `up` is repeatable.
+// TestMigrations_DownAndUp shows that every migration can be taken back and made again, down to an
+// empty database, and that `up` is repeatable.
 func TestMigrations_DownAndUp(t *testing.T) {
 	url := parts.EmptyPostgres(t)
 	up := func() {
@@ -81,9 +83,11 @@ func TestMigrations_Concurrent(t *testing.T) {
 	}
 }
 
-const header = "-- The sum of the migrations, for readers. Written by `make schema`; `make verify` sees that it is current.\n"
+const header = "-- The sum of the migrations, for readers. " +
+	"Written by `make schema`; `make verify` sees that it is current.\n"
 
-// objects lists what a schema is made of, by PostgreSQL's own words for it, in an order that does not depend on oids.
+// objects lists what a schema is made of, by PostgreSQL's own words for it, in an order that does
+// not depend on oids.
 const objects = `
 select 1, typname, format(E'create type %s as enum (%s);', typname,
 	(select string_agg(quote_literal(enumlabel), ', ' order by enumsortorder) from pg_enum where enumtypid = t.oid))
@@ -91,7 +95,8 @@ from pg_type t where typtype = 'e' and typnamespace = 'public'::regnamespace
 union all
 select 2, c.relname, format('create sequence %s as %s cache %s;', c.relname, format_type(s.seqtypid, null), s.seqcache)
 from pg_class c join pg_sequence s on s.seqrelid = c.oid
-where c.relnamespace = 'public'::regnamespace and not exists (select from pg_depend d where d.objid = c.oid and d.deptype = 'i')
+where c.relnamespace = 'public'::regnamespace and not exists (select from pg_depend d where d.objid = c.oid
+and d.deptype = 'i')
 union all
 select 3, p.proname, pg_get_functiondef(p.oid) || ';' from pg_proc p where p.pronamespace = 'public'::regnamespace
 union all
@@ -104,13 +109,16 @@ select 4, c.relname, format(E'create table %s (\n%s\n)%s;', c.relname,
 		from pg_attribute a left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
 		where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
 		union all
-		select 2, case contype when 'p' then 1 when 'u' then 2 when 'f' then 3 else 4 end, format('constraint %s %s', conname, pg_get_constraintdef(k.oid))
+		select 2, case contype when 'p' then 1 when 'u' then 2 when 'f' then 3
+		else 4 end, format('constraint %s %s', conname, pg_get_constraintdef(k.oid))
 		from pg_constraint k where k.conrelid = c.oid and contype in ('p', 'u', 'f', 'c')) as lines),
 	' with (' || array_to_string(c.reloptions, ', ') || ')')
 from pg_class c where c.relkind = 'r' and c.relnamespace = 'public'::regnamespace and c.relname <> 'schema_version'
 union all
-select 5, i.indexrelid::regclass::text, pg_get_indexdef(i.indexrelid) || ';' from pg_index i join pg_class c on c.oid = i.indrelid
-where c.relnamespace = 'public'::regnamespace and not exists (select from pg_constraint k where k.conindid = i.indexrelid)
+select 5, i.indexrelid::regclass::text, pg_get_indexdef(i.indexrelid) || ';' from pg_index i
+join pg_class c on c.oid = i.indrelid
+where c.relnamespace = 'public'::regnamespace and not exists (select from pg_constraint k
+where k.conindid = i.indexrelid)
 union all
 select 6, tgname, pg_get_triggerdef(t.oid) || ';' from pg_trigger t where not tgisinternal
 order by 1, 2`

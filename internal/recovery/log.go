@@ -68,7 +68,8 @@ func Contradiction(p store.Partition, log kafka.Range) string {
 		return fmt.Sprintf("topic %s is another one than the payments went to: its id is %s, was %s",
 			p.Topic, log.TopicID, p.TopicID)
 	case log.Start > p.NextOffset:
-		return fmt.Sprintf("the log begins at offset %d, after the next offset %d: records were deleted that were never judged",
+		return fmt.Sprintf("the log begins at offset %d, after the next offset %d: "+
+			"records were deleted that were never compared",
 			log.Start, p.NextOffset)
 	case LacksMarker(p, log):
 		return ""
@@ -76,7 +77,7 @@ func Contradiction(p store.Partition, log kafka.Range) string {
 		return fmt.Sprintf("the log ends at offset %d, before the next offset %d: acknowledged records are lost",
 			log.End, p.NextOffset)
 	case p.Delivery == store.Fenced && log.StableEnd < p.NextOffset:
-		return fmt.Sprintf("the log is undecided from offset %d on, before the next offset %d, and ends at %d: "+
+		return fmt.Sprintf("a transaction is open from offset %d on, before the next offset %d, and the log ends at %d: "+
 			"a batch that is marked sent may not be committed", log.StableEnd, p.NextOffset, log.End)
 	}
 	return ""

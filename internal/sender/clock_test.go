@@ -10,7 +10,8 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// TestSender_Clock warns of a clock that is far from the database's, before it or behind it, and of no other.
+// TestSender_Clock warns of a clock that is far from the database's, before it or behind it, and of
+// no other.
 func TestSender_Clock(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
@@ -33,7 +34,8 @@ func TestSender_Clock(t *testing.T) {
 			t.Errorf("%s ahead: warned %t, want %t: %s", row.ahead, got, row.warns, log.String())
 		}
 		got := time.Duration(s.value("paylatch_sender_clock_ahead_seconds") * float64(time.Second))
-		if off := (got - row.ahead).Abs(); off > clockOffsetMax/2 { // The database runs on this machine.
+		if off := (got - row.ahead).Abs(); off > clockOffsetMax/2 {
+			// The database runs on this machine.
 			t.Errorf("%s ahead: measured %s", row.ahead, got)
 		}
 	}

@@ -11,9 +11,9 @@ import (
 	"github.com/paylatch/paylatch/test/parts"
 )
 
-// An owner that works sees a payment that only its primary has: the wait for the synchronous standby was
-// cancelled. It must not be emitted before the standby has it: after a failover the new primary would not
-// know it, and its own payments of the account would come later in the log.
+// An owner that works sees a payment that only its primary has: the wait for the synchronous
+// standby was cancelled. It must not be emitted before the standby has it: after a failover the new
+// primary would not know it, and its own payments of the account would come later in the log.
 func TestConfirm_OnlyThePrimaryHasIt(t *testing.T) {
 	t.Parallel()
 	for name, fenced := range map[string]bool{"Fenced": true, "Locked": false} {
@@ -32,7 +32,8 @@ func TestConfirm_OnlyThePrimaryHasIt(t *testing.T) {
 			first := r.create(0, 1)
 			r.allSent()
 			r.standby("nobody")
-			const waiting = `select count(*) from pg_stat_activity where wait_event = 'SyncRep' and query like '%pg_logical_emit_message%'`
+			const waiting = `select count(*) from pg_stat_activity where wait_event = 'SyncRep'
+				and query like '%pg_logical_emit_message%'`
 			before := r.count(waiting)
 			second := r.createUnconfirmed()
 			until(t, "the owner waits for the standby", func() bool { return r.count(waiting) > before })
@@ -76,7 +77,8 @@ func (r *rig) createUnconfirmed() payment.Payment {
 		<-created
 	}()
 	until(r.t, "the payment is visible", func() bool {
-		r.count(`select count(pg_cancel_backend(pid)) from pg_stat_activity where wait_event = 'SyncRep' and query like 'insert into payments%'`)
+		r.count(`select count(pg_cancel_backend(pid)) from pg_stat_activity where wait_event = 'SyncRep'
+			and query like 'insert into payments%'`)
 		return r.count(`select count(*) from payments where status = 'created'`) == 1
 	})
 	return p

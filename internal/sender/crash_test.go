@@ -24,8 +24,9 @@ func (b bent) Publish(ctx context.Context, partition int32, events []kafka.Event
 	return base, err
 }
 
-// The limit of locked delivery, shown: a replica that dies between publishing a batch and marking it leaves it to be repeated. It is exactly that batch
-// and nothing else, and the marks are those of the records that its successor wrote.
+// The limit of locked delivery, shown: a replica that dies between publishing a batch and marking
+// it leaves it to be repeated. It is exactly that batch and nothing else, and the marks are those
+// of the records that its successor wrote.
 func TestSender_Pass_CrashAfterPublish(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
@@ -47,15 +48,18 @@ func TestSender_Pass_CrashAfterPublish(t *testing.T) {
 	r.verdict(all[10:20]...)
 }
 
-// The same, at the last moment: the database loses the session while it commits. A deferred trigger does it, as a crash would.
+// The same, at the last moment: the database loses the session while it commits. A deferred trigger
+// does it, as a crash would.
 func TestSender_Pass_LostAtCommit(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
 	all := r.create(0, 30)
 	o := r.own(r.replica(batches(10)), 0)
 	pass(t, o)
-	r.exec(`create function die() returns trigger language plpgsql as 'begin perform pg_terminate_backend(pg_backend_pid()); return null; end'`)
-	r.exec(`create constraint trigger die after update on topic_partitions deferrable initially deferred for each row execute function die()`)
+	r.exec(`create function die() returns trigger language plpgsql as
+		'begin perform pg_terminate_backend(pg_backend_pid()); return null; end'`)
+	r.exec(`create constraint trigger die after update on topic_partitions deferrable initially deferred for each row
+		execute function die()`)
 	if again, err := o.pass(bounded(t)); err == nil || again || !o.session.Lost() {
 		t.Fatalf("again %t, error %v, session lost %t: nothing was tested", again, err, o.session.Lost())
 	}
@@ -69,7 +73,8 @@ func TestSender_Pass_LostAtCommit(t *testing.T) {
 	r.verdict(all[10:20]...)
 }
 
-// A commit that was carried out but whose answer was lost: the owner does not know, the database does. Nothing is repeated.
+// A commit that was carried out but whose answer was lost: the owner does not know, the database
+// does. Nothing is repeated.
 func TestSender_Pass_CommitAnswerLost(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
@@ -89,8 +94,9 @@ func TestSender_Pass_CommitAnswerLost(t *testing.T) {
 	r.verdict()
 }
 
-// An owner is stopped while it publishes, longer than its session lives. Its successor takes over and sends the batch; then the first one comes back to life, and
-// so does its batch: it is in the topic twice. It can mark nothing any more, and nothing else is repeated.
+// An owner is stopped while it publishes, longer than its session lives. Its successor takes over
+// and sends the batch; then the first one comes back to life, and so does its batch: it is in the
+// topic twice. It can mark nothing any more, and nothing else is repeated.
 func TestSender_Pass_SessionLostWhilePublishing(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
@@ -119,8 +125,9 @@ func TestSender_Pass_SessionLostWhilePublishing(t *testing.T) {
 	r.verdict(all[10:20]...)
 }
 
-// After such a crash the log is ahead of next_offset: that is no contradiction, and the partition does not halt. The story through whole senders:
-// one dies in the middle, another carries on by itself.
+// After such a crash the log is ahead of next_offset: that is no contradiction, and the partition
+// does not halt. The story through whole senders: one dies in the middle, another carries on by
+// itself.
 func TestSender_Crash_Successor(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)

@@ -11,7 +11,8 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// Producer publishes to one partition until another one is made for the same transactional id; package kafka says what it promises.
+// Producer publishes to one partition until another one is made for the same transactional id;
+// package kafka says what it promises.
 type Producer interface {
 	Settled(ctx context.Context, next int64) error
 	Produce(ctx context.Context, next int64, events []kafka.Event) error
@@ -39,19 +40,27 @@ func (f kafkaFencer) Fence(ctx context.Context, partition int32, transactionalID
 	return p, nil
 }
 
-// fenced delivers a partition's payments exactly once, as read_committed consumers see it. What it rests on: the log alone says what was emitted; a payment is
-// selected only when the table knows all of the log; and only one producer can commit.
+// fenced delivers a partition's payments exactly once, as read_committed consumers see it. What it
+// rests on: the log alone says what was emitted; a payment is selected only when the table knows
+// all of the log; and only one producer can commit.
 //
-// After any error, from Kafka or PostgreSQL, the producer and the session are dropped, and the next piece of work is a take-over. There is one branch on what the
-// error was: a batch that the broker refuses for what it is halts the partition. It is refused before it could be committed, and its rows stay `created`.
+// After any error, from Kafka or PostgreSQL, the producer and the session are dropped, and the next
+// piece of work is a take-over. There is one branch on what the error was: a batch that the broker
+// refuses for what it is halts the partition. It is refused before it could be committed, and its
+// rows stay `created`.
 type fenced struct {
 	*owner
-	producer Producer // Nil until the partition is taken over, and after any error.
-	caughtUp bool     // The table knows all of the log.
-	marker   *marker  // What looks for the marker of the last batch; nil once it has been seen.
+	// Nil until the partition is taken over, and after any error.
+	producer Producer
+	// The table knows all of the log.
+	caughtUp bool
+	// What looks for the marker of the last batch; nil once it has been seen.
+	marker *marker
 
-	began time.Time       // Of the take-over under way,
-	tail  store.Recovered // and what it found.
+	// Of the take-over under way,
+	began time.Time
+	// and what it found.
+	tail store.Recovered
 }
 
 // work takes the partition over, a step of the tail at a time; then it makes passes.
@@ -77,7 +86,8 @@ func (f *fenced) failed() {
 // indebted implements delivery: nobody else does worse.
 func (f *fenced) indebted() bool { return false }
 
-// takeOver makes a step towards the table's knowing all of the log, under the partition's lock. The first one fences whoever had the partition before. If power fails
+// takeOver makes a step towards the table's knowing all of the log, under the partition's lock. The
+// first one fences whoever had the partition before. If power fails
 //
 //	before the fence:  nothing happened;
 //	after it:          whoever had the partition cannot publish any more, and takes over again;
@@ -139,15 +149,19 @@ func (f *fenced) takeOver(ctx context.Context) error {
 func (f *fenced) undecided(log kafka.Range, err error) {
 	f.sender.Metrics.undecided(f.partition, log.End-log.StableEnd)
 	if errors.Is(err, recovery.ErrOpenTransaction) {
-		f.sender.Logger.Warn("the log is undecided", "partition", f.partition, "stable_end", log.StableEnd, "end", log.End, "error", err)
+		f.sender.Logger.Warn("the log is undecided", "partition", f.partition, "stable_end", log.StableEnd, "end",
+			log.End, "error", err)
 	}
 }
 
-// fence makes the one producer that may publish, and counts the take-over: after the fence, and in this order. That the row is still locked then proves that what it says is still so, and that
-// whatever hangs was left before the fence; a zombie that fences its heir with a row from before would abort what the heir has put on record (the model finds it).
+// fence makes the one producer that may publish, and counts the take-over: after the fence, and in
+// this order. That the row is still locked then proves that what it says is still so, and that
+// whatever hangs was left before the fence; a zombie that fences its heir with a row from before
+// would abort what the heir has put on record (the model finds it).
 func (f *fenced) fence(ctx context.Context, claim *store.Claim) (err error) {
 	f.began, f.tail = time.Now(), store.Recovered{}
-	if err := claim.Confirm(ctx); err != nil { // An isolated primary's sender must not fence the new one's.
+	if err := claim.Confirm(ctx); err != nil {
+		// An isolated primary's sender must not fence the new one's.
 		return err
 	}
 	if f.producer, err = f.sender.Fencer.Fence(ctx, f.partition, claim.Partition.TransactionalID); err != nil {
@@ -160,7 +174,8 @@ func (f *fenced) fence(ctx context.Context, claim *store.Claim) (err error) {
 	return f.knowsAllPartitions(ctx, claim)
 }
 
-// knowsAllPartitions refuses a database that was put back to a copy from before the topic grew: payments in the partitions that it does not know would be taken, and sent, again.
+// knowsAllPartitions refuses a database that was put back to a copy from before the topic grew:
+// payments in the partitions that it does not know would be taken, and sent, again.
 func (f *fenced) knowsAllPartitions(ctx context.Context, claim *store.Claim) error {
 	topic := claim.Partition.Topic
 	known, err := claim.Partitions(ctx)
@@ -172,7 +187,8 @@ func (f *fenced) knowsAllPartitions(ctx context.Context, claim *store.Claim) err
 		return err
 	}
 	if unknown >= 0 {
-		return fmt.Errorf("partition %d of topic %s holds records, and the database knows only %d partitions, as if it had been put back to an earlier copy: "+
+		return fmt.Errorf("partition %d of topic %s holds records, and the database knows only %d partitions, "+
+			"as if an earlier copy had been restored: "+
 			"run `paylatch partitions grow %d` before payments are taken", unknown, topic, len(known), all)
 	}
 	return nil
@@ -194,9 +210,12 @@ func (s *Sender) tailStep() int64 {
 	return recovery.StepDefault
 }
 
-// recover brings the payments of a step of the log between next_offset and the offset end into the table. A reason is what in there cannot be.
-func (f *fenced) recover(ctx context.Context, claim *store.Claim, end int64) (step store.Recovered, reason string, err error) {
-	tail, err := recovery.ReadTail(ctx, f.sender.Log, claim.Partition, min(end, claim.Partition.NextOffset+f.sender.tailStep()))
+// recover brings the payments of a step of the log between next_offset and the offset end into the
+// table. A reason is what in there cannot be.
+func (f *fenced) recover(ctx context.Context, claim *store.Claim, end int64) (step store.Recovered, reason string,
+	err error) {
+	tail, err := recovery.ReadTail(ctx, f.sender.Log, claim.Partition,
+		min(end, claim.Partition.NextOffset+f.sender.tailStep()))
 	switch {
 	case err != nil:
 		return step, "", err
@@ -219,12 +238,14 @@ func (f *fenced) recover(ctx context.Context, claim *store.Claim, end int64) (st
 func (f *fenced) done() {
 	f.caughtUp = true
 	f.sender.Metrics.tookOver(time.Since(f.began), f.tail)
-	f.sender.Logger.Info("took the partition over", "partition", f.partition, "generation", f.known.Generation, "next_offset", f.known.NextOffset,
+	f.sender.Logger.Info("took the partition over", "partition", f.partition, "generation", f.known.Generation,
+		"next_offset", f.known.NextOffset,
 		"found", f.tail.Marked, "restored", f.tail.Restored, "took_ms", time.Since(f.began).Milliseconds())
 	f.at(TakeOverDone)
 }
 
-// pass emits one batch of the partition's payments, in order, and tells whether there may be more. If power fails
+// pass emits one batch of the partition's payments, in order, and tells whether there may be more.
+// If power fails
 //
 //	before produce:  nothing happened, unless the marker of the batch before is lost: the next take-over writes it;
 //	before commit:   the records are undecided: the next take-over aborts them, and the rows are `created`;
@@ -286,15 +307,16 @@ func (f *fenced) pass(ctx context.Context) (again bool, err error) {
 	return true, nil
 }
 
-// publish appends the events and commits them, in one Kafka transaction, once the log says what became of the one before. Its bound lies below the transaction's own
-// time-out.
+// publish appends the events and commits them, in one Kafka transaction, once the log says what
+// became of the one before. Its bound lies below the transaction's own time-out.
 func (f *fenced) publish(ctx context.Context, claim *store.Claim, events []kafka.Event) error {
 	ctx, cancel := context.WithTimeout(ctx, store.PublishTimeout)
 	defer cancel()
 	began := time.Now()
 	err := f.settle(ctx)
 	if err == nil {
-		err = claim.Confirm(ctx) // What only an isolated primary has must not be emitted before what the new one has.
+		// What only an isolated primary has must not be emitted before what the new one has.
+		err = claim.Confirm(ctx)
 	}
 	if err == nil {
 		err = f.producer.Produce(ctx, f.known.NextOffset, events)
@@ -323,11 +345,13 @@ func (f *fenced) settle(ctx context.Context) error {
 	}
 }
 
-// marker looks for a transaction's marker while the next batch is claimed: that need not wait, and by now the marker is there in all likelihood.
+// marker looks for a transaction's marker while the next batch is claimed: that need not wait, and
+// by now the marker is there in all likelihood.
 type marker struct {
 	answered chan struct{}
-	err      error // The answer, once there is one.
-	cancel   context.CancelFunc
+	// The answer, once there is one.
+	err    error
+	cancel context.CancelFunc
 }
 
 func lookFor(p Producer, next int64) *marker {

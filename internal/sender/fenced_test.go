@@ -42,8 +42,9 @@ func work(t *testing.T, f *fenced) {
 	}
 }
 
-// An owner loses its session in a pass. Kafka knows nothing of that, and the owner, still its partition's one producer, commits there; PostgreSQL does not. Its successor finds the
-// batch in the tail and marks it; nothing is emitted again.
+// An owner loses its session in a pass. Kafka knows nothing of that, and the owner, still its
+// partition's one producer, commits there; PostgreSQL does not. Its successor finds the batch in
+// the tail and marks it; nothing is emitted again.
 func TestFenced_SessionLostAt(t *testing.T) {
 	t.Parallel()
 	for _, point := range []Point{PassSelected, PassProduced, PassCommitted, PassMarked} {
@@ -77,7 +78,8 @@ func TestFenced_SessionLostAt(t *testing.T) {
 	}
 }
 
-// A zombie: its session ends after it has selected a batch; another takes over and sends that batch and more; then the zombie goes on. It can neither commit to Kafka nor mark.
+// A zombie: its session ends after it has selected a batch; another takes over and sends that batch
+// and more; then the zombie goes on. It can neither commit to Kafka nor mark.
 func TestFenced_Zombie(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
@@ -113,8 +115,9 @@ func (r *rig) ownFencedAfter(f *fenced) *fenced {
 	return r.ownFenced(r.replica(r.inFenced()))
 }
 
-// PostgreSQL is put back to a copy from before the payments: their rows are gone, next_offset is back. The take-over puts the rows back from their records, as they were and as sent, and
-// emits nothing again.
+// PostgreSQL is put back to a copy from before the payments: their rows are gone, next_offset is
+// back. The take-over puts the rows back from their records, as they were and as sent, and emits
+// nothing again.
 func TestFenced_Restored(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
@@ -122,7 +125,8 @@ func TestFenced_Restored(t *testing.T) {
 	first := r.ownFenced(r.replica(batches(10), r.inFenced()))
 	work(t, first)
 	first.failed()
-	row := `select md5(string_agg(p::text, ',' order by seq)) from (select id, tenant_id, amount, currency, originator_id, beneficiary_id, sender_id, receiver_id, reference,
+	row := `select md5(string_agg(p::text, ',' order by seq)) from (select id, tenant_id, amount, currency,
+		originator_id, beneficiary_id, sender_id, receiver_id, reference,
 		trace_context, partition, seq, status, created_at, kafka_offset from payments) p`
 	var before, after string
 	if err := r.sql.QueryRow(bounded(t), row).Scan(&before); err != nil {
@@ -143,7 +147,8 @@ func TestFenced_Restored(t *testing.T) {
 	r.verdict()
 }
 
-// The positive control of the tail read: without it the dangerous window emits a batch twice, which the same judge sees.
+// The positive control of the tail read: without it the dangerous window emits a batch twice, which
+// the same judge sees.
 func TestFenced_WithoutTailRead(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
@@ -173,7 +178,8 @@ func (blind) Read(context.Context, string, int32, int64, int64, func(kafka.Recor
 // fenceForeign makes a producer of somebody else's.
 func (r *rig) fenceForeign() *kafka.Producer {
 	r.t.Helper()
-	p, err := kafka.NewFencer([]string{r.broker}, r.topic, store.PublishTimeout).Fence(bounded(r.t), 0, "foreign-"+r.topic)
+	p, err := kafka.NewFencer([]string{r.broker}, r.topic, store.PublishTimeout).Fence(bounded(r.t), 0, "foreign-"+
+		r.topic)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -191,8 +197,9 @@ func (r *rig) foreign() *kafka.Producer {
 	return p
 }
 
-// A transaction of somebody else's that is open keeps a take-over from knowing the log: it fails, again and again, and nothing is sent. When it is aborted, all is; when it is committed, there is a
-// unexpected in the log, and the partition halts.
+// A transaction of somebody else's that is open keeps a take-over from knowing the log: it fails,
+// again and again, and nothing is sent. When it is aborted, all is; when it is committed, there is
+// a unexpected in the log, and the partition halts.
 func TestFenced_ForeignTransaction(t *testing.T) {
 	t.Parallel()
 	for name, commit := range map[string]bool{"Aborted": false, "Committed": true} {
@@ -202,7 +209,8 @@ func TestFenced_ForeignTransaction(t *testing.T) {
 			all := r.create(0, 3)
 			foreign := r.foreign()
 			f := r.ownFenced(r.replica(r.inFenced()))
-			if _, err := f.work(bounded(t)); err == nil || !strings.Contains(err.Error(), "open there is: producer id ") {
+			if _, err := f.work(bounded(t)); err == nil ||
+				!strings.Contains(err.Error(), "open there is: producer id ") {
 				t.Fatalf("error %v", err)
 			}
 			f.failed()
@@ -235,7 +243,8 @@ func TestFenced_ForeignTransaction(t *testing.T) {
 	}
 }
 
-// A batch that is in the log twice, as a sender of another make could leave it, halts the partition: a read_committed consumer has seen it.
+// A batch that is in the log twice, as a sender of another make could leave it, halts the
+// partition: a read_committed consumer has seen it.
 func TestFenced_Repeated(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
@@ -243,7 +252,8 @@ func TestFenced_Repeated(t *testing.T) {
 	first := r.ownFenced(r.replica(r.inFenced()))
 	work(t, first)
 	first.failed()
-	r.exec(`update payments set status = 'created', sent_at = null, kafka_offset = null`) // As if never marked, but with next_offset moved on.
+	// As if never marked, but with next_offset moved on.
+	r.exec(`update payments set status = 'created', sent_at = null, kafka_offset = null`)
 	second := r.ownFenced(r.replica(r.inFenced()))
 	work(t, second)
 	second.failed()
@@ -252,19 +262,23 @@ func TestFenced_Repeated(t *testing.T) {
 	if _, err := r.ownFenced(r.replica(r.inFenced())).work(bounded(t)); !errors.Is(err, errHalted) {
 		t.Errorf("error %v", err)
 	}
-	if p := r.row(0); p.State != store.Halted || !strings.Contains(p.Reason, "3 records of the log below offset 8 repeat payments") {
+	if p := r.row(0); p.State != store.Halted ||
+		!strings.Contains(p.Reason, "3 records of the log below offset 8 repeat payments") {
 		t.Errorf("the partition is %s: %s", p.State, p.Reason)
 	}
 }
 
-// A tail that is longer than a step is read in steps, each on record by itself: an owner that dies in between leaves the rest to the next.
+// A tail that is longer than a step is read in steps, each on record by itself: an owner that dies
+// in between leaves the rest to the next.
 func TestFenced_LongTail(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
 	const n = 2*recovery.StepDefault + 500
 	r.create(0, 1)
-	r.exec(`insert into payments (amount, originator_id, beneficiary_id, sender_id, receiver_id, id, tenant_id, partition, currency)
-		select n, originator_id, beneficiary_id, sender_id, receiver_id, (overlay(overlay(gen_random_uuid()::text placing '8' from 15) placing '8' from 20))::uuid,
+	r.exec(`insert into payments (amount, originator_id, beneficiary_id, sender_id, receiver_id, id, tenant_id,
+		partition, currency)
+		select n, originator_id, beneficiary_id, sender_id, receiver_id,
+		(overlay(overlay(gen_random_uuid()::text placing '8' from 15) placing '8' from 20))::uuid,
 			tenant_id, 0, 'EUR' from payments, generate_series(2, $1) as n`, n)
 	first := r.ownFenced(r.replica(r.inFenced()))
 	work(t, first)
@@ -278,9 +292,11 @@ func TestFenced_LongTail(t *testing.T) {
 		t.Fatalf("after a step: again %t, caught up %t, %v", again, second.caughtUp, err)
 	}
 	next := r.row(0).NextOffset // A slow machine's step ends where its time is up.
-	if marked := r.count(`select count(*) from payments where status = 'sent' and kafka_offset < $1`, next); next <= 0 || next > recovery.StepDefault || marked == 0 ||
+	if marked := r.count(`select count(*) from payments where status = 'sent' and kafka_offset < $1`,
+		next); next <= 0 || next > recovery.StepDefault || marked == 0 ||
 		marked != r.count(`select count(*) from payments where status = 'sent'`) {
-		t.Fatalf("after a step of %d offsets at most next_offset is %d, and %d payments below it are marked", recovery.StepDefault, next, marked)
+		t.Fatalf("after a step of %d offsets at most next_offset is %d, and %d payments below it are marked",
+			recovery.StepDefault, next, marked)
 	}
 	second.failed()
 	third := r.ownFenced(r.replica(r.inFenced()))

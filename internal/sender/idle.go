@@ -13,23 +13,28 @@ import (
 )
 
 const (
-	// endCheckEveryDefault is about how often an owner that has nothing to send looks at the end of its log. Its next
-	// batch would notice lost records; until there is one, nothing else does. A look costs three small requests to the
-	// partition's leader. Metadata is shared by all partitions of a process for 100 ms.
+	// endCheckEveryDefault is about how often an owner that has nothing to send looks at the end of
+	// its log. Its next batch would notice lost records; until there is one, nothing else does. A
+	// look costs three small requests to the partition's leader. Metadata is shared by all
+	// partitions of a process for 100 ms.
 	endCheckEveryDefault = 10 * time.Second
-	// endCheckTimeout bounds one look. Kafka being away is no contradiction, so the result of a slow look is not missed.
+	// endCheckTimeout bounds one look. Kafka being away is no contradiction, so the result of a
+	// slow look is not missed.
 	endCheckTimeout = 5 * time.Second
 )
 
-// errContradiction is returned if the log is not what the owner has left. The owner drops its state as after any error,
-// and the take-over that follows judges the log under the partition's lock.
+// errContradiction is returned if the log is not what the owner has left. The owner drops its state
+// as after any error, and the take-over that follows judges the log under the partition's lock.
 var errContradiction = errors.New("the log contradicts the database")
 
-// endCheck looks at the end of a partition's log while its owner is idle. It does so in a goroutine of its own, and so
-// neither delays a payment nor keeps the owner from touching its session. The zero value is ready.
+// endCheck looks at the end of a partition's log while its owner is idle. It does so in a goroutine
+// of its own, and so neither delays a payment nor keeps the owner from touching its session. The
+// zero value is ready.
 type endCheck struct {
-	due  time.Time // When the next look begins; zero before the first poll.
-	look *look     // The look under way; nil if there is none.
+	// When the next look begins; zero before the first poll.
+	due time.Time
+	// The look under way; nil if there is none.
+	look *look
 }
 
 // look is one look. err is its result once ended is closed.
@@ -39,10 +44,11 @@ type look struct {
 	cancel context.CancelFunc
 }
 
-// poll returns the result of a look that has ended, and begins one when it is due. It does not wait.
+// poll returns the result of a look that has ended, and begins one when it is due. It does not
+// wait.
 //
-// The row known is the one that the owner has left. A result may be older than the owner's last batch and is right all
-// the same: what was on record then must still be in the log.
+// The row known is the one that the owner has left. A result may be older than the owner's last
+// batch and is right all the same: what was on record then must still be in the log.
 func (c *endCheck) poll(s *Sender, known store.Partition) (err error) {
 	every := cmp.Or(s.EndCheckEvery, endCheckEveryDefault)
 	switch {
@@ -55,11 +61,13 @@ func (c *endCheck) poll(s *Sender, known store.Partition) (err error) {
 		c.look = lookAtEnd(s.Log, known)
 		return nil
 	}
-	c.due = time.Now().Add(jitter(every)) // The jitter spreads the looks of partitions that were acquired together.
+	// The jitter spreads the looks of partitions that were acquired together.
+	c.due = time.Now().Add(jitter(every))
 	return err
 }
 
-// stop ends the check, and returns when a look that is under way has ended. The next poll begins it again.
+// stop ends the check, and returns when a look that is under way has ended. The next poll begins it
+// again.
 func (c *endCheck) stop() {
 	if c.look != nil {
 		c.look.cancel()
@@ -88,7 +96,8 @@ func lookAtEnd(log Log, known store.Partition) *look {
 	return l
 }
 
-// compareEnd returns errContradiction if the log lacks what the row has on record. An error of Kafka's is none.
+// compareEnd returns errContradiction if the log lacks what the row has on record. An error of
+// Kafka's is none.
 func compareEnd(ctx context.Context, log Log, known store.Partition) error {
 	r, err := log.Range(ctx, known.Topic, known.Number)
 	if errors.Is(err, kafka.ErrNoTopic) {

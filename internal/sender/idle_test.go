@@ -12,8 +12,8 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// deliveries runs a test in both deliveries, on a rig of one partition with ten payments. Its owners look at the end of
-// the log nearly as often as they are idle.
+// deliveries runs a test in both deliveries, on a rig of one partition with ten payments. Its
+// owners look at the end of the log nearly as often as they are idle.
 func deliveries(t *testing.T, test func(t *testing.T, r *rig, delivery func(*Config))) {
 	t.Helper()
 	for _, delivery := range []store.Delivery{store.Fenced, store.Locked} {
@@ -87,7 +87,8 @@ func TestIdle_LogLost(t *testing.T) {
 	})
 }
 
-// TestIdle_TopicCreatedAgain deletes the topic and creates it again while the owner has nothing to send.
+// TestIdle_TopicCreatedAgain deletes the topic and creates it again while the owner has nothing to
+// send.
 func TestIdle_TopicCreatedAgain(t *testing.T) {
 	t.Parallel()
 	deliveries(t, func(t *testing.T, r *rig, delivery func(*Config)) {
@@ -97,7 +98,8 @@ func TestIdle_TopicCreatedAgain(t *testing.T) {
 		if _, err := r.admin.DeleteTopic(bounded(t), r.topic); err != nil {
 			t.Fatal(err)
 		}
-		until(t, "the topic is created again", func() bool { // A broker may know the old one for a moment.
+		until(t, "the topic is created again", func() bool {
+			// A broker may know the old one for a moment.
 			_ = r.cluster.CreateTopic(bounded(t), r.topic, 1, 0)
 			now, err := r.cluster.Range(bounded(t), r.topic, 0)
 			return err == nil && now.TopicID != was
@@ -106,8 +108,8 @@ func TestIdle_TopicCreatedAgain(t *testing.T) {
 	})
 }
 
-// TestIdle_TopicDeleted deletes the topic while the owner has nothing to send. That is no reason to halt yet; the owner
-// gives the partition back, as it does when it cannot send.
+// TestIdle_TopicDeleted deletes the topic while the owner has nothing to send. That is no reason to
+// halt yet; the owner gives the partition back, as it does when it cannot send.
 func TestIdle_TopicDeleted(t *testing.T) {
 	t.Parallel()
 	deliveries(t, func(t *testing.T, r *rig, delivery func(*Config)) {
@@ -121,7 +123,8 @@ func TestIdle_TopicDeleted(t *testing.T) {
 	})
 }
 
-// TestIdle_Healthy is the control: an idle owner whose log is whole goes on as the owner that it is, look after look.
+// TestIdle_Healthy is the control: an idle owner whose log is whole goes on as the owner that it
+// is, look after look.
 func TestIdle_Healthy(t *testing.T) {
 	t.Parallel()
 	deliveries(t, func(t *testing.T, r *rig, delivery func(*Config)) {
@@ -132,7 +135,8 @@ func TestIdle_Healthy(t *testing.T) {
 		was, holder, looks := r.row(0), r.holder(), log.looks.Load()
 		until(t, "the owner has looked three times", func() bool { return log.looks.Load() >= looks+3 })
 		if now := r.row(0); now != was || r.holder() != holder || s.failed() != 0 {
-			t.Errorf("got %+v, session %d and %d failures; want %+v, session %d and 0", now, r.holder(), s.failed(), was, holder)
+			t.Errorf("got %+v, session %d and %d failures; want %+v, session %d and 0", now, r.holder(), s.failed(),
+				was, holder)
 		}
 		r.create(0, 5)
 		r.allSent()
@@ -140,8 +144,8 @@ func TestIdle_Healthy(t *testing.T) {
 	})
 }
 
-// TestIdle_KafkaSilent has Kafka not respond to the looks. The owner goes on to touch its session, which would end
-// after 5 s, and sends a payment that arrives during a look.
+// TestIdle_KafkaSilent has Kafka not respond to the looks. The owner goes on to touch its session,
+// which would end after 5 s, and sends a payment that arrives during a look.
 func TestIdle_KafkaSilent(t *testing.T) {
 	t.Parallel()
 	deliveries(t, func(t *testing.T, r *rig, delivery func(*Config)) {
@@ -156,7 +160,8 @@ func TestIdle_KafkaSilent(t *testing.T) {
 		r.create(0, 5)
 		r.allSent()
 		if now := r.row(0); now.Generation != was.Generation || r.holder() != holder || s.failed() != 0 {
-			t.Errorf("got %+v, session %d and %d failures; want %+v, session %d and 0", now, r.holder(), s.failed(), was, holder)
+			t.Errorf("got %+v, session %d and %d failures; want %+v, session %d and 0", now, r.holder(), s.failed(),
+				was, holder)
 		}
 		r.verdict()
 	})
@@ -187,7 +192,8 @@ func TestCompareEnd(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if err := compareEnd(t.Context(), fixed{log: tc.log, err: tc.err}, known); errors.Is(err, errContradiction) != tc.want {
+			if err := compareEnd(t.Context(), fixed{log: tc.log, err: tc.err}, known); errors.Is(err,
+				errContradiction) != tc.want {
 				t.Errorf("got %v, want a contradiction: %t", err, tc.want)
 			}
 		})

@@ -73,8 +73,9 @@ func (r *rig) wantInOrder(partition int32, want ...[]payment.Payment) {
 	}
 }
 
-// verdict is the one sentence: each payment is in the topic exactly once, except for those repeated, which are there twice; it is marked sent, with the
-// place of a record of its own; nothing else is in the topic.
+// verdict is the one sentence: each payment is in the topic exactly once, except for those
+// repeated, which are there twice; it is marked sent, with the place of a record of its own;
+// nothing else is in the topic.
 func (r *rig) verdict(repeated ...payment.Payment) {
 	r.t.Helper()
 	times := map[string]int{}
@@ -96,7 +97,8 @@ func (r *rig) judge(right func(id string, times int) bool) {
 	for _, id := range log {
 		times[id]++
 	}
-	rows, err := r.sql.Query(bounded(r.t), `select id, partition, coalesce(kafka_offset, -1), status::text from payments`)
+	rows, err := r.sql.Query(bounded(r.t), `select id, partition, coalesce(kafka_offset, -1), status::text
+		from payments`)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -142,7 +144,10 @@ func (r *rig) unsent(partition int32) int {
 // allSent waits until no payment waits any more.
 func (r *rig) allSent() {
 	r.t.Helper()
-	until(r.t, "all are sent", func() bool { return r.count(`select count(*) from payments where status = 'created'`) == 0 })
+	until(r.t, "all are sent", func() bool {
+		return r.count(
+			`select count(*) from payments where status = 'created'`) == 0
+	})
 }
 
 // row is the partition's own, as it stands.
@@ -159,7 +164,8 @@ func (r *rig) row(partition int32) store.Partition {
 func (r *rig) wantRow(partition int32, nextOffset int64) {
 	r.t.Helper()
 	if p := r.row(partition); p.NextOffset != nextOffset || p.State != store.Active || p.Reason != "" {
-		r.t.Errorf("partition %d: next offset %d, %s %q; want %d, active", partition, p.NextOffset, p.State, p.Reason, nextOffset)
+		r.t.Errorf("partition %d: next offset %d, %s %q; want %d, active", partition, p.NextOffset, p.State, p.Reason,
+			nextOffset)
 	}
 }
 
@@ -174,10 +180,14 @@ const (
 // terminate ends the session that owns the partition, and waits until it is gone.
 func (r *rig) terminate(partition int32) {
 	r.t.Helper()
-	if n := r.count(`select count(pg_terminate_backend(pid)) `+sessionsOfPartitions+` and objid = $1`, partition); n != 1 {
+	if n := r.count(`select count(pg_terminate_backend(pid)) `+sessionsOfPartitions+` and objid = $1`,
+		partition); n != 1 {
 		r.t.Fatalf("%d sessions own partition %d: nothing was tested", n, partition)
 	}
-	until(r.t, "the session is gone", func() bool { return r.count(`select count(*) `+sessionsOfPartitions+` and objid = $1`, partition) == 0 })
+	until(r.t, "the session is gone", func() bool {
+		return r.count(`select count(*) `+sessionsOfPartitions+
+			` and objid = $1`, partition) == 0
+	})
 }
 
 // pass must succeed and send something.

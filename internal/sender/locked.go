@@ -13,12 +13,14 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// locked delivers a partition's payments with nothing asked of the broker but acks. The session's locks keep others from emitting them meanwhile; what a crash
-// interrupts between publish and commit is repeated.
+// locked delivers a partition's payments with nothing asked of the broker but acks. The session's
+// locks keep others from emitting them meanwhile; what a crash interrupts between publish and
+// commit is repeated.
 type locked struct {
 	*owner
-	tookOver     bool
-	acknowledged *batch // What is in the topic and could not be marked; nil when nothing is.
+	tookOver bool
+	// What is in the topic and could not be marked; nil when nothing is.
+	acknowledged *batch
 }
 
 // work takes the partition over once; then it makes passes.
@@ -37,11 +39,13 @@ func (l *locked) failed() {
 	}
 }
 
-// indebted implements delivery: with a batch that is acknowledged and not marked, giving up would have another owner repeat it.
+// indebted implements delivery: with a batch that is acknowledged and not marked, giving up would
+// have another owner repeat it.
 func (l *locked) indebted() bool { return l.acknowledged != nil }
 
-// takeOver makes sure, under the partition's lock, that the topic is the one the payments so far went to, and that none of them can have been lost
-// there. Otherwise the partition halts: nothing is guessed, an operator decides.
+// takeOver makes sure, under the partition's lock, that the topic is the one the payments so far
+// went to, and that none of them can have been lost there. Otherwise the partition halts: nothing
+// is guessed, an operator decides.
 func (l *locked) takeOver(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, recovery.Timeout)
 	defer cancel()
@@ -64,11 +68,12 @@ func (l *locked) takeOver(ctx context.Context) error {
 	return nil
 }
 
-// pass sends one batch of the partition's payments, in order, and tells whether there may be more. Whatever fails, the payments that are not
-// marked stay `created` and will be sent by a later pass, here or elsewhere. If power fails
+// pass sends one batch of the partition's payments, in order, and tells whether there may be more.
+// Whatever fails, the payments that are not marked stay `created` and will be sent by a later pass,
+// here or elsewhere. If power fails
 //
 //	before publish:  nothing happened;
-//	during publish:  the batch may be in the topic, but is not marked: it will be repeated (the limit of locked delivery);
+//	during publish:  the batch may be in the topic, but is not marked: it is repeated (the limit of locked delivery);
 //	before commit:   the batch is in the topic, but not marked: it will be repeated;
 //	after commit:    the batch is in the topic once, and marked with its offsets.
 func (l *locked) pass(ctx context.Context) (again bool, err error) {
@@ -120,18 +125,21 @@ func (l *locked) pass(ctx context.Context) (again bool, err error) {
 
 // batch is what the broker has acknowledged.
 type batch struct {
-	ids  []payment.ID
-	base int64 // The offset of the first; the others follow.
+	ids []payment.ID
+	// The offset of the first; the others follow.
+	base int64
 }
 
 // isOf tells whether the batch is the beginning of the claim.
 func (b *batch) isOf(claim *store.Claim) bool {
 	return b != nil && len(b.ids) <= len(claim.Payments) &&
-		slices.EqualFunc(b.ids, claim.Payments[:len(b.ids)], func(id payment.ID, p payment.Payment) bool { return id == p.ID })
+		slices.EqualFunc(b.ids, claim.Payments[:len(b.ids)],
+			func(id payment.ID, p payment.Payment) bool { return id == p.ID })
 }
 
-// publish has the claim's payments appended to the topic, as many as fit into one batch. A batch that was acknowledged in an earlier pass of this owner and could
-// not be marked then (a full disk, say) is not published again.
+// publish has the claim's payments appended to the topic, as many as fit into one batch. A batch
+// that was acknowledged in an earlier pass of this owner and could not be marked then (a full disk,
+// say) is not published again.
 func (l *locked) publish(ctx context.Context, claim *store.Claim) (*batch, error) {
 	if l.acknowledged.isOf(claim) {
 		return l.acknowledged, nil
@@ -140,7 +148,8 @@ func (l *locked) publish(ctx context.Context, claim *store.Claim) (*batch, error
 	if err != nil {
 		return nil, err
 	}
-	if err := claim.Confirm(ctx); err != nil { // An isolated primary must not emit what the new one does not have.
+	if err := claim.Confirm(ctx); err != nil {
+		// An isolated primary must not emit what the new one does not have.
 		return nil, err
 	}
 	base, err := l.append(ctx, events)
@@ -154,8 +163,9 @@ func (l *locked) publish(ctx context.Context, claim *store.Claim) (*batch, error
 	return l.acknowledged, nil
 }
 
-// append makes the one call to Kafka within a pass. The database transaction stays open meanwhile, on purpose: its locks are what keeps others
-// from emitting these payments. It is bounded by store.PublishTimeout, which the session's time-outs allow for.
+// append makes the one call to Kafka within a pass. The database transaction stays open meanwhile,
+// on purpose: its locks are what keeps others from emitting these payments. It is bounded by
+// store.PublishTimeout, which the session's time-outs allow for.
 func (l *locked) append(ctx context.Context, events []kafka.Event) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, store.PublishTimeout)
 	defer cancel()
@@ -166,5 +176,6 @@ func (l *locked) append(ctx context.Context, events []kafka.Event) (int64, error
 }
 
 func wentBack(p store.Partition, base int64) string {
-	return fmt.Sprintf("the log went back: a batch was appended at offset %d, before the next offset %d: acknowledged records are lost", base, p.NextOffset)
+	return fmt.Sprintf("the log went back: a batch was appended at offset %d, before the next offset %d: "+
+		"acknowledged records are lost", base, p.NextOffset)
 }

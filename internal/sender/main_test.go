@@ -44,12 +44,14 @@ func until(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// rig is an installation of a test's own: a database, a topic set up in it, and a tenant. All parts of it are real.
+// rig is an installation of a test's own: a database, a topic set up in it, and a tenant. All parts
+// of it are real.
 type rig struct {
-	t          testing.TB
-	broker     string
-	url        string
-	sql        *pgxpool.Pool // What the test looks with, and bends the database with.
+	t      testing.TB
+	broker string
+	url    string
+	// What the test looks with, and bends the database with.
+	sql        *pgxpool.Pool
 	store      *store.Store
 	cluster    *kafka.Cluster
 	admin      *kadm.Client
@@ -112,7 +114,8 @@ func (r *rig) setUp(settings map[string]string) {
 		ranges, err = r.cluster.Ranges(bounded(r.t), r.topic)
 		return err == nil
 	})
-	if err := r.store.InitPartitions(bounded(r.t), r.topic, ranges[0].TopicID, store.Locked, make([]int64, r.partitions)); err != nil {
+	if err := r.store.InitPartitions(bounded(r.t), r.topic, ranges[0].TopicID, store.Locked,
+		make([]int64, r.partitions)); err != nil {
 		r.t.Fatal(err)
 	}
 }
@@ -173,7 +176,8 @@ func (r *rig) payment(partition int32, changes ...func(*payment.Content)) paymen
 	}
 }
 
-// tryCreate takes a new payment, as the API and a client do: what is not to be had now is asked for again, under the same key.
+// tryCreate takes a new payment, as the API and a client do: what is not to be had now is asked for
+// again, under the same key.
 func (r *rig) tryCreate(partition int32, changes ...func(*payment.Content)) (payment.Payment, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -213,8 +217,9 @@ func (r *rig) replica(changes ...func(*Config)) replica {
 	r.t.Cleanup(publisher.Close)
 	registry := prometheus.NewRegistry()
 	c := Config{
-		Store: r.store, Publisher: publisher, Log: r.cluster, Encoder: kafka.NewEncoder("/paylatch"), Delivery: store.Locked,
-		Logger: slog.New(slog.NewTextHandler(r.t.Output(), nil)), Metrics: NewMetrics(registry),
+		Store: r.store, Publisher: publisher, Log: r.cluster, Encoder: kafka.NewEncoder("/paylatch"),
+		Delivery: store.Locked,
+		Logger:   slog.New(slog.NewTextHandler(r.t.Output(), nil)), Metrics: NewMetrics(registry),
 	}
 	for _, change := range changes {
 		change(&c)
@@ -225,7 +230,8 @@ func (r *rig) replica(changes ...func(*Config)) replica {
 // batches sets how many payments go into one batch.
 func batches(of int) func(*Config) { return func(c *Config) { c.BatchMax = of } }
 
-// run sets a replica to work; stop asks it to end and waits until it has. It is stopped at the end of the test at the latest.
+// run sets a replica to work; stop asks it to end and waits until it has. It is stopped at the end
+// of the test at the latest.
 func (r *rig) run(s replica) (stop func()) {
 	r.t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.t.Context()))
@@ -261,7 +267,8 @@ func (s replica) value(name string) float64 {
 	panic(fmt.Sprintf("no metric %s", name))
 }
 
-// own makes an owner of the partition that holds its session and has taken over: the test makes its passes.
+// own makes an owner of the partition that holds its session and has taken over: the test makes its
+// passes.
 func (r *rig) own(s replica, partition int32) *locked {
 	r.t.Helper()
 	o := r.ownOnly(s, partition)

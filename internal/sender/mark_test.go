@@ -5,18 +5,22 @@ import (
 	"testing"
 )
 
-// TestSender_Pass_MarkRefused: the broker has acknowledged a batch, and PostgreSQL refuses the mark, as with a full disk. The session lives, so the owner
-// knows what it has published: however often it tries again, the batch is not published again, and it is marked where it is once that can be done.
+// TestSender_Pass_MarkRefused: the broker has acknowledged a batch, and PostgreSQL refuses the
+// mark, as with a full disk. The session lives, so the owner knows what it has published: however
+// often it tries again, the batch is not published again, and it is marked where it is once that
+// can be done.
 func TestSender_Pass_MarkRefused(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
 	all := r.create(0, 30)
 	o := r.own(r.replica(batches(10)), 0)
 	pass(t, o)
-	r.exec(`create function refuse() returns trigger language plpgsql as $$ begin raise 'no space left' using errcode = 'disk_full'; end $$`)
+	r.exec(`create function refuse() returns trigger language plpgsql as $$ begin raise 'no space left' using errcode =
+		'disk_full'; end $$`)
 	r.exec(`create trigger refuse before update on payments for each statement execute function refuse()`)
 	for range 5 {
-		if again, err := o.pass(bounded(t)); err == nil || again || !strings.Contains(err.Error(), "53100") || o.session.Lost() {
+		if again, err := o.pass(bounded(t)); err == nil || again || !strings.Contains(err.Error(), "53100") ||
+			o.session.Lost() {
 			t.Fatalf("again %t, error %v, session lost %t: nothing was tested", again, err, o.session.Lost())
 		}
 	}
@@ -29,8 +33,9 @@ func TestSender_Pass_MarkRefused(t *testing.T) {
 	r.verdict()
 }
 
-// TestSender_Pass_IndexBuilt: while an index is built (CREATE INDEX holds a share lock), rows cannot be marked. Then nothing may be published either: the claim
-// takes the lock that its mark will need.
+// TestSender_Pass_IndexBuilt: while an index is built (CREATE INDEX holds a share lock), rows
+// cannot be marked. Then nothing may be published either: the claim takes the lock that its mark
+// will need.
 func TestSender_Pass_IndexBuilt(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)

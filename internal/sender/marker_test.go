@@ -59,8 +59,10 @@ func (r *rig) workOn(f *fenced, changes ...func(*Config)) {
 	})
 }
 
-// Kafka has decided that a batch is committed, said so, and loses the marker. Whoever comes next finds records that nobody decides, and no error anywhere. If the batch is on record, it is committed
-// for good, whether its owner lives, and would have gone on, or is dead. If it is not, nobody has seen it: it is aborted and sent again. (On kfake: see parts.LosingBroker.)
+// Kafka has decided that a batch is committed, said so, and loses the marker. Whoever comes next
+// finds records that nobody decides, and no error anywhere. If the batch is on record, it is
+// committed for good, whether its owner lives, and would have gone on, or is dead. If it is not,
+// nobody has seen it: it is aborted and sent again. (On kfake: see parts.LosingBroker.)
 func TestFenced_MarkerLost(t *testing.T) {
 	t.Parallel()
 	t.Run("OwnerLives", func(t *testing.T) {
@@ -72,7 +74,8 @@ func TestFenced_MarkerLost(t *testing.T) {
 		r.workOn(first)
 		r.verdict()
 	})
-	t.Run("OwnerRests", func(t *testing.T) { // Nothing more is to be sent; what was must be seen all the same.
+	t.Run("OwnerRests", func(t *testing.T) {
+		// Nothing more is to be sent; what was must be seen all the same.
 		t.Parallel()
 		r := newLosing(t)
 		first := r.lose()
@@ -111,8 +114,9 @@ func TestFenced_MarkerLost(t *testing.T) {
 	})
 }
 
-// The positive control: an owner that goes on without the marker has its next transaction taken for more of the last one, and the take-over after that aborts both. What was on record is
-// not in the log, and nobody is told.
+// The positive control: an owner that goes on without the marker has its next transaction taken for
+// more of the last one, and the take-over after that aborts both. What was on record is not in the
+// log, and nobody is told.
 func TestFenced_MarkerLost_Unsettled(t *testing.T) {
 	t.Parallel()
 	r := newLosing(t)
@@ -120,11 +124,13 @@ func TestFenced_MarkerLost_Unsettled(t *testing.T) {
 	r.create(0, 5)
 	r.workOn(first)
 	if got := len(r.log()); got != 5 {
-		t.Errorf("%d records are in the topic: the batch of 10 that was on record was to be lost, and the 5 to be sent", got)
+		t.Errorf("%d records are in the topic: the batch of 10 that was on record was to be lost, and the 5 to be sent",
+			got)
 	}
 }
 
-// A zombie has read the row and not fenced yet when its session ends; its heir sends a batch, whose marker is lost; then the zombie goes on, and fences its heir. By the row that it has read that
+// A zombie has read the row and not fenced yet when its session ends; its heir sends a batch, whose
+// marker is lost; then the zombie goes on, and fences its heir. By the row that it has read that
 // batch is not on record: it must not get to say so.
 func TestFenced_MarkerLost_ZombieFences(t *testing.T) {
 	t.Parallel()
@@ -148,7 +154,8 @@ func TestFenced_MarkerLost_ZombieFences(t *testing.T) {
 	r.verdict()
 }
 
-// An open transaction that begins before next_offset cannot be ended and forgotten: part of what is on record may be in it. It is no error that goes away: the partition halts.
+// An open transaction that begins before next_offset cannot be ended and forgotten: part of what is
+// on record may be in it. It is no error that goes away: the partition halts.
 func TestFenced_UndecidedOnRecord(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
@@ -159,7 +166,8 @@ func TestFenced_UndecidedOnRecord(t *testing.T) {
 	if _, err := f.work(bounded(t)); !halted(err) {
 		t.Errorf("error %v", err)
 	}
-	if p := r.row(0); p.State != store.Halted || !strings.Contains(p.Reason, "undecided from offset 0 on, before the next offset 1, and ends at 1") {
+	if p := r.row(0); p.State != store.Halted ||
+		!strings.Contains(p.Reason, "open from offset 0 on, before the next offset 1, and the log ends at 1") {
 		t.Errorf("the partition is %s: %s", p.State, p.Reason)
 	}
 	r.wantUnsent(0, 3)

@@ -30,31 +30,41 @@ type Metrics struct {
 // NewMetrics registers a sender's metrics. Several senders of one process share them.
 func NewMetrics(r prometheus.Registerer) *Metrics {
 	m := &Metrics{
-		payments: prometheus.NewCounter(prometheus.CounterOpts{Name: "paylatch_payments_sent_total", Help: "Payments published and marked sent by this process."}),
+		payments: prometheus.NewCounter(prometheus.CounterOpts{Name: "paylatch_payments_sent_total",
+			Help: "Payments published and marked sent by this process."}),
 		passes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "paylatch_sender_passes_total", Help: "Passes that sent a batch, and passes and take-overs that failed.",
+			Name: "paylatch_sender_passes_total",
+			Help: "Passes that sent a batch, and passes and take-overs that failed.",
 		}, []string{"outcome"}),
 		batch: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "paylatch_sender_batch_payments", Help: "Payments per published batch.", Buckets: prometheus.ExponentialBuckets(1, 4, 6),
+			Name: "paylatch_sender_batch_payments", Help: "Payments per published batch.",
+			Buckets: prometheus.ExponentialBuckets(1, 4, 6),
 		}),
 		publish: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "paylatch_sender_publish_seconds", Help: "Time from handing a batch to the broker to its answer, by outcome.",
+			Name:    "paylatch_sender_publish_seconds",
+			Help:    "Time from handing a batch to the broker to its answer, by outcome.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
 		}, []string{"outcome"}),
-		ownedNow: prometheus.NewGauge(prometheus.GaugeOpts{Name: "paylatch_sender_partitions_owned", Help: "Partitions that a sender of this process owns."}),
+		ownedNow: prometheus.NewGauge(prometheus.GaugeOpts{Name: "paylatch_sender_partitions_owned",
+			Help: "Partitions that a sender of this process owns."}),
 		open: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "paylatch_sender_undecided_offsets",
-			Help: "Offsets at the end of a partition's log that are in no transaction that is decided, as its last take-over saw it (fenced delivery); not 0 for long: see the runbook.",
+			Help: "Offsets between the last stable offset and the high watermark of a partition, " +
+				"as of its last takeover (fenced delivery). Alert when it stays above 0.",
 		}, []string{"partition"}),
 		takeOver: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "paylatch_sender_take_over_seconds", Help: "Time from fencing the last owner of a partition to knowing all of its log (fenced delivery).",
+			Name:    "paylatch_sender_take_over_seconds",
+			Help:    "Time from fencing the last owner of a partition to knowing all of its log (fenced delivery).",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
 		}),
 		tail: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "paylatch_sender_tail_payments_total", Help: "Payments that a take-over found in the log and not in the table: marked, or restored with their row.",
+			Name: "paylatch_sender_tail_payments_total",
+			Help: "Payments that a takeover found in the log and not in the table: " +
+				"marked, or restored with their row.",
 		}, []string{"outcome"}),
 		createdToSent: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "paylatch_payment_created_to_sent_seconds", Help: "Age of a payment when it is marked sent (this process's clock against the database's).",
+			Name:    "paylatch_payment_created_to_sent_seconds",
+			Help:    "Age of a payment when it is marked sent (this process's clock against the database's).",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 18),
 		}),
 		needed: prometheus.NewGauge(prometheus.GaugeOpts{
@@ -67,14 +77,17 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		}),
 		ahead: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "paylatch_sender_clock_ahead_seconds",
-			Help: "How far this machine's clock is ahead of the database's; negative when it is behind. Kafka deletes records by this machine's time.",
+			Help: "How far this machine's clock is ahead of the database's; negative when it is behind. " +
+				"Kafka deletes records by this machine's time.",
 		}),
 		refusals: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "paylatch_sender_sessions_refused_total",
-			Help: "Database sessions that a sender did not get for want of connections. While this grows, partitions are served in rotation.",
+			Help: "Database sessions that a sender did not get for want of connections. " +
+				"While this grows, partitions are served in rotation.",
 		}),
 	}
-	r.MustRegister(m.ahead, m.needed, m.allowed, m.refusals, m.payments, m.passes, m.batch, m.publish, m.ownedNow, m.open, m.takeOver, m.tail, m.createdToSent)
+	r.MustRegister(m.ahead, m.needed, m.allowed, m.refusals, m.payments, m.passes, m.batch, m.publish, m.ownedNow,
+		m.open, m.takeOver, m.tail, m.createdToSent)
 	return m
 }
 

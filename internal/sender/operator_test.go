@@ -24,7 +24,8 @@ func (r *rig) halt() {
 	r.exec(`update topic_partitions set state = 'halted', reason = 'a test'`)
 }
 
-// A transaction that is open and not ours keeps an operator's work from knowing the log, as it does a take-over. It is told at once, and nothing is changed.
+// A transaction that is open and not ours keeps an operator's work from knowing the log, as it does
+// a take-over. It is told at once, and nothing is changed.
 func TestOperator_OpenTransaction(t *testing.T) {
 	t.Parallel()
 	for name, work := range map[string]func(*rig) error{
@@ -48,7 +49,8 @@ func TestOperator_OpenTransaction(t *testing.T) {
 			r := newRig(t, 1, nil)
 			r.inFenced()
 			r.foreign()
-			if err := work(r); !errors.Is(err, recovery.ErrOpenTransaction) || !strings.Contains(err.Error(), "nothing was changed") {
+			if err := work(r); !errors.Is(err, recovery.ErrOpenTransaction) ||
+				!strings.Contains(err.Error(), "nothing was changed") {
 				t.Errorf("error %v", err)
 			}
 			if p := r.row(0); p.NextOffset != 0 || p.Generation != 0 {
@@ -58,7 +60,8 @@ func TestOperator_OpenTransaction(t *testing.T) {
 	}
 }
 
-// What the broker has lost the marker of is ended by an operator's work as by a take-over: a batch on record is committed.
+// What the broker has lost the marker of is ended by an operator's work as by a take-over: a batch
+// on record is committed.
 func TestOperator_MarkerLost(t *testing.T) {
 	t.Parallel()
 	t.Run("ChangeDelivery", func(t *testing.T) {
@@ -77,7 +80,8 @@ func TestOperator_MarkerLost(t *testing.T) {
 		r.lose().failed()
 		r.halt()
 		got, err := r.operator().Resume(bounded(t), 0, operator.ResumeOptions{Choice: operator.AssumeSent, InDoubt: -1})
-		if want := (operator.Resumption{NextAt: 11}); err != nil || got.InDoubt != want.InDoubt || got.NextAt != want.NextAt {
+		if want := (operator.Resumption{NextAt: 11}); err != nil || got.InDoubt != want.InDoubt ||
+			got.NextAt != want.NextAt {
 			t.Fatalf("%+v, %v", got, err)
 		}
 		r.wantRow(0, 11)
@@ -85,7 +89,8 @@ func TestOperator_MarkerLost(t *testing.T) {
 	})
 }
 
-// All that is passed over is counted, however many sentences are kept of it: strangers, and records that contradict their rows.
+// All that is passed over is counted, however many sentences are kept of it: strangers, and records
+// that contradict their rows.
 func TestOperator_Strangers(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
@@ -97,7 +102,8 @@ func TestOperator_Strangers(t *testing.T) {
 	r.exec(`update topic_partitions set next_offset = 0`)
 	r.produce(6)
 	r.halt()
-	got, err := r.operator().Resume(bounded(t), 0, operator.ResumeOptions{Choice: operator.Resend, InDoubt: -1, DryRun: true})
+	got, err := r.operator().Resume(bounded(t), 0,
+		operator.ResumeOptions{Choice: operator.Resend, InDoubt: -1, DryRun: true})
 	if err != nil || got.Unexpected != 11 || len(got.Tail.Strange) != recovery.ExamplesMax {
 		t.Errorf("%+v, %v; want 11 unexpected records, and %d sentences", got, err, recovery.ExamplesMax)
 	}
@@ -118,13 +124,16 @@ func TestOperator_InDoubtNotClaimable(t *testing.T) {
 	if _, err := tx.Exec(bounded(t), `select from payments limit 1 for update`); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.operator().Resume(bounded(t), 0, operator.ResumeOptions{Choice: operator.AssumeSent, InDoubt: 3}); err == nil || !strings.Contains(err.Error(), "3 payments are in doubt, of which only 2 can be claimed") {
+	if _, err := r.operator().Resume(bounded(t), 0,
+		operator.ResumeOptions{Choice: operator.AssumeSent, InDoubt: 3}); err == nil ||
+		!strings.Contains(err.Error(), "3 payments are in doubt, of which only 2 can be claimed") {
 		t.Errorf("error %v", err)
 	}
 	r.wantUnsent(0, 3)
 }
 
-// A database from before the topic grew knows nothing of the payments in the partitions that came later: whoever takes a partition over sees that there are some, and sends nothing. Partitions
+// A database from before the topic grew knows nothing of the payments in the partitions that came
+// later: whoever takes a partition over sees that there are some, and sends nothing. Partitions
 // that are just being added hold none, and are no obstacle.
 func TestFenced_DatabaseFromBeforeGrowth(t *testing.T) {
 	t.Parallel()
@@ -147,12 +156,14 @@ func TestFenced_DatabaseFromBeforeGrowth(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	if err := client.ProduceSync(bounded(t), &kgo.Record{Topic: r.topic, Partition: 2, Value: []byte("of a later time")}).FirstErr(); err != nil {
+	if err := client.ProduceSync(bounded(t), &kgo.Record{Topic: r.topic, Partition: 2,
+		Value: []byte("of a later time")}).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
 	r.create(0, 2)
 	f = r.ownFenced(r.replica(r.inFenced()))
-	if _, err := f.work(bounded(t)); err == nil || halted(err) || !strings.Contains(err.Error(), "partition 2 of topic "+r.topic+" holds records") {
+	if _, err := f.work(bounded(t)); err == nil || halted(err) ||
+		!strings.Contains(err.Error(), "partition 2 of topic "+r.topic+" holds records") {
 		t.Errorf("error %v", err)
 	}
 	f.failed()

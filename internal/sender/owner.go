@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	// maxFailures is how many passes may fail in a row before the owner gives its partition to a replica that may do better.
+	// maxFailures is how many passes may fail in a row before the owner gives its partition to a
+	// replica that may do better.
 	maxFailures = 3
 )
 
@@ -31,12 +32,18 @@ type owner struct {
 	sender    *Sender
 	topic     string
 	partition int32
-	session   *store.Session // Nil between two sessions.
-	news      chan struct{}
-	cancel    context.CancelFunc
-	expects   bool         // There are payments, in all likelihood: the last batch was as large as may be, or there was news.
-	idle      atomic.Bool  // It waits for payments.
-	failures  atomic.Int32 // Pieces of work that failed since a pass did not; a take-over that succeeds between them says nothing.
+	// Nil between two sessions.
+	session *store.Session
+	news    chan struct{}
+	cancel  context.CancelFunc
+	// There are payments, in all likelihood: the last batch was as large as may be, or there was
+	// news.
+	expects bool
+	// It waits for payments.
+	idle atomic.Bool
+	// Pieces of work that failed since a pass did not; a take-over that succeeds between them says
+	// nothing.
+	failures atomic.Int32
 
 	// known is the partition's row as this owner has left it, once it has taken over.
 	known    store.Partition
@@ -45,17 +52,21 @@ type owner struct {
 	// Only the Sender's goroutine looks at these.
 	released   bool
 	apartUntil time.Time
-	since      time.Time // When it began.
+	// When it began.
+	since time.Time
 }
 
-// counts tells whether the partition makes up a part of the replica's share: not when it was asked to give it back, and not when it has adopted it.
+// counts tells whether the partition makes up a part of the replica's share: not when it was asked
+// to give it back, and not when it has adopted it.
 func (o *owner) counts() bool { return !o.released && time.Now().After(o.apartUntil) }
 
 // delivery is how a partition's payments are sent: locked.go, fenced.go.
 type delivery interface {
-	// work takes the partition over, when that is to be done, or makes a pass; again tells that there may be more to do at once.
+	// work takes the partition over, when that is to be done, or makes a pass; again tells that
+	// there may be more to do at once.
 	work(ctx context.Context) (again bool, err error)
-	// failed lets go of what an error has made doubtful; without a session the owner opens a new one.
+	// failed lets go of what an error has made doubtful; without a session the owner opens a new
+	// one.
 	failed()
 	// indebted tells that nobody else could do better than this owner.
 	indebted() bool
@@ -83,7 +94,8 @@ func (o *owner) wake() {
 	}
 }
 
-// run owns the partition until ctx ends, the partition is halted or owned by another, the database has no session for it, or maxFailures pieces of work have failed without a pass that did not.
+// run owns the partition until ctx ends, the partition is halted or owned by another, the database
+// has no session for it, or maxFailures pieces of work have failed without a pass that did not.
 func (o *owner) run(ctx context.Context) error {
 	d := o.delivery()
 	defer o.endCheck.stop()
@@ -122,7 +134,8 @@ func (o *owner) run(ctx context.Context) error {
 				d.failed()
 			}
 			o.sender.Logger.Debug("pass failed", "partition", o.partition, "attempt", failures, "error", err)
-			pause(ctx, jitter(backoffMin<<failures)) // Not cut short by news: under load there always is some.
+			// Not cut short by news: under load there always is some.
+			pause(ctx, jitter(backoffMin<<failures))
 		}
 	}
 	return nil
@@ -131,21 +144,25 @@ func (o *owner) run(ctx context.Context) error {
 // isUnfit tells whether an error comes of a payment that no sender could send.
 func isUnfit(err error) bool { return errors.Is(err, errUnfit) || store.Impossible(err) }
 
-// giveUp ends an owner whose passes failed. An unfit payment would go from one owner to the next for ever, with all that come after it waiting: the partition halts for an
-// operator, who is told which it is. All else another replica may do better.
+// giveUp ends an owner whose passes failed. An unfit payment would go from one owner to the next
+// for ever, with all that come after it waiting: the partition halts for an operator, who is told
+// which it is. All else another replica may do better.
 func (o *owner) giveUp(ctx context.Context, err error, unfit bool) error {
 	if unfit {
 		ctx, cancel := context.WithTimeout(ctx, store.RecordTimeout)
 		defer cancel()
-		if o.sender.Store.Halt(ctx, o.partition, err.Error()) == nil { // The claim was rolled back, so nothing holds the row.
+		if o.sender.Store.Halt(ctx, o.partition, err.Error()) == nil {
+			// The claim was rolled back, so nothing holds the row.
 			return fmt.Errorf("partition %d is now %w: %w", o.partition, errHalted, err)
 		}
 	}
 	return fmt.Errorf("%w after %d failed passes: %w", errGaveUp, maxFailures, err)
 }
 
-// work does the next piece of work, on a session. It goes to its end even when ctx ends meanwhile: what is published must be marked. Each of its steps has a bound of
-// its own. Whether Kafka answers is asked before there is a session: a replica that is cut off from it does not keep the partition from others.
+// work does the next piece of work, on a session. It goes to its end even when ctx ends meanwhile:
+// what is published must be marked. Each of its steps has a bound of its own. Whether Kafka answers
+// is asked before there is a session: a replica that is cut off from it does not keep the partition
+// from others.
 func (o *owner) work(ctx context.Context, d delivery) (again bool, err error) {
 	if o.session == nil {
 		if err := o.sender.reach(ctx, o.topic, o.partition); err != nil {
@@ -160,8 +177,9 @@ func (o *owner) work(ctx context.Context, d delivery) (again bool, err error) {
 	return d.work(context.WithoutCancel(ctx))
 }
 
-// own opens the session. One that the database refuses for want of a place is tried once more, after the
-// pool has given up what it does not use: an owner that has just ended may have left a place, too.
+// own opens the session. One that the database refuses for want of a place is tried once more,
+// after the pool has given up what it does not use: an owner that has just ended may have left a
+// place, too.
 func (o *owner) own(ctx context.Context) (*store.Session, error) {
 	session, err := o.sender.Store.Own(ctx, o.partition)
 	if store.SessionRefused(err) {
@@ -191,7 +209,8 @@ func pause(ctx context.Context, d time.Duration) {
 	<-ctx.Done()
 }
 
-// mayNotSend says why this process may not send to a partition; it is asked under the partition's lock.
+// mayNotSend says why this process may not send to a partition; it is asked under the partition's
+// lock.
 func (o *owner) mayNotSend(p store.Partition) error {
 	switch {
 	case p.State != store.Active:
@@ -202,7 +221,8 @@ func (o *owner) mayNotSend(p store.Partition) error {
 	return nil
 }
 
-// halt puts on record that the partition waits for an operator, with all else that the claim has marked.
+// halt puts on record that the partition waits for an operator, with all else that the claim has
+// marked.
 func (o *owner) halt(ctx context.Context, claim *store.Claim, reason string) error {
 	ctx, cancel := context.WithTimeout(ctx, store.RecordTimeout)
 	defer cancel()
@@ -215,8 +235,9 @@ func (o *owner) halt(ctx context.Context, claim *store.Claim, reason string) err
 	return fmt.Errorf("partition %d is now %w: %s", o.partition, errHalted, reason)
 }
 
-// mayHaveUnsent tells whether there may be payments to send. When it expects some it does not ask: a claim tells as well, and most find them. That one which finds nothing takes a transaction id is no
-// matter then; where nothing is created nothing is expected.
+// mayHaveUnsent tells whether there may be payments to send. When it expects some it does not ask:
+// a claim tells as well, and most find them. That one which finds nothing takes a transaction id is
+// no matter then; where nothing is created nothing is expected.
 func (o *owner) mayHaveUnsent(ctx context.Context) (bool, error) {
 	if o.expects {
 		return true, nil
@@ -224,7 +245,8 @@ func (o *owner) mayHaveUnsent(ctx context.Context) (bool, error) {
 	return o.session.HasUnsent(ctx)
 }
 
-// claim claims the next batch, on terms under which this process may send it. None is claimed when there was none after all.
+// claim claims the next batch, on terms under which this process may send it. None is claimed when
+// there was none after all.
 func (o *owner) claim(ctx context.Context) (*store.Claim, error) {
 	claim, err := o.session.Claim(ctx, o.sender.BatchMax)
 	if err != nil {
@@ -241,7 +263,8 @@ func (o *owner) claim(ctx context.Context) (*store.Claim, error) {
 	return claim, nil
 }
 
-// errNothingClaimed says that there are unsent payments that a claim does not see: a session outside of this program holds them, or an operator has just decided about them.
+// errNothingClaimed says that there are unsent payments that a claim does not see: a session
+// outside of this program holds them, or an operator has just decided about them.
 var errNothingClaimed = errors.New("there are unsent payments, but none can be claimed: another session holds the rows")
 
 // errUnfit says that a payment cannot be made an event of.

@@ -26,7 +26,8 @@ func TestSender_Pass_NothingToSend(t *testing.T) {
 	r.wantUnsent(1, 3)
 }
 
-// Payments go out in the order in which they were taken, and are marked with the very offsets they have. A second pass repeats nothing.
+// Payments go out in the order in which they were taken, and are marked with the very offsets they
+// have. A second pass repeats nothing.
 func TestSender_Pass_InOrder(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 2, nil)
@@ -59,7 +60,8 @@ func wide(c *payment.Content) {
 	c.Reference = new(text(35))
 }
 
-// More than fits into one batch: what does not fit is left for the next pass, unmarked, and nothing is sent twice.
+// More than fits into one batch: what does not fit is left for the next pass, unmarked, and nothing
+// is sent twice.
 func TestSender_Pass_MoreThanFits(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
@@ -79,13 +81,15 @@ func TestSender_Pass_MoreThanFits(t *testing.T) {
 	r.verdict()
 }
 
-// A broker that cannot be reached: the payments stay as they were, and go out once with the next pass.
+// A broker that cannot be reached: the payments stay as they were, and go out once with the next
+// pass.
 func TestSender_Pass_PublishError(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
 	s := r.replica(batches(10))
 	good := s.Publisher
-	away := kafka.NewLocked([]string{"127.0.0.1:1"}, r.topic, store.PublishTimeout) // Nobody listens there.
+	// Nobody listens there.
+	away := kafka.NewLocked([]string{"127.0.0.1:1"}, r.topic, store.PublishTimeout)
 	t.Cleanup(away.Close)
 	o := r.own(s, 0)
 	all := r.create(0, 15)
@@ -103,8 +107,8 @@ func TestSender_Pass_PublishError(t *testing.T) {
 	r.verdict()
 }
 
-// A batch that the broker refuses for what it is stops its partition, with the reason on record and the payments kept; the others go on. Once the
-// operator has mended the topic, all is sent.
+// A batch that the broker refuses for what it is stops its partition, with the reason on record and
+// the payments kept; the others go on. Once the operator has mended the topic, all is sent.
 func TestSender_Refused(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 3, map[string]string{"max.message.bytes": "1500"})
@@ -129,7 +133,8 @@ func TestSender_Refused(t *testing.T) {
 	r.verdict()
 }
 
-// Records of a log that went back while we own it: they are where the broker says and so marked, but what was acknowledged before is gone.
+// Records of a log that went back while we own it: they are where the broker says and so marked,
+// but what was acknowledged before is gone.
 func TestSender_Pass_BaseBelowNextOffset(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
@@ -139,7 +144,8 @@ func TestSender_Pass_BaseBelowNextOffset(t *testing.T) {
 	if again, err := o.pass(bounded(t)); !halted(err) || again {
 		t.Errorf("again %t, error %v", again, err)
 	}
-	if p := r.row(0); p.State != store.Halted || !strings.Contains(p.Reason, "the log went back") || !strings.Contains(p.Reason, "1000") {
+	if p := r.row(0); p.State != store.Halted || !strings.Contains(p.Reason, "the log went back") ||
+		!strings.Contains(p.Reason, "1000") {
 		t.Errorf("the partition is %s %q", p.State, p.Reason)
 	}
 	r.wantInOrder(0, all)
@@ -181,7 +187,8 @@ func TestSender_Pass_DeliveryChanged(t *testing.T) {
 	r.wantInOrder(0)
 }
 
-// A halted partition keeps its payments, however they come, until an operator resumes it; then each goes out once.
+// A halted partition keeps its payments, however they come, until an operator resumes it; then each
+// goes out once.
 func TestSender_HaltAndResume(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 2, nil)
@@ -194,7 +201,10 @@ func TestSender_HaltAndResume(t *testing.T) {
 	kept := r.create(0, 5)
 	r.create(1, 5)
 	until(t, "the other partition is sent", func() bool { return r.unsent(1) == 0 })
-	until(t, "nobody owns the halted one", func() bool { return r.count(`select count(*) `+sessionsOfPartitions+` and objid = 0`) == 0 })
+	until(t, "nobody owns the halted one", func() bool {
+		return r.count(`select count(*) `+sessionsOfPartitions+
+			` and objid = 0`) == 0
+	})
 	r.wantUnsent(0, 5)
 	if p := r.row(0); p.Reason != "by the test" {
 		t.Errorf("the reason is %q", p.Reason)

@@ -1,7 +1,7 @@
 package sender
 
-// Point names a step of fenced delivery after which a test may stop, kill or bend what it likes; in operation nobody listens. The protocol
-// must hold whatever happens at any of them.
+// Point names a step of fenced delivery after which a test may stop, kill or bend what it likes; in
+// operation nobody listens. The protocol must hold whatever happens at any of them.
 type Point string
 
 // The points, in the order of the protocol.
@@ -14,9 +14,10 @@ const (
 	TakeOverDone      Point = "take-over: done"      // The table knows all of the log.
 	PassSelected      Point = "pass: selected"       // A batch of payments is locked.
 	PassProduced      Point = "pass: produced"       // Its records are in the log, undecided.
-	PassCommitted     Point = "pass: committed"      // They are in the log for good: PostgreSQL does not know.
-	PassMarked        Point = "pass: marked"         // It knows, but has not committed.
-	PassRecorded      Point = "pass: recorded"       // It is on record.
+	// They are in the log for good: PostgreSQL does not know.
+	PassCommitted Point = "pass: committed"
+	PassMarked    Point = "pass: marked"   // It knows, but has not committed.
+	PassRecorded  Point = "pass: recorded" // It is on record.
 )
 
 // Points lists them all.

@@ -6,7 +6,8 @@ import (
 	"github.com/paylatch/paylatch/test/parts"
 )
 
-// Asked to end while a batch is being published: the pass in hand is finished and marked, nothing is repeated, and all that was owned is given back.
+// Asked to end while a batch is being published: the pass in hand is finished and marked, nothing
+// is repeated, and all that was owned is given back.
 func TestSender_Run_FinishesThePassInHand(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 2, nil)
@@ -21,7 +22,8 @@ func TestSender_Run_FinishesThePassInHand(t *testing.T) {
 		defer close(ended)
 		stop()
 	}()
-	until(t, "the other partition is given back", func() bool { return r.count(`select count(*) `+sessionsOfPartitions) == 1 })
+	until(t, "the other partition is given back",
+		func() bool { return r.count(`select count(*) `+sessionsOfPartitions) == 1 })
 	select {
 	case <-ended:
 		t.Error("Run has returned with a batch in hand")
@@ -60,8 +62,9 @@ func TestSender_Run_Ends(t *testing.T) {
 	r.verdict()
 }
 
-// The broker goes away under load: payments are still taken, the senders leave the head count (they are no help, and another replica may be better
-// off), and when the broker is back all that was taken is sent, with nothing lost. A batch whose answer was lost with the broker may be repeated.
+// The broker goes away under load: payments are still taken, the senders leave the head count (they
+// are no help, and another replica may be better off), and when the broker is back all that was
+// taken is sent, with nothing lost. A batch whose answer was lost with the broker may be repeated.
 func TestSender_BrokerAway(t *testing.T) {
 	t.Parallel()
 	broker := parts.OwnKafka(t)
@@ -75,7 +78,8 @@ func TestSender_BrokerAway(t *testing.T) {
 
 	broker.Stop(t)
 	load.more(50)
-	until(t, "the senders leave the head count", func() bool { return r.count(`select count(*) `+sessionsOfReplicas) == 0 })
+	until(t, "the senders leave the head count",
+		func() bool { return r.count(`select count(*) `+sessionsOfReplicas) == 0 })
 	waiting := r.count(`select count(*) from payments where status = 'created'`)
 	load.more(50)
 	if now := r.count(`select count(*) from payments where status = 'created'`); waiting == 0 || now <= waiting {
@@ -92,7 +96,8 @@ func TestSender_BrokerAway(t *testing.T) {
 	r.verdictAtLeastOnce(2)
 }
 
-// The database goes away while senders are at work: they come back by themselves when it does, also when it was gone before they began.
+// The database goes away while senders are at work: they come back by themselves when it does, also
+// when it was gone before they began.
 func TestSender_DatabaseAway(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 2, nil)
@@ -115,8 +120,8 @@ func TestSender_DatabaseAway(t *testing.T) {
 	r.verdict()
 }
 
-// The database vanishes without a word, as with a power cut and a fail-over behind one name: no connection is closed, none answers, new ones work. Nothing may wait
-// for an answer for ever.
+// The database vanishes without a word, as with a power cut and a fail-over behind one name: no
+// connection is closed, none answers, new ones work. Nothing may wait for an answer for ever.
 func TestSender_DatabaseSilent(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 2, nil)

@@ -13,29 +13,32 @@ const (
 	// turnTime is how long an owner keeps a partition while others have none: long enough that most
 	// of the time goes into sending, since a takeover takes some tens of milliseconds.
 	turnTime = 3 * time.Second
-	// idleTurn is after how long a partition gets a turn although nothing waits in it: its last owner
-	// may have left a transaction whose marker a broker has lost.
+	// idleTurn is after how long a partition gets a turn although nothing waits in it: its last
+	// owner may have left a transaction whose marker a broker has lost.
 	idleTurn = time.Minute
 	// probeEvery paces the attempts to have one session more than the database last gave. Each that
 	// is refused is a line in PostgreSQL's log.
 	probeEvery = 5 * time.Second
 	// refusedPause is how long PostgreSQL may take to free the place of a session that was closed.
 	refusedPause = 250 * time.Millisecond
-	// noteEvery paces the queries for the limits and for the time, and logEvery the log of what lasts.
+	// noteEvery paces the queries for the limits and for the time, and logEvery the log of what
+	// lasts.
 	noteEvery = time.Minute
 	logEvery  = 10 * time.Minute
-	// sessionsOfReplica is how many sessions a replica has besides those of its owners: its presence,
-	// and the watch over another one.
+	// sessionsOfReplica is how many sessions a replica has besides those of its owners: its
+	// presence, and the watch over another one.
 	sessionsOfReplica = 2
 )
 
-// scarcity is what a replica knows of the sessions that the database has for it. Once one was refused
-// there are at most as many owners as had one. They give their partitions back in rotation, so that
-// each partition is served in bounded time. The Sender's goroutine uses it.
+// scarcity is what a replica knows of the sessions that the database has for it. Once one was
+// refused there are at most as many owners as had one. They give their partitions back in rotation,
+// so that each partition is served in bounded time. The Sender's goroutine uses it.
 type scarcity struct {
 	scarce bool
-	most   int       // Owners at most.
-	probe  time.Time // When one more is tried.
+	// Owners at most.
+	most int
+	// When one more is tried.
+	probe  time.Time
 	unsent map[int32]bool
 	noted  time.Time
 	logged time.Time
@@ -59,8 +62,8 @@ func (s *scarcity) allows(owners int) bool {
 	return !s.scarce || owners < s.most
 }
 
-// mind updates what is known: limits and clocks now and then, and while sessions are scarce also where
-// payments wait.
+// mind updates what is known: limits and clocks now and then, and while sessions are scarce also
+// where payments wait.
 func (s *Sender) mind(ctx context.Context, presence *store.Presence, view store.View) error {
 	if time.Since(s.scarcity.noted) >= noteEvery {
 		s.scarcity.noted = time.Now()
@@ -74,7 +77,8 @@ func (s *Sender) mind(ctx context.Context, presence *store.Presence, view store.
 	if !s.scarcity.scarce {
 		return nil
 	}
-	if err := s.Store.Reserve(ctx); store.SessionRefused(err) { // Owners cannot work without, nor can the API.
+	if err := s.Store.Reserve(ctx); store.SessionRefused(err) {
+		// Owners cannot work without, nor can the API.
 		s.scarcity.refused(max(len(s.owners)-1, 1))
 	}
 	unsent, err := presence.WithUnsent(ctx)
@@ -96,14 +100,16 @@ func (s *Sender) noteConnections(ctx context.Context, presence *store.Presence, 
 	if (s.scarcity.scarce || allowed < sessions+pooled) && time.Since(s.scarcity.logged) >= logEvery {
 		s.scarcity.logged = time.Now()
 		s.Logger.Warn("too few database connections", "partitions", len(view.Partitions), "senders", view.Replicas,
-			"sessions_needed", sessions, "pooled_connections", pooled, "allowed", allowed, "limit_of", by, "refused", s.scarcity.scarce)
+			"sessions_needed", sessions, "pooled_connections", pooled, "allowed", allowed, "limit_of", by, "refused",
+			s.scarcity.scarce)
 	}
 	return nil
 }
 
-// order sorts the partitions that have no owner. While sessions are scarce those come first in which
-// payments wait, and of these the one that has been without for longest. Otherwise the order is random,
-// so that two replicas seldom reach for the same one; when they do, one gets ErrOwned and looks again.
+// order sorts the partitions that have no owner. While sessions are scarce those come first in
+// which payments wait, and of these the one that has been without for longest. Otherwise the order
+// is random, so that two replicas seldom reach for the same one; when they do, one gets ErrOwned
+// and looks again.
 func (s *Sender) order(free []store.Partition) {
 	rand.Shuffle(len(free), func(i, j int) { free[i], free[j] = free[j], free[i] })
 	if !s.scarcity.scarce {
@@ -121,9 +127,9 @@ func (s *Sender) order(free []store.Partition) {
 	})
 }
 
-// takeTurns has owners give their partitions back, as many as other partitions are due for a turn, or
-// as there are sessions too few: first those that have nothing to send, and then those that have had
-// theirs for longest.
+// takeTurns has owners give their partitions back, as many as other partitions are due for a turn,
+// or as there are sessions too few: first those that have nothing to send, and then those that have
+// had theirs for longest.
 func (s *Sender) takeTurns(free []store.Partition) {
 	due := 0
 	for _, p := range free {
@@ -138,7 +144,8 @@ func (s *Sender) takeTurns(free []store.Partition) {
 		switch {
 		case o.released:
 			due--
-		case time.Since(o.since) >= turnTime && o.failures.Load() == 0: // One that fails may owe the table a batch.
+		case time.Since(o.since) >= turnTime && o.failures.Load() == 0:
+			// One that fails may owe the table a batch.
 			had = append(had, o)
 		}
 	}

@@ -29,9 +29,9 @@ func (r *rig) limited(connections int) (s *store.Store, role string) {
 	return r.open(u.String()), role
 }
 
-// TestSender_Scarce: a role may have fewer connections than there are partitions. All partitions are served all the
-// same, again and again, and each payment is sent once; what is needed and what is allowed is measured. When the limit is
-// lifted each partition has an owner again.
+// TestSender_Scarce: a role may have fewer connections than there are partitions. All partitions
+// are served all the same, again and again, and each payment is sent once; what is needed and what
+// is allowed is measured. When the limit is lifted each partition has an owner again.
 func TestSender_Scarce(t *testing.T) {
 	t.Parallel()
 	const limit = 6
@@ -57,15 +57,16 @@ func (r *rig) wantScarce(s replica, allowed, needed int) {
 	if s.value("paylatch_sender_sessions_refused_total") == 0 {
 		r.t.Error("no session was refused: the limit had no effect")
 	}
-	for name, want := range map[string]int{"paylatch_sender_connections_allowed": allowed, "paylatch_sender_connections_needed": needed} {
+	for name, want := range map[string]int{"paylatch_sender_connections_allowed": allowed,
+		"paylatch_sender_connections_needed": needed} {
 		if got := int(s.value(name)); got != want {
 			r.t.Errorf("%s is %d, want %d", name, got, want)
 		}
 	}
 }
 
-// TestSender_Scarce_TwoReplicas: two replicas share what a role may have, and neither has its fair share. What one gives
-// back the other may take, in fenced delivery as well.
+// TestSender_Scarce_TwoReplicas: two replicas share what a role may have, and neither has its fair
+// share. What one gives back the other may take, in fenced delivery as well.
 func TestSender_Scarce_TwoReplicas(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 12, nil)
@@ -86,9 +87,9 @@ func TestSender_Scarce_TwoReplicas(t *testing.T) {
 	}
 }
 
-// TestSender_Scarce_Pool: the pool of a process has lost its connections, and its owners have all that the role may have.
-// One of them gives its partition back, and none takes another's turn first: a payment is taken, and sent. (In fenced
-// delivery an owner cannot begin without the pool.)
+// TestSender_Scarce_Pool: the pool of a process has lost its connections, and its owners have all
+// that the role may have. One of them gives its partition back, and none takes another's turn
+// first: a payment is taken, and sent. (In fenced delivery an owner cannot begin without the pool.)
 func TestSender_Scarce_Pool(t *testing.T) {
 	t.Parallel()
 	const limit = 6
@@ -97,7 +98,8 @@ func TestSender_Scarce_Pool(t *testing.T) {
 	r.run(r.replica(func(c *Config) { c.Store = few }))
 	owned := func() int { return r.count(`select count(distinct objid) ` + sessionsOfPartitions) }
 	until(t, "the owners have all that there is", func() bool {
-		r.exec(`select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'paylatch' and usename = $1`, role)
+		r.exec(`select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'paylatch'
+			and usename = $1`, role)
 		return owned() == limit-1
 	})
 	refused, least := 0, limit
@@ -113,7 +115,8 @@ func TestSender_Scarce_Pool(t *testing.T) {
 		return err == nil
 	})
 	if refused == 0 || least < limit-2 {
-		t.Errorf("%d payments were refused, and there were %d owners at least; want some, and %d", refused, least, limit-2)
+		t.Errorf("%d payments were refused, and there were %d owners at least; want some, and %d", refused, least,
+			limit-2)
 	}
 	r.allSent()
 }

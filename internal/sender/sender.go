@@ -1,13 +1,17 @@
 // Package sender takes what is stored and not yet sent, has it published, and records that it was.
 //
-// Any number of replicas share the partitions among them; none is configured with its share. A partition has one owner at a time, which takes it over and then makes
-// passes: claim, publish, mark, commit. A payment leaves `created` only in the transaction that records its offset, so nothing is ever lost.
+// Any number of replicas share the partitions among them; none is configured with its share. A
+// partition has one owner at a time, which takes it over and then makes passes: claim, publish,
+// mark, commit. A payment leaves `created` only in the transaction that records its offset, so
+// nothing is ever lost.
 //
-// In fenced delivery each batch is a Kafka transaction, and a new owner first reads what the log holds beyond the table: each payment is emitted exactly once, whatever
-// crashes. In locked delivery no two replicas emit one payment while database sessions live; a crash, a lost answer, or a session lost while a batch is being
-// published repeats that batch.
+// In fenced delivery each batch is a Kafka transaction, and a new owner first reads what the log
+// holds beyond the table: each payment is emitted exactly once, whatever crashes. In locked
+// delivery no two replicas emit one payment while database sessions live; a crash, a lost answer,
+// or a session lost while a batch is being published repeats that batch.
 //
-// The parts: Sender shares the partitions (share.go), an owner paces the work on one partition (owner.go), and a delivery does it (locked.go, fenced.go).
+// The parts: Sender shares the partitions (share.go), an owner paces the work on one partition
+// (owner.go), and a delivery does it (locked.go, fenced.go).
 package sender
 
 import (
@@ -23,10 +27,11 @@ import (
 )
 
 const (
-	// lookEvery is how often a replica looks at the others, unasked; that one died is known at once, see watch.
+	// lookEvery is how often a replica looks at the others, unasked; that one died is known at
+	// once, see watch.
 	lookEvery = time.Second
-	// Backoff of a replica that cannot send: from the first to the last, doubled each time, with jitter. The last bounds how long
-	// payments wait after Kafka is back.
+	// Backoff of a replica that cannot send: from the first to the last, doubled each time, with
+	// jitter. The last bounds how long payments wait after Kafka is back.
 	backoffMin = 250 * time.Millisecond
 	backoffMax = 5 * time.Second
 )
@@ -46,43 +51,58 @@ type Log interface {
 
 // Config is what a Sender is made of.
 type Config struct {
-	Store     *store.Store
-	Delivery  store.Delivery // Partitions set to the other mode are left alone.
-	Publisher Publisher      // For locked delivery.
-	Fencer    Fencer         // For fenced delivery.
-	Log       Log
-	Encoder   kafka.Encoder
-	BatchMax  int // Payments in one batch; 0 takes BatchMaxDefault.
-	TailStep  int // Offsets of the log that a step of a take-over reads; 0 takes 10,000.
+	Store *store.Store
+	// Partitions set to the other mode are left alone.
+	Delivery store.Delivery
+	// For locked delivery.
+	Publisher Publisher
+	// For fenced delivery.
+	Fencer  Fencer
+	Log     Log
+	Encoder kafka.Encoder
+	// Payments in one batch; 0 takes BatchMaxDefault.
+	BatchMax int
+	// Offsets of the log that a step of a take-over reads; 0 takes 10,000.
+	TailStep int
 	// EndCheckEvery is about how often an idle owner looks at the end of its log; 0 takes 10 s.
 	EndCheckEvery time.Duration
 	Logger        *slog.Logger
 	Metrics       *Metrics
-	At            func(partition int32, p Point) // What a test does at a point of fenced delivery; nil in operation.
+	// What a test does at a point of fenced delivery; nil in operation.
+	At func(partition int32, p Point)
 }
 
 // BatchMaxDefault is at the knee of the measured curve (facts, exactly-once section 5).
 const BatchMaxDefault = 1000
 
-// endedMax is how many owners may have ended before they are reaped; more wait, which only delays their being forgotten.
+// endedMax is how many owners may have ended before they are reaped; more wait, which only delays
+// their being forgotten.
 const endedMax = 64
 
 // Sender is one replica of the sending side.
 type Sender struct {
 	Config
-	owners   map[int32]*owner
-	ended    chan ended
-	rested   map[int32]time.Time // Partitions that this replica gave up, and until when it leaves them to others.
-	free     map[int32]time.Time // Partitions that nobody owns, and since when, as this replica saw it.
-	known    []store.Partition   // As last seen.
-	scarcity scarcity            // Of database sessions.
-	now      func() time.Time    // This machine's clock; see noteClock.
+	owners map[int32]*owner
+	ended  chan ended
+	// Partitions that this replica gave up, and until when it leaves them to others.
+	rested map[int32]time.Time
+	// Partitions that nobody owns, and since when, as this replica saw it.
+	free map[int32]time.Time
+	// As last seen.
+	known []store.Partition
+	// Of database sessions.
+	scarcity scarcity
+	// This machine's clock; see noteClock.
+	now func() time.Time
 
-	clockLogged time.Time // When a difference of the clocks was logged.
+	// When a difference of the clocks was logged.
+	clockLogged time.Time
 
-	worked atomic.Bool // A batch was sent since the last back-off.
+	// A batch was sent since the last back-off.
+	worked atomic.Bool
 
-	interrupt atomic.Pointer[context.CancelFunc] // Ends the wait for news: an owner has ended.
+	// Ends the wait for news: an owner has ended.
+	interrupt atomic.Pointer[context.CancelFunc]
 }
 
 // New returns a sender; Run sets it to work.
@@ -90,12 +110,14 @@ func New(c Config) *Sender {
 	if c.BatchMax == 0 {
 		c.BatchMax = BatchMaxDefault
 	}
-	s := &Sender{Config: c, now: time.Now, owners: map[int32]*owner{}, ended: make(chan ended, endedMax), rested: map[int32]time.Time{}, free: map[int32]time.Time{}}
+	s := &Sender{Config: c, now: time.Now, owners: map[int32]*owner{}, ended: make(chan ended, endedMax),
+		rested: map[int32]time.Time{}, free: map[int32]time.Time{}}
 	s.interrupt.Store(new(context.CancelFunc(func() {})))
 	return s
 }
 
-// Run sends until ctx ends; then it finishes the passes in hand, gives the partitions back, and returns. A kill at any point is as safe.
+// Run sends until ctx ends; then it finishes the passes in hand, gives the partitions back, and
+// returns. A kill at any point is as safe.
 func (s *Sender) Run(ctx context.Context) {
 	defer s.leave(ctx)
 	backoff := backoffMin
@@ -111,8 +133,9 @@ func (s *Sender) Run(ctx context.Context) {
 	}
 }
 
-// attend counts this replica in and shares the partitions with the others until ctx ends, the database is lost, or most owners fail. Whoever counts is given a share; a replica
-// that Kafka does not answer must not, or its partitions would be sent to by nobody.
+// attend counts this replica in and shares the partitions with the others until ctx ends, the
+// database is lost, or most owners fail. Whoever counts is given a share; a replica that Kafka does
+// not answer must not, or its partitions would be sent to by nobody.
 func (s *Sender) attend(ctx context.Context) error {
 	if n := len(s.known); n > 0 {
 		p := s.known[rand.IntN(n)] // Another one each time: brokers differ.
@@ -162,7 +185,8 @@ func (s *Sender) attend(ctx context.Context) error {
 	}
 }
 
-// reachTimeout bounds the question whether a partition's leader answers: one that takes longer would let a batch fail, too.
+// reachTimeout bounds the question whether a partition's leader answers: one that takes longer
+// would let a batch fail, too.
 const reachTimeout = 3 * time.Second
 
 // reach tells whether a partition's leader answers this replica.
@@ -172,7 +196,8 @@ func (s *Sender) reach(ctx context.Context, topic string, partition int32) error
 	return s.Log.Reach(ctx, topic, partition)
 }
 
-// passOnNews wakes the owners whose partitions have new payments, until it is time to look again, or another replica asks to.
+// passOnNews wakes the owners whose partitions have new payments, until it is time to look again,
+// or another replica asks to.
 func (s *Sender) passOnNews(ctx context.Context, presence *store.Presence) error {
 	ctx, cancel := context.WithTimeout(ctx, lookEvery)
 	defer cancel()
@@ -210,8 +235,9 @@ func (s *Sender) standBack(ctx context.Context, d time.Duration) {
 // errGaveUp ends an owner whose passes failed maxFailures times in a row.
 var errGaveUp = errors.New("gave the partition up")
 
-// reap forgets owners that have ended, and tells whether there were any. The error is that of one that gave up, if most others do no better: then the fault is this
-// replica's. Otherwise it is the partition's, and only that one rests.
+// reap forgets owners that have ended, and tells whether there were any. The error is that of one
+// that gave up, if most others do no better: then the fault is this replica's. Otherwise it is the
+// partition's, and only that one rests.
 func (s *Sender) reap() (gaveBack bool, gaveUp error) {
 	for {
 		select {
@@ -227,7 +253,8 @@ func (s *Sender) reap() (gaveBack bool, gaveUp error) {
 	}
 }
 
-// mostFail tells whether more partitions fail here than work, those that were given up just now among them.
+// mostFail tells whether more partitions fail here than work, those that were given up just now
+// among them.
 func (s *Sender) mostFail() bool {
 	failing, working := 0, 0
 	for _, until := range s.rested {
@@ -263,7 +290,8 @@ func (s *Sender) forget(e ended) {
 	}
 }
 
-// leave gives every partition back, waits until the passes in hand are done, and tells the other replicas to take over.
+// leave gives every partition back, waits until the passes in hand are done, and tells the other
+// replicas to take over.
 func (s *Sender) leave(ctx context.Context) {
 	for _, o := range s.owners {
 		o.release()
@@ -271,12 +299,14 @@ func (s *Sender) leave(ctx context.Context) {
 	for len(s.owners) > 0 {
 		s.forget(<-s.ended)
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookEvery) // Later than that they look by themselves.
+	// Later than that they look by themselves.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookEvery)
 	defer cancel()
 	s.Store.AskToLook(ctx)
 }
 
-// jitter spreads d over 50 % to 100 %, so that replicas that failed together do not come back together.
+// jitter spreads d over 50 % to 100 %, so that replicas that failed together do not come back
+// together.
 func jitter(d time.Duration) time.Duration {
 	return d/2 + rand.N(d/2)
 }

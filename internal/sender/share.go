@@ -9,14 +9,17 @@ import (
 )
 
 const (
-	// orphanAfter is how long a partition may have no owner until whoever can takes it, beyond its share: the replica whose share it would be cannot serve it, as one that some brokers do
-	// not answer. All others have looked several times by then.
+	// orphanAfter is how long a partition may have no owner until whoever can takes it, beyond its
+	// share: the replica whose share it would be cannot serve it, as one that some brokers do not
+	// answer. All others have looked several times by then.
 	orphanAfter = 5 * lookEvery
-	// adoptedFor is how long such a partition does not count as a share of who took it, so that it is not given back at once to who could not serve it.
+	// adoptedFor is how long such a partition does not count as a share of who took it, so that it
+	// is not given back at once to who could not serve it.
 	adoptedFor = 30 * time.Second
 )
 
-// share brings what this replica owns to its fair share: it gives back what is over it, or takes partitions that nobody owns.
+// share brings what this replica owns to its fair share: it gives back what is over it, or takes
+// partitions that nobody owns.
 func (s *Sender) share(ctx context.Context, view store.View) {
 	open := 0
 	var free []store.Partition
@@ -66,19 +69,24 @@ func (s *Sender) share(ctx context.Context, view store.View) {
 	}
 }
 
-// watch has everybody look as soon as a replica is gone: each replica waits for the end of the next one's presence. Without it (its connection is lost, say) all still look every lookEvery.
+// watch has everybody look as soon as a replica is gone: each replica waits for the end of the next
+// one's presence. Without it (its connection is lost, say) all still look every lookEvery.
 type watch struct {
 	store     *store.Store
 	neighbour uint32
-	failed    chan struct{}      // Closed when the wait for the neighbour came to nothing.
-	cancel    context.CancelFunc // Ends it.
-	running   sync.WaitGroup
+	// Closed when the wait for the neighbour came to nothing.
+	failed chan struct{}
+	// Ends it.
+	cancel  context.CancelFunc
+	running sync.WaitGroup
 }
 
-// endingFor is how long the other sessions of a replica that died may take to end: each has a process of PostgreSQL's own.
+// endingFor is how long the other sessions of a replica that died may take to end: each has a
+// process of PostgreSQL's own.
 var endingFor = []time.Duration{0, 20 * time.Millisecond, 100 * time.Millisecond}
 
-// follow watches the neighbour and nobody else; nobody at all when it is 0. A watch that failed begins anew. What is told when a neighbour has ended is bound by ctx alone.
+// follow watches the neighbour and nobody else; nobody at all when it is 0. A watch that failed
+// begins anew. What is told when a neighbour has ended is bound by ctx alone.
 func (w *watch) follow(ctx context.Context, neighbour uint32) {
 	if neighbour == w.neighbour && !w.hasFailed() {
 		return
@@ -118,10 +126,11 @@ func (w *watch) hasFailed() bool {
 	}
 }
 
-// fairShare is how many of n partitions the replica of the given rank (from 0) owns among so many replicas: as even as can be, all replicas
-// come to the same answer, and the shares add up to n.
+// fairShare is how many of n partitions the replica of the given rank (from 0) owns among so many
+// replicas: as even as can be, all replicas come to the same answer, and the shares add up to n.
 func fairShare(n, replicas, rank int) int {
-	if replicas == 0 || rank < 0 { // The lock is ours, so this replica is seen; be safe when it is not.
+	if replicas == 0 || rank < 0 {
+		// The lock is ours, so this replica is seen; be safe when it is not.
 		return 0
 	}
 	share := n / replicas
@@ -145,7 +154,8 @@ func (s *Sender) live() int {
 // start sets an owner to work on a partition, which does not count as a share until the given time.
 func (s *Sender) start(ctx context.Context, p store.Partition, apartUntil time.Time) {
 	ctx, cancel := context.WithCancel(ctx)
-	o := &owner{sender: s, topic: p.Topic, partition: p.Number, apartUntil: apartUntil, since: time.Now(), news: make(chan struct{}, 1), cancel: cancel}
+	o := &owner{sender: s, topic: p.Topic, partition: p.Number, apartUntil: apartUntil, since: time.Now(),
+		news: make(chan struct{}, 1), cancel: cancel}
 	s.owners[p.Number] = o
 	s.Metrics.taken()
 	go func() {

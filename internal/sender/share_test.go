@@ -12,7 +12,8 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// All replicas come to the same answer without talking: the shares add up to all partitions and are as even as can be.
+// All replicas come to the same answer without talking: the shares add up to all partitions and are
+// as even as can be.
 func TestFairShare(t *testing.T) {
 	t.Parallel()
 	for n := range 25 {
@@ -23,7 +24,8 @@ func TestFairShare(t *testing.T) {
 				sum, least, most = sum+share, min(least, share), max(most, share)
 			}
 			if sum != n || most-least > 1 {
-				t.Errorf("%d partitions among %d replicas: shares from %d to %d, %d in all", n, replicas, least, most, sum)
+				t.Errorf("%d partitions among %d replicas: shares from %d to %d, %d in all", n, replicas, least, most,
+					sum)
 			}
 		}
 	}
@@ -34,8 +36,9 @@ func TestFairShare(t *testing.T) {
 	}
 }
 
-// load takes payments on all partitions, from several callers at once, until it is told to stop and has taken as many as it must. Each caller waits a
-// little in between, so that the load lasts as long as the test's moves do.
+// load takes payments on all partitions, from several callers at once, until it is told to stop and
+// has taken as many as it must. Each caller waits a little in between, so that the load lasts as
+// long as the test's moves do.
 type load struct {
 	r       *rig
 	least   int64
@@ -95,7 +98,8 @@ func (l *load) end() int64 {
 	return l.created.Load()
 }
 
-// wantShares waits until the replicas own these many partitions each, in any order of theirs, and each partition is owned by one session.
+// wantShares waits until the replicas own these many partitions each, in any order of theirs, and
+// each partition is owned by one session.
 func (r *rig) wantShares(share int, replicas ...replica) {
 	r.t.Helper()
 	until(r.t, "the shares are even", func() bool {
@@ -109,7 +113,8 @@ func (r *rig) wantShares(share int, replicas ...replica) {
 	})
 }
 
-// Replicas come and go, cleanly, while payments are taken: the shares follow, nobody is told anything, and each payment is in the topic exactly once.
+// Replicas come and go, cleanly, while payments are taken: the shares follow, nobody is told
+// anything, and each payment is in the topic exactly once.
 func TestSender_Share(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 12, nil)
@@ -148,8 +153,9 @@ func TestSender_Share(t *testing.T) {
 	}
 }
 
-// A replica dies: its line to the database is cut in all its passes, and it never comes back. The others take its partitions over; what it had in
-// hand, at most one batch of each partition, may be repeated once, and nothing is lost.
+// A replica dies: its line to the database is cut in all its passes, and it never comes back. The
+// others take its partitions over; what it had in hand, at most one batch of each partition, may be
+// repeated once, and nothing is lost.
 func TestSender_Share_Killed(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 12, nil)
@@ -171,7 +177,8 @@ func TestSender_Share_Killed(t *testing.T) {
 	r.verdictAtLeastOnce(2)
 }
 
-// A replica whose sessions the database ends, again and again and all at once, comes back by itself.
+// A replica whose sessions the database ends, again and again and all at once, comes back by
+// itself.
 func TestSender_Share_SessionsEnded(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 6, nil)
@@ -191,10 +198,12 @@ func TestSender_Share_SessionsEnded(t *testing.T) {
 	r.verdictAtLeastOnce(4)
 }
 
-// endSessions ends every session of every sender, waits until they are gone, and returns how many they were.
+// endSessions ends every session of every sender, waits until they are gone, and returns how many
+// they were.
 func (r *rig) endSessions() int {
 	r.t.Helper()
-	rows, err := r.sql.Query(bounded(r.t), `select pid from pg_stat_activity where application_name = 'paylatch sender' and datname = current_database()`)
+	rows, err := r.sql.Query(bounded(r.t), `select pid from pg_stat_activity where application_name = 'paylatch sender'
+		and datname = current_database()`)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -209,7 +218,8 @@ func (r *rig) endSessions() int {
 	return len(pids)
 }
 
-// The watch over a neighbour is lost: the next look begins it anew, so that the neighbour's end is known at once all the same. Whoever ends the watch can wait for it.
+// The watch over a neighbour is lost: the next look begins it anew, so that the neighbour's end is
+// known at once all the same. Whoever ends the watch can wait for it.
 func TestWatch_BeginsAnew(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
@@ -226,7 +236,8 @@ func TestWatch_BeginsAnew(t *testing.T) {
 	if err != nil || view.Neighbour == 0 {
 		t.Fatal(view, err)
 	}
-	const waiting = `from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and wait_event = 'advisory'`
+	const waiting = `from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
+		and wait_event = 'advisory'`
 	ctx, stop := context.WithCancel(bounded(t))
 	w := watch{store: r.store}
 	for range 3 {
@@ -234,7 +245,10 @@ func TestWatch_BeginsAnew(t *testing.T) {
 			w.follow(ctx, view.Neighbour)
 			return r.count(`select count(*) `+waiting) == 1
 		})
-		until(t, "the watch is lost", func() bool { return r.count(`select count(pg_terminate_backend(pid)) `+waiting) == 1 })
+		until(t, "the watch is lost", func() bool {
+			return r.count(`select count(pg_terminate_backend(pid)) `+
+				waiting) == 1
+		})
 		until(t, "that is known", w.hasFailed)
 	}
 	w.follow(ctx, view.Neighbour)

@@ -13,11 +13,13 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// line is what lies between one replica and Kafka. While it is silent nothing is refused and nothing answered, as behind a firewall that has lost its state; each question then lasts as long as
-// its asker waits.
+// line is what lies between one replica and Kafka. While it is silent nothing is refused and
+// nothing answered, as behind a firewall that has lost its state; each question then lasts as long
+// as its asker waits.
 type line struct {
 	silent atomic.Bool
-	asked  atomic.Int64 // Questions asked in vain whether Kafka answers.
+	// Questions asked in vain whether Kafka answers.
+	asked atomic.Int64
 }
 
 func (l *line) carry(ctx context.Context, work func() error) error {
@@ -74,8 +76,9 @@ func (l lineProducer) Produce(ctx context.Context, next int64, events []kafka.Ev
 	return l.carry(ctx, func() error { return l.Producer.Produce(ctx, next, events) })
 }
 
-// Kafka no longer answers one of two replicas. That one gives its partitions up and neither counts nor takes any while it is so, however often it asks: the other one sends to all of them, and gives none
-// back. When Kafka answers again both share.
+// Kafka no longer answers one of two replicas. That one gives its partitions up and neither counts
+// nor takes any while it is so, however often it asks: the other one sends to all of them, and
+// gives none back. When Kafka answers again both share.
 func TestSender_KafkaSilentForOne(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 4, nil)
@@ -89,7 +92,8 @@ func TestSender_KafkaSilentForOne(t *testing.T) {
 
 	l.silent.Store(true)
 	until(t, "it has given all up", func() bool {
-		return r.count(`select count(*) `+sessionsOfReplicas) == 1 && other.value("paylatch_sender_partitions_owned") == 4
+		return r.count(`select count(*) `+sessionsOfReplicas) == 1 &&
+			other.value("paylatch_sender_partitions_owned") == 4
 	})
 	for from := l.asked.Load(); l.asked.Load() < from+4; time.Sleep(10 * time.Millisecond) {
 		if n := r.count(`select count(*) ` + sessionsOfReplicas); n != 1 {
@@ -117,7 +121,8 @@ func (r *rig) allSentSoFar() {
 	})
 }
 
-// stuck fails all batches for one partition, and remembers the last one that it was asked to publish to.
+// stuck fails all batches for one partition, and remembers the last one that it was asked to
+// publish to.
 type stuck struct {
 	Publisher
 	partition *atomic.Int32
@@ -134,8 +139,9 @@ func (s stuck) Publish(ctx context.Context, partition int32, events []kafka.Even
 	return s.Publisher.Publish(ctx, partition, events)
 }
 
-// One partition cannot be served by the replica that owns it. That is this partition's trouble: the replica goes on to count and to hear the news of all others, gives this one up again
-// and again, and another replica, whose share is full, takes it.
+// One partition cannot be served by the replica that owns it. That is this partition's trouble: the
+// replica goes on to count and to hear the news of all others, gives this one up again and again,
+// and another replica, whose share is full, takes it.
 func TestSender_OnePartitionStuck(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 6, nil)
@@ -183,7 +189,8 @@ func (s replica) failed() int {
 	return 0
 }
 
-// A payment that no sender can send halts its partition, and the reason says which row it is; the others go on.
+// A payment that no sender can send halts its partition, and the reason says which row it is; the
+// others go on.
 func TestSender_UnfitPayment(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
@@ -195,7 +202,8 @@ func TestSender_UnfitPayment(t *testing.T) {
 			r.exec(`delete from parties where party_id = 'lost'`)
 			c.Store = r.open(r.url) // One that does not remember it.
 		}, "is missing"},
-		"TooLarge": {func(_ *rig, c *Config) { c.Encoder = kafka.NewEncoder("/" + strings.Repeat("x", 1<<14)) }, "no event can be made: payment "},
+		"TooLarge": {func(_ *rig, c *Config) { c.Encoder = kafka.NewEncoder("/" + strings.Repeat("x", 1<<14)) },
+			"no event can be made: payment "},
 	} {
 		for _, delivery := range []store.Delivery{store.Locked, store.Fenced} {
 			t.Run(name+"/"+string(delivery), func(t *testing.T) {

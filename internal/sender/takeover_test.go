@@ -14,7 +14,8 @@ import (
 
 func halted(err error) bool { return errors.Is(err, errHalted) }
 
-// wantHaltedAtTakeOver lets an owner take over, which must halt the partition for a reason with these words, on record, and send nothing.
+// wantHaltedAtTakeOver lets an owner take over, which must halt the partition for a reason with
+// these words, on record, and send nothing.
 func (r *rig) wantHaltedAtTakeOver(words ...string) {
 	r.t.Helper()
 	unsent := r.unsent(0)
@@ -49,7 +50,8 @@ func (r *rig) produce(n int) {
 	}
 	defer client.Close()
 	for range n {
-		if err := client.ProduceSync(bounded(r.t), &kgo.Record{Topic: r.topic, Value: []byte("foreign")}).FirstErr(); err != nil {
+		if err := client.ProduceSync(bounded(r.t),
+			&kgo.Record{Topic: r.topic, Value: []byte("foreign")}).FirstErr(); err != nil {
 			r.t.Fatal(err)
 		}
 	}
@@ -58,13 +60,15 @@ func (r *rig) produce(n int) {
 // setTopic changes one of the topic's settings, as an operator would.
 func (r *rig) setTopic(name, value string) {
 	r.t.Helper()
-	answers, err := r.admin.AlterTopicConfigs(bounded(r.t), []kadm.AlterConfig{{Op: kadm.SetConfig, Name: name, Value: &value}}, r.topic)
+	answers, err := r.admin.AlterTopicConfigs(bounded(r.t),
+		[]kadm.AlterConfig{{Op: kadm.SetConfig, Name: name, Value: &value}}, r.topic)
 	if err != nil || answers[0].Err != nil {
 		r.t.Fatal(err, answers)
 	}
 }
 
-// A topic deleted and made again under its name: all that is marked is gone, and offsets begin anew.
+// A topic deleted and made again under its name: all that is marked is gone, and offsets begin
+// anew.
 func TestSender_TakeOver_TopicMadeAnew(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
@@ -90,7 +94,8 @@ func TestSender_TakeOver_TopicMadeAnew(t *testing.T) {
 	}
 }
 
-// Records deleted past next_offset were never judged: they may have been payments whose mark was lost.
+// Records deleted past next_offset were never judged: they may have been payments whose mark was
+// lost.
 func TestSender_TakeOver_RecordsDeleted(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
@@ -104,7 +109,8 @@ func TestSender_TakeOver_RecordsDeleted(t *testing.T) {
 	r.wantHaltedAtTakeOver("begins at offset 5", "next offset 0")
 }
 
-// Records deleted up to next_offset were all marked: that is retention at work, and no reason to halt.
+// Records deleted up to next_offset were all marked: that is retention at work, and no reason to
+// halt.
 func TestSender_TakeOver_RetentionUpToNextOffset(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
@@ -136,7 +142,8 @@ func TestSender_TakeOver_LogEndsTooEarly(t *testing.T) {
 	r.wantHaltedAtTakeOver("ends at offset 10", "next offset 11")
 }
 
-// A stranger's records, or a predecessor's that were not marked, are no contradiction in locked delivery: ours follow them.
+// A stranger's records, or a predecessor's that were not marked, are no contradiction in locked
+// delivery: ours follow them.
 func TestSender_TakeOver_LogIsAhead(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
@@ -149,7 +156,8 @@ func TestSender_TakeOver_LogIsAhead(t *testing.T) {
 	}
 }
 
-// Kafka away at the take-over is no contradiction either: nothing is halted for it, and the next attempt goes through.
+// Kafka away at the take-over is no contradiction either: nothing is halted for it, and the next
+// attempt goes through.
 func TestSender_TakeOver_BrokerAway(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)

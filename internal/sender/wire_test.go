@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// wire is the line between one replica and PostgreSQL. It can be cut, and it can lose the answer to a commit.
+// wire is the line between one replica and PostgreSQL. It can be cut, and it can lose the answer to
+// a commit.
 type wire struct {
 	url      string
 	server   string
@@ -21,9 +22,10 @@ type wire struct {
 	refused    int
 	loseCommit bool
 	lost       bool
-	silent     map[net.Conn]bool // What comes from these goes nowhere, and neither does their end.
-	over       chan struct{}
-	running    sync.WaitGroup
+	// What comes from these goes nowhere, and neither does their end.
+	silent  map[net.Conn]bool
+	over    chan struct{}
+	running sync.WaitGroup
 }
 
 // newWire lays a line to the database at databaseURL; its own url leads there.
@@ -59,7 +61,8 @@ func (w *wire) cut() {
 	}
 }
 
-// silence makes the present connections dumb without a word to either end, as a host that lost its power does; new ones work, as after a fail-over.
+// silence makes the present connections dumb without a word to either end, as a host that lost its
+// power does; new ones work, as after a fail-over.
 func (w *wire) silence() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -88,7 +91,8 @@ func (w *wire) turnedAway() int {
 	return w.refused
 }
 
-// loseNextCommit makes the next commit's answer get lost, with its connection: the commit is carried out.
+// loseNextCommit makes the next commit's answer get lost, with its connection: the commit is
+// carried out.
 func (w *wire) loseNextCommit() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -137,7 +141,8 @@ func (w *wire) hold(ends ...net.Conn) bool {
 	return !w.isCut
 }
 
-// carry brings what comes from one end to the other until one of them closes or something may not pass.
+// carry brings what comes from one end to the other until one of them closes or something may not
+// pass.
 func (w *wire) carry(to, from net.Conn, passes func([]byte) bool) {
 	buffer := make([]byte, 64<<10)
 	for {
@@ -166,8 +171,9 @@ func (w *wire) carry(to, from net.Conn, passes func([]byte) bool) {
 	delete(w.conns, from)
 }
 
-// passes holds back what says that a transaction was committed, when that is to be lost. The answer is a few bytes, so it comes in one piece.
-// Source: https://www.postgresql.org/docs/current/protocol-message-formats.html (CommandComplete)
+// passes holds back what says that a transaction was committed, when that is to be lost. The answer
+// is a few bytes, so it comes in one piece. Source:
+// https://www.postgresql.org/docs/current/protocol-message-formats.html (CommandComplete)
 func (w *wire) passes(answer []byte) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -10,8 +10,9 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// Snapshot is one consistent view of the payments, for an auditor: what is committed when it is taken, and nothing that comes later. Two
-// transactions share it, so that single payments can be looked up while the whole is streamed. It locks nothing.
+// Snapshot is one consistent view of the payments, for an auditor: what is committed when it is
+// taken, and nothing that comes later. Two transactions share it, so that single payments can be
+// looked up while the whole is streamed. It locks nothing.
 type Snapshot struct {
 	stream, lookUp *pgx.Conn
 }
@@ -19,13 +20,17 @@ type Snapshot struct {
 const (
 	beginSnapshot  = `begin isolation level repeatable read read only`
 	exportSnapshot = `select pg_export_snapshot()`
-	importSnapshot = `set transaction snapshot '%s'` // It takes no parameter; the name is PostgreSQL's own.
+	// It takes no parameter; the name is PostgreSQL's own.
+	importSnapshot = `set transaction snapshot '%s'`
 )
 
-// snapshotSettings let a snapshot wait for as long as the log is read between two of its statements.
-var snapshotSettings = map[string]string{"application_name": "paylatch verify", "idle_in_transaction_session_timeout": "0"}
+// snapshotSettings let a snapshot wait for as long as the log is read between two of its
+// statements.
+var snapshotSettings = map[string]string{"application_name": "paylatch verify",
+	"idle_in_transaction_session_timeout": "0"}
 
-// Snapshot takes a view. Close it soon: while it is open, PostgreSQL keeps every old version of every row.
+// Snapshot takes a view. Close it soon: while it is open, PostgreSQL keeps every old version of
+// every row.
 func (s *Store) Snapshot(ctx context.Context) (*Snapshot, error) {
 	stream, err := s.connect(ctx, snapshotSettings)
 	if err != nil {
@@ -65,7 +70,8 @@ func (s *Snapshot) Close() {
 	closeConn(s.lookUp)
 }
 
-const selectTotals = `select partition, count(*), count(*) filter (where status = 'created'), coalesce(max(kafka_offset), -1)
+const selectTotals = `select partition, count(*), count(*) filter (where status = 'created'),
+	coalesce(max(kafka_offset), -1)
 	from payments group by partition`
 
 // Totals is what the table holds of one partition.
@@ -97,8 +103,10 @@ func (s *Snapshot) Partitions(ctx context.Context) ([]Partition, error) {
 	return partitions, translate(err)
 }
 
-// No index serves this: an auditor's scan and sort, on the server's disk if need be, so that the sender's updates need not keep one.
-const selectSent = `select id, kafka_offset from payments where partition = $1 and status <> 'created' order by kafka_offset`
+// No index serves this: an auditor's scan and sort, on the server's disk if need be, so that the
+// sender's updates need not keep one.
+const selectSent = `select id, kafka_offset from payments where partition = $1 and status <> 'created'
+	order by kafka_offset`
 
 // SentRows streams a partition's sent payments in order of offset.
 type SentRows struct{ rows pgx.Rows }

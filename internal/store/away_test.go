@@ -45,8 +45,8 @@ func somewhere(t testing.TB) payment.Payment {
 	return newPayment(t, payment.Tenant{TenantRef: payment.TenantRef{ID: 1, Name: "acme"}}, "order-1")
 }
 
-// TestStore_Away_Refused: nobody listens where the database should be. Whatever is asked, the answer is "not now"; above all an API
-// key is then not "wrong", and a payment not "not found".
+// TestStore_Away_Refused: nobody listens where the database should be. Whatever is asked, the
+// answer is "not now"; above all an API key is then not "wrong", and a payment not "not found".
 func TestStore_Away_Refused(t *testing.T) {
 	t.Parallel()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -70,8 +70,8 @@ func TestStore_Away_Refused(t *testing.T) {
 	}
 }
 
-// TestStore_Away_NoSchema: the database is there and empty. The operator is told which command is missing, and once it was given the same
-// store works.
+// TestStore_Away_NoSchema: the database is there and empty. The operator is told which command is
+// missing, and once it was given the same store works.
 func TestStore_Away_NoSchema(t *testing.T) {
 	t.Parallel()
 	empty := parts.EmptyPostgres(t)
@@ -83,7 +83,8 @@ func TestStore_Away_NoSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	var tenant payment.Tenant
-	eventually(t, waitMost, "the schema is seen", func() (seen bool) { // That it was missing holds for a moment.
+	eventually(t, waitMost, "the schema is seen", func() (seen bool) {
+		// That it was missing holds for a moment.
 		var err error
 		tenant, err = s.CreateTenant(t.Context(), "acme")
 		return err == nil
@@ -96,8 +97,9 @@ func TestStore_Away_NoSchema(t *testing.T) {
 	}
 }
 
-// TestStore_Away_InTheMiddle: a create waits for another transaction when its own statement ends badly: its backend is terminated, or a time-out
-// strikes. The caller is told "not now"; nothing was stored; and the same create then succeeds with the same store.
+// TestStore_Away_InTheMiddle: a create waits for another transaction when its own statement ends
+// badly: its backend is terminated, or a time-out strikes. The caller is told "not now"; nothing
+// was stored; and the same create then succeeds with the same store.
 func TestStore_Away_InTheMiddle(t *testing.T) {
 	t.Parallel()
 	const blocked = `datname = current_database() and wait_event_type = 'Lock'`
@@ -106,8 +108,10 @@ func TestStore_Away_InTheMiddle(t *testing.T) {
 		strike         string
 		code           string
 	}{
-		"Terminated":  {"application_name", "paylatch", `select count(pg_terminate_backend(pid)) from pg_stat_activity where ` + blocked, "57P01"},
-		"Cancelled":   {"application_name", "paylatch", `select count(pg_cancel_backend(pid)) from pg_stat_activity where ` + blocked, "57014"},
+		"Terminated": {"application_name", "paylatch",
+			`select count(pg_terminate_backend(pid)) from pg_stat_activity where ` + blocked, "57P01"},
+		"Cancelled": {"application_name", "paylatch",
+			`select count(pg_cancel_backend(pid)) from pg_stat_activity where ` + blocked, "57014"},
 		"LockTimeout": {"lock_timeout", "1ms", "", "55P03"}, // The store's own; the URL has no say.
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -164,7 +168,8 @@ func TestStore_Away_ReadOnly(t *testing.T) {
 	f := newFixture(t, 1)
 	there := f.create(f.payment("there"))
 	f.exec(`create function refuse_write() returns trigger language plpgsql as
-		$$ begin raise exception 'cannot execute INSERT in a read-only transaction' using errcode = '25006'; return new; end $$`)
+		$$ begin raise exception 'cannot execute INSERT in a read-only transaction' using errcode = '25006'; return new;
+		end $$`)
 	for _, table := range []string{"payments", "parties"} {
 		f.exec(`create trigger read_only before insert on ` + table + ` for each row execute function refuse_write()`)
 	}
@@ -194,8 +199,8 @@ func TestStore_Away_ReadOnly(t *testing.T) {
 	f.create(f.payment("order-1"))
 }
 
-// TestStore_Away_CallerGone: that the caller went away is no fault of the database's, whether it is noticed before the call or in the middle;
-// that its time was up is "not now".
+// TestStore_Away_CallerGone: that the caller went away is no fault of the database's, whether it is
+// noticed before the call or in the middle; that its time was up is "not now".
 func TestStore_Away_CallerGone(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)

@@ -8,8 +8,8 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// errOtherPrimary says that what was read came from another incarnation of the database than the one
-// that confirms it: a failover lies between the two.
+// errOtherPrimary says that what was read came from another incarnation of the database than the
+// one that confirms it: a failover lies between the two.
 var errOtherPrimary = fmt.Errorf("%w: the database has failed over since the read", payment.ErrUnavailable)
 
 // barrier confirms what was read: a commit of our own that began after the read, and for which the
@@ -21,8 +21,9 @@ var errOtherPrimary = fmt.Errorf("%w: the database has failed over since the rea
 type barrier struct {
 	commit func() (incarnation string, err error)
 
-	mu      sync.Mutex
-	next    *confirmation // Of the commit that begins next; nil while nobody waits for it.
+	mu sync.Mutex
+	// Of the commit that begins next; nil while nobody waits for it.
+	next    *confirmation
 	running bool
 	over    sync.WaitGroup
 }
@@ -111,7 +112,8 @@ func (s *Store) commitMessage() (incarnation string, err error) {
 // read says where something was read, and whether that must be confirmed before it is reported.
 type read struct {
 	incarnation string
-	unconfirmed bool // A synchronous standby was configured.
+	// A synchronous standby was configured.
+	unconfirmed bool
 }
 
 // confirm returns nil once what was read is on the synchronous standby, if there is one.

@@ -21,7 +21,8 @@ func wantPayments(t testing.TB, claim *store.Claim, want ...payment.Payment) {
 	}
 }
 
-// wantEmission wants the first n of the payments sent at offsets from base, the others created, and the partition's next offset.
+// wantEmission wants the first n of the payments sent at offsets from base, the others created, and
+// the partition's next offset.
 func wantEmission(f *fixture, payments []payment.Payment, base int64, n int, next int64) {
 	f.t.Helper()
 	for i, p := range payments {
@@ -29,7 +30,8 @@ func wantEmission(f *fixture, payments []payment.Payment, base int64, n int, nex
 		switch {
 		case i >= n && (got.Status != payment.Created || got.Sent != nil):
 			f.t.Errorf("payment %d is %s, want created", i, got.Status)
-		case i < n && (got.Status != payment.Sent || got.Sent == nil || got.Sent.Offset != base+int64(i) || got.Sent.At.Before(got.CreatedAt)):
+		case i < n && (got.Status != payment.Sent || got.Sent == nil || got.Sent.Offset != base+int64(i) ||
+			got.Sent.At.Before(got.CreatedAt)):
 			f.t.Errorf("payment %d is %s, %+v, want sent at %d", i, got.Status, got.Sent, base+int64(i))
 		}
 	}
@@ -39,8 +41,8 @@ func wantEmission(f *fixture, payments []payment.Payment, base int64, n int, nex
 	}
 }
 
-// TestClaim_Order shows that a claim takes its own partition's payments in the order of seq, wherever in the table they lie, and no more than
-// the limit.
+// TestClaim_Order shows that a claim takes its own partition's payments in the order of seq,
+// wherever in the table they lie, and no more than the limit.
 func TestClaim_Order(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 2)
@@ -49,7 +51,8 @@ func TestClaim_Order(t *testing.T) {
 	for _, key := range []string{"a", "b", "c", "d", "e", "f", "g", "h"} {
 		payments = append(payments, f.create(f.inPartition(key, 0, 2)))
 	}
-	rand.Shuffle(len(payments), func(i, j int) { // So that neither ids nor the place in the table are in order.
+	rand.Shuffle(len(payments), func(i, j int) {
+		// So that neither ids nor the place in the table are in order.
 		payments[i].Seq, payments[j].Seq = payments[j].Seq, payments[i].Seq
 	})
 	for _, p := range payments {
@@ -61,16 +64,18 @@ func TestClaim_Order(t *testing.T) {
 	for _, limit := range []int{0, 1, 5, 8, 1000} {
 		claim := f.claim(session, limit)
 		wantPayments(t, claim, payments[:min(limit, len(payments))]...)
-		if p := claim.Partition; p.Number != 0 || p.Topic != topic || p.Delivery != store.Locked || p.State != store.Active || p.TransactionalID == "" {
+		if p := claim.Partition; p.Number != 0 || p.Topic != topic || p.Delivery != store.Locked ||
+			p.State != store.Active || p.TransactionalID == "" {
 			t.Errorf("limit %d: the claim's partition is %+v", limit, p)
 		}
 		claim.Rollback()
 	}
 }
 
-// TestClaim_Exclusive: an owner has lost its ownership without noticing, in the middle of a claim, and another replica owns the partition now. The
-// row lock keeps the new owner out, without making it wait, until the claim has ended: this is what emission rests on. The
-// test forges the loss by giving the advisory lock back in the old owner's session.
+// TestClaim_Exclusive: an owner has lost its ownership without noticing, in the middle of a claim,
+// and another replica owns the partition now. The row lock keeps the new owner out, without making
+// it wait, until the claim has ended: this is what emission rests on. The test forges the loss by
+// giving the advisory lock back in the old owner's session.
 func TestClaim_Exclusive(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 2)
@@ -100,8 +105,9 @@ func TestClaim_Exclusive(t *testing.T) {
 	}
 }
 
-// TestClaim_MarkSent shows that exactly the first n are marked, at consecutive offsets; that nobody sees the mark or the new next offset before
-// both are committed; and that a rollback leaves neither.
+// TestClaim_MarkSent shows that exactly the first n are marked, at consecutive offsets; that nobody
+// sees the mark or the new next offset before both are committed; and that a rollback leaves
+// neither.
 func TestClaim_MarkSent(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -138,16 +144,22 @@ func TestClaim_MarkSent(t *testing.T) {
 	}
 }
 
-// TestClaim_MarkSent_Impossible: rows that the claim holds cannot have been marked by another. Should it happen all the same, by a hand in the
-// database or a fault of ours, the pass must stop loudly and leave everything as it was.
+// TestClaim_MarkSent_Impossible: rows that the claim holds cannot have been marked by another.
+// Should it happen all the same, by a hand in the database or a fault of ours, the pass must stop
+// loudly and leave everything as it was.
 func TestClaim_MarkSent_Impossible(t *testing.T) {
 	t.Parallel()
 	for name, forge := range map[string]func(*fixture, *store.Claim, *store.Session) error{
 		"MarkedMeanwhile": func(f *fixture, _ *store.Claim, s *store.Session) error {
-			_, err := s.Conn().Exec(f.t.Context(), `update payments set status = 'sent', sent_at = now(), kafka_offset = 7 where seq = (select min(seq) from payments)`)
+			_, err := s.Conn().Exec(f.t.Context(),
+				`update payments set status = 'sent', sent_at = now(), kafka_offset = 7 where seq = (select min(seq)
+					from payments)`)
 			return err
 		},
-		"MarkedTwice": func(f *fixture, c *store.Claim, _ *store.Session) error { return c.MarkSent(f.t.Context(), 0, 3, 3) },
+		"MarkedTwice": func(f *fixture, c *store.Claim,
+			_ *store.Session) error {
+			return c.MarkSent(f.t.Context(), 0, 3, 3)
+		},
 		"Vanished": func(f *fixture, _ *store.Claim, s *store.Session) error {
 			_, err := s.Conn().Exec(f.t.Context(), `delete from payments where seq = (select min(seq) from payments)`)
 			return err

@@ -12,7 +12,8 @@ import (
 
 // A database's clock that was set back is emulated by rows that were created in its future.
 
-// TestClock_RevokeKey: a key is revoked at once, and not only when the clock has caught up with the time at which the key was made.
+// TestClock_RevokeKey: a key is revoked at once, and not only when the clock has caught up with the
+// time at which the key was made.
 func TestClock_RevokeKey(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -48,8 +49,8 @@ func TestClock_MarkSent(t *testing.T) {
 	}
 }
 
-// TestClock_Restore: a payment that is put back from the log has its record's time, but never one before it was
-// created. The record's time is that of another machine's clock, in milliseconds.
+// TestClock_Restore: a payment that is put back from the log has its record's time, but never one
+// before it was created. The record's time is that of another machine's clock, in milliseconds.
 func TestClock_Restore(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -71,8 +72,8 @@ func TestClock_Restore(t *testing.T) {
 	}
 }
 
-// TestClock_OldestUnsent: the age of what waits grows by the time in which it is seen to wait, whatever the database's
-// clock says, and ends when it is sent.
+// TestClock_OldestUnsent: the age of what waits grows by the time in which it is seen to wait,
+// whatever the database's clock says, and ends when it is sent.
 func TestClock_OldestUnsent(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)

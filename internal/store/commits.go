@@ -11,8 +11,8 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// errUnconfirmed says that a commit is on the primary and perhaps on no standby: the wait for it was
-// cancelled. The outcome is unknown, since a failover may undo it.
+// errUnconfirmed says that a commit is on the primary and perhaps on no standby: the wait for it
+// was cancelled. The outcome is unknown, since a failover may undo it.
 var errUnconfirmed = fmt.Errorf("%w: the commit was not confirmed by the synchronous standby", payment.ErrUnavailable)
 
 const (
@@ -23,11 +23,12 @@ const (
 	probeTimeout       = 2 * connectTimeout
 )
 
-// commitOn executes statements that commit on a connection of the pool, and waits for them without a
-// bound of its own, whatever becomes of the caller. A commit may wait for a standby for as long as
-// that is away. To give the statement up would leave the session, with its wait, to the server, and
-// one more for each attempt; so the connection is kept, and counts in the pool. When it is certain
-// that no response will come (see commits) the connection is closed and the outcome is unknown.
+// commitOn executes statements that commit on a connection of the pool, and waits for them without
+// a bound of its own, whatever becomes of the caller. A commit may wait for a standby for as long
+// as that is away. To give the statement up would leave the session, with its wait, to the server,
+// and one more for each attempt; so the connection is kept, and counts in the pool. When it is
+// certain that no response will come (see commits) the connection is closed and the outcome is
+// unknown.
 //
 // errUnconfirmed when the server has stopped waiting.
 func commitOn(conn *pgx.Conn, execute func(ctx context.Context) error) error {
@@ -36,8 +37,8 @@ func commitOn(conn *pgx.Conn, execute func(ctx context.Context) error) error {
 	return confirmed(conn, func() error { return execute(context.Background()) })
 }
 
-// confirmed executes what commits on a connection: errUnconfirmed when the server reports success, but
-// has stopped waiting for the standby.
+// confirmed executes what commits on a connection: errUnconfirmed when the server reports success,
+// but has stopped waiting for the standby.
 func confirmed(conn *pgx.Conn, commit func() error) error {
 	state := stateOf(conn)
 	state.warned = false
@@ -51,13 +52,14 @@ func confirmed(conn *pgx.Conn, commit func() error) error {
 // commits knows the connections that wait for a commit. When one has waited for slowCommit it asks
 // the database, over another connection, whether the server still works on it: if new connections
 // lead to another incarnation of the database, or the server process does nothing, no response will
-// come, and the connection is closed. While the database cannot be reached nothing is known, and all
-// are kept. Safe for concurrent use.
+// come, and the connection is closed. While the database cannot be reached nothing is known, and
+// all are kept. Safe for concurrent use.
 type commits struct {
 	probe func(ctx context.Context) (*pgx.Conn, error)
 
-	mu      sync.Mutex
-	waiting map[*pgx.Conn]time.Time // Since when.
+	mu sync.Mutex
+	// Since when.
+	waiting map[*pgx.Conn]time.Time
 	looking bool
 	closed  bool
 	looks   sync.WaitGroup

@@ -11,9 +11,9 @@ import (
 // stall makes the relay lose what the server sends, on connections that are in use meanwhile.
 func (r *relay) stall(stalled bool) { r.stalled.Store(stalled) }
 
-// TestCommits_LostResponse: the response to a commit is lost on the way, and the connection stays open.
-// The commit is looked at over another connection; the server process does nothing, so the connection
-// is closed, and the pool has room again. What was stored is found by the retry.
+// TestCommits_LostResponse: the response to a commit is lost on the way, and the connection stays
+// open. The commit is looked at over another connection; the server process does nothing, so the
+// connection is closed, and the pool has room again. What was stored is found by the retry.
 func TestCommits_LostResponse(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)

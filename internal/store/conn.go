@@ -27,13 +27,16 @@ func refuseDatabase(format string, args ...any) error {
 	return &DatabaseRefusedError{fmt.Sprintf(format, args...)}
 }
 
-// connState is what the store knows of one connection. The goroutine that uses the connection owns it.
+// connState is what the store knows of one connection. The goroutine that uses the connection owns
+// it.
 type connState struct {
 	incarnation string
 	memory      *memory
 	commits     *commits
-	warned      bool      // A warning has arrived since the last commit began.
-	checked     time.Time // When identify last confirmed the connection.
+	// A warning has arrived since the last commit began.
+	warned bool
+	// When identify last confirmed the connection.
+	checked time.Time
 }
 
 // stateKey is where a connection keeps its connState.
@@ -85,12 +88,17 @@ func (s *Store) connect(ctx context.Context, more map[string]string) (*pgx.Conn,
 
 // identity is what a session says of itself and of the database that it is in.
 type identity struct {
-	backend     uint32 // The server process.
-	incarnation string // Another one after each restart, failover and restore.
-	encoding    string // Of the database.
-	version     int32  // Of the server, as server_version_num.
-	role        string // session_replication_role.
-	migrated    bool
+	// The server process.
+	backend uint32
+	// Another one after each restart, failover and restore.
+	incarnation string
+	// Of the database.
+	encoding string
+	// Of the server, as server_version_num.
+	version int32
+	// session_replication_role.
+	role     string
+	migrated bool
 }
 
 // The start of the server, the oid of the database, and the oids of the tables whose ids are cached
@@ -98,19 +106,23 @@ type identity struct {
 // again all change it.
 //
 // A commit that is acknowledged before it is on disk would let a 202, or a mark, vanish in a crash.
-// A setting that is stricter than `on` stays as it is. transaction_timeout exists from version 17 on.
+// A setting that is stricter than `on` stays as it is. transaction_timeout exists from version 17
+// on.
 const selectIdentity = `select pg_backend_pid(), pg_postmaster_start_time()::text || ' ' || d.oid ||
 			coalesce(' ' || to_regclass('parties')::oid, '') || coalesce(' ' || to_regclass('accounts')::oid, ''),
 		pg_encoding_to_char(d.encoding), current_setting('server_version_num')::integer,
 		current_setting('session_replication_role'), to_regclass('schema_version') is not null,
-		case when current_setting('synchronous_commit') in ('off', 'local') then set_config('synchronous_commit', 'on', false) end,
-		case when current_setting('server_version_num')::integer >= 170000 then set_config('transaction_timeout', '0', false) end
+		case when current_setting('synchronous_commit') in ('off', 'local')
+		then set_config('synchronous_commit', 'on', false) end,
+		case when current_setting('server_version_num')::integer >= 170000
+		then set_config('transaction_timeout', '0', false) end
 	from pg_database d where d.datname = current_database()`
 
 func identify(ctx context.Context, conn *pgx.Conn) (i identity, err error) {
 	var backend int32
 	// Without a prepared statement, of which a pooler may know nothing, or another one.
-	err = conn.QueryRow(ctx, selectIdentity, pgx.QueryExecModeExec).Scan(&backend, &i.incarnation, &i.encoding, &i.version, &i.role, &i.migrated, nil, nil)
+	err = conn.QueryRow(ctx, selectIdentity, pgx.QueryExecModeExec).Scan(&backend, &i.incarnation, &i.encoding,
+		&i.version, &i.role, &i.migrated, nil, nil)
 	i.backend = uint32(backend) //nolint:gosec // G115: a process id is positive.
 	return i, translate(err)
 }
@@ -118,7 +130,8 @@ func identify(ctx context.Context, conn *pgx.Conn) (i identity, err error) {
 const (
 	// versionMin is the oldest PostgreSQL that knows all of connectionSettings.
 	versionMin = 150000
-	// A second statement, and so a second transaction: a pooler may have another server process for it.
+	// A second statement, and so a second transaction: a pooler may have another server process for
+	// it.
 	selectSchemaVersion = `select pg_backend_pid(), version from schema_version`
 )
 
@@ -126,7 +139,8 @@ const (
 // key came with it: then a pooler stands in between, and nothing that belongs to a session holds.
 func checkPooler(conn *pgx.Conn, backend uint32) error {
 	if key := conn.PgConn().PID(); key != backend {
-		return refuseDatabase("a connection pooler stands before it (the connection has the key of process %d, and process %d serves it): "+
+		return refuseDatabase("a connection pooler stands before it "+
+			"(the connection has the key of process %d, and process %d serves it): "+
 			"let the URL name PostgreSQL itself", key, backend)
 	}
 	return nil
@@ -138,9 +152,11 @@ func (i identity) check(conn *pgx.Conn) error {
 	case i.version < versionMin:
 		return refuseDatabase("PostgreSQL 15 or newer is needed; server_version_num is %d", i.version)
 	case i.encoding != "UTF8":
-		return refuseDatabase("its encoding is %s, and text would be changed: create a database with encoding UTF8", i.encoding)
+		return refuseDatabase("its encoding is %s, and text would be changed: create a database with encoding UTF8",
+			i.encoding)
 	case i.role != "origin":
-		return refuseDatabase("session_replication_role is %s, so that triggers do not fire: reset it for the role", i.role)
+		return refuseDatabase("session_replication_role is %s, so that triggers do not fire: reset it for the role",
+			i.role)
 	}
 	return checkPooler(conn, i.backend)
 }
@@ -157,7 +173,8 @@ func checkSchema(ctx context.Context, conn *pgx.Conn) error {
 	case version < latest:
 		return fmt.Errorf("%w: it is version %d, version %d is needed", errNotMigrated, version, latest)
 	case version > latest+1:
-		return refuseDatabase("its schema is version %d; this program knows version %d and runs on %d: use a newer paylatch", version, latest, latest+1)
+		return refuseDatabase("its schema is version %d; this program knows version %d and runs on %d: "+
+			"use a newer paylatch", version, latest, latest+1)
 	}
 	return checkPooler(conn, uint32(backend)) //nolint:gosec // G115: a process id is positive.
 }
@@ -191,8 +208,9 @@ func (s *Store) initConn(ctx context.Context, conn *pgx.Conn) error {
 }
 
 const (
-	// checkEvery is how often a connection in use is asked whether it still is what it was: a pooler
-	// that hands on the key of a server process, and tables that were restored in place, are seen then.
+	// checkEvery is how often a connection in use is asked whether it still is what it was: a
+	// pooler that hands on the key of a server process, and tables that were restored in place, are
+	// seen then.
 	checkEvery = time.Second
 	// checkTimeout bounds that query. It costs one when the server is frozen.
 	checkTimeout = 2 * time.Second
@@ -208,7 +226,8 @@ func (s *Store) recheck(ctx context.Context, conn *pgx.Conn) (ok bool, err error
 	defer cancel()
 	i, err := identify(ctx, conn)
 	if err != nil {
-		return false, nil // Only this one: on a busy machine all others would be opened again at once.
+		// Only this one: on a busy machine all others would be opened again at once.
+		return false, nil
 	}
 	if i.incarnation != state.incarnation {
 		s.pool.Reset() // The others are no better.
@@ -226,7 +245,8 @@ func (s *Store) recheck(ctx context.Context, conn *pgx.Conn) (ok bool, err error
 // text is in the server's language; severity and code are not.
 func noteWarning(conn *pgconn.PgConn, notice *pgconn.Notice) {
 	state, ok := conn.CustomData()[stateKey].(*connState)
-	if ok && notice.SeverityUnlocalized == "WARNING" && (notice.Code == "01000" || strings.HasPrefix(notice.Code, "57")) {
+	if ok && notice.SeverityUnlocalized == "WARNING" &&
+		(notice.Code == "01000" || strings.HasPrefix(notice.Code, "57")) {
 		state.warned = true
 	}
 }
@@ -235,7 +255,8 @@ func noteWarning(conn *pgconn.PgConn, notice *pgconn.Notice) {
 // PostgreSQL knows all of them, and has another code for one that it does not know (42704).
 func refusedByPooler(err error) error {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "08P01" {
-		return refuseDatabase("a connection pooler stands before it (%s): let the URL name PostgreSQL itself", pg.Message)
+		return refuseDatabase("a connection pooler stands before it (%s): let the URL name PostgreSQL itself",
+			pg.Message)
 	}
 	return err
 }

@@ -25,14 +25,17 @@ import (
 
 // relay stands between a client and PostgreSQL, and sees what the client sends.
 type relay struct {
-	t       testing.TB
-	url     string // Of the database, through the relay.
-	server  string // Its address.
+	t testing.TB
+	// Of the database, through the relay.
+	url string
+	// Its address.
+	server  string
 	cancels atomic.Int32
 	opened  atomic.Int32
 	// forgeKey changes the process id of BackendKeyData, as a pooler's own keys have another.
 	forgeKey bool
-	stalled  atomic.Bool // What the server sends is lost.
+	// What the server sends is lost.
+	stalled atomic.Bool
 
 	mu    sync.Mutex
 	conns []net.Conn
@@ -121,7 +124,8 @@ func (r *relay) copyUnlessStalled(client io.Writer, server io.Reader) {
 		if err != nil {
 			return
 		}
-		lost = lost || r.stalled.Load() // A stream with a hole is of no use: all that follows is lost, too.
+		// A stream with a hole is of no use: all that follows is lost, too.
+		lost = lost || r.stalled.Load()
 		if lost {
 			continue
 		}
@@ -179,7 +183,8 @@ func TestConnect_NoCancelRequest(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Over TLS the relay could not see a CancelRequest. The dial for it comes first.
-	if err := conn.PgConn().CancelRequest(t.Context()); err == nil || !strings.Contains(err.Error(), "no CancelRequest is sent") {
+	if err := conn.PgConn().CancelRequest(t.Context()); err == nil ||
+		!strings.Contains(err.Error(), "no CancelRequest is sent") {
 		t.Errorf("CancelRequest: got %v, want a refusal", err)
 	}
 	sleep(conn)
@@ -188,7 +193,8 @@ func TestConnect_NoCancelRequest(t *testing.T) {
 	s := openStore(t, r.url)
 	blocked := f.payment("order-1")
 	another := f.begin()
-	if _, err := another.Exec(t.Context(), copyPayment, uuid.UUID(blocked.ID), uuid.UUID(f.payment("parties").ID)); err != nil {
+	if _, err := another.Exec(t.Context(), copyPayment, uuid.UUID(blocked.ID),
+		uuid.UUID(f.payment("parties").ID)); err != nil {
 		t.Fatal(err)
 	}
 	created := make(chan error, 1)
@@ -204,8 +210,8 @@ func TestConnect_NoCancelRequest(t *testing.T) {
 	}
 }
 
-// TestConnect_PoolerRefused: a connection whose key names another process than the one that serves it
-// leads through a pooler. Everything refuses it with one sentence.
+// TestConnect_PoolerRefused: a connection whose key names another process than the one that serves
+// it leads through a pooler. Everything refuses it with one sentence.
 func TestConnect_PoolerRefused(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -221,14 +227,15 @@ func TestConnect_PoolerRefused(t *testing.T) {
 	_, calls["Operate"] = s.Operate(t.Context(), 0)
 	_, calls["MigrateUp"] = store.MigrateUp(t.Context(), r.url, migrations.FS)
 	for call, err := range calls {
-		if !store.IsRefused(err) || !errors.Is(err, payment.ErrUnavailable) || !strings.Contains(err.Error(), "pooler") {
+		if !store.IsRefused(err) || !errors.Is(err, payment.ErrUnavailable) ||
+			!strings.Contains(err.Error(), "pooler") {
 			t.Errorf("%s: got %v, want a refusal that names the pooler", call, err)
 		}
 	}
 }
 
-// TestConnect_SettingsHold: each parameter on which the store depends has its value in every kind of
-// connection, whatever role, database and URL say.
+// TestConnect_SettingsHold: each parameter on which the store depends has its value in every kind
+// of connection, whatever role, database and URL say.
 func TestConnect_SettingsHold(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -251,8 +258,10 @@ func TestConnect_SettingsHold(t *testing.T) {
 			}
 			var same bool
 			sql := `select current_setting($1) = $2 or
-				(select unit in ('ms', 's') and (current_setting($1) || case when current_setting($1) ~ '^\d+$' then unit else '' end)::interval =
-					($2 || case when $2 ~ '^\d+$' then unit else '' end)::interval from pg_settings where name = lower($1))`
+				(select unit in ('ms', 's') and (current_setting($1) || case when current_setting($1) ~ '^\d+$'
+				then unit else '' end)::interval =
+					($2 || case when $2 ~ '^\d+$' then unit else '' end)::interval from pg_settings
+					where name = lower($1))`
 			if err := conn.QueryRow(t.Context(), sql, name, want).Scan(&same); err != nil {
 				t.Fatal(err)
 			}

@@ -11,7 +11,8 @@ import (
 // callers is how many ask at once in the benchmarks.
 const callers = 64
 
-// What a status costs this process (and its allocations; PostgreSQL's are its own), with callers at once.
+// What a status costs this process (and its allocations; PostgreSQL's are its own), with callers at
+// once.
 func BenchmarkFind(b *testing.B) {
 	f := newFixture(b, 4)
 	var ids []payment.ID

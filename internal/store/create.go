@@ -14,10 +14,12 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// Create stores p, unless its id is there already: then the stored payment is the answer and replayed is true, or a *payment.KeyReused when
-// its content is another one. When it returns without error the payment is committed and survives any crash. When it returns
-// payment.ErrUnavailable, nothing was stored or the same call made again finds it. Any number of concurrent calls for one id store one row. Concurrent calls share
-// a statement and a commit; each has its own outcome.
+// Create stores p, unless its id is there already: then the stored payment is the answer and
+// replayed is true, or a *payment.KeyReused when its content is another one. When it returns
+// without error the payment is committed and survives any crash. When it returns
+// payment.ErrUnavailable, nothing was stored or the same call made again finds it. Any number of
+// concurrent calls for one id store one row. Concurrent calls share a statement and a commit; each
+// has its own outcome.
 func (s *Store) Create(ctx context.Context, p payment.Payment) (stored payment.Payment, replayed bool, err error) {
 	created, err := s.creates.call(ctx, p.Tenant.ID, p)
 	if err == nil {
@@ -34,10 +36,12 @@ type creation struct {
 	stored   payment.Payment
 	replayed bool
 	err      error
-	read     read // Where the stored payment was found; zero for a new one, whose own commit has waited.
+	// Where the stored payment was found; zero for a new one, whose own commit has waited.
+	read read
 }
 
-// createBatch stores the payments in one statement and so one commit. The error is of the whole batch; a payment's own is in its place.
+// createBatch stores the payments in one statement and so one commit. The error is of the whole
+// batch; a payment's own is in its place.
 func (s *Store) createBatch(ctx context.Context, batch []payment.Payment) ([]creation, error) {
 	pooled, err := s.acquire(ctx) // One connection for all of it, and so one memory.
 	if err != nil {
@@ -71,8 +75,10 @@ func (s *Store) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	return conn, translate(err)
 }
 
-// tryBatch stores the payments if the intake is open for the topic as it was known; closed tells that some of them were not stored because it was not.
-func (s *Store) tryBatch(ctx context.Context, conn *pgx.Conn, batch []payment.Payment, topic topicInfo) (outcomes []creation, closed bool, err error) {
+// tryBatch stores the payments if the intake is open for the topic as it was known; closed tells
+// that some of them were not stored because it was not.
+func (s *Store) tryBatch(ctx context.Context, conn *pgx.Conn, batch []payment.Payment,
+	topic topicInfo) (outcomes []creation, closed bool, err error) {
 	inserted, err := insert(conn, batch, topic)
 	if err != nil {
 		return nil, false, err
@@ -81,7 +87,8 @@ func (s *Store) tryBatch(ctx context.Context, conn *pgx.Conn, batch []payment.Pa
 	var there []payment.ID
 	for i, p := range batch {
 		if stored, ok := inserted[p.ID]; ok {
-			delete(inserted, p.ID) // A second payment under the same key in this batch is a replay of the first.
+			// A second payment under the same key in this batch is a replay of the first.
+			delete(inserted, p.ID)
 			stored.complete(&p)
 			s.waker.wake(p.Partition)
 			outcomes[i].stored = p
@@ -92,13 +99,15 @@ func (s *Store) tryBatch(ctx context.Context, conn *pgx.Conn, batch []payment.Pa
 	if len(there) == 0 {
 		return outcomes, false, nil
 	}
-	// A statement of its own: the insert's snapshot cannot see a row whose transaction it has just waited for.
+	// A statement of its own: the insert's snapshot cannot see a row whose transaction it has just
+	// waited for.
 	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
 	defer cancel()
 	stored, read, err := readIn(ctx, conn, there, topic.name)
 	for i, p := range batch {
 		switch {
-		case outcomes[i].stored.Status != "": // Inserted: that is on record, whatever became of the others.
+		case outcomes[i].stored.Status != "":
+			// Inserted: that is on record, whatever became of the others.
 		case err != nil:
 			outcomes[i].err = err
 		default:
@@ -125,16 +134,21 @@ func replay(p payment.Payment, stored map[payment.ID]*payment.Payment) creation 
 	return creation{stored: *there, replayed: true}
 }
 
-// foreignRow is the alarm for an id that two tenants' keys lead to. By chance it does not happen (2^-74 for two keys of one
-// millisecond); it means that a salt was changed or a table mixed up, and nothing may be answered from such a row.
+// foreignRow is the alarm for an id that two tenants' keys lead to. By chance it does not happen
+// (2^-74 for two keys of one millisecond); it means that a salt was changed or a table mixed up,
+// and nothing may be answered from such a row.
 func foreignRow(id payment.ID, asked, there payment.TenantRef) error {
-	return fmt.Errorf("%w: ALARM: payment %s, derived for tenant %q, is a row of tenant %q", payment.ErrUnavailable, id, asked.Name, there.Name)
+	return fmt.Errorf("%w: ALARM: payment %s, derived for tenant %q, is a row of tenant %q", payment.ErrUnavailable, id,
+		asked.Name, there.Name)
 }
 
-// Rows of one statement go in order of id, so that two batches that meet wait for each other in one order and never deadlock.
-const insertPayments = `insert into payments (id, tenant_id, amount, currency, originator_id, beneficiary_id, sender_id, receiver_id,
+// Rows of one statement go in order of id, so that two batches that meet wait for each other in one
+// order and never deadlock.
+const insertPayments = `insert into payments (id, tenant_id, amount, currency, originator_id, beneficiary_id, sender_id,
+	receiver_id,
 		reference, trace_context, partition)
-	select * from unnest($1::uuid[], $2::integer[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
+	select * from unnest($1::uuid[], $2::integer[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[],
+	$8::bigint[],
 		$9::text[], $10::bytea[], $11::smallint[])
 	where (select create_gate_is_open($12))
 	on conflict on constraint payments_id_is_unique do nothing
@@ -159,7 +173,8 @@ func insert(conn *pgx.Conn, batch []payment.Payment, topic topicInfo) (map[payme
 	}
 	var inserted map[payment.ID]given
 	err = commitOn(conn, func(ctx context.Context) error {
-		rows, err := conn.Query(ctx, insertPayments, append(columns, int16(topic.partitions))...) //nolint:gosec // G115: numbered by a smallint.
+		rows, err := conn.Query(ctx, insertPayments,
+			append(columns, int16(topic.partitions))...) //nolint:gosec // G115: numbered by a smallint.
 		if err != nil {
 			return err
 		}
@@ -199,7 +214,8 @@ func columns(conn *pgx.Conn, batch []payment.Payment, partitions int32) ([]any, 
 		return nil, err
 	}
 	ids, tenants, amounts, currencies := make([][16]byte, n), make([]int32, n), make([]int64, n), make([]string, n)
-	originators, beneficiaries, senders, receivers := make([]int64, n), make([]int64, n), make([]int64, n), make([]int64, n)
+	originators, beneficiaries, senders, receivers := make([]int64, n), make([]int64, n), make([]int64, n),
+		make([]int64, n)
 	references, traces, where := make([]*string, n), make([][]byte, n), make([]int16, n)
 	for i, p := range sorted {
 		ids[i], tenants[i], amounts[i], currencies[i] = p.ID, p.Tenant.ID, p.Money.Minor, p.Money.Currency
@@ -209,7 +225,9 @@ func columns(conn *pgx.Conn, batch []payment.Payment, partitions int32) ([]any, 
 			references[i] = &p.Reference
 		}
 		traces[i] = p.TraceParent.Bytes()
-		where[i] = int16(payment.PartitionOf(p.PartitionHash, partitions)) //nolint:gosec // G115: Kafka partitions are smallint in the schema.
+		where[i] = int16(payment.PartitionOf(p.PartitionHash,
+			partitions)) //nolint:gosec // G115: Kafka partitions are smallint in the schema.
 	}
-	return []any{ids, tenants, amounts, currencies, originators, beneficiaries, senders, receivers, references, traces, where}, nil
+	return []any{ids, tenants, amounts, currencies, originators, beneficiaries, senders, receivers, references, traces,
+		where}, nil
 }

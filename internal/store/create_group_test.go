@@ -12,8 +12,9 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// gate keeps all of a store's rounds of creates waiting, each for a row that a transaction outside holds; what is created meanwhile is one round. The returned
-// function opens it, and returns what became of the creates that were held.
+// gate keeps all of a store's rounds of creates waiting, each for a row that a transaction outside
+// holds; what is created meanwhile is one round. The returned function opens it, and returns what
+// became of the creates that were held.
 func (f *fixture) gate() (open func() []outcome) {
 	f.t.Helper()
 	model := f.create(f.payment("model"))
@@ -42,7 +43,8 @@ func (f *fixture) gate() (open func() []outcome) {
 	}
 }
 
-// behindGate creates each payment by a call of its own while the gate is shut, and opens it when all wait.
+// behindGate creates each payment by a call of its own while the gate is shut, and opens it when
+// all wait.
 func (f *fixture) behindGate(payments []payment.Payment) []outcome {
 	f.t.Helper()
 	open := f.gate()
@@ -58,8 +60,9 @@ func (f *fixture) behindGate(payments []payment.Payment) []outcome {
 	return receive(f.t, done)
 }
 
-// TestStore_Create_RoundOfEqualKeys: in one round, six calls have one key and content, and two have that key and other content. One stores the payment, the other five
-// are replays of it, and the two are refused; or the other way round, as they come.
+// TestStore_Create_RoundOfEqualKeys: in one round, six calls have one key and content, and two have
+// that key and other content. One stores the payment, the other five are replays of it, and the two
+// are refused; or the other way round, as they come.
 func TestStore_Create_RoundOfEqualKeys(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 12)
@@ -70,7 +73,8 @@ func TestStore_Create_RoundOfEqualKeys(t *testing.T) {
 	}
 	before := f.CreateRounds()
 	outcomes := f.behindGate(payments)
-	if rounds := f.CreateRounds() - before - 1 - store.CreateRoundsMax; rounds > store.CreateRoundsMax { // The model's and the held ones; and as many as may begin at once.
+	if rounds := f.CreateRounds() - before - 1 - store.CreateRoundsMax; rounds > store.CreateRoundsMax {
+		// The model's and the held ones; and as many as may begin at once.
 		t.Errorf("%d rounds for %d creates that waited together", rounds, len(payments))
 	}
 	stored, originals, refused := f.find(payments[0].ID), 0, 0
@@ -94,8 +98,9 @@ func TestStore_Create_RoundOfEqualKeys(t *testing.T) {
 	}
 }
 
-// TestStore_Create_RoundWithARefusedRow: the database refuses one row of a round (a trigger stands for a check that the program does not know). The other payments are
-// stored, and it alone is told; its error is none that a retry mends.
+// TestStore_Create_RoundWithARefusedRow: the database refuses one row of a round (a trigger stands
+// for a check that the program does not know). The other payments are stored, and it alone is told;
+// its error is none that a retry mends.
 func TestStore_Create_RoundWithARefusedRow(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 12)
@@ -104,7 +109,8 @@ func TestStore_Create_RoundWithARefusedRow(t *testing.T) {
 	f.exec(`create trigger refuse before insert on payments for each row execute function refuse()`)
 	var payments []payment.Payment
 	for i := range 20 {
-		payments = append(payments, f.payment("order-"+strconv.Itoa(i), func(c *payment.Content) { c.Amount = strconv.Itoa(i + 1) }))
+		payments = append(payments, f.payment("order-"+strconv.Itoa(i),
+			func(c *payment.Content) { c.Amount = strconv.Itoa(i + 1) }))
 	}
 	for i, o := range f.behindGate(payments) {
 		switch {
@@ -123,8 +129,9 @@ func TestStore_Create_RoundWithARefusedRow(t *testing.T) {
 	}
 }
 
-// TestStore_Create_DatabaseDiesInMidRound: the sessions of the rounds under way are ended while others wait. Nobody is told that a payment is stored which is not, nor
-// that one is refused; the same calls made again store each payment once.
+// TestStore_Create_DatabaseDiesInMidRound: the sessions of the rounds under way are ended while
+// others wait. Nobody is told that a payment is stored which is not, nor that one is refused; the
+// same calls made again store each payment once.
 func TestStore_Create_DatabaseDiesInMidRound(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 12)
@@ -159,8 +166,9 @@ func TestStore_Create_DatabaseDiesInMidRound(t *testing.T) {
 	}
 }
 
-// TestStore_Create_CallerLeaves: a client goes away while its create is in a round, and another while its create waits. The first payment is stored all the same, and its retry is
-// a replay; the second is not, and its retry stores it. Nobody else is disturbed.
+// TestStore_Create_CallerLeaves: a client goes away while its create is in a round, and another
+// while its create waits. The first payment is stored all the same, and its retry is a replay; the
+// second is not, and its retry stores it. Nobody else is disturbed.
 func TestStore_Create_CallerLeaves(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 12)

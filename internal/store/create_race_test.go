@@ -22,7 +22,8 @@ type outcome struct {
 	err      error
 }
 
-// createAtOnce has every payment created by a goroutine of its own, dealt to the stores in turn and let go together.
+// createAtOnce has every payment created by a goroutine of its own, dealt to the stores in turn and
+// let go together.
 func createAtOnce(ctx context.Context, stores []*store.Store, payments []payment.Payment) []outcome {
 	outcomes := make([]outcome, len(payments))
 	start := make(chan struct{})
@@ -39,8 +40,9 @@ func createAtOnce(ctx context.Context, stores []*store.Store, payments []payment
 	return outcomes
 }
 
-// TestStore_Create_ConcurrentSameContent: a client that times out and tries again reaches three replicas at once, 200 times. There is one row,
-// one call that made it, and 199 that are told of the same one.
+// TestStore_Create_ConcurrentSameContent: a client that times out and tries again reaches three
+// replicas at once, 200 times. There is one row, one call that made it, and 199 that are told of
+// the same one.
 func TestStore_Create_ConcurrentSameContent(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 12)
@@ -63,14 +65,15 @@ func TestStore_Create_ConcurrentSameContent(t *testing.T) {
 	}
 }
 
-// TestStore_Create_ConcurrentOtherContent: fifty programs use one key for fifty different payments at once. One is stored, whichever; the
-// others are refused and told its id.
+// TestStore_Create_ConcurrentOtherContent: fifty programs use one key for fifty different payments
+// at once. One is stored, whichever; the others are refused and told its id.
 func TestStore_Create_ConcurrentOtherContent(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 12)
 	var payments []payment.Payment
 	for amount := range 50 {
-		payments = append(payments, f.payment("order-1", func(c *payment.Content) { c.Amount = strconv.Itoa(amount + 1) }))
+		payments = append(payments, f.payment("order-1",
+			func(c *payment.Content) { c.Amount = strconv.Itoa(amount + 1) }))
 	}
 	outcomes := createAtOnce(t.Context(), []*store.Store{f.Store, openStore(t, f.url), openStore(t, f.url)}, payments)
 
@@ -91,8 +94,9 @@ func TestStore_Create_ConcurrentOtherContent(t *testing.T) {
 	}
 }
 
-// TestStore_Create_WaitsForAnother: another transaction has inserted the same id and has not committed. The create must wait for its outcome:
-// a row that then commits is invisible to the snapshot the create began with, and one that rolls back was never there. The test holds that
+// TestStore_Create_WaitsForAnother: another transaction has inserted the same id and has not
+// committed. The create must wait for its outcome: a row that then commits is invisible to the
+// snapshot the create began with, and one that rolls back was never there. The test holds that
 // transaction open until the create is seen to wait for a lock.
 func TestStore_Create_WaitsForAnother(t *testing.T) {
 	t.Parallel()
@@ -102,9 +106,10 @@ func TestStore_Create_WaitsForAnother(t *testing.T) {
 		replayed bool
 		differs  []string
 	}{
-		"Commits":             {end: pgx.Tx.Commit, replayed: true},
-		"CommitsOtherContent": {end: pgx.Tx.Commit, change: func(c *payment.Content) { c.Amount = "1" }, differs: []string{"/amount"}},
-		"RollsBack":           {end: pgx.Tx.Rollback},
+		"Commits": {end: pgx.Tx.Commit, replayed: true},
+		"CommitsOtherContent": {end: pgx.Tx.Commit, change: func(c *payment.Content) { c.Amount = "1" },
+			differs: []string{"/amount"}},
+		"RollsBack": {end: pgx.Tx.Rollback},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -127,7 +132,8 @@ func TestStore_Create_WaitsForAnother(t *testing.T) {
 				t.Fatal(err)
 			}
 			o := receive(t, created)
-			if reused, ok := errors.AsType[*payment.KeyReused](o.err); ok != (c.differs != nil) || ok && !slices.Equal(reused.Differs, c.differs) {
+			if reused, ok := errors.AsType[*payment.KeyReused](o.err); ok != (c.differs != nil) || ok &&
+				!slices.Equal(reused.Differs, c.differs) {
 				t.Fatalf("error %v, want the differences %q", o.err, c.differs)
 			} else if ok {
 				return
@@ -140,8 +146,9 @@ func TestStore_Create_WaitsForAnother(t *testing.T) {
 	}
 }
 
-// TestStore_Create_BatchesMeet: creates that are committed together take several ids in one statement. Two replicas with the same ids in
-// opposite orders must wait for each other and not deadlock, and every payment is stored once.
+// TestStore_Create_BatchesMeet: creates that are committed together take several ids in one
+// statement. Two replicas with the same ids in opposite orders must wait for each other and not
+// deadlock, and every payment is stored once.
 func TestStore_Create_BatchesMeet(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 12)

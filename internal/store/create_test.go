@@ -15,7 +15,8 @@ import (
 
 const trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
-// TestStore_Create_RoundTrip shows that every field comes back as it was made, from the create itself and from the row.
+// TestStore_Create_RoundTrip shows that every field comes back as it was made, from the create
+// itself and from the row.
 func TestStore_Create_RoundTrip(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 12)
@@ -39,13 +40,15 @@ func TestStore_Create_RoundTrip(t *testing.T) {
 			after := query[time.Time](f, `select clock_timestamp()`)
 
 			want := p
-			want.Partition, want.Seq, want.CreatedAt = payment.PartitionOf(p.PartitionHash, 12), created.Seq, created.CreatedAt
+			want.Partition, want.Seq, want.CreatedAt = payment.PartitionOf(p.PartitionHash, 12), created.Seq,
+				created.CreatedAt
 			wantSame(t, created, want)
 			wantSame(t, f.find(p.ID), want)
 			if created.Status != payment.Created || created.Seq < 1 {
 				t.Errorf("status %q, seq %d", created.Status, created.Seq)
 			}
-			if created.CreatedAt.Before(before) || created.CreatedAt.After(after) || created.CreatedAt.Location() != time.UTC {
+			if created.CreatedAt.Before(before) || created.CreatedAt.After(after) ||
+				created.CreatedAt.Location() != time.UTC {
 				t.Errorf("created at %v, want between %v and %v, in UTC", created.CreatedAt, before, after)
 			}
 		})
@@ -57,8 +60,8 @@ func withTrace(p payment.Payment, header string) payment.Payment {
 	return p
 }
 
-// TestStore_Create_SameKeySameContent shows that a retry is answered with the payment as it stands and changes nothing, whatever
-// its trace and however far the payment has come.
+// TestStore_Create_SameKeySameContent shows that a retry is answered with the payment as it stands
+// and changes nothing, whatever its trace and however far the payment has come.
 func TestStore_Create_SameKeySameContent(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -80,15 +83,16 @@ func TestStore_Create_SameKeySameContent(t *testing.T) {
 	}
 	got, replayed, err := openStore(t, f.url).Create(t.Context(), f.payment("order-1"))
 	if err != nil || !replayed || *got.Sent != *sent.Sent || got.Status != payment.Sent {
-		t.Errorf("replay of a sent payment, by another replica: %q, %+v, replayed %t, %v", got.Status, got.Sent, replayed, err)
+		t.Errorf("replay of a sent payment, by another replica: %q, %+v, replayed %t, %v", got.Status, got.Sent,
+			replayed, err)
 	}
 	if rows := query[int](f, `select count(*) from payments`); rows != 1 {
 		t.Errorf("%d rows, want 1", rows)
 	}
 }
 
-// TestStore_Create_SameKeyOtherContent shows that a reused key is refused with exactly the members that differ, in the order of the
-// contract, and that the stored payment stays as it was.
+// TestStore_Create_SameKeyOtherContent shows that a reused key is refused with exactly the members
+// that differ, in the order of the contract, and that the stored payment stays as it was.
 func TestStore_Create_SameKeyOtherContent(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 12)
@@ -105,7 +109,8 @@ func TestStore_Create_SameKeyOtherContent(t *testing.T) {
 		"/receiver/type":    func(c *payment.Content) { c.Receiver.Type = "bban" },
 		"/receiver/number":  func(c *payment.Content) { c.Receiver.Number = "GB82WEST12345698765432" },
 		"/reference":        func(c *payment.Content) { c.Reference = nil },
-		"/amount /originator/id /originator/name /beneficiary/id /beneficiary/name /reference": func(c *payment.Content) {
+		"/amount /originator/id /originator/name /beneficiary/id /beneficiary/name /reference": func(
+			c *payment.Content) {
 			c.Amount, c.Reference = "1", new("INV-8")
 			c.Originator, c.Beneficiary = c.Beneficiary, c.Originator
 		},
@@ -124,7 +129,8 @@ func TestStore_Create_SameKeyOtherContent(t *testing.T) {
 	wantSame(t, f.find(first.ID), first)
 }
 
-// TestStore_Create_TwoTenantsOneKey shows that a key belongs to its tenant: both get a payment, and neither sees the other's.
+// TestStore_Create_TwoTenantsOneKey shows that a key belongs to its tenant: both get a payment, and
+// neither sees the other's.
 func TestStore_Create_TwoTenantsOneKey(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 12)
@@ -139,7 +145,8 @@ func TestStore_Create_TwoTenantsOneKey(t *testing.T) {
 	if _, err := f.Find(t.Context(), f.tenant.TenantRef, f.payment("never").ID); !errors.Is(err, payment.ErrNotFound) {
 		t.Errorf("a payment that is not: %v, want payment.ErrNotFound", err)
 	}
-	if _, err := f.FindDerived(t.Context(), f.tenant.TenantRef, f.payment("never").ID); !errors.Is(err, payment.ErrNotFound) {
+	if _, err := f.FindDerived(t.Context(), f.tenant.TenantRef, f.payment("never").ID); !errors.Is(err,
+		payment.ErrNotFound) {
 		t.Errorf("a key that stands for none: %v, want payment.ErrNotFound", err)
 	}
 	found, err := f.Find(t.Context(), other.TenantRef, theirs.ID)
@@ -149,17 +156,20 @@ func TestStore_Create_TwoTenantsOneKey(t *testing.T) {
 	wantSame(t, found, theirs)
 }
 
-// TestStore_Create_ForeignRow forges what a changed salt or a mixed-up table would leave: a row of another tenant under an id that was
-// derived for this one. Nothing of it may be told, whoever asks; the operator is alarmed.
+// TestStore_Create_ForeignRow forges what a changed salt or a mixed-up table would leave: a row of
+// another tenant under an id that was derived for this one. Nothing of it may be told, whoever
+// asks; the operator is alarmed.
 func TestStore_Create_ForeignRow(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 12)
 	secrets := func(c *payment.Content) {
 		c.Amount, c.Originator = "777777", payment.PartyContent{ID: "secret-id", Name: "Secret Name"}
-		c.Sender, c.Reference = payment.AccountContent{Type: "secret-type", Number: "secret-number"}, new("secret-reference")
+		c.Sender, c.Reference = payment.AccountContent{Type: "secret-type", Number: "secret-number"},
+			new("secret-reference")
 	}
 	theirs := f.create(newPayment(t, f.newTenant("other"), "theirs", secrets))
-	mine := f.payment("order-1", secrets) // The same content, so that nothing but the tenant tells the rows apart.
+	// The same content, so that nothing but the tenant tells the rows apart.
+	mine := f.payment("order-1", secrets)
 	f.exec(copyPayment, uuid.UUID(mine.ID), uuid.UUID(theirs.ID))
 
 	alarmed := func(p payment.Payment, err error) {
@@ -188,7 +198,8 @@ func TestStore_Create_ForeignRow(t *testing.T) {
 	}
 }
 
-// TestStore_Create_NoTopic shows that intake is closed, and says what to do, until the topic is set up; then it opens by itself.
+// TestStore_Create_NoTopic shows that intake is closed, and says what to do, until the topic is set
+// up; then it opens by itself.
 func TestStore_Create_NoTopic(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 0)

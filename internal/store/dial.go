@@ -21,8 +21,9 @@ var errNoCancelRequest = errors.New("no CancelRequest is sent: it would end the 
 // to a server that has authenticated it: that could only be for a CancelRequest, which pgx sends
 // whenever it gives a statement up (pgconn.asyncClose). Safe for concurrent use.
 type dialer struct {
-	mu            sync.Mutex
-	authenticated map[string]bool // Addresses, as RemoteAddr has them.
+	mu sync.Mutex
+	// Addresses, as RemoteAddr has them.
+	authenticated map[string]bool
 }
 
 const (
@@ -54,7 +55,8 @@ func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, e
 	return dialer.DialContext(ctx, network, address)
 }
 
-// validate implements pgconn.ValidateConnectFunc: of several hosts only one that takes writes will do.
+// validate implements pgconn.ValidateConnectFunc: of several hosts only one that takes writes will
+// do.
 func (d *dialer) validate(ctx context.Context, conn *pgconn.PgConn) error {
 	d.mu.Lock()
 	d.authenticated[conn.Conn().RemoteAddr().String()] = true

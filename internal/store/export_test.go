@@ -9,7 +9,8 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// What the tests must reach inside for. They stand outside otherwise: test/parts, which they run on, imports this package.
+// What the tests must reach inside for. They stand outside otherwise: test/parts, which they run
+// on, imports this package.
 const (
 	AuthTTL            = authTTL
 	AuthRefreshAfter   = authRefreshAfter
@@ -58,7 +59,8 @@ func (s *Session) ForceFloor(seq int64) { s.floor.seq = seq }
 // Conn is the presence's own connection, for what a test forges in it.
 func (p *Presence) Conn() *pgx.Conn { return p.conn }
 
-// CreateBatch stores a batch in one statement, as Create does for calls that wait together, and returns each payment's error.
+// CreateBatch stores a batch in one statement, as Create does for calls that wait together, and
+// returns each payment's error.
 func (s *Store) CreateBatch(ctx context.Context, batch []payment.Payment) ([]payment.Payment, []error, error) {
 	created, err := s.createBatch(ctx, batch)
 	stored, errs := make([]payment.Payment, len(created)), make([]error, len(created))
@@ -115,7 +117,8 @@ func (k Keyring) Close() { k.k.close() }
 // ConnectionSettings, OutcomeNames and the rest are what the tests of connections need.
 var ConnectionSettings = connectionSettings
 
-// Outcome names the outcome of an SQLSTATE; known is false for a class that the table does not have.
+// Outcome names the outcome of an SQLSTATE; known is false for a class that the table does not
+// have.
 func Outcome(code string) (name string, known bool) {
 	_, known = classOutcomes[code[:2]]
 	return map[outcome]string{bug: "bug", notNow: "not now", notMigrated: "not migrated"}[outcomeOf(code)], known

@@ -12,9 +12,10 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// TestFault_InternedAfterRestore: the database is put back to an earlier state (or fails over to a standby that lacks the last commits) while a
-// replica lives on. What it remembers of parties is gone, and other parties now have these ids. Payments have no foreign keys, so nothing would notice
-// if the next one were stored with what is remembered.
+// TestFault_InternedAfterRestore: the database is put back to an earlier state (or fails over to a
+// standby that lacks the last commits) while a replica lives on. What it remembers of parties is
+// gone, and other parties now have these ids. Payments have no foreign keys, so nothing would
+// notice if the next one were stored with what is remembered.
 func TestFault_InternedAfterRestore(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 12)
@@ -33,12 +34,14 @@ func TestFault_InternedAfterRestore(t *testing.T) {
 		}
 	}
 	disconnect := `select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = '` + name + `'`
-	f.await("a copy of the database", func() bool { // The store opens idle connections again at once.
+	f.await("a copy of the database", func() bool {
+		// The store opens idle connections again at once.
 		run(disconnect)
 		_, err := elsewhere.Exec(t.Context(), `create database `+earlier+` template `+name)
 		return err == nil
 	})
-	back := func(p payment.Payment) (stored payment.Payment) { // The pool must notice first that its connections are dead.
+	back := func(p payment.Payment) (stored payment.Payment) {
+		// The pool must notice first that its connections are dead.
 		f.await("the replica is back", func() bool {
 			var err error
 			stored, _, err = f.Create(t.Context(), p)
@@ -57,7 +60,8 @@ func TestFault_InternedAfterRestore(t *testing.T) {
 	wantSame(t, f.find(stored.ID), stored)
 }
 
-// TestFault_Truncate: parties, accounts and tenants cannot be emptied past the triggers that keep their rows.
+// TestFault_Truncate: parties, accounts and tenants cannot be emptied past the triggers that keep
+// their rows.
 func TestFault_Truncate(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -69,14 +73,16 @@ func TestFault_Truncate(t *testing.T) {
 	}
 }
 
-// TestFault_SynchronousCommit: the package promises synchronous commit everywhere; it does not ask for it. A role or database with another default
-// makes every 202 one that a crash may take back.
+// TestFault_SynchronousCommit: the package promises synchronous commit everywhere; it does not ask
+// for it. A role or database with another default makes every 202 one that a crash may take back.
 func TestFault_SynchronousCommit(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
-	f.exec(`alter database ` + query[string](f, `select quote_ident(current_database())`) + ` set synchronous_commit = off`)
+	f.exec(`alter database ` + query[string](f, `select quote_ident(current_database())`) +
+		` set synchronous_commit = off`)
 	f.exec(`create function assert_synchronous() returns trigger language plpgsql as $$ begin
-		if current_setting('synchronous_commit') = 'off' then raise 'synchronous_commit is off'; end if; return new; end $$`)
+		if current_setting('synchronous_commit') = 'off' then raise 'synchronous_commit is off'; end if; return new; end
+		$$`)
 	f.exec(`create trigger s before insert on payments for each row execute function assert_synchronous()`)
 	s := openStore(t, f.url)
 	if _, _, err := s.Create(t.Context(), f.payment("order-1")); err != nil {
@@ -88,13 +94,15 @@ func TestFault_SynchronousCommit(t *testing.T) {
 	}
 	defer session.Close()
 	var setting string
-	if err := session.Conn().QueryRow(t.Context(), `show synchronous_commit`).Scan(&setting); err != nil || setting == "off" {
+	if err := session.Conn().QueryRow(t.Context(), `show synchronous_commit`).Scan(&setting); err != nil ||
+		setting == "off" {
 		t.Errorf("a sender's session has synchronous_commit %s, %v", setting, err)
 	}
 }
 
-// TestFault_BatchOfOneKey: several payments under one key in one batch, with other content each. columns sorts them by id with slices.SortFunc, which
-// is not stable (from 13 elements on), and createBatch takes the first in the batch for the one that was stored: the caller is told that its
+// TestFault_BatchOfOneKey: several payments under one key in one batch, with other content each.
+// columns sorts them by id with slices.SortFunc, which is not stable (from 13 elements on), and
+// createBatch takes the first in the batch for the one that was stored: the caller is told that its
 // content was created while another's was. Latent: Create passes batches of one.
 func TestFault_BatchOfOneKey(t *testing.T) {
 	t.Parallel()
@@ -119,8 +127,9 @@ func TestFault_BatchOfOneKey(t *testing.T) {
 	}
 }
 
-// TestFault_CloseIsNotAtOnce: Session.Close returns before PostgreSQL has released the advisory lock (pgx 5 sends Terminate and does not wait for the
-// server to close). The sender then asks all to look, and who looks at once may still see the partition owned.
+// TestFault_CloseIsNotAtOnce: Session.Close returns before PostgreSQL has released the advisory
+// lock (pgx 5 sends Terminate and does not wait for the server to close). The sender then asks all
+// to look, and who looks at once may still see the partition owned.
 func TestFault_CloseIsNotAtOnce(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -141,6 +150,7 @@ func TestFault_CloseIsNotAtOnce(t *testing.T) {
 		}
 	}
 	if owned+seen > 0 {
-		t.Errorf("in %d rounds, Own after Close was refused %d times, and a look after Close saw an owner %d times", rounds, owned, seen)
+		t.Errorf("in %d rounds, Own after Close was refused %d times, and a look after Close saw an owner %d times",
+			rounds, owned, seen)
 	}
 }

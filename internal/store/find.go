@@ -21,7 +21,8 @@ func (s *Store) Find(ctx context.Context, tenant payment.TenantRef, id payment.I
 	return p, err
 }
 
-// FindDerived returns the payment whose id was derived for the tenant: another tenant's row there is an alarm, not a "not found".
+// FindDerived returns the payment whose id was derived for the tenant: another tenant's row there
+// is an alarm, not a "not found".
 func (s *Store) FindDerived(ctx context.Context, tenant payment.TenantRef, id payment.ID) (payment.Payment, error) {
 	p, err := s.findOne(ctx, tenant, id)
 	if err == nil && p.Tenant != tenant {
@@ -60,7 +61,8 @@ func (s *Store) findOne(ctx context.Context, tenant payment.TenantRef, id paymen
 
 // found is the result of one request for a payment.
 type found struct {
-	payment *payment.Payment // Nil when there is none.
+	// Nil when there is none.
+	payment *payment.Payment
 	read    read
 }
 
@@ -95,7 +97,8 @@ const hasStandby = `select current_setting('synchronous_standby_names') <> ''`
 
 // readIn is findIn, outside of a transaction, with what must be known to report it. Both statements
 // are one exchange with the database.
-func readIn(ctx context.Context, conn *pgx.Conn, ids []payment.ID, topic string) (map[payment.ID]*payment.Payment, read, error) {
+func readIn(ctx context.Context, conn *pgx.Conn, ids []payment.ID, topic string) (map[payment.ID]*payment.Payment, read,
+	error) {
 	r := read{incarnation: stateOf(conn).incarnation}
 	batch := &pgx.Batch{}
 	batch.Queue(hasStandby)
@@ -123,7 +126,8 @@ func scanBatch(results pgx.BatchResults, r *read, topic string, about int) (scan
 	return scanPayments(rows, topic, about)
 }
 
-// paymentColumns are what scanPayments reads, in its order. Parties, accounts and tenants come from memory, which four joins for each row would cost several times the row.
+// paymentColumns are what scanPayments reads, in its order. Parties, accounts and tenants come from
+// memory, which four joins for each row would cost several times the row.
 const paymentColumns = ` id, tenant_id, amount, currency, originator_id, beneficiary_id, sender_id, receiver_id,
 		coalesce(reference, ''), trace_context, partition, seq, status::text, created_at, sent_at, kafka_offset `
 
@@ -135,7 +139,8 @@ type querier interface {
 }
 
 // findIn reads payments over a connection, in the transaction that is open on it, if any.
-func findIn(ctx context.Context, conn *pgx.Conn, ids []payment.ID, topic string) (map[payment.ID]*payment.Payment, error) {
+func findIn(ctx context.Context, conn *pgx.Conn, ids []payment.ID, topic string) (map[payment.ID]*payment.Payment,
+	error) {
 	rows, err := conn.Query(ctx, findPayments, uuidsOf(ids))
 	if err != nil {
 		return nil, translate(err)
@@ -160,8 +165,10 @@ func byID(payments []payment.Payment) map[payment.ID]*payment.Payment {
 	return found
 }
 
-// readPayments reads rows of paymentColumns, about so many, to their end, and then what they refer to.
-func readPayments(ctx context.Context, conn *pgx.Conn, rows pgx.Rows, topic string, about int) ([]payment.Payment, error) {
+// readPayments reads rows of paymentColumns, about so many, to their end, and then what they refer
+// to.
+func readPayments(ctx context.Context, conn *pgx.Conn, rows pgx.Rows, topic string, about int) ([]payment.Payment,
+	error) {
 	s, err := scanPayments(rows, topic, about)
 	if err != nil {
 		return nil, err
@@ -169,27 +176,29 @@ func readPayments(ctx context.Context, conn *pgx.Conn, rows pgx.Rows, topic stri
 	return memoryOf(conn).complete(ctx, conn, s)
 }
 
-// scanned are payments without what their rows refer to: two ids of parties, and two of accounts, for
-// each payment.
+// scanned are payments without what their rows refer to: two ids of parties, and two of accounts,
+// for each payment.
 type scanned struct {
 	payments          []payment.Payment
 	parties, accounts []int64
 }
 
-// scanPayments reads rows of paymentColumns to their end. A status that the code does not know, or a
-// torn row, is an error that names the payment.
+// scanPayments reads rows of paymentColumns to their end. A status that the code does not know, or
+// a torn row, is an error that names the payment.
 func scanPayments(rows pgx.Rows, topic string, about int) (s scanned, err error) {
 	var (
 		p                                         payment.Payment
 		originator, beneficiary, sender, receiver int64
-		status, trace                             pgtype.DriverBytes // Read before the next row comes.
-		partition                                 int16
-		sentAt                                    pgtype.Timestamptz
-		offset                                    pgtype.Int8
+		// Read before the next row comes.
+		status, trace pgtype.DriverBytes
+		partition     int16
+		sentAt        pgtype.Timestamptz
+		offset        pgtype.Int8
 	)
 	s = scanned{make([]payment.Payment, 0, about), make([]int64, 0, 2*about), make([]int64, 0, 2*about)}
 	_, err = pgx.ForEachRow(rows, []any{
-		(*[16]byte)(&p.ID), &p.Tenant.ID, &p.Money.Minor, &p.Money.Currency, &originator, &beneficiary, &sender, &receiver,
+		(*[16]byte)(&p.ID), &p.Tenant.ID, &p.Money.Minor, &p.Money.Currency, &originator, &beneficiary, &sender,
+		&receiver,
 		&p.Reference, &trace, &partition, &p.Seq, &status, &p.CreatedAt, &sentAt, &offset,
 	}, func() error {
 		q := p

@@ -92,7 +92,8 @@ func TestFloor_Rises(t *testing.T) {
 			t.Parallel()
 			o := newOwning(t, delivery)
 			reader := o.begin()
-			if _, err := reader.Exec(t.Context(), `set transaction isolation level repeatable read; select from payments`); err != nil {
+			if _, err := reader.Exec(t.Context(),
+				`set transaction isolation level repeatable read; select from payments`); err != nil {
 				t.Fatal(err)
 			}
 			o.raise(0)
@@ -103,7 +104,9 @@ func TestFloor_Rises(t *testing.T) {
 				}
 			}
 			var xid *string
-			if err := o.session.Conn().QueryRow(t.Context(), `select backend_xid::text from pg_stat_activity where pid = pg_backend_pid()`).Scan(&xid); err != nil || xid != nil {
+			if err := o.session.Conn().QueryRow(t.Context(),
+				`select backend_xid::text from pg_stat_activity where pid = pg_backend_pid()`).Scan(&xid); err != nil ||
+				xid != nil {
 				t.Errorf("the looks took a transaction id: %v", err)
 			}
 			o.wantFound(o.createNext().ID)
@@ -114,13 +117,14 @@ func TestFloor_Rises(t *testing.T) {
 // byGate begins to insert a payment as a create does, through the gate, in the transaction.
 func (o *owning) byGate(ctx context.Context, tx pgx.Tx, p payment.Payment) error {
 	ids, text := [][16]byte{p.ID}, (*string)(nil)
-	_, err := tx.Exec(ctx, store.InsertPaymentsSQL, ids, []int32{p.Tenant.ID}, []int64{1}, []string{"USD"}, []int64{1}, []int64{1}, []int64{1}, []int64{1},
+	_, err := tx.Exec(ctx, store.InsertPaymentsSQL, ids, []int32{p.Tenant.ID}, []int64{1}, []string{"USD"}, []int64{1},
+		[]int64{1}, []int64{1}, []int64{1},
 		[]*string{text}, [][]byte{nil}, []int16{0}, int16(1))
 	return err
 }
 
-// TestCreateGate_TakesID: a create has its transaction id before it draws a number, also one of the version
-// before, which calls the gate by its former name.
+// TestCreateGate_TakesID: a create has its transaction id before it draws a number, also one of the
+// version before, which calls the gate by its former name.
 func TestCreateGate_TakesID(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -129,7 +133,8 @@ func TestCreateGate_TakesID(t *testing.T) {
 		var open bool
 		var before, after *string
 		const id = `select pg_current_xact_id_if_assigned()::text`
-		err := errors.Join(tx.QueryRow(t.Context(), id).Scan(&before), tx.QueryRow(t.Context(), `select `+gate+`(1::smallint)`).Scan(&open),
+		err := errors.Join(tx.QueryRow(t.Context(), id).Scan(&before),
+			tx.QueryRow(t.Context(), `select `+gate+`(1::smallint)`).Scan(&open),
 			tx.QueryRow(t.Context(), id).Scan(&after))
 		if err != nil || !open || before != nil || after == nil {
 			t.Errorf("%s: open %t, id before %v, after %v, %v", gate, open, before, after, err)
@@ -138,13 +143,14 @@ func TestCreateGate_TakesID(t *testing.T) {
 }
 
 // gateWithoutID is the gate as it was before migration 007.
-const gateWithoutID = `create or replace function create_gate_is_open(partitions smallint) returns boolean language plpgsql volatile
+const gateWithoutID = `create or replace function create_gate_is_open(partitions smallint) returns boolean
+	language plpgsql volatile
 	as $$ begin return pg_try_advisory_xact_lock_shared(1886413923, 0); end $$`
 
-// TestFloor_ConflictingCreate: a create has drawn its number, waits for a transaction that holds its key,
-// and stores the payment after that one was rolled back, and after many with greater numbers were sent.
-// The control is a gate that takes no transaction id: then the payment is passed over. The server is the
-// test's own, so that no other transaction holds the floor back.
+// TestFloor_ConflictingCreate: a create has drawn its number, waits for a transaction that holds
+// its key, and stores the payment after that one was rolled back, and after many with greater
+// numbers were sent. The control is a gate that takes no transaction id: then the payment is passed
+// over. The server is the test's own, so that no other transaction holds the floor back.
 func TestFloor_ConflictingCreate(t *testing.T) {
 	t.Parallel()
 	server := parts.OwnPostgres(t)
@@ -168,7 +174,8 @@ func TestFloor_ConflictingCreate(t *testing.T) {
 	late, drawn := o.conflict("later")
 	late.commit()
 	if unsent, err := o.session.HasUnsent(t.Context()); unsent || err != nil {
-		t.Errorf("a gate without a transaction id: found %t, %v, floor %d, number %d: the control is not caught", unsent, err, o.session.Floor(), drawn)
+		t.Errorf("a gate without a transaction id: found %t, %v, floor %d, number %d: the control is not caught",
+			unsent, err, o.session.Floor(), drawn)
 	}
 }
 
@@ -195,7 +202,8 @@ func (o *owning) conflict(key string) (lateCreate, int64) {
 	o.awaitBlocked(1)
 	drawn := query[int64](o.fixture, `select last_value from payments_seq`)
 	o.createNext()
-	if _, err := o.session.HasUnsent(t.Context()); err != nil { // The owner reads the last value, and then
+	if _, err := o.session.HasUnsent(t.Context()); err != nil {
+		// The owner reads the last value, and then
 		t.Fatal(err)
 	}
 	for range 3 { // takes its id.
@@ -221,8 +229,8 @@ func (o *owning) conflict(key string) (lateCreate, int64) {
 	return lateCreate{late, commit}, drawn
 }
 
-// TestFloor_LateCommit: a create is open while payments with greater numbers are sent. The control is a
-// floor that does not wait for it.
+// TestFloor_LateCommit: a create is open while payments with greater numbers are sent. The control
+// is a floor that does not wait for it.
 func TestFloor_LateCommit(t *testing.T) {
 	t.Parallel()
 	for _, delivery := range deliveries {
@@ -253,8 +261,8 @@ func TestFloor_LateCommit(t *testing.T) {
 	}
 }
 
-// TestFloor_Skipped: locked delivery leaves out a payment that another session has locked. The floor stays
-// below it.
+// TestFloor_Skipped: locked delivery leaves out a payment that another session has locked. The
+// floor stays below it.
 func TestFloor_Skipped(t *testing.T) {
 	t.Parallel()
 	o := newOwning(t, store.Locked)
@@ -269,7 +277,8 @@ func TestFloor_Skipped(t *testing.T) {
 		o.send()
 	}
 	skipped, holder := all[5], o.begin()
-	if _, err := holder.Exec(t.Context(), `select from payments where id = $1 for update`, [16]byte(skipped.ID)); err != nil {
+	if _, err := holder.Exec(t.Context(), `select from payments where id = $1 for update`,
+		[16]byte(skipped.ID)); err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range append(all[4:5:5], all[6:]...) {
@@ -307,8 +316,8 @@ func (o *owning) operate(work func(*store.Claim) error) {
 	}
 }
 
-// TestFloor_Resend: payments that an operator has sent again are found, although the floor was above
-// them: by a look, and by a claim without one.
+// TestFloor_Resend: payments that an operator has sent again are found, although the floor was
+// above them: by a look, and by a claim without one.
 func TestFloor_Resend(t *testing.T) {
 	t.Parallel()
 	for _, delivery := range deliveries {
@@ -335,8 +344,8 @@ func TestFloor_Resend(t *testing.T) {
 	}
 }
 
-// TestFloor_Restored: payments that a takeover has put back, below the floor, and that are then sent
-// again by an operator, are found.
+// TestFloor_Restored: payments that a takeover has put back, below the floor, and that are then
+// sent again by an operator, are found.
 func TestFloor_Restored(t *testing.T) {
 	t.Parallel()
 	o := newOwning(t, store.Fenced)
@@ -381,18 +390,20 @@ func TestFloor_SequenceSetBack(t *testing.T) {
 	}
 }
 
-// TestFloor_Work: after 20,000 payments were sent under an open snapshot, which keeps vacuum away, a look
-// that finds nothing reads a few pages. The control is a look from the bottom.
+// TestFloor_Work: after 20,000 payments were sent under an open snapshot, which keeps vacuum away,
+// a look that finds nothing reads a few pages. The control is a look from the bottom.
 func TestFloor_Work(t *testing.T) {
 	t.Parallel()
 	o := newOwning(t, store.Fenced)
 	o.createNext()
 	o.raise(0)
 	reader := o.begin()
-	if _, err := reader.Exec(t.Context(), `set transaction isolation level repeatable read; select from payments`); err != nil {
+	if _, err := reader.Exec(t.Context(), `set transaction isolation level repeatable read; select
+		from payments`); err != nil {
 		t.Fatal(err)
 	}
-	o.exec(`insert into payments (id, tenant_id, amount, currency, originator_id, beneficiary_id, sender_id, receiver_id, partition)
+	o.exec(`insert into payments (id, tenant_id, amount, currency, originator_id, beneficiary_id, sender_id,
+		receiver_id, partition)
 		select gen_random_uuid(), 1, n, 'USD', 1, 1, 1, 1, 0 from generate_series(1, 20000) as n`)
 	for len(o.send()) > 0 {
 	}
@@ -410,7 +421,8 @@ func TestFloor_Work(t *testing.T) {
 func (o *owning) pagesOfLook(from int64) int {
 	o.t.Helper()
 	var raw string
-	row := o.session.Conn().QueryRow(o.t.Context(), `explain (analyze, buffers, format json) `+store.HasUnsentSQL, 0, from, nil, 0)
+	row := o.session.Conn().QueryRow(o.t.Context(), `explain (analyze, buffers, format json) `+store.HasUnsentSQL, 0,
+		from, nil, 0)
 	if err := row.Scan(&raw); err != nil {
 		o.t.Fatal(err)
 	}

@@ -10,26 +10,41 @@ import (
 // world is one partition in a PostgreSQL that is played in memory: transaction ids, snapshots, a
 // sequence, and creates that go on between any two steps of the owner. See floor for the rules.
 type world struct {
-	rand    *rand.Rand
-	breaks  rule // The one rule that is not kept.
-	locked  bool // Delivery.
-	nextID  uint64
-	running map[uint64]bool // Transactions that have an id.
-	last    int64           // Of the sequence.
-	limit   int64           // The sequence stays below: the owner notices that it was set back.
-	rows    []*worldRow     // Committed.
-	creates []*worldCreate  // Under way.
-	writer  uint64          // A long transaction that writes.
+	rand *rand.Rand
+	// The one rule that is not kept.
+	breaks rule
+	// Delivery.
+	locked bool
+	nextID uint64
+	// Transactions that have an id.
+	running map[uint64]bool
+	// Of the sequence.
+	last int64
+	// The sequence stays below: the owner notices that it was set back.
+	limit int64
+	// Committed.
+	rows []*worldRow
+	// Under way.
+	creates []*worldCreate
+	// A long transaction that writes.
+	writer uint64
 
 	generation int64
-	version    int  // Of the partition's row.
-	held       bool // The owner has locked it.
+	// Of the partition's row.
+	version int
+	// The owner has locked it.
+	held bool
 
-	floor   floor // The owner's.
-	read    int64 // The last value that it has read.
-	left    int   // The version of the row that it left.
-	passed  int   // Looks and claims that passed over an unsent payment.
-	highest int64 // Where the floor was.
+	// The owner's.
+	floor floor
+	// The last value that it has read.
+	read int64
+	// The version of the row that it left.
+	left int
+	// Looks and claims that passed over an unsent payment.
+	passed int
+	// Where the floor was.
+	highest int64
 }
 
 // rule is one that the floor rests on.
@@ -195,8 +210,8 @@ func (w *world) look() {
 	w.judge()
 }
 
-// batch is a claim with its mark and its commit. The others go on between any two steps, also within
-// the statement that takes the id.
+// batch is a claim with its mark and its commit. The others go on between any two steps, also
+// within the statement that takes the id.
 func (w *world) batch() {
 	w.held = true
 	defer func() { w.held = false }()

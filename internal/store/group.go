@@ -14,11 +14,13 @@ import (
 )
 
 const (
-	// roundTimeout bounds each step of a round that does not commit. Callers wait no longer for their
-	// responses. A commit has no such bound: see commitOn.
+	// roundTimeout bounds each step of a round that does not commit. Callers wait no longer for
+	// their responses. A commit has no such bound: see commitOn.
 	roundTimeout = 5 * time.Second
-	// One round at a time costs least: whoever comes meanwhile shares the next. A round that has lasted longRound, several times what a full one takes, is held up, by a row that another
-	// replica's transaction holds or by a connection that went silent; then a second one goes on beside it, up to roundsMax.
+	// One round at a time costs least: whoever comes meanwhile shares the next. A round that has
+	// lasted longRound, several times what a full one takes, is held up, by a row that another
+	// replica's transaction holds or by a connection that went silent; then a second one goes on
+	// beside it, up to roundsMax.
 	longRound = 50 * time.Millisecond
 	roundsMax = 2
 )
@@ -29,25 +31,34 @@ var (
 	errClosed = fmt.Errorf("%w: the store is closed", payment.ErrUnavailable)
 )
 
-// group has concurrent calls of one kind done together, a round at a time: one statement and one commit for all that wait. A round begins as soon as the one before is
-// done, never on a timer, so that a call alone waits for nobody; what comes meanwhile makes up the next round. Only while a round is held up does another one go on beside it. Tenants
-// take turns, so that one that asks a lot waits for itself. Safe for concurrent use.
+// group has concurrent calls of one kind done together, a round at a time: one statement and one
+// commit for all that wait. A round begins as soon as the one before is done, never on a timer, so
+// that a call alone waits for nobody; what comes meanwhile makes up the next round. Only while a
+// round is held up does another one go on beside it. Tenants take turns, so that one that asks a
+// lot waits for itself. Safe for concurrent use.
 type group[Q, A any] struct {
-	// do answers the questions, in their order, and bounds its own steps. An error is of all of them:
-	// nothing was done, or it is not known what.
-	do       func(ctx context.Context, asked []Q) ([]A, error)
-	roundMax int // Calls in one round.
-	callsMax int // Calls that wait or are under way; more are refused at once.
+	// do answers the questions, in their order, and bounds its own steps. An error is of all of
+	// them: nothing was done, or it is not known what.
+	do func(ctx context.Context, asked []Q) ([]A, error)
+	// Calls in one round.
+	roundMax int
+	// Calls that wait or are under way; more are refused at once.
+	callsMax int
 
-	mu      sync.Mutex
-	lines   map[int32]*line[Q, A] // By tenant; none is empty.
-	turns   []*line[Q, A]         // The same, the one whose turn is next first.
-	calls   int
-	rounds  int // Under way.
-	begun   int // Rounds, in all.
+	mu sync.Mutex
+	// By tenant; none is empty.
+	lines map[int32]*line[Q, A]
+	// The same, the one whose turn is next first.
+	turns []*line[Q, A]
+	calls int
+	// Under way.
+	rounds int
+	// Rounds, in all.
+	begun   int
 	watched bool
 	closed  bool
-	over    sync.WaitGroup // Of the rounds.
+	// Of the rounds.
+	over sync.WaitGroup
 }
 
 // line is what waits of one tenant, in order of arrival.
@@ -66,8 +77,8 @@ func newGroup[Q, A any](roundMax, callsMax int, do func(ctx context.Context, ask
 	return &group[Q, A]{do: do, roundMax: roundMax, callsMax: callsMax, lines: map[int32]*line[Q, A]{}}
 }
 
-// call has the question answered in some round, and waits for it until ctx ends. The round goes on without a caller that has left; a question that no round has taken by
-// then is taken back.
+// call has the question answered in some round, and waits for it until ctx ends. The round goes on
+// without a caller that has left; a question that no round has taken by then is taken back.
 func (g *group[Q, A]) call(ctx context.Context, tenant int32, asked Q) (answer A, err error) {
 	c := &call[Q, A]{tenant: tenant, asked: asked, done: make(chan struct{})}
 	if err := g.enter(c); err != nil {
@@ -115,7 +126,8 @@ func (g *group[Q, A]) begin() {
 	g.over.Go(g.run)
 }
 
-// watch begins to make rounds beside the one under way if that is still the last one that has begun when longRound is over and calls wait. With mu.
+// watch begins to make rounds beside the one under way if that is still the last one that has begun
+// when longRound is over and calls wait. With mu.
 func (g *group[Q, A]) watch() {
 	g.watched = true
 	begun := g.begun
@@ -151,8 +163,10 @@ func (g *group[Q, A]) leave(c *call[Q, A]) {
 	}
 }
 
-// run makes rounds until nobody waits. Before each, whoever is ready to run may do so: that costs nothing when there is nobody, and on a busy machine it is those whose answers have
-// just come and those whose questions have just arrived. A round that began before them would be smaller, and rounds, not questions, are what costs.
+// run makes rounds until nobody waits. Before each, whoever is ready to run may do so: that costs
+// nothing when there is nobody, and on a busy machine it is those whose answers have just come and
+// those whose questions have just arrived. A round that began before them would be smaller, and
+// rounds, not questions, are what costs.
 func (g *group[Q, A]) run() {
 	var taken []*call[Q, A]
 	for {
@@ -165,7 +179,8 @@ func (g *group[Q, A]) run() {
 	}
 }
 
-// take ends the round of the calls in done, and takes one call of each tenant in turn, and again, for the next one. With none left the round is over.
+// take ends the round of the calls in done, and takes one call of each tenant in turn, and again,
+// for the next one. With none left the round is over.
 func (g *group[Q, A]) take(done []*call[Q, A]) []*call[Q, A] {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -190,7 +205,8 @@ func (g *group[Q, A]) take(done []*call[Q, A]) []*call[Q, A] {
 	return taken
 }
 
-// answer does a round. One that the database refuses is done in halves, down to the call at fault, so that no other one suffers from it: what is refused has changed nothing.
+// answer does a round. One that the database refuses is done in halves, down to the call at fault,
+// so that no other one suffers from it: what is refused has changed nothing.
 func (g *group[Q, A]) answer(ctx context.Context, calls []*call[Q, A]) {
 	asked := make([]Q, len(calls))
 	for i, c := range calls {

@@ -14,7 +14,8 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// held is a group whose rounds wait until the test lets them go, and the questions of each round so far.
+// held is a group whose rounds wait until the test lets them go, and the questions of each round so
+// far.
 type held struct {
 	*group[int, string]
 	release chan struct{}
@@ -73,7 +74,8 @@ func (h *held) want(t *testing.T, rounds ...[]int) {
 	}
 }
 
-// TestGroup_Rounds: a call alone is a round at once; what comes while that is under way is the next one, in order, and has its own answers.
+// TestGroup_Rounds: a call alone is a round at once; what comes while that is under way is the next
+// one, in order, and has its own answers.
 func TestGroup_Rounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHeld(100, 100)
@@ -95,7 +97,8 @@ func TestGroup_Rounds(t *testing.T) {
 	})
 }
 
-// TestGroup_HeldUp: calls that wait for a round that lasts long have a second one beside it, and no third.
+// TestGroup_HeldUp: calls that wait for a round that lasts long have a second one beside it, and no
+// third.
 func TestGroup_HeldUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHeld(100, 100)
@@ -117,7 +120,8 @@ func TestGroup_HeldUp(t *testing.T) {
 	})
 }
 
-// TestGroup_OneRoundAtATime: rounds that follow each other quickly are none that lasts long, however long that goes on; one of them that does is noticed within twice longRound.
+// TestGroup_OneRoundAtATime: rounds that follow each other quickly are none that lasts long,
+// however long that goes on; one of them that does is noticed within twice longRound.
 func TestGroup_OneRoundAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHeld(1, 1000)
@@ -137,7 +141,8 @@ func TestGroup_OneRoundAtATime(t *testing.T) {
 	})
 }
 
-// TestGroup_TenantsTakeTurns: one tenant has ten calls waiting when another comes with two. The other does not wait until the ten are done.
+// TestGroup_TenantsTakeTurns: one tenant has ten calls waiting when another comes with two. The
+// other does not wait until the ten are done.
 func TestGroup_TenantsTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHeld(4, 100)
@@ -150,7 +155,8 @@ func TestGroup_TenantsTakeTurns(t *testing.T) {
 	})
 }
 
-// TestGroup_Full: beyond the bound a call is refused at once, as "not now", and is never asked; when there is room again it is taken.
+// TestGroup_Full: beyond the bound a call is refused at once, as "not now", and is never asked;
+// when there is room again it is taken.
 func TestGroup_Full(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHeld(100, 3)
@@ -168,7 +174,8 @@ func TestGroup_Full(t *testing.T) {
 	})
 }
 
-// TestGroup_OneIsRefused: the database refuses a round for what is wrong with one call. The others are done; it alone is told.
+// TestGroup_OneIsRefused: the database refuses a round for what is wrong with one call. The others
+// are done; it alone is told.
 func TestGroup_OneIsRefused(t *testing.T) {
 	for name, bad := range map[string]int{"Refused": refused, "Panics": panics} {
 		t.Run(name, func(t *testing.T) {
@@ -192,7 +199,8 @@ func TestGroup_OneIsRefused(t *testing.T) {
 	}
 }
 
-// TestGroup_Unavailable: the database went away in mid round, and nobody knows what it has done. All are told so, and nothing is done again.
+// TestGroup_Unavailable: the database went away in mid round, and nobody knows what it has done.
+// All are told so, and nothing is done again.
 func TestGroup_Unavailable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHeld(100, 100)
@@ -209,7 +217,8 @@ func TestGroup_Unavailable(t *testing.T) {
 	})
 }
 
-// TestGroup_CallerLeaves: one whose question no round has taken is never asked, and its place is free at once; a round goes on without one that leaves it.
+// TestGroup_CallerLeaves: one whose question no round has taken is never asked, and its place is
+// free at once; a round goes on without one that leaves it.
 func TestGroup_CallerLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHeld(100, 4)
@@ -256,8 +265,9 @@ func TestGroup_Close(t *testing.T) {
 	})
 }
 
-// TestGroup_WhoeverIsReadyIsInTheRound: callers that are ready to run when a round begins are part of it. With one processor, and no round that waits for anything, each would have a round of
-// its own otherwise.
+// TestGroup_WhoeverIsReadyIsInTheRound: callers that are ready to run when a round begins are part
+// of it. With one processor, and no round that waits for anything, each would have a round of its
+// own otherwise.
 func TestGroup_WhoeverIsReadyIsInTheRound(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	const callers, repetitions = 8, 50

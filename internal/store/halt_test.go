@@ -23,7 +23,8 @@ func wantState(f *fixture, session *store.Session, state store.State, reason str
 	}
 }
 
-// TestStore_Halt walks an operator's halt and resume: each says when it changed nothing, the first reason stays, and no other partition is touched.
+// TestStore_Halt walks an operator's halt and resume: each says when it changed nothing, the first
+// reason stays, and no other partition is touched.
 func TestStore_Halt(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 2)
@@ -38,20 +39,23 @@ func TestStore_Halt(t *testing.T) {
 	before := query[string](f, `select changed_at::text from topic_partitions where partition = 0`)
 	step("resume an active one", f.Resume(t.Context(), 0), store.ErrNoPartition, store.Active, "")
 	step("halt", f.Halt(t.Context(), 0, "a stranger in the tail"), nil, store.Halted, "a stranger in the tail")
-	step("halt a halted one", f.Halt(t.Context(), 0, "another reason"), store.ErrNoPartition, store.Halted, "a stranger in the tail")
+	step("halt a halted one", f.Halt(t.Context(), 0, "another reason"), store.ErrNoPartition, store.Halted,
+		"a stranger in the tail")
 	if after := query[string](f, `select changed_at::text from topic_partitions where partition = 0`); after == before {
 		t.Error("changed_at did not move")
 	}
 	step("resume", f.Resume(t.Context(), 0), nil, store.Active, "")
 	step("halt none", f.Halt(t.Context(), 99, "why"), store.ErrNoPartition, store.Active, "")
 	step("resume none", f.Resume(t.Context(), 99), store.ErrNoPartition, store.Active, "")
-	if n := query[int](f, `select count(*) from topic_partitions where partition = 1 and state = 'active' and reason is null`); n != 1 {
+	if n := query[int](f, `select count(*) from topic_partitions where partition = 1 and state = 'active'
+		and reason is null`); n != 1 {
 		t.Error("partition 1 was touched")
 	}
 }
 
-// TestStore_Halt_WaitsForThePass: an operator halts a partition while a pass is publishing. When the halt returns, that pass must be over: the test
-// holds the claim open until the halt is seen to wait for it, and finds the pass's mark and the halt both on record.
+// TestStore_Halt_WaitsForThePass: an operator halts a partition while a pass is publishing. When
+// the halt returns, that pass must be over: the test holds the claim open until the halt is seen to
+// wait for it, and finds the pass's mark and the halt both on record.
 func TestStore_Halt_WaitsForThePass(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -79,7 +83,8 @@ func TestStore_Halt_WaitsForThePass(t *testing.T) {
 	wantState(f, session, store.Halted, "why")
 }
 
-// TestClaim_Halt shows that a pass that finds what must not be stops its partition with its commit, and that a rollback takes it back.
+// TestClaim_Halt shows that a pass that finds what must not be stops its partition with its commit,
+// and that a rollback takes it back.
 func TestClaim_Halt(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)

@@ -11,11 +11,13 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// errIntakeClosed answers a payment that was neither stored nor found: partitions are being added. The same call made again stores it.
-var errIntakeClosed = fmt.Errorf("%w: the intake is closed for a moment, while partitions are added", payment.ErrUnavailable)
+// errIntakeClosed answers a payment that was neither stored nor found: partitions are being added.
+// The same call made again stores it.
+var errIntakeClosed = fmt.Errorf("%w: the intake is closed for a moment, while partitions are added",
+	payment.ErrUnavailable)
 
-// Intake keeps payments from being stored, by any replica, until Open. The lock is its session's: if that ends, however it ends, the intake is open. Not
-// safe for concurrent use.
+// Intake keeps payments from being stored, by any replica, until Open. The lock is its session's:
+// if that ends, however it ends, the intake is open. Not safe for concurrent use.
 type Intake struct{ conn *pgx.Conn }
 
 const (
@@ -66,8 +68,10 @@ func (i *Intake) Partitions(ctx context.Context) ([]Partition, error) {
 // ErrGrownMeanwhile says that another operator was faster.
 var ErrGrownMeanwhile = errors.New("partitions were added meanwhile")
 
-// AddPartitions records more partitions of the topic, numbered on from those there are: nexts[i] is the offset from which the log of partition from+i is ours.
-func (i *Intake) AddPartitions(ctx context.Context, topic string, topicID uuid.UUID, delivery Delivery, from int32, nexts []int64) error {
+// AddPartitions records more partitions of the topic, numbered on from those there are: nexts[i] is
+// the offset from which the log of partition from+i is ours.
+func (i *Intake) AddPartitions(ctx context.Context, topic string, topicID uuid.UUID, delivery Delivery, from int32,
+	nexts []int64) error {
 	ctx, cancel := context.WithTimeout(ctx, RecordTimeout)
 	defer cancel()
 	tx, err := i.conn.Begin(ctx)
@@ -84,10 +88,12 @@ func (i *Intake) AddPartitions(ctx context.Context, topic string, topicID uuid.U
 	return confirmed(i.conn, func() error { return tx.Commit(ctx) })
 }
 
-func addPartitions(ctx context.Context, tx pgx.Tx, topic string, topicID uuid.UUID, delivery Delivery, from int32, nexts []int64) error {
+func addPartitions(ctx context.Context, tx pgx.Tx, topic string, topicID uuid.UUID, delivery Delivery, from int32,
+	nexts []int64) error {
 	for i, next := range nexts {
 		number := int(from) + i
-		if _, err := tx.Exec(ctx, insertPartition, number, topic, topicID, newTransactionalID(topic, number), string(delivery), next); err != nil {
+		if _, err := tx.Exec(ctx, insertPartition, number, topic, topicID, newTransactionalID(topic, number),
+			string(delivery), next); err != nil {
 			return err
 		}
 	}

@@ -12,8 +12,9 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// content is the unique content of a row of parties (party id, name) or of accounts (type, number). The tenant is part of it: two
-// tenants never share a row, so that nothing about one can be learned from the other's ids.
+// content is the unique content of a row of parties (party id, name) or of accounts (type, number).
+// The tenant is part of it: two tenants never share a row, so that nothing about one can be learned
+// from the other's ids.
 type content struct {
 	tenant int32
 	a, b   string
@@ -23,8 +24,9 @@ func compareContent(x, y content) int {
 	return cmp.Or(cmp.Compare(x.tenant, y.tenant), cmp.Compare(x.a, y.a), cmp.Compare(x.b, y.b))
 }
 
-// interner turns content into the id of the one row that holds it, and back. Rows are immutable, so what is once known to be committed is remembered for good, or until internedMax others
-// have been learnt since: that it is used is not noted, which would cost more than the look itself.
+// interner turns content into the id of the one row that holds it, and back. Rows are immutable, so
+// what is once known to be committed is remembered for good, or until internedMax others have been
+// learnt since: that it is used is not noted, which would cost more than the look itself.
 type interner struct {
 	known         *lru.Cache[content, int64]
 	named         *lru.Cache[int64, content]
@@ -50,24 +52,26 @@ func (in *interner) remember(c content, id int64) {
 	in.named.Add(id, c)
 }
 
-// Each row of a batch is looked for by the unique index on the content, one after the other: `offset 0`
-// keeps PostgreSQL from making joins of these statements. A join that is planned for a few parties
-// reads the whole index, and the plan is kept while millions are added.
+// Each row of a batch is looked for by the unique index on the content, one after the other:
+// `offset 0` keeps PostgreSQL from making joins of these statements. A join that is planned for a
+// few parties reads the whole index, and the plan is kept while millions are added.
 //
-// The inserts leave rows alone that are there, so that a number of the sequence is drawn only for a new
-// row. They take their rows in the order of the unique index: two that insert the same rows at once
-// wait for each other in one order and cannot deadlock.
+// The inserts leave rows alone that are there, so that a number of the sequence is drawn only for a
+// new row. They take their rows in the order of the unique index: two that insert the same rows at
+// once wait for each other in one order and cannot deadlock.
 const (
 	insertParties = `insert into parties (tenant_id, party_id, name)
 		select w.* from unnest($1::integer[], $2::text[], $3::text[]) as w (tenant_id, a, b)
-		where not exists (select from parties c where c.tenant_id = w.tenant_id and c.party_id = w.a and c.name = w.b offset 0)
+		where not exists (select from parties c where c.tenant_id = w.tenant_id and c.party_id = w.a
+		and c.name = w.b offset 0)
 		on conflict on constraint parties_content_is_unique do nothing`
 	selectParties = `select c.* from unnest($1::integer[], $2::text[], $3::text[]) as w (tenant_id, a, b),
 		lateral (select tenant_id, party_id, name, id from parties
 			where tenant_id = w.tenant_id and party_id = w.a and name = w.b offset 0) as c`
 	insertAccounts = `insert into accounts (tenant_id, type, number)
 		select w.* from unnest($1::integer[], $2::text[], $3::text[]) as w (tenant_id, a, b)
-		where not exists (select from accounts c where c.tenant_id = w.tenant_id and c.type = w.a and c.number = w.b offset 0)
+		where not exists (select from accounts c where c.tenant_id = w.tenant_id and c.type = w.a
+		and c.number = w.b offset 0)
 		on conflict on constraint accounts_content_is_unique do nothing`
 	selectAccounts = `select c.* from unnest($1::integer[], $2::text[], $3::text[]) as w (tenant_id, a, b),
 		lateral (select tenant_id, type, number, id from accounts
@@ -78,9 +82,9 @@ const (
 )
 
 // intern returns the row ids of parties and accounts, in their order. Rows that are missing are
-// inserted, before the payment and in a transaction of their own: after a crash there may be rows that
-// no payment uses, never a payment without its rows. Ids are remembered only once their rows are
-// committed. Whatever is missing, it is one exchange with the database.
+// inserted, before the payment and in a transaction of their own: after a crash there may be rows
+// that no payment uses, never a payment without its rows. Ids are remembered only once their rows
+// are committed. Whatever is missing, it is one exchange with the database.
 func (m *memory) intern(conn *pgx.Conn, parties, accounts []content) (partyIDs, accountIDs []int64, err error) {
 	wanted := []*interning{m.parties.begin(parties), m.accounts.begin(accounts)}
 	batch := &pgx.Batch{}
@@ -88,7 +92,10 @@ func (m *memory) intern(conn *pgx.Conn, parties, accounts []content) (partyIDs, 
 		w.queue(batch)
 	}
 	if batch.Len() > 0 {
-		err = commitOn(conn, func(ctx context.Context) error { return readInterned(conn.SendBatch(ctx, batch), wanted) })
+		err = commitOn(conn, func(ctx context.Context) error {
+			return readInterned(conn.SendBatch(ctx, batch),
+				wanted)
+		})
 	}
 	if err != nil {
 		return nil, nil, err
@@ -103,11 +110,14 @@ func (m *memory) intern(conn *pgx.Conn, parties, accounts []content) (partyIDs, 
 
 // interning is one table's part of intern.
 type interning struct {
-	table   *interner
-	wanted  []content
-	ids     []int64           // Of wanted; 0 where missing.
-	missing []content         // In the order of the unique index, each once.
-	found   map[content]int64 // The missing ones, once they are read.
+	table  *interner
+	wanted []content
+	// Of wanted; 0 where missing.
+	ids []int64
+	// In the order of the unique index, each once.
+	missing []content
+	// The missing ones, once they are read.
+	found map[content]int64
 }
 
 // begin looks contents up in memory.
@@ -131,7 +141,8 @@ func (i *interning) queue(batch *pgx.Batch) {
 	}
 	columns := columnsOf(i.missing)
 	batch.Queue(i.table.insertSQL, columns...)
-	batch.Queue(i.table.selectSQL, columns...) // Its own snapshot sees what another replica inserted meanwhile.
+	// Its own snapshot sees what another replica inserted meanwhile.
+	batch.Queue(i.table.selectSQL, columns...)
 }
 
 // readInterned reads the results of all statements that were queued.
@@ -154,7 +165,8 @@ func readInterned(results pgx.BatchResults, wanted []*interning) (err error) {
 // end completes the ids, and remembers those that were read.
 func (i *interning) end() error {
 	if len(i.found) < len(i.missing) {
-		return fmt.Errorf("%w: %d of %d interned rows are neither inserted nor found", errImpossible, len(i.missing)-len(i.found), len(i.missing))
+		return fmt.Errorf("%w: %d of %d interned rows are neither inserted nor found", errImpossible,
+			len(i.missing)-len(i.found), len(i.missing))
 	}
 	for at, c := range i.wanted {
 		if id, ok := i.found[c]; ok {
@@ -194,9 +206,10 @@ func columnsOf(contents []content) []any {
 
 // naming is one table's part of reading what payments refer to.
 type naming struct {
-	table    *interner
-	ids      []int64
-	contents []content // Of ids; the zero value where missing.
+	table *interner
+	ids   []int64
+	// Of ids; the zero value where missing.
+	contents []content
 	missing  []int64
 }
 

@@ -12,16 +12,19 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// crossed makes a payment from a to b, or back: both parties and both accounts then come in the other order.
+// crossed makes a payment from a to b, or back: both parties and both accounts then come in the
+// other order.
 func crossed(f *fixture, key, a, b string) payment.Payment {
 	return f.payment(key, func(c *payment.Content) {
 		c.Originator, c.Beneficiary = payment.PartyContent{ID: a, Name: a}, payment.PartyContent{ID: b, Name: b}
-		c.Sender, c.Receiver = payment.AccountContent{Type: "checking", Number: a}, payment.AccountContent{Type: "checking", Number: b}
+		c.Sender, c.Receiver = payment.AccountContent{Type: "checking", Number: a},
+			payment.AccountContent{Type: "checking", Number: b}
 	})
 }
 
-// TestStore_Intern_CrossedNeverDeadlock: payments go from every party to every other and back, created at once by three replicas that know
-// none of them. If the rows were taken as they come, A→B and B→A would each hold what the other waits for, and PostgreSQL would end one.
+// TestStore_Intern_CrossedNeverDeadlock: payments go from every party to every other and back,
+// created at once by three replicas that know none of them. If the rows were taken as they come,
+// A→B and B→A would each hold what the other waits for, and PostgreSQL would end one.
 func TestStore_Intern_CrossedNeverDeadlock(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 12)
@@ -32,12 +35,14 @@ func TestStore_Intern_CrossedNeverDeadlock(t *testing.T) {
 			for b := range 8 {
 				if a != b {
 					key := fmt.Sprintf("%d-%d-%d", round, a, b)
-					payments = append(payments, crossed(f, key, fmt.Sprintf("%d-%d", round, a), fmt.Sprintf("%d-%d", round, b)))
+					payments = append(payments,
+						crossed(f, key, fmt.Sprintf("%d-%d", round, a), fmt.Sprintf("%d-%d", round, b)))
 				}
 			}
 		}
 		for i, o := range createAtOnce(t.Context(), fresh, payments) {
-			if errors.Is(o.err, context.DeadlineExceeded) { // The machine is slow. A deadlock PostgreSQL ends after a second, and says so.
+			if errors.Is(o.err, context.DeadlineExceeded) {
+				// The machine is slow. A deadlock PostgreSQL ends after a second, and says so.
 				o.stored, _, o.err = f.Create(t.Context(), payments[i])
 			}
 			if o.err != nil || o.replayed {
@@ -54,9 +59,10 @@ func TestStore_Intern_CrossedNeverDeadlock(t *testing.T) {
 	}
 }
 
-// TestStore_Intern_OneOrder forces the meeting that deadlocks without an order. A third transaction holds `m`. A payment a→m has inserted a and
-// waits for m; a payment m→a comes. In order of the unique key it waits for a, behind the first, and holds nothing; as it comes
-// it would queue for m too, get it as likely as the first, and hold it while it waits for a.
+// TestStore_Intern_OneOrder forces the meeting that deadlocks without an order. A third transaction
+// holds `m`. A payment a→m has inserted a and waits for m; a payment m→a comes. In order of the
+// unique key it waits for a, behind the first, and holds nothing; as it comes it would queue for m
+// too, get it as likely as the first, and hold it while it waits for a.
 func TestStore_Intern_OneOrder(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 12)
@@ -64,7 +70,8 @@ func TestStore_Intern_OneOrder(t *testing.T) {
 	for round := range 10 {
 		a, m := fmt.Sprintf("a%d", round), fmt.Sprintf("m%d", round)
 		holder := f.begin()
-		if _, err := holder.Exec(t.Context(), `insert into parties (tenant_id, party_id, name) values ($1, $2, $2)`, f.tenant.ID, m); err != nil {
+		if _, err := holder.Exec(t.Context(), `insert into parties (tenant_id, party_id, name) values ($1, $2, $2)`,
+			f.tenant.ID, m); err != nil {
 			t.Fatal(err)
 		}
 		errs := make(chan error, 2)
@@ -75,8 +82,10 @@ func TestStore_Intern_OneOrder(t *testing.T) {
 			}()
 			f.awaitBlocked(i + 1)
 		}
-		behind := query[int](f, `select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
-			and not (select pid from pg_stat_activity where state = 'idle in transaction' and datname = current_database()) = any (pg_blocking_pids(pid))`)
+		behind := query[int](f, `select count(*) from pg_stat_activity where datname = current_database()
+			and wait_event_type = 'Lock'
+			and not (select pid from pg_stat_activity where state = 'idle in transaction'
+			and datname = current_database()) = any (pg_blocking_pids(pid))`)
 		if behind != 1 {
 			t.Errorf("%d creates wait behind the other one, want 1", behind)
 		}
@@ -91,8 +100,9 @@ func TestStore_Intern_OneOrder(t *testing.T) {
 	}
 }
 
-// TestStore_Intern_OneRowPerContent shows what is shared and what is not: within a tenant one row for one content, whatever role it plays
-// and whichever replica writes it; between tenants nothing, so that an id tells nothing of another tenant.
+// TestStore_Intern_OneRowPerContent shows what is shared and what is not: within a tenant one row
+// for one content, whatever role it plays and whichever replica writes it; between tenants nothing,
+// so that an id tells nothing of another tenant.
 func TestStore_Intern_OneRowPerContent(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 12)
@@ -115,7 +125,8 @@ func TestStore_Intern_OneRowPerContent(t *testing.T) {
 	strangers := query[int](f, `select count(*) from payments p
 		join parties o on o.id = p.originator_id join parties b on b.id = p.beneficiary_id
 		join accounts s on s.id = p.sender_id join accounts r on r.id = p.receiver_id
-		where (p.tenant_id, p.tenant_id, p.tenant_id, p.tenant_id) is distinct from (o.tenant_id, b.tenant_id, s.tenant_id, r.tenant_id)`)
+		where (p.tenant_id, p.tenant_id, p.tenant_id, p.tenant_id) is distinct
+		from (o.tenant_id, b.tenant_id, s.tenant_id, r.tenant_id)`)
 	if strangers != 0 {
 		t.Errorf("%d payments use another tenant's rows", strangers)
 	}
@@ -125,13 +136,16 @@ func TestStore_Intern_OneRowPerContent(t *testing.T) {
 	}
 }
 
-// TestStore_Intern_FailedInsertIsForgotten: the insert of a party fails once, in the middle of its statement. Its id must not be remembered, or
-// later payments would name a row that is not there; the same create then succeeds.
+// TestStore_Intern_FailedInsertIsForgotten: the insert of a party fails once, in the middle of its
+// statement. Its id must not be remembered, or later payments would name a row that is not there;
+// the same create then succeeds.
 func TestStore_Intern_FailedInsertIsForgotten(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 12)
-	f.exec(`create function fail() returns trigger language plpgsql as $$ begin raise 'disk full' using errcode = '53100'; end $$`)
-	f.exec(`create constraint trigger fail after insert on parties deferrable initially deferred for each row execute function fail()`)
+	f.exec(`create function fail() returns trigger language plpgsql as $$ begin raise 'disk full' using errcode =
+		'53100'; end $$`)
+	f.exec(`create constraint trigger fail after insert on parties deferrable initially deferred for each row execute
+		function fail()`)
 	_, _, err := f.Create(t.Context(), f.payment("order-1"))
 	wantUnavailable(t, err, "53100")
 	if n := query[int](f, `select count(*) from parties`); n != 0 {

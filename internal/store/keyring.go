@@ -15,36 +15,45 @@ import (
 )
 
 const (
-	// authTTL is how long a replica trusts a key, counted from the moment at which it began to ask. A revoked key stops working everywhere within it; the
-	// contract says 5 s, which leaves a second for the request itself. It bounds the question, too: an answer that took longer says nothing any more.
+	// authTTL is how long a replica trusts a key, counted from the moment at which it began to ask.
+	// A revoked key stops working everywhere within it; the contract says 5 s, which leaves a
+	// second for the request itself. It bounds the question, too: an answer that took longer says
+	// nothing any more.
 	authTTL = 4 * time.Second
-	// authRefreshAfter is the age at which a key that is in use is asked for again, in the background: under load no request waits for the database, as long
-	// as the database answers within the other half of authTTL.
+	// authRefreshAfter is the age at which a key that is in use is asked for again, in the
+	// background: under load no request waits for the database, as long as the database answers
+	// within the other half of authTTL.
 	authRefreshAfter = authTTL / 2
-	// authRefreshEvery paces these questions while they fail: a database that is away is not asked at the rate of the requests.
+	// authRefreshEvery paces these questions while they fail: a database that is away is not asked
+	// at the rate of the requests.
 	authRefreshEvery = authTTL / 8
 )
 
-// keyring is what is remembered of live API keys. Only live ones are: that a key is unknown or revoked is asked anew each time, since it may be given the next
-// moment. A key that is in use is asked for by one question at a time, however many requests wait for it.
+// keyring is what is remembered of live API keys. Only live ones are: that a key is unknown or
+// revoked is asked anew each time, since it may be given the next moment. A key that is in use is
+// asked for by one question at a time, however many requests wait for it.
 type keyring struct {
 	ask       func(context.Context, payment.APIKeyHash) (payment.Tenant, error)
 	live      *lru.Cache[payment.APIKeyHash, *liveKey]
 	questions singleflight.Group
-	forgotten atomic.Int64 // Counts how often live was emptied.
+	// Counts how often live was emptied.
+	forgotten atomic.Int64
 
-	ctx    context.Context // Of the questions; ends when the keyring is closed.
+	// Of the questions; ends when the keyring is closed.
+	ctx    context.Context
 	cancel context.CancelFunc
-	mu     sync.Mutex // Guards closed, so that no question begins once close waits for them.
+	// Guards closed, so that no question begins once close waits for them.
+	mu     sync.Mutex
 	closed bool
 	asking sync.WaitGroup
 }
 
 // liveKey is a key that was found live by a question begun at a time.
 type liveKey struct {
-	tenant  payment.Tenant
-	asked   time.Time
-	refresh atomic.Int64 // The age, in nanoseconds, at which it is asked for again.
+	tenant payment.Tenant
+	asked  time.Time
+	// The age, in nanoseconds, at which it is asked for again.
+	refresh atomic.Int64
 }
 
 // verdict is the answer to one question: the tenant of a live key, or an error.
@@ -69,8 +78,11 @@ func (k *keyring) tenantOf(ctx context.Context, key payment.APIKeyHash) (payment
 	began := time.Now()
 	if known, ok := k.live.Get(key); ok {
 		age := began.Sub(known.asked)
-		if due := known.refresh.Load(); age >= time.Duration(due) && known.refresh.CompareAndSwap(due, int64(age+authRefreshEvery)) {
-			k.question(key) // Nobody waits for the verdict: it replaces, or ends, what is remembered. Else that ends by itself.
+		if due := known.refresh.Load(); age >= time.Duration(due) &&
+			known.refresh.CompareAndSwap(due, int64(age+authRefreshEvery)) {
+			// Nobody waits for the verdict: it replaces, or ends, what is remembered. Else that
+			// ends by itself.
+			k.question(key)
 		}
 		if age < authTTL {
 			return known.tenant, nil
@@ -81,12 +93,15 @@ func (k *keyring) tenantOf(ctx context.Context, key payment.APIKeyHash) (payment
 			return payment.Tenant{}, translate(err)
 		}
 		select {
-		case <-ctx.Done(): // The question goes on, for the others who wait and for the next request.
+		case <-ctx.Done():
+			// The question goes on, for the others who wait and for the next request.
 			return payment.Tenant{}, translate(ctx.Err())
 		case r := <-k.question(key):
 			v := r.Val.(verdict)
 			if errors.Is(v.err, payment.ErrUnauthorized) && v.asked.Before(began) {
-				continue // The key may have been given after that question and before this request. The next one begins later than both.
+				// The key may have been given after that question and before this request. The next
+				// one begins later than both.
+				continue
 			}
 			return v.tenant, v.err
 		}
@@ -104,9 +119,11 @@ func (k *keyring) question(key payment.APIKeyHash) <-chan singleflight.Result {
 	})
 }
 
-// answer asks the database, and remembers a key that is live or forgets one that is not. An error changes nothing: what is remembered keeps its age.
+// answer asks the database, and remembers a key that is live or forgets one that is not. An error
+// changes nothing: what is remembered keeps its age.
 func (k *keyring) answer(key payment.APIKeyHash) verdict {
-	asked := time.Now() // Before the question: a key revoked while it is under way must not live longer.
+	// Before the question: a key revoked while it is under way must not live longer.
+	asked := time.Now()
 	ctx, cancel := context.WithTimeout(k.ctx, authTTL)
 	defer cancel()
 	forgotten := k.forgotten.Load()
@@ -118,7 +135,8 @@ func (k *keyring) answer(key payment.APIKeyHash) verdict {
 		err = fmt.Errorf("%w: the key was live %s ago", payment.ErrUnavailable, authTTL)
 	case errors.Is(err, payment.ErrUnauthorized):
 		k.live.Remove(key)
-	case err == nil && k.forgotten.Load() == forgotten: // Else it may be of a database that is no more.
+	case err == nil && k.forgotten.Load() == forgotten:
+		// Else it may be of a database that is no more.
 		fresh := &liveKey{tenant: tenant, asked: asked}
 		fresh.refresh.Store(int64(authRefreshAfter))
 		k.live.Add(key, fresh)

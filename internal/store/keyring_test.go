@@ -13,8 +13,9 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// database stands for the table of API keys while a test moves the clock: it answers as it is when the question reaches it, after latency. What PostgreSQL itself
-// answers is shown by the tests of Authenticate.
+// database stands for the table of API keys while a test moves the clock: it answers as it is when
+// the question reaches it, after latency. What PostgreSQL itself answers is shown by the tests of
+// Authenticate.
 type database struct {
 	latency time.Duration
 
@@ -23,7 +24,8 @@ type database struct {
 	err    error
 	asked  int
 	asking int
-	most   int // Questions at once.
+	// Questions at once.
+	most int
 }
 
 var acme = payment.Tenant{TenantRef: payment.TenantRef{ID: 7, Name: "acme"}}
@@ -83,8 +85,9 @@ func wantAcme(t *testing.T, k store.Keyring) {
 	}
 }
 
-// TestKeyring_RefreshedAhead: a key is used ten times a second for a minute, of a database that takes a second for each answer. Only the first request may wait.
-// Without the questions in the background each fourth second would have one that does.
+// TestKeyring_RefreshedAhead: a key is used ten times a second for a minute, of a database that
+// takes a second for each answer. Only the first request may wait. Without the questions in the
+// background each fourth second would have one that does.
 func TestKeyring_RefreshedAhead(t *testing.T) {
 	t.Parallel()
 	d := &database{latency: time.Second, tenant: acme}
@@ -98,7 +101,8 @@ func TestKeyring_RefreshedAhead(t *testing.T) {
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
-		// An answer begins to age when it is asked for, so that there is a question every two seconds, and no more.
+		// An answer begins to age when it is asked for, so that there is a question every two
+		// seconds, and no more.
 		if asked, most := d.counts(); asked > 32 || asked < 28 || most != 1 {
 			t.Errorf("%d questions in a minute, %d at once; want one every two seconds, one at a time", asked, most)
 		}
@@ -110,8 +114,9 @@ func TestKeyring_RefreshedAhead(t *testing.T) {
 	})
 }
 
-// TestKeyring_Revoked: a key that is used all the time is revoked, at every phase of what is remembered of it, while the database is fast or slow. It must stop
-// working with the answer to the next question, within authTTL at the latest, and for good.
+// TestKeyring_Revoked: a key that is used all the time is revoked, at every phase of what is
+// remembered of it, while the database is fast or slow. It must stop working with the answer to the
+// next question, within authTTL at the latest, and for good.
 func TestKeyring_Revoked(t *testing.T) {
 	t.Parallel()
 	const step = 50 * time.Millisecond
@@ -137,15 +142,17 @@ func TestKeyring_Revoked(t *testing.T) {
 					time.Sleep(step)
 				}
 				if most := min(store.AuthTTL, store.AuthRefreshAfter+latency+step); last > most {
-					t.Errorf("latency %s, revoked after %s: the key worked for %s more, want %s at most", latency, phase, last, most)
+					t.Errorf("latency %s, revoked after %s: the key worked for %s more, want %s at most", latency,
+						phase, last, most)
 				}
 			})
 		}
 	}
 }
 
-// TestKeyring_Away: the database goes away under a key in use. The key works until authTTL after the last question that was answered, and no longer; meanwhile the
-// database is asked now and then and not with each request; and when it is back the key works again.
+// TestKeyring_Away: the database goes away under a key in use. The key works until authTTL after
+// the last question that was answered, and no longer; meanwhile the database is asked now and then
+// and not with each request; and when it is back the key works again.
 func TestKeyring_Away(t *testing.T) {
 	t.Parallel()
 	d := &database{tenant: acme}
@@ -159,16 +166,19 @@ func TestKeyring_Away(t *testing.T) {
 		if asked, _ := d.counts(); asked < 2 || asked > 6 {
 			t.Errorf("%d questions in %s of 4,000 requests, want a few", asked, store.AuthTTL)
 		}
-		if got, err := k.TenantOf(t.Context(), someKey); !errors.Is(err, payment.ErrUnavailable) || got != (payment.Tenant{}) {
-			t.Errorf("%s after the last answer: authenticated as %q, %v, want payment.ErrUnavailable", store.AuthTTL, got.Name, err)
+		if got, err := k.TenantOf(t.Context(), someKey); !errors.Is(err, payment.ErrUnavailable) ||
+			got != (payment.Tenant{}) {
+			t.Errorf("%s after the last answer: authenticated as %q, %v, want payment.ErrUnavailable", store.AuthTTL,
+				got.Name, err)
 		}
 		d.become(acme, nil)
 		wantAcme(t, k)
 	})
 }
 
-// TestKeyring_Unknown: a key that is unknown is asked for each time, so that it works from the moment at which it is given: also for a request that comes while the
-// question of an earlier one, which found nothing, is still under way.
+// TestKeyring_Unknown: a key that is unknown is asked for each time, so that it works from the
+// moment at which it is given: also for a request that comes while the question of an earlier one,
+// which found nothing, is still under way.
 func TestKeyring_Unknown(t *testing.T) {
 	t.Parallel()
 	d := &database{latency: time.Second, err: payment.ErrUnauthorized}
@@ -193,8 +203,8 @@ func TestKeyring_Unknown(t *testing.T) {
 	})
 }
 
-// TestKeyring_OneQuestion: a thousand requests come at once with a key that is not remembered. One question is asked. A client that goes away meanwhile takes it from
-// nobody.
+// TestKeyring_OneQuestion: a thousand requests come at once with a key that is not remembered. One
+// question is asked. A client that goes away meanwhile takes it from nobody.
 func TestKeyring_OneQuestion(t *testing.T) {
 	t.Parallel()
 	d := &database{latency: time.Second, tenant: acme}
@@ -227,18 +237,21 @@ func TestKeyring_OneQuestion(t *testing.T) {
 	})
 }
 
-// TestKeyring_TooLate: an answer that took longer than a key may be trusted says nothing, to nobody.
+// TestKeyring_TooLate: an answer that took longer than a key may be trusted says nothing, to
+// nobody.
 func TestKeyring_TooLate(t *testing.T) {
 	t.Parallel()
 	d := &database{latency: store.AuthTTL + time.Second, tenant: acme}
 	withKeyring(t, d, func(t *testing.T, k store.Keyring) {
-		if got, err := k.TenantOf(t.Context(), someKey); !errors.Is(err, payment.ErrUnavailable) || got != (payment.Tenant{}) {
+		if got, err := k.TenantOf(t.Context(), someKey); !errors.Is(err, payment.ErrUnavailable) ||
+			got != (payment.Tenant{}) {
 			t.Errorf("authenticated as %q, %v, want payment.ErrUnavailable", got.Name, err)
 		}
 	})
 }
 
-// TestKeyring_Forget: the database is replaced while a question to it is under way. Its answer is told to who waits for it, and not remembered.
+// TestKeyring_Forget: the database is replaced while a question to it is under way. Its answer is
+// told to who waits for it, and not remembered.
 func TestKeyring_Forget(t *testing.T) {
 	t.Parallel()
 	d := &database{latency: time.Second, tenant: acme}
@@ -259,7 +272,8 @@ func TestKeyring_Forget(t *testing.T) {
 	})
 }
 
-// TestKeyring_Close: a store is closed while a question in the background is under way, which nobody waits for but Close.
+// TestKeyring_Close: a store is closed while a question in the background is under way, which
+// nobody waits for but Close.
 func TestKeyring_Close(t *testing.T) {
 	t.Parallel()
 	d := &database{latency: time.Millisecond, tenant: acme}
@@ -275,7 +289,7 @@ func TestKeyring_Close(t *testing.T) {
 		began := time.Now()
 		k.Close()
 		if waited := time.Since(began); d.asking != 0 || waited != 0 {
-			t.Errorf("closed after %s with %d questions under way, want that it ends the question and waits for its end", waited, d.asking)
+			t.Errorf("closed after %s with %d queries in progress, want the query ended and waited for", waited, d.asking)
 		}
 		if _, err := k.TenantOf(t.Context(), payment.APIKeyHash{2}); !errors.Is(err, payment.ErrUnavailable) {
 			t.Errorf("after Close: %v, want payment.ErrUnavailable", err)

@@ -29,17 +29,21 @@ func (r *versionedRows) Scan(dest ...any) error {
 
 // A batch is marked where its rows are. The statement can only be executed as a TID scan: status is
 // compared as text, since `status = 'created'` implies the predicate of payments_unsent, and by
-// statistics from before a backlog PostgreSQL would then read the whole index for each batch, or even
-// for each payment. width_bucket finds the place of a row in the first array, which must be sorted.
+// statistics from before a backlog PostgreSQL would then read the whole index for each batch, or
+// even for each payment. width_bucket finds the place of a row in the first array, which must be
+// sorted.
 //
 // A row of the table keeps its ctid as long as the transaction that holds it does not change it.
-// sent_at is not before created_at, also when the server's clock was set back: clients subtract them.
+// sent_at is not before created_at, also when the server's clock was set back: clients subtract
+// them.
 const markRows = `update payments p set status = 'sent', sent_at = greatest(clock_timestamp(), p.created_at),
 		kafka_offset = ($3::bigint[])[width_bucket(p.ctid, $1::tid[])]
-	where p.ctid = any($1::tid[]) and p.id = ($2::uuid[])[width_bucket(p.ctid, $1::tid[])] and p.status::text = 'created'`
+	where p.ctid = any($1::tid[]) and p.id = ($2::uuid[])[width_bucket(p.ctid, $1::tid[])]
+	and p.status::text = 'created'`
 
 const (
-	moveNextOffset = `update topic_partitions set next_offset = $2 where ctid = $3 and partition::integer = $1 returning ctid`
+	moveNextOffset = `update topic_partitions set next_offset = $2 where ctid = $3 and partition::integer = $1
+		returning ctid`
 	// What locked delivery has skipped, another session holds, is still unsent.
 	selectFirstUnsent = `select seq from payments where partition = $1 and status = 'created' and seq >= $2
 		order by partition, seq limit 1`
@@ -48,11 +52,13 @@ const (
 // marks are the parameters of markRows.
 type marks struct {
 	versions []pgtype.TID
-	ids      [][16]byte // Not uuid.UUID, which pgx would encode by way of its text.
-	offsets  []int64
+	// Not uuid.UUID, which pgx would encode by way of its text.
+	ids     [][16]byte
+	offsets []int64
 }
 
-// marksOf sorts the first n payments of the claim by version. Their offsets follow each other from base.
+// marksOf sorts the first n payments of the claim by version. Their offsets follow each other from
+// base.
 func (c *Claim) marksOf(base int64, n int) marks {
 	order := make([]int, n)
 	for i := range order {
@@ -70,8 +76,9 @@ func compareTIDs(a, b pgtype.TID) int {
 	return cmp.Or(cmp.Compare(a.BlockNumber, b.BlockNumber), cmp.Compare(a.OffsetNumber, b.OffsetNumber))
 }
 
-// MarkSent records that the first n payments of the claim are in the topic, at consecutive offsets from base, and that the next record goes to the offset next. It is
-// on record once Commit returns nil; when Commit fails it may be.
+// MarkSent records that the first n payments of the claim are in the topic, at consecutive offsets
+// from base, and that the next record goes to the offset next. It is on record once Commit returns
+// nil; when Commit fails it may be.
 func (c *Claim) MarkSent(ctx context.Context, base int64, n int, next int64) error {
 	marks := c.marksOf(base, n)
 	batch := &pgx.Batch{}

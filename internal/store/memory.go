@@ -10,14 +10,17 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// memory is what is remembered of rows that never change. It belongs to one incarnation of the database, and each connection knows the memory of its own: what comes over a
-// connection is understood by what came from the same database, also while a restored or promoted one is only just being found out about.
+// memory is what is remembered of rows that never change. It belongs to one incarnation of the
+// database, and each connection knows the memory of its own: what comes over a connection is
+// understood by what came from the same database, also while a restored or promoted one is only
+// just being found out about.
 type memory struct {
 	incarnation string
 	parties     *interner
 	accounts    *interner
-	tenants     *lru.Cache[int32, string] // Names.
-	topic       topicCache
+	// Names.
+	tenants *lru.Cache[int32, string]
+	topic   topicCache
 }
 
 func newMemory(incarnation string) (*memory, error) {
@@ -65,8 +68,8 @@ func (s *Store) remember(incarnation string) (*memory, error) {
 
 const selectTenantNames = `select id, name from tenants where id = any($1::integer[])`
 
-// complete sets the parties, accounts and tenants of scanned payments: from memory mostly, and what is
-// missing there by one exchange with the database.
+// complete sets the parties, accounts and tenants of scanned payments: from memory mostly, and what
+// is missing there by one exchange with the database.
 func (m *memory) complete(ctx context.Context, conn *pgx.Conn, s scanned) ([]payment.Payment, error) {
 	parties, accounts := m.parties.name(s.parties), m.accounts.name(s.accounts)
 	unnamed := m.nameTenants(s.payments)

@@ -12,12 +12,16 @@ import (
 const collectTimeout = 2 * time.Second
 
 var (
-	unsentDesc = prometheus.NewDesc("paylatch_payments_unsent", "Payments created and not yet sent, by partition; counted up to 10000.", []string{"partition"}, nil)
+	unsentDesc = prometheus.NewDesc("paylatch_payments_unsent",
+		"Payments created and not yet sent, by partition; counted up to 10000.", []string{"partition"}, nil)
 	oldestDesc = prometheus.NewDesc("paylatch_payments_oldest_unsent_seconds",
-		"Age of the oldest unsent payment of all partitions; 0 when there is none. Every replica tells the same: aggregate with max, not sum.", nil, nil)
-	stateDesc   = prometheus.NewDesc("paylatch_partitions", "Partitions of the topic, by state.", []string{"state"}, nil)
+		"Age of the oldest unsent payment of all partitions; 0 when there is none. "+
+			"Every replica reports the same: aggregate with max, not sum.", nil, nil)
+	stateDesc = prometheus.NewDesc("paylatch_partitions", "Partitions of the topic, by state.", []string{"state"},
+		nil)
 	unownedDesc = prometheus.NewDesc("paylatch_partitions_unowned",
-		"Active partitions that no sender owns now. Every replica reports the same: aggregate with max, not sum.", nil, nil)
+		"Active partitions that no sender owns now. Every replica reports the same: aggregate with max, not sum.", nil,
+		nil)
 	upDesc = prometheus.NewDesc("paylatch_database_up", "Whether the database answered this scrape.", nil, nil)
 )
 
@@ -63,7 +67,8 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 		if _, owned := owners[b.Partition]; b.State == Active && !owned {
 			unowned++
 		}
-		out <- prometheus.MustNewConstMetric(unsentDesc, prometheus.GaugeValue, float64(b.Unsent), strconv.Itoa(int(b.Partition)))
+		out <- prometheus.MustNewConstMetric(unsentDesc, prometheus.GaugeValue, float64(b.Unsent),
+			strconv.Itoa(int(b.Partition)))
 	}
 	out <- prometheus.MustNewConstMetric(oldestDesc, prometheus.GaugeValue, oldest.Seconds())
 	out <- prometheus.MustNewConstMetric(unownedDesc, prometheus.GaugeValue, float64(unowned))

@@ -18,8 +18,9 @@ const versionTable = "schema_version"
 // Schema is the version a database has and the version this program needs.
 type Schema struct{ Current, Latest int32 }
 
-// MigrateUp brings the schema to the latest version. Several callers at once are fine: tern holds an advisory lock, and those who
-// come later find nothing to do. Each migration is one transaction; a crash leaves the schema at a whole version.
+// MigrateUp brings the schema to the latest version. Several callers at once are fine: tern holds
+// an advisory lock, and those who come later find nothing to do. Each migration is one transaction;
+// a crash leaves the schema at a whole version.
 func MigrateUp(ctx context.Context, url string, migrations fs.FS) (Schema, error) {
 	return withMigrator(ctx, url, migrations, func(m *migrate.Migrator, s *Schema) error {
 		if s.Current > s.Latest { // See newerSchema.
@@ -30,7 +31,8 @@ func MigrateUp(ctx context.Context, url string, migrations fs.FS) (Schema, error
 	})
 }
 
-// MigrateDown takes the schema down by one version, with all that is stored in what that version brought.
+// MigrateDown takes the schema down by one version, with all that is stored in what that version
+// brought.
 func MigrateDown(ctx context.Context, url string, migrations fs.FS) (Schema, error) {
 	return withMigrator(ctx, url, migrations, func(m *migrate.Migrator, s *Schema) error {
 		if s.Current > s.Latest {
@@ -49,13 +51,14 @@ func MigrationStatus(ctx context.Context, url string, migrations fs.FS) (Schema,
 	return withMigrator(ctx, url, migrations, func(*migrate.Migrator, *Schema) error { return nil })
 }
 
-// migrationSettings let a migration take its time. lock_timeout bounds how long one that waits for a
-// table holds up all that come after it.
+// migrationSettings let a migration take its time. lock_timeout bounds how long one that waits for
+// a table holds up all that come after it.
 var migrationSettings = map[string]string{
 	"application_name": "paylatch migrate", "lock_timeout": "30s", "idle_in_transaction_session_timeout": "0",
 }
 
-func withMigrator(ctx context.Context, url string, migrations fs.FS, work func(*migrate.Migrator, *Schema) error) (Schema, error) {
+func withMigrator(ctx context.Context, url string, migrations fs.FS, work func(*migrate.Migrator, *Schema) error) (
+	Schema, error) {
 	conn, schema, err := connectToMigrate(ctx, url)
 	if err != nil {
 		return Schema{}, err
@@ -84,17 +87,18 @@ func withMigrator(ctx context.Context, url string, migrations fs.FS, work func(*
 	return s, nil
 }
 
-// newerSchema returns an error for a schema that is more than one version ahead. On the next version this
-// program runs and has nothing to migrate, so that an update can be rolled back.
+// newerSchema returns an error for a schema that is more than one version ahead. On the next
+// version this program runs and has nothing to migrate, so that an update can be rolled back.
 func newerSchema(s Schema) error {
 	if s.Current <= s.Latest+1 {
 		return nil
 	}
-	return fmt.Errorf("the database's schema is version %d, newer than this program's %d: use a newer paylatch", s.Current, s.Latest)
+	return fmt.Errorf("the database's schema is version %d, newer than this program's %d: use a newer paylatch",
+		s.Current, s.Latest)
 }
 
-// connectToMigrate opens a connection with the settings of every other one, and returns the schema of
-// the installation.
+// connectToMigrate opens a connection with the settings of every other one, and returns the schema
+// of the installation.
 func connectToMigrate(ctx context.Context, url string) (*pgx.Conn, string, error) {
 	pool, err := pgxpool.ParseConfig(url)
 	if err != nil {
@@ -130,18 +134,20 @@ const (
 	selectOtherInstallation = `select n.nspname from pg_class c join pg_namespace n on n.oid = c.relnamespace
 		where c.relname = 'topic_partitions' and c.relkind in ('r', 'p') and n.nspname <> $1 limit 1`
 	selectHasSchema = `select exists (select from pg_namespace where nspname = $1)`
-	// tern's own table has no key, and a table without one cannot be updated in a database that has a
-	// publication for all tables.
+	// tern's own table has no key, and a table without one cannot be updated in a database that has
+	// a publication for all tables.
 	selectHasVersionTable = `select to_regclass($1) is not null`
 	selectHasVersionKey   = `select exists (select from pg_index where indrelid = $1::regclass and indisprimary)`
-	createVersionTable    = `create table %s (version integer not null, constraint schema_version_is_unique primary key (version))`
-	addVersionKey         = `alter table %s add constraint schema_version_is_unique primary key (version)`
+	createVersionTable    = `create table %s (version integer not null,
+		constraint schema_version_is_unique primary key (version))`
+	addVersionKey = `alter table %s add constraint schema_version_is_unique primary key (version)`
 )
 
-// prepareVersionTable creates the schema and the version table if they are absent, and gives an older
-// version table its key. It refuses a second installation in the database.
+// prepareVersionTable creates the schema and the version table if they are absent, and gives an
+// older version table its key. It refuses a second installation in the database.
 func prepareVersionTable(ctx context.Context, conn *pgx.Conn, schema string) error {
-	if _, err := conn.Exec(ctx, lockMigrate, lockClassMigrate); err != nil { // Of two that come at once one creates.
+	if _, err := conn.Exec(ctx, lockMigrate, lockClassMigrate); err != nil {
+		// Of two that come at once one creates.
 		return translate(err)
 	}
 	defer func() { _, _ = conn.Exec(ctx, unlockMigrate, lockClassMigrate) }()

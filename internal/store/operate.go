@@ -7,7 +7,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// Operate returns a session for an operator's work on a partition, whoever owns it. It holds nothing until ClaimWaiting.
+// Operate returns a session for an operator's work on a partition, whoever owns it. It holds
+// nothing until ClaimWaiting.
 func (s *Store) Operate(ctx context.Context, partition int32) (*Session, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -18,9 +19,11 @@ func (s *Store) Operate(ctx context.Context, partition int32) (*Session, error) 
 	return &Session{store: s, conn: conn, partition: partition}, nil
 }
 
-// The pass in hand ends within PublishTimeout and RecordTimeout, and a dead owner's transaction with idleInTransaction.
+// The pass in hand ends within PublishTimeout and RecordTimeout, and a dead owner's transaction
+// with idleInTransaction.
 const (
-	waitForClaim          = `select set_config('lock_timeout', '20s', true), set_config('statement_timeout', '25s', true)`
+	waitForClaim = `select set_config('lock_timeout', '20s', true), set_config('statement_timeout', '25s',
+		true)`
 	claimPartitionWaiting = `select` + claimColumns + `from topic_partitions where partition = $1 for update`
 )
 
@@ -42,15 +45,17 @@ func (c *Claim) SetDelivery(ctx context.Context, d Delivery) error {
 }
 
 const (
-	// No index leads from an offset to its payment, and none is worth its cost for this: the whole table may be read, at 100 MB/s and less. The partition is halted meanwhile; whoever asks has time,
-	// and PostgreSQL ends the statement when he goes (client_connection_check_interval).
+	// No index leads from an offset to its payment, and none is worth its cost for this: the whole
+	// table may be read, at 100 MB/s and less. The partition is halted meanwhile; whoever asks has
+	// time, and PostgreSQL ends the statement when he goes (client_connection_check_interval).
 	waitForScan = `select set_config('statement_timeout', '15min', true)`
 	unmarkFrom  = `update payments set status = 'created', sent_at = null, kafka_offset = null
 	where partition = $1 and status = 'sent' and kafka_offset >= $2`
 )
 
-// UnmarkFrom takes back the marks at and beyond an offset, whose records are lost, and returns how many there were. The one place where a status goes back: an operator
-// decided that these payments be sent again. The generation rises with it, so that no owner passes them over: see floor.
+// UnmarkFrom takes back the marks at and beyond an offset, whose records are lost, and returns how
+// many there were. The one place where a status goes back: an operator decided that these payments
+// be sent again. The generation rises with it, so that no owner passes them over: see floor.
 func (c *Claim) UnmarkFrom(ctx context.Context, offset int64) (int64, error) {
 	if _, err := c.conn.Exec(ctx, waitForScan); err != nil {
 		return 0, translate(err)
@@ -74,10 +79,12 @@ func (c *Claim) Unsent(ctx context.Context) (n int64, err error) {
 	return n, translate(err)
 }
 
-const resumeAt = `update topic_partitions set state = 'active', reason = null, changed_at = now(), topic_id = $2, next_offset = $3
+const resumeAt = `update topic_partitions set state = 'active', reason = null, changed_at = now(), topic_id = $2,
+	next_offset = $3
 	where partition = $1`
 
-// ResumeAt lets a halted partition be sent to again, with the log taken as it is now: the topic's id, and the end from which on it is ours.
+// ResumeAt lets a halted partition be sent to again, with the log taken as it is now: the topic's
+// id, and the end from which on it is ours.
 func (c *Claim) ResumeAt(ctx context.Context, topicID uuid.UUID, nextOffset int64) error {
 	_, err := c.conn.Exec(ctx, resumeAt, c.Partition.Number, topicID, nextOffset)
 	return translate(err)

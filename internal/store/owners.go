@@ -9,7 +9,8 @@ import (
 const selectOwners = `select objid::integer, pid from pg_locks where locktype = 'advisory' and granted and objsubid = 2
 	and classid::bigint = $1 and database = (select oid from pg_database where datname = current_database())`
 
-// Owners returns the partitions that have an owner now, and the server process of the owner's session.
+// Owners returns the partitions that have an owner now, and the server process of the owner's
+// session.
 func (s *Store) Owners(ctx context.Context) (map[int32]int32, error) {
 	rows, err := s.pool.Query(ctx, selectOwners, lockClassPartition)
 	if err != nil {

@@ -40,11 +40,13 @@ type Partition struct {
 	Generation      int64
 	NextOffset      int64
 	State           State
-	Reason          string // Why it is halted; empty while active.
-	ChangedAt       time.Time
+	// Why it is halted; empty while active.
+	Reason    string
+	ChangedAt time.Time
 }
 
-const partitionColumns = ` partition, topic, topic_id, transactional_id, delivery::text, generation, next_offset, state::text, coalesce(reason, ''), changed_at `
+const partitionColumns = ` partition, topic, topic_id, transactional_id, delivery::text, generation, next_offset,
+	state::text, coalesce(reason, ''), changed_at `
 
 func scanPartition(row pgx.CollectableRow) (Partition, error) { return scanPartitionAnd(row) }
 
@@ -52,7 +54,8 @@ func scanPartition(row pgx.CollectableRow) (Partition, error) { return scanParti
 func scanPartitionAnd(row pgx.CollectableRow, more ...any) (Partition, error) {
 	var p Partition
 	var number int16
-	targets := []any{&number, &p.Topic, &p.TopicID, &p.TransactionalID, &p.Delivery, &p.Generation, &p.NextOffset, &p.State, &p.Reason, &p.ChangedAt}
+	targets := []any{&number, &p.Topic, &p.TopicID, &p.TransactionalID, &p.Delivery, &p.Generation, &p.NextOffset,
+		&p.State, &p.Reason, &p.ChangedAt}
 	err := row.Scan(append(targets, more...)...)
 	p.Number = int32(number)
 	return p, err
@@ -64,11 +67,14 @@ var (
 	ErrNoPartition  = errors.New("there is no such partition, or it is in that state already")
 )
 
-const insertPartition = `insert into topic_partitions (partition, topic, topic_id, transactional_id, delivery, next_offset) values ($1, $2, $3, $4, $5, $6)`
+const insertPartition = `insert into topic_partitions (partition, topic, topic_id, transactional_id, delivery,
+	next_offset) values ($1, $2, $3, $4, $5, $6)`
 
-// InitPartitions records the topic and, for each of its partitions, the offset from which it is ours: ends[i] is partition i's. All or
-// nothing; ErrTopicIsSetUp when it was done before, by this caller or another.
-func (s *Store) InitPartitions(ctx context.Context, topic string, topicID uuid.UUID, delivery Delivery, ends []int64) error {
+// InitPartitions records the topic and, for each of its partitions, the offset from which it is
+// ours: ends[i] is partition i's. All or nothing; ErrTopicIsSetUp when it was done before, by this
+// caller or another.
+func (s *Store) InitPartitions(ctx context.Context, topic string, topicID uuid.UUID, delivery Delivery,
+	ends []int64) error {
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
 		return addPartitions(ctx, tx, topic, topicID, delivery, 0, ends)
 	})
@@ -78,7 +84,8 @@ func (s *Store) InitPartitions(ctx context.Context, topic string, topicID uuid.U
 	return err
 }
 
-// newTransactionalID is never used twice: whoever holds an old one cannot fence, or be taken for, the holder of a new one.
+// newTransactionalID is never used twice: whoever holds an old one cannot fence, or be taken for,
+// the holder of a new one.
 func newTransactionalID(topic string, partition int) string {
 	var random [8]byte
 	_, _ = rand.Read(random[:]) // Never fails: crypto/rand ends the process instead.
@@ -108,8 +115,10 @@ func partitionsIn(ctx context.Context, q querier) ([]Partition, error) {
 
 // Both wait for the pass that holds the row, at most the batch deadline.
 const (
-	haltPartition   = `update topic_partitions set state = 'halted', reason = $2, changed_at = now() where partition = $1 and state = 'active'`
-	resumePartition = `update topic_partitions set state = 'active', reason = null, changed_at = now() where partition = $1 and state = 'halted'`
+	haltPartition = `update topic_partitions set state = 'halted', reason = $2, changed_at = now()
+		where partition = $1 and state = 'active'`
+	resumePartition = `update topic_partitions set state = 'active', reason = null, changed_at = now()
+		where partition = $1 and state = 'halted'`
 )
 
 // Halt stops emission to a partition: when it returns, no pass is under way there, and none begins.
@@ -141,16 +150,20 @@ func (s *Store) changeState(ctx context.Context, sql string, args ...any) error 
 	return nil
 }
 
-// backlogMax bounds what is counted per partition: a count over millions of rows would itself be a load.
+// backlogMax bounds what is counted per partition: a count over millions of rows would itself be a
+// load.
 const backlogMax = 10_000
 
 // Backlog is what waits in one partition.
 type Backlog struct {
 	Partition int32
 	State     State
-	Unsent    int64         // At most backlogMax.
-	OldestSeq int64         // Of the payment that is sent next; 0 when nothing waits.
-	OldestAge time.Duration // Zero when nothing waits, and while the clock is behind the time of creation.
+	// At most backlogMax.
+	Unsent int64
+	// Of the payment that is sent next; 0 when nothing waits.
+	OldestSeq int64
+	// Zero when nothing waits, and while the clock is behind the time of creation.
+	OldestAge time.Duration
 }
 
 // Served by payments_unsent: a bounded range for the count, its first entry for the age. Both are

@@ -13,7 +13,8 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// TestStore_InitPartitions shows what is on record once the topic is set up: a row for each partition, from its own end, ready to be sent to.
+// TestStore_InitPartitions shows what is on record once the topic is set up: a row for each
+// partition, from its own end, ready to be sent to.
 func TestStore_InitPartitions(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 0)
@@ -30,7 +31,8 @@ func TestStore_InitPartitions(t *testing.T) {
 	}
 	for i, p := range partitions {
 		want := store.Partition{
-			Number: int32(i), Topic: topic, TopicID: topicID, Delivery: store.Fenced, NextOffset: ends[i], State: store.Active,
+			Number: int32(i), Topic: topic, TopicID: topicID, Delivery: store.Fenced, NextOffset: ends[i],
+			State:           store.Active,
 			TransactionalID: p.TransactionalID, ChangedAt: p.ChangedAt,
 		}
 		if p != want || p.TransactionalID == "" || p.ChangedAt.IsZero() {
@@ -45,10 +47,12 @@ func TestStore_InitPartitions(t *testing.T) {
 // transactionalIDs returns the different ids in use, sorted.
 func transactionalIDs(f *fixture) []string {
 	f.t.Helper()
-	return query[[]string](f, `select array_agg(distinct transactional_id order by transactional_id) from topic_partitions`)
+	return query[[]string](f, `select array_agg(distinct transactional_id order by transactional_id)
+		from topic_partitions`)
 }
 
-// TestStore_InitPartitions_AllOrNothing: the third of four partitions cannot be written. Then none may be: payments would be spread over two.
+// TestStore_InitPartitions_AllOrNothing: the third of four partitions cannot be written. Then none
+// may be: payments would be spread over two.
 func TestStore_InitPartitions_AllOrNothing(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 0)
@@ -64,7 +68,8 @@ func TestStore_InitPartitions_AllOrNothing(t *testing.T) {
 	}
 }
 
-// TestStore_InitPartitions_Twice: whoever sets the topic up once more, with whatever count, is told and changes nothing.
+// TestStore_InitPartitions_Twice: whoever sets the topic up once more, with whatever count, is told
+// and changes nothing.
 func TestStore_InitPartitions_Twice(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 2)
@@ -83,7 +88,8 @@ func TestStore_InitPartitions_Twice(t *testing.T) {
 	}
 }
 
-// TestStore_InitPartitions_AtOnce: five operators set the topic up at once, each with another count. One does it, whole; the others are told.
+// TestStore_InitPartitions_AtOnce: five operators set the topic up at once, each with another
+// count. One does it, whole; the others are told.
 func TestStore_InitPartitions_AtOnce(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 0)
@@ -121,17 +127,20 @@ func TestStore_InitPartitions_AtOnce(t *testing.T) {
 	}
 }
 
-// TestStore_Backlog shows what waits in each partition: how many are created, and the age of the first in order, sent ones not counted.
+// TestStore_Backlog shows what waits in each partition: how many are created, and the age of the
+// first in order, sent ones not counted.
 func TestStore_Backlog(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 3)
 	sent := f.create(f.inPartition("sent", 0, 3))
-	f.exec(`update payments set status = 'sent', sent_at = now(), kafka_offset = 0, created_at = now() - interval '9 days' where id = $1`, [16]byte(sent.ID))
+	f.exec(`update payments set status = 'sent', sent_at = now(), kafka_offset = 0,
+		created_at = now() - interval '9 days' where id = $1`, [16]byte(sent.ID))
 	oldest := f.create(f.inPartition("oldest", 0, 3))
 	f.exec(`update payments set created_at = now() - interval '1 hour' where id = $1`, [16]byte(oldest.ID))
 	f.create(f.inPartition("newest", 0, 3))
 	ahead := f.create(f.inPartition("ahead", 2, 3))
-	f.exec(`update payments set created_at = now() + interval '1 hour' where id = $1`, [16]byte(ahead.ID)) // A clock that was put back since.
+	// A clock that was put back since.
+	f.exec(`update payments set created_at = now() + interval '1 hour' where id = $1`, [16]byte(ahead.ID))
 	if err := f.Halt(t.Context(), 2, "why"); err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +160,8 @@ func TestStore_Backlog(t *testing.T) {
 	}
 	backlog[0].OldestAge = 0
 	for i, want := range []store.Backlog{
-		{Partition: 0, State: store.Active, Unsent: 2}, {Partition: 1, State: store.Active}, {Partition: 2, State: store.Halted, Unsent: 1},
+		{Partition: 0, State: store.Active, Unsent: 2}, {Partition: 1, State: store.Active},
+		{Partition: 2, State: store.Halted, Unsent: 1},
 	} {
 		if backlog[i] != want {
 			t.Errorf("backlog %+v, want %+v", backlog[i], want)
@@ -159,15 +169,18 @@ func TestStore_Backlog(t *testing.T) {
 	}
 }
 
-// TestCreate_OtherPartitionCount: the topic has more partitions than a running process knows (it has grown), or fewer (the database was put back to before that). Either way no payment is stored for
-// a partition that the count of now does not lead to; nobody might ever send there.
+// TestCreate_OtherPartitionCount: the topic has more partitions than a running process knows (it
+// has grown), or fewer (the database was put back to before that). Either way no payment is stored
+// for a partition that the count of now does not lead to; nobody might ever send there.
 func TestCreate_OtherPartitionCount(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
 		known int
 		then  string
 	}{
-		"More":  {2, `insert into topic_partitions (partition, topic, topic_id, transactional_id, delivery, next_offset) select n, topic, topic_id, 'other-' || n, delivery, 0 from topic_partitions, generate_series(2, 11) as n where partition = 0`},
+		"More": {2, `insert into topic_partitions (partition, topic, topic_id, transactional_id, delivery, next_offset)
+			select n, topic, topic_id, 'other-' || n, delivery, 0 from topic_partitions, generate_series(2, 11) as n
+			where partition = 0`},
 		"Fewer": {12, `delete from topic_partitions where partition >= 2`},
 	} {
 		t.Run(name, func(t *testing.T) {

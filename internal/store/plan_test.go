@@ -53,18 +53,22 @@ var ownerPlans = []planned{
 	{"claim, fenced", store.ClaimPaymentsSQL[store.Fenced], `3, 500, 0`, "Limit ← LockRows ← " + unsent},
 	{"claim, locked", store.ClaimPaymentsSQL[store.Locked], `3, 500, 0`, "Limit ← LockRows ← " + unsent},
 	{"look", store.HasUnsentSQL, `3, 0, '(0,1)', 0`, "Result ← " + exists + " ← Tid Scan topic_partitions"},
-	{"mark", store.MarkRowsSQL, `'{"(0,1)"}', array[gen_random_uuid()], '{7}'`, "ModifyTable payments ← Tid Scan payments"},
-	{"next offset", store.MoveNextOffsetSQL, `3, 7, '(0,1)'`, "ModifyTable topic_partitions ← Tid Scan topic_partitions"},
+	{"mark", store.MarkRowsSQL, `'{"(0,1)"}', array[gen_random_uuid()], '{7}'`,
+		"ModifyTable payments ← Tid Scan payments"},
+	{"next offset", store.MoveNextOffsetSQL, `3, 7, '(0,1)'`,
+		"ModifyTable topic_partitions ← Tid Scan topic_partitions"},
 	{"first unsent", store.SelectFirstUnsentSQL, `3, 0`, "Limit ← " + exists},
 	{"mark what is found", store.MarkFoundSQL, `array[gen_random_uuid()], '{7}'`, "ModifyTable payments ← " + byID},
 	{"find what is found", store.FindSQL, `array[gen_random_uuid()]`, byID},
 	{"tenants of what is found", store.SelectTenantIDsSQL, `'{acme}'`, "Index Scan tenants_name_is_unique tenants"},
 	{
 		"restore", store.RestorePaymentsSQL,
-		`array[gen_random_uuid()], '{1}', '{1}', '{USD}', '{1}', '{1}', '{1}', '{1}', '{null}', '{null}', '{0}', '{1}', '{now}', '{now}', '{1}'`,
+		`array[gen_random_uuid()], '{1}', '{1}', '{USD}', '{1}', '{1}', '{1}', '{1}', '{null}', '{null}', '{0}', '{1}',
+			'{now}', '{now}', '{1}'`,
 		"ModifyTable payments ← Function Scan",
 	},
-	{"resend", store.UnmarkFromSQL, `3, 7`, "ModifyTable payments ← Seq Scan payments"}, // The whole table, by intent.
+	// The whole table, by intent.
+	{"resend", store.UnmarkFromSQL, `3, 7`, "ModifyTable payments ← Seq Scan payments"},
 }
 
 // pooledPlans are the statements of the pool.
@@ -75,8 +79,10 @@ var pooledPlans = []planned{
 		`array[gen_random_uuid()], '{1}', '{1}', '{USD}', '{1}', '{1}', '{1}', '{1}', '{null}', '{null}', '{0}', 12`,
 		"ModifyTable payments ← Result ← Result ← Function Scan",
 	},
-	{"parties", store.SelectPartiesSQL, `'{1}', '{567}', '{Y}'`, "Nested Loop ← Function Scan ← Index Scan parties_content_is_unique parties"},
-	{"accounts", store.SelectAccountsSQL, `'{1}', '{checking}', '{7}'`, "Nested Loop ← Function Scan ← Index Scan accounts_content_is_unique accounts"},
+	{"parties", store.SelectPartiesSQL, `'{1}', '{567}', '{Y}'`,
+		"Nested Loop ← Function Scan ← Index Scan parties_content_is_unique parties"},
+	{"accounts", store.SelectAccountsSQL, `'{1}', '{checking}', '{7}'`,
+		"Nested Loop ← Function Scan ← Index Scan accounts_content_is_unique accounts"},
 	{
 		"new parties", store.InsertPartiesSQL, `'{1}', '{567}', '{Y}'`,
 		"ModifyTable parties ← Function Scan ← Index Only Scan parties_content_is_unique parties",
@@ -89,7 +95,8 @@ var pooledPlans = []planned{
 	{"accounts by id", store.SelectAccountsByIDSQL, `'{1,2}'`, "Index Scan accounts_id_is_unique accounts"},
 	{
 		"backlog", store.SelectBacklogSQL, `10000`,
-		"Nested Loop ← Index Scan topic_partitions_partition_is_unique topic_partitions ← Limit ← " + unsent + " ← Aggregate ← Limit ← " + exists,
+		"Nested Loop ← Index Scan topic_partitions_partition_is_unique topic_partitions ← Limit ← " + unsent +
+			" ← Aggregate ← Limit ← " + exists,
 	},
 }
 
@@ -103,29 +110,36 @@ var regimes = []struct{ name, sql string }{
 	{"Empty", `delete from payments`},
 	{"NeverAnalyzed", fill(20_000)},
 	{"Current", `analyze`},
-	// A day on which all is well, and one on which a payment in a hundred waits. Then an outage begins.
+	// A day on which all is well, and one on which a payment in a hundred waits. Then an outage
+	// begins.
 	{"AllSent", `update payments set status = 'sent', sent_at = now(), kafka_offset = 0; analyze`},
 	{"AllSent, outage", fill(20_000)},
-	{"OneInAHundred", `update payments set status = 'sent', sent_at = now(), kafka_offset = 0 where amount % 100 > 0 and status = 'created'; analyze`},
+	{"OneInAHundred", `update payments set status = 'sent', sent_at = now(), kafka_offset = 0 where amount % 100 > 0
+		and status = 'created'; analyze`},
 	{"OneInAHundred, outage", fill(200_000)},
 }
 
-// fill writes n payments, past the store, for 12 partitions, and a tenth as many parties and accounts.
+// fill writes n payments, past the store, for 12 partitions, and a tenth as many parties and
+// accounts.
 func fill(n int) string {
-	return fmt.Sprintf(`insert into payments (id, tenant_id, amount, currency, originator_id, beneficiary_id, sender_id, receiver_id, partition)
+	return fmt.Sprintf(`insert into payments (id, tenant_id, amount, currency, originator_id, beneficiary_id, sender_id,
+		receiver_id, partition)
 			select gen_random_uuid(), 1, n, 'USD', 1, 1, 1, 1, n %% 12 from generate_series(1, %d) as n;
-		insert into parties (tenant_id, party_id, name) select 1, left(gen_random_uuid()::text, 35), 'Y' from generate_series(1, %d);
-		insert into accounts (tenant_id, type, number) select 1, 'checking', left(gen_random_uuid()::text, 34) from generate_series(1, %[2]d)`, n, n/10)
+		insert into parties (tenant_id, party_id, name) select 1, left(gen_random_uuid()::text, 35), 'Y'
+		from generate_series(1, %d);
+		insert into accounts (tenant_id, type, number) select 1, 'checking', left(gen_random_uuid()::text, 34)
+		from generate_series(1, %[2]d)`, n, n/10)
 }
 
-// TestPlans: a statement has one plan, whatever the statistics say and however many payments wait. A
-// plan is kept as long as its connection, so one that was made on an empty table or on a quiet day
-// serves an outage as well.
+// TestPlans: a statement has one plan, whatever the statistics say and however many payments wait.
+// A plan is kept as long as its connection, so one that was made on an empty table or on a quiet
+// day serves an outage as well.
 func TestPlans(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 12)
 	for _, table := range []string{"payments", "parties", "accounts"} {
-		f.exec(`alter table ` + table + ` set (autovacuum_enabled = off)`) // The test says when there are statistics.
+		// The test says when there are statistics.
+		f.exec(`alter table ` + table + ` set (autovacuum_enabled = off)`)
 	}
 	owner := f.own(0).Conn()
 	audit, err := pgx.Connect(t.Context(), f.url)
@@ -170,7 +184,8 @@ func explain(t *testing.T, conn *pgx.Conn, mode string, s planned) (string, erro
 		}
 	}
 	var raw string
-	if err := conn.QueryRow(t.Context(), `explain (format json) execute planned(`+s.args+`)`, simple).Scan(&raw); err != nil {
+	if err := conn.QueryRow(t.Context(), `explain (format json) execute planned(`+s.args+`)`,
+		simple).Scan(&raw); err != nil {
 		return "", err
 	}
 	if _, err := conn.Exec(t.Context(), `deallocate planned; reset plan_cache_mode`, simple); err != nil {
@@ -185,8 +200,8 @@ func explain(t *testing.T, conn *pgx.Conn, mode string, s planned) (string, erro
 const joinedMark = `update payments p set status = 'sent', sent_at = now(), kafka_offset = u.kafka_offset
 	from unnest($1::uuid[], $2::bigint[]) as u (id, kafka_offset) where p.id = u.id and p.status = 'created'`
 
-// TestClaim_Work: what is read to mark a batch, and to mark what a takeover finds in the log, is the
-// same with one payment waiting and with 200,000, by statistics from before they came.
+// TestClaim_Work: what is read to mark a batch, and to mark what a takeover finds in the log, is
+// the same with one payment waiting and with 200,000, by statistics from before they came.
 func TestClaim_Work(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 12)
@@ -209,7 +224,8 @@ func TestClaim_Work(t *testing.T) {
 		if got := workOf(t, f.claim(session, 1), session, mark); got > 1 {
 			t.Errorf("with %d waiting, the mark of one payment reads %d rows, want at most 1", waiting, got)
 		}
-		if got := workOf(t, f.claim(session, 0), session, recover); got != 2 { // To compare it, and to mark it.
+		if got := workOf(t, f.claim(session, 0), session, recover); got != 2 {
+			// To compare it, and to mark it.
 			t.Errorf("with %d waiting, a takeover that finds one payment reads %d rows, want 2", waiting, got)
 		}
 	}
@@ -256,7 +272,8 @@ func TestPlans_Control(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close(t.Context()) }()
-	for sql, args := range map[string]string{store.FindSQL: `array[gen_random_uuid()]`, joinedMark: `array[gen_random_uuid()], '{7}'`} {
+	for sql, args := range map[string]string{store.FindSQL: `array[gen_random_uuid()]`,
+		joinedMark: `array[gen_random_uuid()], '{7}'`} {
 		got, err := explain(t, conn, "force_generic_plan", planned{sql: sql, args: args})
 		if err != nil || strings.Contains(got, byID) {
 			t.Errorf("%v: %s: the control is not caught", err, got)

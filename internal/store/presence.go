@@ -12,11 +12,13 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Presence makes a replica count among those that share the partitions: a session that holds a shared advisory lock, which the others
-// find in pg_locks. It needs no table and no heartbeat; a replica that dies is gone with its session. Not safe for concurrent use.
+// Presence makes a replica count among those that share the partitions: a session that holds a
+// shared advisory lock, which the others find in pg_locks. It needs no table and no heartbeat; a
+// replica that dies is gone with its session. Not safe for concurrent use.
 type Presence struct {
 	conn *pgx.Conn
-	mode int64 // Replicas share partitions with those of the same delivery.
+	// Replicas share partitions with those of the same delivery.
+	mode int64
 }
 
 // deliveryNumber is a delivery mode within the lock class of replicas.
@@ -55,17 +57,24 @@ func (p *Presence) Leave() { closeConn(p.conn) }
 
 // View is what a replica sees of the others and of the partitions.
 type View struct {
-	Replicas   int    // Those present with the caller's delivery, the caller among them.
-	Rank       int    // The caller's place among them, from 0: the same order for all that look.
-	Neighbour  uint32 // The session of the next one in that order, the first after the last; 0 when there is no other. See AwaitEnd.
+	// Those present with the caller's delivery, the caller among them.
+	Replicas int
+	// The caller's place among them, from 0: the same order for all that look.
+	Rank int
+	// The session of the next one in that order, the first after the last; 0 when there is no
+	// other. See AwaitEnd.
+	Neighbour  uint32
 	Partitions []Partition
-	Owned      map[int32]bool // The partitions that some session owns.
+	// The partitions that some session owns.
+	Owned map[int32]bool
 }
 
-const selectLocks = `select classid::bigint, objid::bigint, pid from pg_locks where locktype = 'advisory' and granted and objsubid = 2
+const selectLocks = `select classid::bigint, objid::bigint, pid from pg_locks where locktype = 'advisory' and granted
+	and objsubid = 2
 	and classid::bigint in ($1, $2) and database = (select oid from pg_database where datname = current_database())`
 
-// Look sees who is present, who owns what, and how the partitions stand. It is also the touch that keeps the session alive.
+// Look sees who is present, who owns what, and how the partitions stand. It is also the touch that
+// keeps the session alive.
 func (p *Presence) Look(ctx context.Context) (View, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -104,15 +113,17 @@ func (p *Presence) Look(ctx context.Context) (View, error) {
 }
 
 const (
-	// awaitStep bounds one statement of AwaitEnd, and so how long its snapshot keeps dead rows from vacuum. Below deadlock_timeout (1 s by default), at which PostgreSQL would look for a deadlock and,
-	// if told to, log the wait.
+	// awaitStep bounds one statement of AwaitEnd, and so how long its snapshot keeps dead rows from
+	// vacuum. Below deadlock_timeout (1 s by default), at which PostgreSQL would look for a
+	// deadlock and, if told to, log the wait.
 	awaitStep    = 900 * time.Millisecond
 	setAwaitStep = `select set_config('lock_timeout', $1, false)`
 	awaitEnd     = `select presence_has_ended($1)`
 )
 
-// AwaitEnd returns nil when the presence of the given session has ended, however it did: PostgreSQL gives its lock to us in that moment, which no polling is as fast as. It has
-// a connection of its own meanwhile, and holds no snapshot for longer than awaitStep.
+// AwaitEnd returns nil when the presence of the given session has ended, however it did: PostgreSQL
+// gives its lock to us in that moment, which no polling is as fast as. It has a connection of its
+// own meanwhile, and holds no snapshot for longer than awaitStep.
 func (s *Store) AwaitEnd(ctx context.Context, neighbour uint32) error {
 	conn, err := s.dedicated(ctx)
 	if err != nil {
@@ -136,7 +147,8 @@ func hasEnded(ctx context.Context, conn *pgx.Conn, neighbour uint32) (ended bool
 	return ended, translate(err)
 }
 
-// News is what a notification tells: partitions with new payments, or that a replica came or gave partitions back.
+// News is what a notification tells: partitions with new payments, or that a replica came or gave
+// partitions back.
 type News struct {
 	Created []int32
 	Look    bool
@@ -146,7 +158,8 @@ type News struct {
 func (p *Presence) News(ctx context.Context) (News, error) {
 	n, err := p.conn.WaitForNotification(ctx)
 	if err != nil {
-		if timeout := net.Error(nil); ctx.Err() != nil && !p.conn.IsClosed() && (errors.As(err, &timeout) || errors.Is(err, ctx.Err())) {
+		if timeout := net.Error(nil); ctx.Err() != nil && !p.conn.IsClosed() &&
+			(errors.As(err, &timeout) || errors.Is(err, ctx.Err())) {
 			return News{}, nil
 		}
 		return News{}, translate(err)

@@ -32,7 +32,8 @@ func (f *fixture) look(p *store.Presence) store.View {
 	return view
 }
 
-// wantRanks wants each of those present to see all of them, and each at a place of its own: the same for all that look, and again.
+// wantRanks wants each of those present to see all of them, and each at a place of its own: the
+// same for all that look, and again.
 func wantRanks(f *fixture, present ...*store.Presence) {
 	f.t.Helper()
 	var first []int
@@ -59,8 +60,9 @@ func wantRanks(f *fixture, present ...*store.Presence) {
 	}
 }
 
-// TestPresence_Look: three replicas come, one leaves, and one's session is killed. Those who are left see it at their next look, without a
-// table and without anyone's clock; an installation in another database of the same server does not count.
+// TestPresence_Look: three replicas come, one leaves, and one's session is killed. Those who are
+// left see it at their next look, without a table and without anyone's clock; an installation in
+// another database of the same server does not count.
 func TestPresence_Look(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 2)
@@ -85,7 +87,8 @@ func TestPresence_Look(t *testing.T) {
 	wantRanks(f, a, d)
 }
 
-// TestPresence_Look_Partitions shows that a look tells which partitions have an owner, and how all stand.
+// TestPresence_Look_Partitions shows that a look tells which partitions have an owner, and how all
+// stand.
 func TestPresence_Look_Partitions(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 4)
@@ -127,7 +130,8 @@ func (f *fixture) news(p *store.Presence) store.News {
 	return news
 }
 
-// TestPresence_News shows that every replica hears of a created payment, with its partition, and of a call to look.
+// TestPresence_News shows that every replica hears of a created payment, with its partition, and of
+// a call to look.
 func TestPresence_News(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 12)
@@ -146,7 +150,8 @@ func TestPresence_News(t *testing.T) {
 			t.Errorf("news %+v, want a call to look", news)
 		}
 	}
-	f.create(f.inPartition("before-the-look", 3, 12)) // News that came before a replica looked, or while it did, is not lost.
+	// News that came before a replica looked, or while it did, is not lost.
+	f.create(f.inPartition("before-the-look", 3, 12))
 	if news := f.news(replicas[1]); !slices.Equal(news.Created, []int32{3}) {
 		t.Fatalf("news %+v, want that partition 3 has a payment", news)
 	}
@@ -156,8 +161,9 @@ func TestPresence_News(t *testing.T) {
 	}
 }
 
-// TestPresence_News_Ended: a replica waits for news until its next tick. That the tick comes is no error, whether it came before the wait or in
-// it, and costs nothing: the same session looks and hears what comes later.
+// TestPresence_News_Ended: a replica waits for news until its next tick. That the tick comes is no
+// error, whether it came before the wait or in it, and costs nothing: the same session looks and
+// hears what comes later.
 func TestPresence_News_Ended(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 12)
@@ -201,7 +207,8 @@ func TestPresence_News_Ended(t *testing.T) {
 	}
 }
 
-// TestPresence_News_Strange: notifications that this program does not know, of a newer one or of a hand, are news of nothing.
+// TestPresence_News_Strange: notifications that this program does not know, of a newer one or of a
+// hand, are news of nothing.
 func TestPresence_News_Strange(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)

@@ -13,11 +13,13 @@ type Role int
 
 // The roles of a process.
 const (
-	RoleAPI    Role = iota // Takes payments, and reports them.
-	RoleSender             // Sends payments, and recovers what the database has lost of those that were sent.
+	RoleAPI Role = iota // Takes payments, and reports them.
+	// Sends payments, and recovers what the database has lost of those that were sent.
+	RoleSender
 )
 
-// privilege is what a role may do with an object of the schema. Several objects are separated by commas.
+// privilege is what a role may do with an object of the schema. Several objects are separated by
+// commas.
 type privilege struct{ operation, objects, purpose string }
 
 // neededByAll is what every connection needs; see initConn.
@@ -50,16 +52,16 @@ func (e *MissingPrivilegesError) Error() string {
 	return "the database role lacks a privilege: " + strings.Join(e.Missing, "; ")
 }
 
-// A privilege on one column will do: PostgreSQL asks for no more to lock a row, and the columns that
-// are read and written are not listed here.
+// A privilege on one column will do: PostgreSQL asks for no more to lock a row, and the columns
+// that are read and written are not listed here.
 const selectMissingPrivileges = `select operation || ' on ' || object || ', needed ' || purpose
 	from unnest($1::text[], $2::text[], $3::text[]) with ordinality as needed (operation, object, purpose, n)
 	where not case operation when 'EXECUTE' then has_function_privilege(object, operation)
 		else has_any_column_privilege(object, operation) end
 	order by n`
 
-// TryPrivileges returns a *MissingPrivilegesError unless the database role may do all that a process
-// with these roles ever does, also in a recovery.
+// TryPrivileges returns a *MissingPrivilegesError unless the database role may do all that a
+// process with these roles ever does, also in a recovery.
 func (s *Store) TryPrivileges(ctx context.Context, roles ...Role) error {
 	needed := neededByAll
 	for _, r := range roles {
@@ -68,7 +70,8 @@ func (s *Store) TryPrivileges(ctx context.Context, roles ...Role) error {
 	var operations, objects, purposes []string
 	for _, p := range needed {
 		for object := range strings.SplitSeq(p.objects, ", ") {
-			operations, objects, purposes = append(operations, p.operation), append(objects, object), append(purposes, p.purpose)
+			operations, objects, purposes = append(operations, p.operation), append(objects, object),
+				append(purposes, p.purpose)
 		}
 	}
 	rows, err := s.pool.Query(ctx, selectMissingPrivileges, operations, objects, purposes)

@@ -15,17 +15,23 @@ import (
 
 // Recovered tells what a stretch of the log was, held against the table.
 type Recovered struct {
-	Marked    int      // Payments that were `created`, and are marked now.
-	Restored  int      // Payments that the table had lost, put back as `sent`.
-	Repeated  int      // Records of payments that are marked, or found, at an earlier offset.
-	Strangers int      // Records that contradict the table,
-	Strange   []string // and in which way: a sentence each, at most strangeMax.
+	// Payments that were `created`, and are marked now.
+	Marked int
+	// Payments that the table had lost, put back as `sent`.
+	Restored int
+	// Records of payments that are marked, or found, at an earlier offset.
+	Repeated int
+	// Records that contradict the table,
+	Strangers int
+	// and in which way: a sentence each, at most strangeMax.
+	Strange []string
 }
 
 // strangeMax bounds the sentences; one is enough to halt.
 const strangeMax = 3
 
-const bumpGeneration = `update topic_partitions set generation = generation + 1 where partition = $1 returning generation, ctid`
+const bumpGeneration = `update topic_partitions set generation = generation + 1 where partition = $1
+	returning generation, ctid`
 
 // TakeOver counts a take-over; whoever remembers an earlier generation may not publish.
 func (c *Claim) TakeOver(ctx context.Context) error {
@@ -33,15 +39,17 @@ func (c *Claim) TakeOver(ctx context.Context) error {
 	return translate(err)
 }
 
-// The log names payments by id, so they are marked by it; the primary key is the only index that the
-// statement can use. See markRows for its form: here the sorted array is that of the ids.
+// The log names payments by id, so they are marked by it; the primary key is the only index that
+// the statement can use. See markRows for its form: here the sorted array is that of the ids.
 const markFound = `update payments p set status = 'sent', sent_at = greatest(clock_timestamp(), p.created_at),
 		kafka_offset = ($2::bigint[])[width_bucket(p.id, $1::uuid[])]
 	where p.id = any($1::uuid[]) and p.status::text = 'created'`
 
-// Recover brings the table to what the log says: found are the payments in it, in order of offset, up to the offset next. Those that are `created` are marked sent
-// where they are; one whose row is missing (the database was put back to an earlier copy) is put back from its record. On record once Commit returns nil. When anything
-// is strange nothing is written, unless it is to be passed over, as an operator may decide.
+// Recover brings the table to what the log says: found are the payments in it, in order of offset,
+// up to the offset next. Those that are `created` are marked sent where they are; one whose row is
+// missing (the database was put back to an earlier copy) is put back from its record. On record
+// once Commit returns nil. When anything is strange nothing is written, unless it is to be passed
+// over, as an operator may decide.
 func (c *Claim) Recover(ctx context.Context, found []payment.Payment, next int64, passOver bool) (Recovered, error) {
 	var r Recovered
 	marked, lost, err := c.compare(ctx, found, &r)
@@ -61,7 +69,8 @@ func (c *Claim) Recover(ctx context.Context, found []payment.Payment, next int64
 		return r, translate(err)
 	}
 	if n := int(tag.RowsAffected()); n != len(marked) {
-		return r, fmt.Errorf("partition %d: %w: marked %d rows of the log's tail, wanted %d", c.Partition.Number, errImpossible, n, len(marked))
+		return r, fmt.Errorf("partition %d: %w: marked %d rows of the log's tail, wanted %d", c.Partition.Number,
+			errImpossible, n, len(marked))
 	}
 	if err := c.moved(c.conn.QueryRow(ctx, moveNextOffset, c.Partition.Number, next, c.row)); err != nil {
 		return r, err
@@ -71,8 +80,10 @@ func (c *Claim) Recover(ctx context.Context, found []payment.Payment, next int64
 	return r, nil
 }
 
-// compare sorts what was found into what is to be marked and what the table has lost, and notes what is neither.
-func (c *Claim) compare(ctx context.Context, found []payment.Payment, r *Recovered) (marked, lost []payment.Payment, err error) {
+// compare sorts what was found into what is to be marked and what the table has lost, and notes
+// what is neither.
+func (c *Claim) compare(ctx context.Context, found []payment.Payment, r *Recovered) (marked, lost []payment.Payment,
+	err error) {
 	if len(found) == 0 {
 		return nil, nil, nil
 	}
@@ -90,7 +101,8 @@ func (c *Claim) compare(ctx context.Context, found []payment.Payment, r *Recover
 	}
 	strange := func(p payment.Payment, format string, args ...any) {
 		if r.Strangers++; len(r.Strange) < strangeMax {
-			r.Strange = append(r.Strange, fmt.Sprintf("the record of payment %s at offset %d ", p.ID, p.Sent.Offset)+fmt.Sprintf(format, args...))
+			r.Strange = append(r.Strange, fmt.Sprintf("the record of payment %s at offset %d ", p.ID, p.Sent.Offset)+
+				fmt.Sprintf(format, args...))
 		}
 	}
 	seen := make(map[payment.ID]bool, len(found))
@@ -148,19 +160,25 @@ func (c *Claim) tenants(ctx context.Context, found []payment.Payment) (map[strin
 }
 
 const (
-	restorePayments = `insert into payments (id, tenant_id, amount, currency, originator_id, beneficiary_id, sender_id, receiver_id,
+	restorePayments = `insert into payments (id, tenant_id, amount, currency, originator_id, beneficiary_id, sender_id,
+		receiver_id,
 			reference, trace_context, partition, seq, created_at, sent_at, kafka_offset, status)
-		select u.*, 'sent'::payment_status from unnest($1::uuid[], $2::integer[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
-			$9::text[], $10::bytea[], $11::smallint[], $12::bigint[], $13::timestamptz[], $14::timestamptz[], $15::bigint[]) as u
+		select u.*, 'sent'::payment_status from unnest($1::uuid[], $2::integer[], $3::bigint[], $4::text[],
+		$5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
+			$9::text[], $10::bytea[], $11::smallint[], $12::bigint[], $13::timestamptz[], $14::timestamptz[],
+			$15::bigint[]) as u
 		on conflict on constraint payments_id_is_unique do nothing`
-	// The sequence went back with the table; what is created from now on comes after all that was restored. One take-over at a time, or the later one's setval could
-	// undo the other's; the margin covers what is drawn meanwhile. A transaction of its own, before the rows: a sequence keeps no promise of a transaction's anyway, and the take-overs
-	// of all partitions, which a restore brings at once, would wait for each other's ten thousand rows, beyond lock_timeout.
+	// The sequence went back with the table; what is created from now on comes after all that was
+	// restored. One take-over at a time, or the later one's setval could undo the other's; the
+	// margin covers what is drawn meanwhile. A transaction of its own, before the rows: a sequence
+	// keeps no promise of a transaction's anyway, and the take-overs of all partitions, which a
+	// restore brings at once, would wait for each other's ten thousand rows, beyond lock_timeout.
 	lockSeq    = `select pg_advisory_xact_lock($1, 0)`
 	advanceSeq = `select setval('payments_seq', $1::bigint + 10000) from payments_seq where last_value <= $1::bigint`
 )
 
-// errCreatedMeanwhile says that a payment which was missing a moment ago was created anew by its client's retry; the next attempt finds and marks it.
+// errCreatedMeanwhile says that a payment which was missing a moment ago was created anew by its
+// client's retry; the next attempt finds and marks it.
 var errCreatedMeanwhile = errors.New("a payment that is put back from the log was created again meanwhile")
 
 // restore puts lost payments back, as `sent`.
@@ -168,14 +186,17 @@ func (c *Claim) restore(ctx context.Context, lost []payment.Payment) error {
 	if len(lost) == 0 {
 		return nil
 	}
-	slices.SortFunc(lost, func(p, q payment.Payment) int { return slices.Compare(p.ID[:], q.ID[:]) }) // As columns does.
+	// As columns does.
+	slices.SortFunc(lost, func(p, q payment.Payment) int { return slices.Compare(p.ID[:], q.ID[:]) })
 	n := len(lost)
 	where, seqs, offsets := make([]int16, n), make([]int64, n), make([]int64, n)
 	created, sent := make([]time.Time, n), make([]time.Time, n)
 	for i, p := range lost {
-		where[i], seqs[i], offsets[i] = int16(c.Partition.Number), p.Seq, p.Sent.Offset //nolint:gosec // G115: read from a smallint.
+		where[i], seqs[i], offsets[i] = int16(c.Partition.Number), p.Seq,
+			p.Sent.Offset //nolint:gosec // G115: read from a smallint.
 		created[i], sent[i] = p.CreatedAt, p.Sent.At
-		if sent[i].Before(created[i]) { // A record's time is in milliseconds, by another machine's clock.
+		if sent[i].Before(created[i]) {
+			// A record's time is in milliseconds, by another machine's clock.
 			sent[i] = created[i]
 		}
 	}
@@ -186,7 +207,8 @@ func (c *Claim) restore(ctx context.Context, lost []payment.Payment) error {
 	if err != nil {
 		return err
 	}
-	columns[len(columns)-1] = where // The partition of the log it is in, whatever the count of partitions is by now.
+	// The partition of the log it is in, whatever the count of partitions is by now.
+	columns[len(columns)-1] = where
 	tag, err := c.conn.Exec(ctx, restorePayments, append(columns, seqs, created, sent, offsets)...)
 	if err != nil {
 		return translate(err)
@@ -213,8 +235,8 @@ func (c *Claim) advanceSeq(ctx context.Context, seq int64) error {
 	}))
 }
 
-// acquire takes a connection of the pool that leads to the database of the claim: after a failover or a
-// restore the two may be different ones, and ids of one mean other rows in the other.
+// acquire takes a connection of the pool that leads to the database of the claim: after a failover
+// or a restore the two may be different ones, and ids of one mean other rows in the other.
 func (c *Claim) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	pooled, err := c.store.acquire(ctx)
 	if err != nil {
@@ -227,7 +249,8 @@ func (c *Claim) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	return pooled, nil
 }
 
-// internedColumns interns parties and accounts in transactions of their own, as creation does, and on one connection for the same reason.
+// internedColumns interns parties and accounts in transactions of their own, as creation does, and
+// on one connection for the same reason.
 func (c *Claim) internedColumns(ctx context.Context, lost []payment.Payment) ([]any, error) {
 	conn, err := c.acquire(ctx)
 	if err != nil {

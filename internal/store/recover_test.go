@@ -13,12 +13,14 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// inLog makes the payments as they are found in the log, at offsets from base: as Decode makes them, without the tenant's number.
+// inLog makes the payments as they are found in the log, at offsets from base: as Decode makes
+// them, without the tenant's number.
 func inLog(payments []payment.Payment, base int64) []payment.Payment {
 	found := slices.Clone(payments)
 	for i := range found {
 		found[i].Tenant.ID, found[i].Status = 0, ""
-		found[i].Sent = &payment.Emission{At: time.Date(2026, 11, 24, 12, 0, i, 0, time.UTC), Topic: topic, Offset: base + int64(i)}
+		found[i].Sent = &payment.Emission{At: time.Date(2026, 11, 24, 12, 0, i, 0, time.UTC), Topic: topic,
+			Offset: base + int64(i)}
 	}
 	return found
 }
@@ -41,8 +43,10 @@ func (f *fixture) recover(found []payment.Payment, next int64, passOver bool) st
 
 func (r reading) want(f *fixture) {
 	f.t.Helper()
-	if r.got.Marked != r.marked || r.got.Restored != r.restored || r.got.Repeated != r.repeated || len(r.got.Strange) != r.strange {
-		f.t.Errorf("recovered %+v, want %d marked, %d restored, %d repeated, %d strange", r.got, r.marked, r.restored, r.repeated, r.strange)
+	if r.got.Marked != r.marked || r.got.Restored != r.restored || r.got.Repeated != r.repeated ||
+		len(r.got.Strange) != r.strange {
+		f.t.Errorf("recovered %+v, want %d marked, %d restored, %d repeated, %d strange", r.got, r.marked, r.restored,
+			r.repeated, r.strange)
 	}
 }
 
@@ -51,7 +55,8 @@ type reading struct {
 	marked, restored, repeated, strange int
 }
 
-// TestRecover_Marks: what the log has and the table does not know yet is marked where it is; the rest waits. Reading the same again changes nothing.
+// TestRecover_Marks: what the log has and the table does not know yet is marked where it is; the
+// rest waits. Reading the same again changes nothing.
 func TestRecover_Marks(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -78,14 +83,17 @@ func TestRecover_RolledBack(t *testing.T) {
 	wantEmission(f, payments, 0, 0, 0)
 }
 
-// wholeRows is all that is stored of all payments, but for the numbers that parties and accounts have.
+// wholeRows is all that is stored of all payments, but for the numbers that parties and accounts
+// have.
 const wholeRows = `select md5(string_agg(whole::text, ',' order by seq)) from (
-	select p.id, p.tenant_id, amount, currency, reference, trace_context, partition, seq, status, p.created_at, sent_at, kafka_offset,
+	select p.id, p.tenant_id, amount, currency, reference, trace_context, partition, seq, status, p.created_at, sent_at,
+	kafka_offset,
 		o.party_id, o.name, b.party_id, b.name, s.type, s.number, r.type, r.number
 	from payments p join parties o on o.id = originator_id join parties b on b.id = beneficiary_id
 		join accounts s on s.id = sender_id join accounts r on r.id = receiver_id) as whole`
 
-// TestRecover_Restores: rows that the table has lost, with all parties and accounts, are put back as they were, and as sent. What is created from then on comes after them.
+// TestRecover_Restores: rows that the table has lost, with all parties and accounts, are put back
+// as they were, and as sent. What is created from then on comes after them.
 func TestRecover_Restores(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -101,7 +109,8 @@ func TestRecover_Restores(t *testing.T) {
 	found := inLog(payments, 3)
 	f.recover(found, 9, false)
 	// As restored rows have it: by the log, but not before they were created.
-	f.exec(`update payments set sent_at = greatest(created_at, '2026-11-24T12:00:00Z'::timestamptz + (kafka_offset - 3) * interval '1 second')`)
+	f.exec(`update payments set sent_at = greatest(created_at,
+		'2026-11-24T12:00:00Z'::timestamptz + (kafka_offset - 3) * interval '1 second')`)
 	before := query[string](f, wholeRows)
 
 	f.exec(`truncate payments`)
@@ -121,7 +130,8 @@ func TestRecover_Restores(t *testing.T) {
 	}
 }
 
-// TestRecover_Repeated: a record of a payment that the log has at an earlier offset is counted, and changes nothing.
+// TestRecover_Repeated: a record of a payment that the log has at an earlier offset is counted, and
+// changes nothing.
 func TestRecover_Repeated(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -137,7 +147,8 @@ func TestRecover_Repeated(t *testing.T) {
 	}
 }
 
-// TestRecover_Strange: what cannot be is told, and nothing is written, unless an operator passes over it: then the rest is.
+// TestRecover_Strange: what cannot be is told, and nothing is written, unless an operator passes
+// over it: then the rest is.
 func TestRecover_Strange(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
@@ -145,13 +156,15 @@ func TestRecover_Strange(t *testing.T) {
 		word string
 	}{
 		"UnknownTenant": {func(_ *fixture, p *payment.Payment) { p.Tenant.Name = "nobody" }, "does not know"},
-		"OtherTenant":   {func(f *fixture, p *payment.Payment) { p.Tenant = f.newTenant("other").TenantRef }, "its row of"},
+		"OtherTenant": {func(f *fixture, p *payment.Payment) { p.Tenant = f.newTenant("other").TenantRef },
+			"its row of"},
 		"OtherPartition": {func(f *fixture, p *payment.Payment) {
 			f.exec(`update payments set partition = 1 where id = $1`, [16]byte(p.ID))
 		}, "partition 1 by its row"},
 		"OtherAmount": {func(_ *fixture, p *payment.Payment) { p.Money.Minor++ }, "differs from its row"},
 		"MarkedElsewhere": {func(f *fixture, p *payment.Payment) {
-			f.exec(`update payments set status = 'sent', sent_at = now(), kafka_offset = 99 where id = $1`, [16]byte(p.ID))
+			f.exec(`update payments set status = 'sent', sent_at = now(), kafka_offset = 99 where id = $1`,
+				[16]byte(p.ID))
 		}, "marked at offset 99"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -176,16 +189,20 @@ func TestRecover_Strange(t *testing.T) {
 	}
 }
 
-// TestRecover_CreatedMeanwhile: a client's retry creates a lost payment anew while it is being put back. The recovery fails, and the next one marks it.
+// TestRecover_CreatedMeanwhile: a client's retry creates a lost payment anew while it is being put
+// back. The recovery fails, and the next one marks it.
 func TestRecover_CreatedMeanwhile(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
 	payments := f.createMany(1)
 	f.exec(`truncate payments`)
 	retry := f.begin()
-	if _, err := retry.Exec(t.Context(), `insert into payments (id, tenant_id, amount, currency, originator_id, beneficiary_id, sender_id, receiver_id, reference, partition)
-		select $1, t.id, 25687, 'USD', o.id, b.id, s.id, r.id, 'INV-7', 0 from tenants t, parties o, parties b, accounts s, accounts r
-		where o.party_id = '567' and b.party_id = '123' and s.type = 'checking' and r.type = 'iban'`, [16]byte(payments[0].ID)); err != nil {
+	if _, err := retry.Exec(t.Context(), `insert into payments (id, tenant_id, amount, currency, originator_id,
+		beneficiary_id, sender_id, receiver_id, reference, partition)
+		select $1, t.id, 25687, 'USD', o.id, b.id, s.id, r.id, 'INV-7', 0
+		from tenants t, parties o, parties b, accounts s, accounts r
+		where o.party_id = '567' and b.party_id = '123' and s.type = 'checking'
+		and r.type = 'iban'`, [16]byte(payments[0].ID)); err != nil {
 		t.Fatal(err)
 	}
 	claim := f.claim(f.own(0), 0)
@@ -231,7 +248,8 @@ func TestPresence_ByDelivery(t *testing.T) {
 	}
 }
 
-// TestOperate: an operator waits for the pass in hand, and what it decides is on record with the claim's commit.
+// TestOperate: an operator waits for the pass in hand, and what it decides is on record with the
+// claim's commit.
 func TestOperate(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -262,7 +280,8 @@ func TestOperate(t *testing.T) {
 		t.Errorf("%d marks taken back, %v", n, err)
 	}
 	id := claim.Partition.TopicID
-	for _, err := range []error{claim.TakeOver(t.Context()), claim.SetDelivery(t.Context(), store.Fenced), claim.Halt(t.Context(), "x"), claim.ResumeAt(t.Context(), id, 1)} {
+	for _, err := range []error{claim.TakeOver(t.Context()), claim.SetDelivery(t.Context(), store.Fenced),
+		claim.Halt(t.Context(), "x"), claim.ResumeAt(t.Context(), id, 1)} {
 		if err != nil {
 			t.Error(err)
 		}
@@ -272,7 +291,8 @@ func TestOperate(t *testing.T) {
 	}
 	wantEmission(f, payments, 0, 1, 1)
 	all, err := f.Partitions(t.Context())
-	if p := all[0]; err != nil || p.Generation != 2 || p.Delivery != store.Fenced || p.State != store.Active || p.Reason != "" {
+	if p := all[0]; err != nil || p.Generation != 2 || p.Delivery != store.Fenced || p.State != store.Active ||
+		p.Reason != "" {
 		t.Errorf("the partition is %+v, %v", p, err)
 	}
 	if session, err = f.Operate(t.Context(), 7); err == nil {
@@ -284,7 +304,8 @@ func TestOperate(t *testing.T) {
 	}
 }
 
-// TestAwaitEnd: each replica has the next one for a neighbour, and is told in the moment in which that one's session ends, and not before.
+// TestAwaitEnd: each replica has the next one for a neighbour, and is told in the moment in which
+// that one's session ends, and not before.
 func TestAwaitEnd(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -313,8 +334,9 @@ func TestAwaitEnd(t *testing.T) {
 	}
 }
 
-// TestAwaitEnd_Vacuum: whoever waits for another's end does so for weeks, and must not keep vacuum from the dead rows of the whole database meanwhile: the oldest transaction
-// that its session still needs to see moves on.
+// TestAwaitEnd_Vacuum: whoever waits for another's end does so for weeks, and must not keep vacuum
+// from the dead rows of the whole database meanwhile: the oldest transaction that its session still
+// needs to see moves on.
 func TestAwaitEnd_Vacuum(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -322,10 +344,12 @@ func TestAwaitEnd_Vacuum(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- f.AwaitEnd(t.Context(), neighbour) }()
 	f.awaitBlocked(1)
-	waiting := query[int](f, `select pid from pg_stat_activity where datname = current_database() and application_name = 'paylatch sender' and pid <> $1`, int(neighbour))
+	waiting := query[int](f, `select pid from pg_stat_activity where datname = current_database()
+		and application_name = 'paylatch sender' and pid <> $1`, int(neighbour))
 	later := query[int](f, `select pg_current_xact_id()::text::bigint`)
 	f.await("the waiting session to need no row that was dead before", func() bool {
-		return query[bool](f, `select coalesce(backend_xmin::text::bigint > $1, true) from pg_stat_activity where pid = $2`, later, waiting)
+		return query[bool](f, `select coalesce(backend_xmin::text::bigint > $1, true) from pg_stat_activity
+			where pid = $2`, later, waiting)
 	})
 	f.awaitBlocked(1) // It waits all the same.
 	select {
@@ -339,7 +363,8 @@ func TestAwaitEnd_Vacuum(t *testing.T) {
 	}
 }
 
-// TestRecover_Together: after a restore all partitions are taken over at once, and each puts back thousands of rows. None waits until another has committed, or most would fail, and begin anew.
+// TestRecover_Together: after a restore all partitions are taken over at once, and each puts back
+// thousands of rows. None waits until another has committed, or most would fail, and begin anew.
 func TestRecover_Together(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 3)
@@ -369,14 +394,16 @@ func TestRecover_Together(t *testing.T) {
 	}
 }
 
-// TestUnmarkFrom_LargeTable: no index serves it, so on a large table it takes minutes. It must not be ended by the time-out of a statement of a pass, which is what the session has, nor by that of
+// TestUnmarkFrom_LargeTable: no index serves it, so on a large table it takes minutes. It must not
+// be ended by the time-out of a statement of a pass, which is what the session has, nor by that of
 // waiting for the pass in hand.
 func TestUnmarkFrom_LargeTable(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
 	f.recover(inLog(f.createMany(3), 0), 4, false)
 	f.exec(`create table seen (most interval)`)
-	f.exec(`create function note() returns trigger language plpgsql as $$ begin insert into seen values (current_setting('statement_timeout')::interval); return null; end $$`)
+	f.exec(`create function note() returns trigger language plpgsql as $$ begin insert into seen
+		values (current_setting('statement_timeout')::interval); return null; end $$`)
 	f.exec(`create trigger note before update on payments for each statement execute function note()`)
 	session, err := f.Operate(t.Context(), 0)
 	if err != nil {

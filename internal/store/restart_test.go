@@ -15,13 +15,15 @@ import (
 	"github.com/paylatch/paylatch/migrations"
 )
 
-// TestStore_Away_Restart: PostgreSQL is restarted, once in order and once as by a crash, while payments are created without a pause. Creates
-// fail meanwhile, all of them as "not now"; afterwards the same store works; and what was answered before, between and after is there.
+// TestStore_Away_Restart: PostgreSQL is restarted, once in order and once as by a crash, while
+// payments are created without a pause. Creates fail meanwhile, all of them as "not now";
+// afterwards the same store works; and what was answered before, between and after is there.
 func TestStore_Away_Restart(t *testing.T) {
 	t.Parallel()
 	start, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	server, err := embedded.StartPostgres(start, embedded.PostgresConfig{Fsync: true}) // As in production: a crash must lose nothing.
+	// As in production: a crash must lose nothing.
+	server, err := embedded.StartPostgres(start, embedded.PostgresConfig{Fsync: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +43,8 @@ func TestStore_Away_Restart(t *testing.T) {
 	var answered []payment.Payment
 	for _, immediate := range []bool{false, true} {
 		began := f.postmasterStart()
-		answered = append(answered, f.createDuring(len(answered), func() error { return server.Restart(start, immediate) })...)
+		answered = append(answered, f.createDuring(len(answered),
+			func() error { return server.Restart(start, immediate) })...)
 		if !f.postmasterStart().After(began) {
 			t.Error("PostgreSQL was not restarted")
 		}
@@ -51,7 +54,8 @@ func TestStore_Away_Restart(t *testing.T) {
 	}
 }
 
-// createDuring creates payments, numbered from first, while the restart runs, and then until one succeeds again. It returns those that were answered.
+// createDuring creates payments, numbered from first, while the restart runs, and then until one
+// succeeds again. It returns those that were answered.
 func (f *fixture) createDuring(first int, restart func() error) []payment.Payment {
 	f.t.Helper()
 	var answered []payment.Payment

@@ -10,8 +10,9 @@ import (
 // The budget's own measure: at most 200 bytes a row.
 const bytesPerPayment = `select (sum(pg_column_size(p) + 24) / count(*))::float8 from payments p`
 
-// TestSchema_RowSize keeps the budget of 200 bytes a payment, created and sent, with the longest reference. The figures of other payments
-// are told for the reader; the payment itself is what the budget is for, not the trace that came with its request.
+// TestSchema_RowSize keeps the budget of 200 bytes a payment, created and sent, with the longest
+// reference. The figures of other payments are told for the reader; the payment itself is what the
+// budget is for, not the trace that came with its request.
 func TestSchema_RowSize(t *testing.T) {
 	t.Parallel()
 	reference := func(s string) func(*payment.Content) { return func(c *payment.Content) { c.Reference = &s } }
@@ -32,7 +33,8 @@ func TestSchema_RowSize(t *testing.T) {
 			t.Parallel()
 			f := newFixture(t, 12)
 			for _, key := range []string{"a", "b", "c", "d", "e"} {
-				f.create(withTrace(f.payment(key, c.change, func(c *payment.Content) { c.Amount = "999999999999999" }), c.trace))
+				f.create(withTrace(f.payment(key, c.change, func(c *payment.Content) { c.Amount = "999999999999999" }),
+					c.trace))
 			}
 			created := query[float64](f, bytesPerPayment)
 			f.exec(`update payments set status = 'sent', sent_at = now(), kafka_offset = 9000000000000000000`)

@@ -20,14 +20,16 @@ import (
 )
 
 const (
-	// waitMost bounds whatever a test waits for: reached, the test fails. It is no measure of anything.
+	// waitMost bounds whatever a test waits for: reached, the test fails. It is no measure of
+	// anything.
 	waitMost = 30 * time.Second
 	// lookEvery is how often a test looks for what it waits for.
 	lookEvery = 5 * time.Millisecond
 	topic     = "payments"
 )
 
-// fixture is a store on a database of the test's own, with a topic and a tenant, and a pool for what the test does by SQL.
+// fixture is a store on a database of the test's own, with a topic and a tenant, and a pool for
+// what the test does by SQL.
 type fixture struct {
 	*store.Store
 	t      testing.TB
@@ -44,7 +46,8 @@ func newFixture(t testing.TB, partitions int) *fixture {
 	f.Store = openStore(t, f.url)
 	f.tenant = f.newTenant("acme")
 	if partitions > 0 {
-		if err := f.InitPartitions(t.Context(), topic, uuid.New(), store.Locked, make([]int64, partitions)); err != nil {
+		if err := f.InitPartitions(t.Context(), topic, uuid.New(), store.Locked,
+			make([]int64, partitions)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -190,7 +193,8 @@ func query[V any](f *fixture, sql string, args ...any) V {
 	return v
 }
 
-// begin opens a transaction that stands for another process; it is rolled back unless the test commits it.
+// begin opens a transaction that stands for another process; it is rolled back unless the test
+// commits it.
 func (f *fixture) begin() pgx.Tx {
 	f.t.Helper()
 	tx, err := f.db.Begin(f.t.Context())
@@ -201,17 +205,21 @@ func (f *fixture) begin() pgx.Tx {
 	return tx
 }
 
-// copyPayment writes, past the store, a row with the content of another one under an id: what a concurrent transaction, or a mix-up, leaves.
-const copyPayment = `insert into payments (id, tenant_id, amount, currency, originator_id, beneficiary_id, sender_id, receiver_id, reference,
+// copyPayment writes, past the store, a row with the content of another one under an id: what a
+// concurrent transaction, or a mix-up, leaves.
+const copyPayment = `insert into payments (id, tenant_id, amount, currency, originator_id, beneficiary_id, sender_id,
+	receiver_id, reference,
 		trace_context, partition)
-	select $1, tenant_id, amount, currency, originator_id, beneficiary_id, sender_id, receiver_id, reference, trace_context, partition
+	select $1, tenant_id, amount, currency, originator_id, beneficiary_id, sender_id, receiver_id, reference,
+	trace_context, partition
 	from payments where id = $2`
 
 // awaitBlocked returns when so many sessions of the test's database wait for a lock.
 func (f *fixture) awaitBlocked(sessions int) {
 	f.t.Helper()
 	f.await("sessions that wait for a lock", func() bool {
-		return query[int](f, `select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`) == sessions
+		return query[int](f, `select count(*) from pg_stat_activity where datname = current_database()
+			and wait_event_type = 'Lock'`) == sessions
 	})
 }
 

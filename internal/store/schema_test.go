@@ -9,12 +9,16 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// The statements below begin from right rows: `acme` with a key and one payment each way, and partition 0. Each is run with one thing wrong.
+// The statements below begin from right rows: `acme` with a key and one payment each way, and
+// partition 0. Each is run with one thing wrong.
 const (
-	tenantRow    = `insert into tenants (name, salt) values ($1, decode(repeat('00', $2), 'hex'))`
-	apiKeyRow    = `insert into api_keys (tenant_id, hash, hint) select id + $1, decode(repeat('01', $2), 'hex'), '' from tenants where name = 'acme'`
-	partyRow     = `insert into parties (tenant_id, party_id, name) select id + $1, repeat('é', $2), repeat('名', $3) from tenants where name = 'acme'`
-	accountRow   = `insert into accounts (tenant_id, type, number) select id + $1, $2::text, repeat('9', $3) from tenants where name = 'acme'`
+	tenantRow = `insert into tenants (name, salt) values ($1, decode(repeat('00', $2), 'hex'))`
+	apiKeyRow = `insert into api_keys (tenant_id, hash, hint) select id + $1, decode(repeat('01', $2), 'hex'), ''
+		from tenants where name = 'acme'`
+	partyRow = `insert into parties (tenant_id, party_id, name) select id + $1, repeat('é', $2), repeat('名', $3)
+		from tenants where name = 'acme'`
+	accountRow = `insert into accounts (tenant_id, type, number) select id + $1, $2::text, repeat('9', $3)
+		from tenants where name = 'acme'`
 	partitionRow = `insert into topic_partitions (partition, topic, topic_id, transactional_id, delivery, next_offset)
 		values ($1, 'payments', gen_random_uuid(), $2, 'fenced', $3)`
 )
@@ -35,7 +39,8 @@ type row struct {
 	args       []any
 }
 
-// rightRows stand at the bounds: the refusals beside them are then due to nothing but the one thing that is wrong.
+// rightRows stand at the bounds: the refusals beside them are then due to nothing but the one thing
+// that is wrong.
 var rightRows = []row{
 	{"", tenantRow, []any{"a", 32}},
 	{"", tenantRow, []any{"0" + strings.Repeat("-", 62), 32}},
@@ -46,7 +51,8 @@ var rightRows = []row{
 	{"", accountRow, []any{0, "a", 1}},
 	{"", accountRow, []any{0, "z" + strings.Repeat("_", 34), 34}},
 	{"", setPayment(`amount = 1, currency = 'JPY', reference = null, trace_context = null, partition = 0`), nil},
-	{"", setPayment(`amount = 999999999999999, reference = repeat('名', 35), trace_context = decode(repeat('00', 25), 'hex')`), nil},
+	{"", setPayment(`amount = 999999999999999, reference = repeat('名', 35), trace_context = decode(repeat('00', 25),
+		'hex')`), nil},
 	{"", setPayment(`status = 'sent', sent_at = now(), kafka_offset = 0`), nil},
 	{"", setPayment(`status = 'rejected', sent_at = now(), kafka_offset = 9223372036854775807`), nil},
 	{"", partitionRow, []any{1, "another", 0}},
@@ -62,11 +68,13 @@ var wrongRows = []row{
 	{"tenants_name_has_form", tenantRow, []any{strings.Repeat("a", 64), 32}},
 	{"tenants_salt_is_256_bits", tenantRow, []any{"b", 31}},
 	{"tenants_salt_is_256_bits", tenantRow, []any{"b", 33}},
-	{"tenants_id_is_unique", `insert into tenants (id, name, salt) overriding system value select id, 'b', salt from tenants where name = 'acme'`, nil},
+	{"tenants_id_is_unique", `insert into tenants (id, name, salt) overriding system value select id, 'b', salt
+		from tenants where name = 'acme'`, nil},
 	{"api_keys_tenant_exists", apiKeyRow, []any{1000, 32}},
 	{"api_keys_hash_is_256_bits", apiKeyRow, []any{0, 31}},
 	{"api_keys_hash_is_256_bits", apiKeyRow, []any{0, 33}},
-	{"api_keys_hash_is_unique", `insert into api_keys (tenant_id, hash, hint) select tenant_id, hash, hint from api_keys`, nil},
+	{"api_keys_hash_is_unique", `insert into api_keys (tenant_id, hash, hint) select tenant_id, hash, hint
+		from api_keys`, nil},
 	{"api_keys_id_is_unique", `insert into api_keys (id, tenant_id, hash, hint) overriding system value
 		select id, tenant_id, decode(repeat('02', 32), 'hex'), hint from api_keys`, nil},
 	{"api_keys_revoked_after_created", `update api_keys set revoked_at = created_at - interval '1 microsecond'`, nil},
@@ -75,8 +83,10 @@ var wrongRows = []row{
 	{"parties_party_id_in_bounds", partyRow, []any{0, 36, 1}},
 	{"parties_name_in_bounds", partyRow, []any{0, 1, 0}},
 	{"parties_name_in_bounds", partyRow, []any{0, 1, 141}},
-	{"parties_content_is_unique", `insert into parties (tenant_id, party_id, name) select tenant_id, party_id, name from parties limit 1`, nil},
-	{"parties_id_is_unique", `insert into parties (id, tenant_id, party_id, name) overriding system value select id, tenant_id, 'b', 'b' from parties limit 1`, nil},
+	{"parties_content_is_unique", `insert into parties (tenant_id, party_id, name) select tenant_id, party_id, name
+		from parties limit 1`, nil},
+	{"parties_id_is_unique", `insert into parties (id, tenant_id, party_id, name) overriding system value
+		select id, tenant_id, 'b', 'b' from parties limit 1`, nil},
 	{"accounts_tenant_exists", accountRow, []any{1000, "a", 1}},
 	{"accounts_type_has_form", accountRow, []any{0, "", 1}},
 	{"accounts_type_has_form", accountRow, []any{0, "IBAN", 1}},
@@ -85,10 +95,14 @@ var wrongRows = []row{
 	{"accounts_type_has_form", accountRow, []any{0, strings.Repeat("a", 36), 1}},
 	{"accounts_number_in_bounds", accountRow, []any{0, "a", 0}},
 	{"accounts_number_in_bounds", accountRow, []any{0, "a", 35}},
-	{"accounts_content_is_unique", `insert into accounts (tenant_id, type, number) select tenant_id, type, number from accounts limit 1`, nil},
-	{"accounts_id_is_unique", `insert into accounts (id, tenant_id, type, number) overriding system value select id, tenant_id, 'b', 'b' from accounts limit 1`, nil},
-	{"payments_id_is_unique", `insert into payments (id, tenant_id, amount, currency, originator_id, beneficiary_id, sender_id, receiver_id, partition)
-		select id, tenant_id, amount, currency, originator_id, beneficiary_id, sender_id, receiver_id, partition from payments`, nil},
+	{"accounts_content_is_unique", `insert into accounts (tenant_id, type, number) select tenant_id, type, number
+		from accounts limit 1`, nil},
+	{"accounts_id_is_unique", `insert into accounts (id, tenant_id, type, number) overriding system value
+		select id, tenant_id, 'b', 'b' from accounts limit 1`, nil},
+	{"payments_id_is_unique", `insert into payments (id, tenant_id, amount, currency, originator_id, beneficiary_id,
+		sender_id, receiver_id, partition)
+		select id, tenant_id, amount, currency, originator_id, beneficiary_id, sender_id, receiver_id, partition
+		from payments`, nil},
 	{"payments_amount_in_bounds", setPayment(`amount = 0`), nil},
 	{"payments_amount_in_bounds", setPayment(`amount = -1`), nil},
 	{"payments_amount_in_bounds", setPayment(`amount = 1000000000000000`), nil},
@@ -109,8 +123,10 @@ var wrongRows = []row{
 	{"payments_sent_means_in_topic", setPayment(`kafka_offset = 1`), nil},
 	{"payments_sent_means_in_topic", setPayment(`sent_at = now(), kafka_offset = 1`), nil},
 	{"topic_partitions_partition_is_unique", partitionRow, []any{0, "another", 0}},
-	{"topic_partitions_transactional_id_is_unique", `insert into topic_partitions (partition, topic, topic_id, transactional_id, delivery, next_offset)
-		select 1, topic, topic_id, transactional_id, delivery, next_offset from topic_partitions where partition = 0`, nil},
+	{"topic_partitions_transactional_id_is_unique", `insert into topic_partitions (partition, topic, topic_id,
+		transactional_id, delivery, next_offset)
+		select 1, topic, topic_id, transactional_id, delivery, next_offset from topic_partitions
+		where partition = 0`, nil},
 	{"topic_partitions_partition_not_negative", partitionRow, []any{-1, "another", 0}},
 	{"topic_partitions_next_offset_not_negative", partitionRow, []any{1, "another", -1}},
 	{"topic_partitions_generation_not_negative", setPartition(`generation = -1`), nil},
@@ -120,7 +136,8 @@ var wrongRows = []row{
 
 // constraints lists all that the schema refuses by name; NOT NULL has no rule of ours in its name.
 const constraints = `select array_agg(conname::text order by conname) from pg_constraint
-	where connamespace = 'public'::regnamespace and contype in ('c', 'u', 'p', 'f') and conrelid <> 'schema_version'::regclass`
+	where connamespace = 'public'::regnamespace and contype in ('c', 'u', 'p', 'f')
+	and conrelid <> 'schema_version'::regclass`
 
 // try runs a statement and takes it back. A statement that touches no row has shown nothing.
 func (f *fixture) try(sql string, args ...any) error {
@@ -139,8 +156,9 @@ func (f *fixture) try(sql string, args ...any) error {
 	return nil
 }
 
-// TestSchema_Constraints shows that the schema by itself keeps every rule that has a name, whatever program writes: right rows at the bounds pass,
-// each wrong row is refused by the constraint that says why, and no constraint is without a row that it refuses.
+// TestSchema_Constraints shows that the schema by itself keeps every rule that has a name, whatever
+// program writes: right rows at the bounds pass, each wrong row is refused by the constraint that
+// says why, and no constraint is without a row that it refuses.
 func TestSchema_Constraints(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -167,8 +185,8 @@ func TestSchema_Constraints(t *testing.T) {
 	}
 }
 
-// TestSchema_Immutable shows that parties, accounts and tenants cannot be changed or deleted: payments name their rows without a foreign key,
-// and replicas remember their ids for good.
+// TestSchema_Immutable shows that parties, accounts and tenants cannot be changed or deleted:
+// payments name their rows without a foreign key, and replicas remember their ids for good.
 func TestSchema_Immutable(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -176,7 +194,8 @@ func TestSchema_Immutable(t *testing.T) {
 	for table, column := range map[string]string{"parties": "name", "accounts": "number", "tenants": "name"} {
 		for _, sql := range []string{`update ` + table + ` set ` + column + ` = ` + column, `delete from ` + table} {
 			err := f.try(sql)
-			if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || pg.Code != "23001" || !strings.HasPrefix(pg.Message, table) {
+			if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || pg.Code != "23001" ||
+				!strings.HasPrefix(pg.Message, table) {
 				t.Errorf("%s: %v, want restrict_violation (23001) that names the table", sql, err)
 			}
 		}

@@ -8,15 +8,16 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Sequences are not part of what logical replication carries, so after a switchover by it they begin
-// again from 1: rows would get ids that others have, and a payment a seq before one that waits.
-// Source: https://www.postgresql.org/docs/current/logical-replication-restrictions.html
+// Sequences are not part of what logical replication carries, so after a switchover by it they
+// begin again from 1: rows would get ids that others have, and a payment a seq before one that
+// waits. Source: https://www.postgresql.org/docs/current/logical-replication-restrictions.html
 //
 // Of payments only those that wait count: those that are sent are in the log already. There is one
 // index descent for each partition.
 const selectSequencesBehind = `with used (sequence, value) as (values
 		('payments_seq', (select max(last.seq) from topic_partitions t cross join lateral (select p.seq from payments p
-			where p.partition = t.partition and p.status = 'created' order by p.partition desc, p.seq desc limit 1) last)),
+			where p.partition = t.partition and p.status = 'created'
+			order by p.partition desc, p.seq desc limit 1) last)),
 		('parties_id_seq', (select max(id) from parties)),
 		('accounts_id_seq', (select max(id) from accounts)),
 		('tenants_id_seq', (select max(id) from tenants)),
@@ -50,7 +51,8 @@ func (s *Store) advanceSequences(ctx context.Context, conn *pgx.Conn) error {
 			return err
 		}
 		for _, b := range behind {
-			s.logger.Warn("sequence behind its table", slog.String("sequence", b.Name), slog.Int64("at", b.At), slog.Int64("used", b.Used))
+			s.logger.Warn("sequence behind its table", slog.String("sequence", b.Name), slog.Int64("at", b.At),
+				slog.Int64("used", b.Used))
 			if _, err := tx.Exec(ctx, setSequence, b.Name, b.Used); err != nil {
 				return fmt.Errorf("sequence %s is at %d, its table uses %d: %w", b.Name, b.At, b.Used, err)
 			}

@@ -7,8 +7,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// lockClassProbe is of the advisory locks by which checkServer tries a server, and lockClassMigrate of
-// the one that is held while the version table is prepared.
+// lockClassProbe is of the advisory locks by which checkServer tries a server, and lockClassMigrate
+// of the one that is held while the version table is prepared.
 const (
 	lockClassProbe   = 1_886_413_926
 	lockClassMigrate = 1_886_413_927
@@ -22,8 +22,8 @@ const (
 )
 
 // checkServer tries what this program rests on, by two sessions: advisory locks exclude each other,
-// and numbers of a sequence only grow. Some servers that speak PostgreSQL's protocol have neither, and
-// say nothing (CockroachDB, YugabyteDB).
+// and numbers of a sequence only grow. Some servers that speak PostgreSQL's protocol have neither,
+// and say nothing (CockroachDB, YugabyteDB).
 func checkServer(ctx context.Context, a, b *pgx.Conn) error {
 	object := rand.Int32()
 	var first, second bool
@@ -43,7 +43,8 @@ func checkServer(ctx context.Context, a, b *pgx.Conn) error {
 			return translate(err)
 		}
 		if number <= last {
-			return refuseDatabase("a sequence gave %d after %d: it is not PostgreSQL, or payments_seq has a cache", number, last)
+			return refuseDatabase("a sequence gave %d after %d: it is not PostgreSQL, or payments_seq has a cache",
+				number, last)
 		}
 		last = number
 	}
@@ -57,8 +58,8 @@ func checkServer(ctx context.Context, a, b *pgx.Conn) error {
 	return nil
 }
 
-// admit checks an incarnation of the database that this process does not know yet, before anything is
-// read or stored there; one connection at a time, the others wait.
+// admit checks an incarnation of the database that this process does not know yet, before anything
+// is read or stored there; one connection at a time, the others wait.
 func (s *Store) admit(ctx context.Context, conn *pgx.Conn, incarnation string) (*memory, error) {
 	select {
 	case s.admitting <- struct{}{}:

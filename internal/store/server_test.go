@@ -39,8 +39,9 @@ func TestServer_Encoding(t *testing.T) {
 	}
 }
 
-// TestServer_Sequences: after a switchover by logical replication sequences begin again. A payment that
-// comes then has a later seq than one that waits, and new parties and accounts have ids of their own.
+// TestServer_Sequences: after a switchover by logical replication sequences begin again. A payment
+// that comes then has a later seq than one that waits, and new parties and accounts have ids of
+// their own.
 func TestServer_Sequences(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -63,8 +64,9 @@ func TestServer_Sequences(t *testing.T) {
 	after.newTenant("other")
 }
 
-// TestServer_Check: the checks of a server catch what they are for. Advisory locks belong to a database,
-// so two databases are a server whose locks do not exclude; a cache makes numbers go back.
+// TestServer_Check: the checks of a server catch what they are for. Advisory locks belong to a
+// database, so two databases are a server whose locks do not exclude; a cache makes numbers go
+// back.
 func TestServer_Check(t *testing.T) {
 	t.Parallel()
 	f, other := newFixture(t, 1), newFixture(t, 1)
@@ -111,8 +113,8 @@ func TestServer_SchemaVersion(t *testing.T) {
 	}
 }
 
-// TestServer_NextVersion: an update is rolled back over a schema that is one version ahead: there is
-// nothing to migrate, and nothing is taken back.
+// TestServer_NextVersion: an update is rolled back over a schema that is one version ahead: there
+// is nothing to migrate, and nothing is taken back.
 func TestServer_NextVersion(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -131,8 +133,8 @@ func TestServer_NextVersion(t *testing.T) {
 	}
 }
 
-// TestServer_OtherSchema: the installation is in the schema that the URL names, for a role that may not
-// create in public. A second installation in the database is refused.
+// TestServer_OtherSchema: the installation is in the schema that the URL names, for a role that may
+// not create in public. A second installation in the database is refused.
 func TestServer_OtherSchema(t *testing.T) {
 	t.Parallel()
 	empty := parts.EmptyPostgres(t)
@@ -163,8 +165,8 @@ func TestServer_OtherSchema(t *testing.T) {
 	}
 }
 
-// TestServer_Publication: a publication for all tables wants a key of each table that is updated, also
-// of the one that an earlier tern made without one.
+// TestServer_Publication: a publication for all tables wants a key of each table that is updated,
+// also of the one that an earlier tern made without one.
 func TestServer_Publication(t *testing.T) {
 	t.Parallel()
 	for name, before := range map[string]string{
@@ -180,7 +182,8 @@ func TestServer_Publication(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if schema, err := store.MigrateUp(t.Context(), url, migrations.FS); err != nil || schema.Current != migrations.Latest() {
+			if schema, err := store.MigrateUp(t.Context(), url, migrations.FS); err != nil ||
+				schema.Current != migrations.Latest() {
 				t.Errorf("got version %d, %v", schema.Current, err)
 			}
 		})

@@ -15,29 +15,33 @@ const (
 	lockClassPartition = 1_886_413_922
 	lockClassIntake    = 1_886_413_923 // Also in migration 004.
 	lockClassSeq       = 1_886_413_924
-	lockClassAlive     = 1_886_413_925 // Also in migration 005. The object is the session's process id.
+	// Also in migration 005. The object is the session's process id.
+	lockClassAlive = 1_886_413_925
 )
 
 const (
-	// TouchEvery is how often an owner must use its session. PostgreSQL ends one that is silent for idleSession, as a stopped process's is,
-	// and another replica takes over; five missed touches are not an accident.
+	// TouchEvery is how often an owner must use its session. PostgreSQL ends one that is silent for
+	// idleSession, as a stopped process's is, and another replica takes over; five missed touches
+	// are not an accident.
 	TouchEvery  = time.Second
 	idleSession = 5 * TouchEvery
-	// PublishTimeout bounds what a pass asks of Kafka inside its transaction. The transaction outlives it, so that an answer that comes
-	// in time can always be recorded. (A take-over, whose questions are several, has a bound of its own.)
+	// PublishTimeout bounds what a pass asks of Kafka inside its transaction. The transaction
+	// outlives it, so that an answer that comes in time can always be recorded. (A take-over, whose
+	// questions are several, has a bound of its own.)
 	PublishTimeout    = 8 * time.Second
 	idleInTransaction = PublishTimeout + 7*time.Second
-	// RecordTimeout bounds the mark and the commit of what was published; with PublishTimeout it stays below idleInTransaction.
+	// RecordTimeout bounds the mark and the commit of what was published; with PublishTimeout it
+	// stays below idleInTransaction.
 	RecordTimeout = 5 * time.Second
-	// askTimeout bounds one question on a dedicated session. A database that vanished without a word is noticed by it, and not by TCP, which takes a
-	// quarter of an hour.
+	// askTimeout bounds one question on a dedicated session. A database that vanished without a
+	// word is noticed by it, and not by TCP, which takes a quarter of an hour.
 	askTimeout = 5 * time.Second
 	// closeTimeout bounds the courtesy of a closing message.
 	closeTimeout = time.Second
 )
 
-// sessionSettings let PostgreSQL end a session whose owner is stopped, gone or cut off. Ending one is
-// always safe: the transaction under way rolls back and its locks go to the next owner.
+// sessionSettings let PostgreSQL end a session whose owner is stopped, gone or cut off. Ending one
+// is always safe: the transaction under way rolls back and its locks go to the next owner.
 var sessionSettings = map[string]string{
 	"application_name":     "paylatch sender",
 	"idle_session_timeout": idleSession.String(),
@@ -50,7 +54,8 @@ func (s *Store) dedicated(ctx context.Context) (*pgx.Conn, error) {
 	return s.connect(ctx, sessionSettings)
 }
 
-// closeConn ends a dedicated session, cleanly if the server still listens. It gives the locks back first: the farewell itself is not waited for.
+// closeConn ends a dedicated session, cleanly if the server still listens. It gives the locks back
+// first: the farewell itself is not waited for.
 func closeConn(conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
@@ -63,16 +68,19 @@ func closeConn(conn *pgx.Conn) {
 // ErrOwned says that another session owns the partition.
 var ErrOwned = errors.New("the partition is owned by another session")
 
-// Session is the ownership of one partition: a database session that holds the partition's advisory lock. The session is the lease; when it
-// ends, however it ends, ownership is free at once. Ownership only keeps replicas out of each other's way: what makes emission exclusive is
-// the row lock of a Claim. Not safe for concurrent use.
+// Session is the ownership of one partition: a database session that holds the partition's advisory
+// lock. The session is the lease; when it ends, however it ends, ownership is free at once.
+// Ownership only keeps replicas out of each other's way: what makes emission exclusive is the row
+// lock of a Claim. Not safe for concurrent use.
 type Session struct {
 	store     *Store
 	conn      *pgx.Conn
 	partition int32
-	wake      *func()    // Nil unless OnCreated was called.
-	row       pgtype.TID // The version of the partition's row that the last claim left.
-	floor     floor
+	// Nil unless OnCreated was called.
+	wake *func()
+	// The version of the partition's row that the last claim left.
+	row   pgtype.TID
+	floor floor
 }
 
 const tryLockPartition = `select pg_try_advisory_lock($1, $2)`
@@ -97,8 +105,8 @@ func (s *Store) Own(ctx context.Context, partition int32) (*Session, error) {
 	return &Session{store: s, conn: conn, partition: partition}, nil
 }
 
-// OnCreated has wake called, which must not wait, whenever this process has stored a payment of the partition, until Close. Other processes are not told of it meanwhile: the owner is
-// here.
+// OnCreated has wake called, which must not wait, whenever this process has stored a payment of the
+// partition, until Close. Other processes are not told of it meanwhile: the owner is here.
 func (s *Session) OnCreated(wake func()) {
 	s.wake = &wake
 	s.store.waker.here.Store(s.partition, s.wake)
@@ -120,7 +128,8 @@ const selectHasUnsent = `select exists (select from payments where partition = $
 	exists (select from topic_partitions where ctid = $3 and partition::integer = $1 and generation = $4),
 	coalesce(pg_sequence_last_value('payments_seq'), 0)`
 
-// HasUnsent tells whether the partition has a payment to send. It is also the touch that keeps the session alive.
+// HasUnsent tells whether the partition has a payment to send. It is also the touch that keeps the
+// session alive.
 func (s *Session) HasUnsent(ctx context.Context) (unsent bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()

@@ -22,7 +22,8 @@ func (f *fixture) own(partition int32) *store.Session {
 	return session
 }
 
-// ownSoon takes a partition that has just been given back: PostgreSQL may still be about to end the session that had it.
+// ownSoon takes a partition that has just been given back: PostgreSQL may still be about to end the
+// session that had it.
 func (f *fixture) ownSoon(s *store.Store, partition int32) (session *store.Session) {
 	f.t.Helper()
 	f.await("the partition to be free", func() bool {
@@ -37,11 +38,13 @@ func (f *fixture) ownSoon(s *store.Store, partition int32) (session *store.Sessi
 	return session
 }
 
-// patient lets a test keep a session silent for longer than an owner may: on a slow machine PostgreSQL would end it in the middle of a story.
-// TestSession_Settings shows what holds otherwise.
+// patient lets a test keep a session silent for longer than an owner may: on a slow machine
+// PostgreSQL would end it in the middle of a story. TestSession_Settings shows what holds
+// otherwise.
 func patient(t testing.TB, conn *pgx.Conn) {
 	t.Helper()
-	if _, err := conn.Exec(t.Context(), `set idle_session_timeout = 0; set idle_in_transaction_session_timeout = 0`); err != nil {
+	if _, err := conn.Exec(t.Context(), `set idle_session_timeout = 0;
+		set idle_in_transaction_session_timeout = 0`); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -57,17 +60,21 @@ func (f *fixture) claim(session *store.Session, limit int) *store.Claim {
 	return claim
 }
 
-// terminate ends the backend that owns the partition, as PostgreSQL does to one that is silent for too long, and waits for its end.
+// terminate ends the backend that owns the partition, as PostgreSQL does to one that is silent for
+// too long, and waits for its end.
 func (f *fixture) terminate(partition int32) {
 	f.t.Helper()
-	ended := query[bool](f, `select pg_terminate_backend(pid, 10000) from pg_locks where locktype = 'advisory' and classid = $1 and objid = $2
-		and database = (select oid from pg_database where datname = current_database())`, store.LockClassPartition, partition)
+	ended := query[bool](f, `select pg_terminate_backend(pid, 10000) from pg_locks where locktype = 'advisory'
+		and classid = $1 and objid = $2
+		and database = (select oid from pg_database where datname =
+		current_database())`, store.LockClassPartition, partition)
 	if !ended {
 		f.t.Fatal("the owner was not terminated")
 	}
 }
 
-// TestSession_Own: a partition has one owner; the others are told so at once, go on to the next, and get this one when it is given back.
+// TestSession_Own: a partition has one owner; the others are told so at once, go on to the next,
+// and get this one when it is given back.
 func TestSession_Own(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 2)
@@ -79,7 +86,8 @@ func TestSession_Own(t *testing.T) {
 		}
 	}
 	f.own(1)
-	elsewhere := newFixture(t, 2) // Advisory locks are a database's own: an installation beside this one is not in its way.
+	// Advisory locks are a database's own: an installation beside this one is not in its way.
+	elsewhere := newFixture(t, 2)
 	elsewhere.own(0)
 
 	session.Close()
@@ -88,12 +96,14 @@ func TestSession_Own(t *testing.T) {
 		t.Errorf("lost: the closed one %t, the new one %t", session.Lost(), again.Lost())
 	}
 	f.await("the end of all sender sessions but the two that own: those refused must be closed", func() bool {
-		return query[int](f, `select count(*) from pg_stat_activity where datname = current_database() and application_name = 'paylatch sender'`) == 2
+		return query[int](f, `select count(*) from pg_stat_activity where datname = current_database()
+			and application_name = 'paylatch sender'`) == 2
 	})
 }
 
-// TestSession_Settings shows that PostgreSQL really has the bounds by which it ends the session of an owner that is stopped, dead or cut off,
-// and that they leave room for what an owner does: to touch its session in time, and to record an answer of Kafka's that came in time.
+// TestSession_Settings shows that PostgreSQL really has the bounds by which it ends the session of
+// an owner that is stopped, dead or cut off, and that they leave room for what an owner does: to
+// touch its session in time, and to record an answer of Kafka's that came in time.
 func TestSession_Settings(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -124,7 +134,8 @@ func TestSession_Settings(t *testing.T) {
 	}
 }
 
-// TestSession_HasUnsent shows what the look before a pass sees: created payments of its own partition.
+// TestSession_HasUnsent shows what the look before a pass sees: created payments of its own
+// partition.
 func TestSession_HasUnsent(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 2)
@@ -144,8 +155,9 @@ func TestSession_HasUnsent(t *testing.T) {
 	want(false, "sent")
 }
 
-// TestSession_HasUnsent_BurnsNothing: an idle system looks many times a second for ever. The look must take no transaction id, or it alone would
-// bring on the vacuum against wraparound. The same transaction takes one when it claims, which shows that the measure works.
+// TestSession_HasUnsent_BurnsNothing: an idle system looks many times a second for ever. The look
+// must take no transaction id, or it alone would bring on the vacuum against wraparound. The same
+// transaction takes one when it claims, which shows that the measure works.
 func TestSession_HasUnsent_BurnsNothing(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -180,8 +192,9 @@ func TestSession_HasUnsent_BurnsNothing(t *testing.T) {
 	}
 }
 
-// TestSession_Terminated: PostgreSQL ends an owner's session in the middle of its pass, after it has marked. Ownership and claim are gone with
-// it: the mark is undone, the session says that it is lost, and the next owner claims the same payments.
+// TestSession_Terminated: PostgreSQL ends an owner's session in the middle of its pass, after it
+// has marked. Ownership and claim are gone with it: the mark is undone, the session says that it is
+// lost, and the next owner claims the same payments.
 func TestSession_Terminated(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -215,8 +228,8 @@ func TestSession_Terminated(t *testing.T) {
 	}
 }
 
-// TestSession_TerminatedIdle: PostgreSQL ends the session of an owner that was stopped between two passes. Its next touch tells it, before it
-// can do anything, and the partition is free meanwhile.
+// TestSession_TerminatedIdle: PostgreSQL ends the session of an owner that was stopped between two
+// passes. Its next touch tells it, before it can do anything, and the partition is free meanwhile.
 func TestSession_TerminatedIdle(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)

@@ -45,9 +45,10 @@ var connectionSettings = map[string]string{
 	"tcp_keepalives_interval":             "1",
 	"tcp_keepalives_count":                "3",
 	"tcp_user_timeout":                    "10000",
-	// Plans. A statement is planned once for a connection, which costs more than to execute it. Such
-	// a plan must not have been made for the few rows that were there at first: every statement on
-	// the path of a payment has an index, and what reads a whole table does so all the same.
+	// Plans. A statement is planned once for a connection, which costs more than to execute it.
+	// Such a plan must not have been made for the few rows that were there at first: every
+	// statement on the path of a payment has an index, and what reads a whole table does so all the
+	// same.
 	"plan_cache_mode":      "force_generic_plan",
 	"enable_seqscan":       "off",
 	"enable_indexscan":     "on",
@@ -55,8 +56,9 @@ var connectionSettings = map[string]string{
 	"enable_bitmapscan":    "on",
 	"enable_tidscan":       "on",
 	"enable_nestloop":      "on",
-	"enable_sort":          "off", // A claim walks the index in its order, and never sorts all that waits.
-	"jit":                  "off",
+	// A claim walks the index in its order, and never sorts all that waits.
+	"enable_sort": "off",
+	"jit":         "off",
 	// Where migrations create what they create.
 	"default_tablespace":          "",
 	"default_table_access_method": "heap",
@@ -80,6 +82,7 @@ func applySettings(params map[string]string) (schema string, err error) {
 		return "", fmt.Errorf("database URL: search_path %q must name one schema, in lower case", schema)
 	}
 	maps.Copy(params, connectionSettings)
-	params["search_path"] = schema + ", pg_temp" // pg_temp last: a temporary table hides none of ours.
+	// pg_temp last: a temporary table hides none of ours.
+	params["search_path"] = schema + ", pg_temp"
 	return schema, nil
 }

@@ -6,11 +6,12 @@ import (
 )
 
 // sightings measures by this process's own clock how long it has seen the oldest payment of each
-// partition wait. The database's clock may be set back; by that alone a payment that waits would seem
-// to be new until the clock has caught up. Safe for concurrent use.
+// partition wait. The database's clock may be set back; by that alone a payment that waits would
+// seem to be new until the clock has caught up. Safe for concurrent use.
 type sightings struct {
 	mu sync.Mutex
-	of map[int32]sighting // By partition.
+	// By partition.
+	of map[int32]sighting
 }
 
 // sighting says since when a payment has been seen to be the oldest.

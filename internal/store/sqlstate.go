@@ -6,9 +6,10 @@ type outcome int
 // The outcomes. The zero value is the strictest one, so that a code that the table does not know
 // is reported and not retried.
 const (
-	bug         outcome = iota // The statement or the schema is wrong: the same request fails again.
-	notNow                     // The same request may succeed later.
-	notMigrated                // The schema lacks what this program needs.
+	// The statement or the schema is wrong: the same request fails again.
+	bug         outcome = iota
+	notNow              // The same request may succeed later.
+	notMigrated         // The schema lacks what this program needs.
 )
 
 // classOutcomes has every class of SQLSTATE, by its first two characters.
@@ -50,7 +51,8 @@ var classOutcomes = map[string]outcome{
 	"44": bug,    // WITH CHECK OPTION violation.
 	"53": notNow, // Insufficient resources: too many connections, disk full, out of memory.
 	"54": bug,    // Program limit exceeded.
-	"55": notNow, // Object not in prerequisite state: a lock, or a setting that an operator must mend.
+	// Object not in prerequisite state: a lock, or a setting that an operator must mend.
+	"55": notNow,
 	"57": notNow, // Operator intervention: shutdown, cancelled, time-outs.
 	"58": notNow, // System error: an I/O error of the server's.
 	"72": notNow, // Snapshot failure.

@@ -9,8 +9,8 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// TestSQLState_Complete: every SQLSTATE of PostgreSQL has an outcome that somebody has chosen. The file
-// has the codes of https://www.postgresql.org/docs/18/errcodes-appendix.html, one in a line.
+// TestSQLState_Complete: every SQLSTATE of PostgreSQL has an outcome that somebody has chosen. The
+// file has the codes of https://www.postgresql.org/docs/18/errcodes-appendix.html, one in a line.
 func TestSQLState_Complete(t *testing.T) {
 	t.Parallel()
 	file, err := os.Open("testdata/sqlstates.txt")
@@ -35,9 +35,12 @@ func TestSQLState_Complete(t *testing.T) {
 func TestSQLState_Outcomes(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[string]string{
-		"08006": "not now", "25006": "not now", "28P01": "not now", "40001": "not now", "40003": "not now", "42501": "not now",
-		"53100": "not now", "53300": "not now", "55000": "not now", "55P03": "not now", "57014": "not now", "57P01": "not now", "58030": "not now",
-		"22001": "bug", "23505": "bug", "23514": "bug", "25001": "bug", "42601": "bug", "54000": "bug", "P0001": "bug", "XX000": "bug", "ZZ000": "bug",
+		"08006": "not now", "25006": "not now", "28P01": "not now", "40001": "not now", "40003": "not now",
+		"42501": "not now",
+		"53100": "not now", "53300": "not now", "55000": "not now", "55P03": "not now", "57014": "not now",
+		"57P01": "not now", "58030": "not now",
+		"22001": "bug", "23505": "bug", "23514": "bug", "25001": "bug", "42601": "bug", "54000": "bug", "P0001": "bug",
+		"XX000": "bug", "ZZ000": "bug",
 		"3F000": "not migrated", "42703": "not migrated", "42883": "not migrated", "42P01": "not migrated",
 	} {
 		if got, _ := store.Outcome(code); got != want {

@@ -20,8 +20,8 @@ const poolMax = 6
 // holds up, and below the store's lock_timeout.
 const requestTimeout = 2 * time.Second
 
-// standbyFixture is a store on a server of its own, whose commits may be made to wait for a synchronous
-// standby that is away.
+// standbyFixture is a store on a server of its own, whose commits may be made to wait for a
+// synchronous standby that is away.
 type standbyFixture struct {
 	*fixture
 	server *parts.Server
@@ -46,8 +46,9 @@ func newStandbyFixture(t testing.TB) *standbyFixture {
 	return f
 }
 
-// standbyAway makes every commit from now on wait, but those of the test's own sessions. The setting
-// has reached all sessions when it has reached a new one, and the checkpointer has made it hold.
+// standbyAway makes every commit from now on wait, but those of the test's own sessions. The
+// setting has reached all sessions when it has reached a new one, and the checkpointer has made it
+// hold.
 func (f *standbyFixture) standbyAway() {
 	f.t.Helper()
 	f.configure("nobody")
@@ -142,9 +143,9 @@ func TestStandby_Away(t *testing.T) {
 	}
 }
 
-// TestStandby_WaitCancelled: PostgreSQL is told to stop waiting, and reports success with a warning.
-// The outcome of that commit is unknown, the payment is visible, and still nothing about it is
-// reported. That the role wants no warnings changes nothing.
+// TestStandby_WaitCancelled: PostgreSQL is told to stop waiting, and reports success with a
+// warning. The outcome of that commit is unknown, the payment is visible, and still nothing about
+// it is reported. That the role wants no warnings changes nothing.
 func TestStandby_WaitCancelled(t *testing.T) {
 	t.Parallel()
 	f := newStandbyFixture(t)
@@ -152,7 +153,8 @@ func TestStandby_WaitCancelled(t *testing.T) {
 	f.exec(`select pg_terminate_backend(pid, 5000) from pg_stat_activity where application_name = 'paylatch'`)
 	f.await("a new connection", func() bool { return f.tryCreate(f.payment("parties")) == nil })
 	f.standbyAway()
-	cancelWaits := `select count(pg_cancel_backend(pid)) from pg_stat_activity where wait_event = 'SyncRep' and query like $1`
+	cancelWaits := `select count(pg_cancel_backend(pid)) from pg_stat_activity where wait_event = 'SyncRep'
+		and query like $1`
 
 	p := f.payment("order-1")
 	created := make(chan error, 1)
@@ -160,7 +162,10 @@ func TestStandby_WaitCancelled(t *testing.T) {
 		_, _, err := f.Create(t.Context(), p) // With all the time in the world.
 		created <- err
 	}()
-	f.await("the create's commit to wait", func() bool { return query[int](f.fixture, cancelWaits, "insert into payments%") == 1 })
+	f.await("the create's commit to wait", func() bool {
+		return query[int](f.fixture, cancelWaits,
+			"insert into payments%") == 1
+	})
 	wantUnavailable(t, receive(t, created), "not confirmed")
 	if !f.visible(p) {
 		t.Fatal("the row is not visible: the wait was not cancelled")

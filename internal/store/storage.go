@@ -4,19 +4,27 @@ import "context"
 
 // Storage is what the payments take, in bytes.
 type Storage struct {
-	Payments  int64 `json:"payments"`
-	RowBytes  int64 `json:"row_bytes"`  // By the budget's own measure: sum(pg_column_size(row) + 24).
-	Heap      int64 `json:"heap"`       // The table's file, with what is dead or free in it.
-	Dead      int64 `json:"dead"`       // Of the heap: rows that vacuum will free, by PostgreSQL's own count and the mean row.
-	Indexes   int64 `json:"indexes"`    // Of the payments.
-	Parties   int64 `json:"parties"`    // Table and indexes.
-	Accounts  int64 `json:"accounts"`   // Table and indexes.
-	TotalDisk int64 `json:"total_disk"` // All of these together.
+	Payments int64 `json:"payments"`
+	// By the budget's own measure: sum(pg_column_size(row) + 24).
+	RowBytes int64 `json:"row_bytes"`
+	// The table's file, with what is dead or free in it.
+	Heap int64 `json:"heap"`
+	// Of the heap: rows that vacuum will free, by PostgreSQL's own count and the mean row.
+	Dead int64 `json:"dead"`
+	// Of the payments.
+	Indexes int64 `json:"indexes"`
+	// Table and indexes.
+	Parties int64 `json:"parties"`
+	// Table and indexes.
+	Accounts int64 `json:"accounts"`
+	// All of these together.
+	TotalDisk int64 `json:"total_disk"`
 }
 
 const selectStorage = `
 	with rows as (select count(*) as n, coalesce(sum(pg_column_size(p) + 24), 0)::bigint as bytes from payments p),
-	disk as (select pg_table_size('payments') as heap, pg_indexes_size('payments') as indexes, pg_total_relation_size('parties') as parties,
+	disk as (select pg_table_size('payments') as heap, pg_indexes_size('payments') as indexes,
+	pg_total_relation_size('parties') as parties,
 		pg_total_relation_size('accounts') as accounts),
 	dead as (select coalesce(max(n_dead_tup), 0) as n from pg_stat_user_tables where relname = 'payments')
 	select rows.n, rows.bytes, heap, (dead.n * rows.bytes / greatest(rows.n, 1))::bigint, indexes, parties, accounts,
@@ -25,6 +33,7 @@ const selectStorage = `
 // Storage measures what the payments take. It reads the whole table.
 func (s *Store) Storage(ctx context.Context) (Storage, error) {
 	var m Storage
-	err := s.pool.QueryRow(ctx, selectStorage).Scan(&m.Payments, &m.RowBytes, &m.Heap, &m.Dead, &m.Indexes, &m.Parties, &m.Accounts, &m.TotalDisk)
+	err := s.pool.QueryRow(ctx, selectStorage).Scan(&m.Payments, &m.RowBytes, &m.Heap, &m.Dead, &m.Indexes, &m.Parties,
+		&m.Accounts, &m.TotalDisk)
 	return m, translate(err)
 }

@@ -1,8 +1,10 @@
 // Package store keeps payments in PostgreSQL; it is the only room that knows SQL.
 //
-// It promises that what it answered is committed and survives a crash of PostgreSQL (synchronous commit everywhere), that a tenant's key
-// stands for one payment however often and however concurrently it is used, and that a payment leaves `created` only in the same
-// transaction that records its offset. It leaves to others what is valid (payment), when to emit (sender) and how (kafka).
+// It promises that what it answered is committed and survives a crash of PostgreSQL (synchronous
+// commit everywhere), that a tenant's key stands for one payment however often and however
+// concurrently it is used, and that a payment leaves `created` only in the same transaction that
+// records its offset. It leaves to others what is valid (payment), when to emit (sender) and how
+// (kafka).
 package store
 
 import (
@@ -20,25 +22,31 @@ import (
 )
 
 const (
-	// connectTimeout bounds one attempt to connect: a database that does not answer the greeting in this time is away.
+	// connectTimeout bounds one attempt to connect: a database that does not answer the greeting in
+	// this time is away.
 	connectTimeout = 5 * time.Second
-	// tenantsMax and internedMax bound the caches: about 1 MB and, twice, 60 MB when full. A larger set only costs a look-up more.
+	// tenantsMax and internedMax bound the caches: about 1 MB and, twice, 60 MB when full. A larger
+	// set only costs a look-up more.
 	tenantsMax  = 10_000
 	internedMax = 200_000
 
-	// CreatesMax bounds the creates under way, findsMax the questions for one payment: what one replica does in a fraction of a second. More are answered "not now"
-	// at once rather than queued without bound.
+	// CreatesMax bounds the creates under way, findsMax the questions for one payment: what one
+	// replica does in a fraction of a second. More are answered "not now" at once rather than
+	// queued without bound.
 	CreatesMax = 1024
 	findsMax   = 4096
-	// A round of so many rows is where PostgreSQL gains little from more, and takes it milliseconds.
+	// A round of so many rows is where PostgreSQL gains little from more, and takes it
+	// milliseconds.
 	createRoundMax = 500
 	findRoundMax   = 500
 )
 
-// Store is the pool of connections and what is remembered of rows that never change. Safe for concurrent use.
+// Store is the pool of connections and what is remembered of rows that never change. Safe for
+// concurrent use.
 type Store struct {
-	pool    *pgxpool.Pool
-	config  *pgx.ConnConfig // Of every connection; see connConfig.
+	pool *pgxpool.Pool
+	// Of every connection; see connConfig.
+	config  *pgx.ConnConfig
 	logger  *slog.Logger
 	creates *group[payment.Payment, creation]
 	finds   *group[payment.ID, found]
@@ -48,10 +56,12 @@ type Store struct {
 	barrier *barrier
 	refused refusals
 
-	admitting chan struct{} // Holds a token while an incarnation is checked.
+	// Holds a token while an incarnation is checked.
+	admitting chan struct{}
 
-	mu     sync.Mutex
-	memory *memory // Of the database that the newest connection leads to.
+	mu sync.Mutex
+	// Of the database that the newest connection leads to.
+	memory *memory
 }
 
 // Option changes how a store is opened.
@@ -60,8 +70,8 @@ type Option func(*Store)
 // WithLogger makes the store log what an operator should know about the database.
 func WithLogger(logger *slog.Logger) Option { return func(s *Store) { s.logger = logger } }
 
-// probeConnections is how many of a store's connections are outside its pool: the one over which slow
-// commits are looked at.
+// probeConnections is how many of a store's connections are outside its pool: the one over which
+// slow commits are looked at.
 const probeConnections = 1
 
 // idleConnections are opened before they are needed, so that no request waits for one: a round of
@@ -97,7 +107,8 @@ func Open(ctx context.Context, url string, connectionsMax int32, options ...Opti
 		return warm(ctx, conn)
 	}
 	config.PrepareConn = s.recheck
-	config.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false } // See recheck.
+	// See recheck.
+	config.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
 	if s.keys, err = newKeyring(s.askTenant); err != nil {
 		return nil, err
 	}
@@ -155,7 +166,8 @@ func (r *refusals) recent() error {
 	return nil
 }
 
-const selectReady = `select count(*), coalesce(array_agg(partition::integer order by partition) filter (where state = 'halted'), '{}') from topic_partitions`
+const selectReady = `select count(*), coalesce(array_agg(partition::integer
+	order by partition) filter (where state = 'halted'), '{}') from topic_partitions`
 
 // Ping returns nil if the database answers and this program works on it, a *DatabaseRefusedError if
 // only an operator can make it fit, and another payment.ErrUnavailable if it is away.

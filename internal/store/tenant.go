@@ -12,10 +12,13 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-const selectTenantByKey = `select t.id, t.name, t.salt from api_keys k join tenants t on t.id = k.tenant_id where k.hash = $1 and k.revoked_at is null`
+const selectTenantByKey = `select t.id, t.name, t.salt from api_keys k join tenants t on t.id = k.tenant_id
+	where k.hash = $1 and k.revoked_at is null`
 
-// Authenticate returns the tenant a live key belongs to, or payment.ErrUnauthorized. A key that is in use is asked for ahead of time, so that requests do not wait
-// for the database; a revoked one stops working within authTTL. When the database is away, a key that is not remembered leads to payment.ErrUnavailable.
+// Authenticate returns the tenant a live key belongs to, or payment.ErrUnauthorized. A key that is
+// in use is asked for ahead of time, so that requests do not wait for the database; a revoked one
+// stops working within authTTL. When the database is away, a key that is not remembered leads to
+// payment.ErrUnavailable.
 func (s *Store) Authenticate(ctx context.Context, key payment.APIKeyHash) (payment.Tenant, error) {
 	return s.keys.tenantOf(ctx, key)
 }
@@ -67,9 +70,11 @@ func (s *Store) CreateTenant(ctx context.Context, name string) (payment.Tenant, 
 	return t, err
 }
 
-const insertAPIKey = `insert into api_keys (tenant_id, hash, hint) select id, $2, $3 from tenants where name = $1 returning id`
+const insertAPIKey = `insert into api_keys (tenant_id, hash, hint) select id, $2, $3 from tenants where name = $1
+	returning id`
 
-// AddAPIKey makes key a live key of the tenant, beside those it has, and returns the id by which it can be revoked.
+// AddAPIKey makes key a live key of the tenant, beside those it has, and returns the id by which it
+// can be revoked.
 func (s *Store) AddAPIKey(ctx context.Context, tenant string, key payment.APIKey) (int32, error) {
 	hash := key.Hash()
 	var id int32
@@ -110,7 +115,8 @@ type APIKeyInfo struct {
 	RevokedAt *time.Time
 }
 
-const selectAPIKeys = `select t.name, coalesce(k.id, 0), coalesce(k.hint, ''), coalesce(k.created_at, t.created_at), k.revoked_at
+const selectAPIKeys = `select t.name, coalesce(k.id, 0), coalesce(k.hint, ''), coalesce(k.created_at, t.created_at),
+	k.revoked_at
 	from tenants t left join api_keys k on k.tenant_id = t.id order by t.name, k.id`
 
 // Tenants lists the tenants with their keys, a line for each key.

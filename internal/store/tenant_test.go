@@ -35,7 +35,8 @@ func wantTenant(t testing.TB, s *store.Store, key payment.APIKey, want payment.T
 	t.Helper()
 	got, err := s.Authenticate(t.Context(), key.Hash())
 	if err != nil || got != want {
-		t.Errorf("authenticated as %q with the right salt: %t, %v; want %q", got.Name, got.Salt == want.Salt, err, want.Name)
+		t.Errorf("authenticated as %q with the right salt: %t, %v; want %q", got.Name, got.Salt == want.Salt, err,
+			want.Name)
 	}
 }
 
@@ -47,7 +48,8 @@ func wantUnauthorized(t testing.TB, s *store.Store, key payment.APIKey) {
 	}
 }
 
-// TestStore_Tenant_Lifecycle walks from a new tenant over several live keys to the last one revoked.
+// TestStore_Tenant_Lifecycle walks from a new tenant over several live keys to the last one
+// revoked.
 func TestStore_Tenant_Lifecycle(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -83,8 +85,9 @@ func TestStore_Tenant_Lifecycle(t *testing.T) {
 	wantUnauthorized(t, fresh, unknown)
 }
 
-// TestStore_Tenant_Revoked: a replica has just used a key and trusts it; another one revokes it. The first must refuse it too. How long it may
-// trust is a bound in the code, below the 5 s of the contract; that it stops is shown here.
+// TestStore_Tenant_Revoked: a replica has just used a key and trusts it; another one revokes it.
+// The first must refuse it too. How long it may trust is a bound in the code, below the 5 s of the
+// contract; that it stops is shown here.
 func TestStore_Tenant_Revoked(t *testing.T) {
 	t.Parallel()
 	if store.AuthTTL >= 5*time.Second {
@@ -147,7 +150,8 @@ func TestStore_Tenant_Refusals(t *testing.T) {
 	}
 }
 
-// TestStore_Tenant_List shows that operators see every tenant and every key, the revoked ones with their time, and of a key only its hint.
+// TestStore_Tenant_List shows that operators see every tenant and every key, the revoked ones with
+// their time, and of a key only its hint.
 func TestStore_Tenant_List(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -162,17 +166,19 @@ func TestStore_Tenant_List(t *testing.T) {
 		t.Fatalf("%d lines, %v, want 3", len(infos), err)
 	}
 	for i, want := range []store.APIKeyInfo{
-		{Tenant: "acme", KeyID: firstID, Hint: first.Hint()}, {Tenant: "acme", KeyID: secondID, Hint: second.Hint()}, {Tenant: "zeta"},
+		{Tenant: "acme", KeyID: firstID, Hint: first.Hint()}, {Tenant: "acme", KeyID: secondID, Hint: second.Hint()},
+		{Tenant: "zeta"},
 	} {
 		got := infos[i]
-		if got.Tenant != want.Tenant || got.KeyID != want.KeyID || got.Hint != want.Hint || got.CreatedAt.IsZero() || (got.RevokedAt != nil) != (i == 0) {
+		if got.Tenant != want.Tenant || got.KeyID != want.KeyID || got.Hint != want.Hint || got.CreatedAt.IsZero() ||
+			(got.RevokedAt != nil) != (i == 0) {
 			t.Errorf("line %d is %+v, want %+v, revoked: %t", i, got, want, i == 0)
 		}
 	}
 }
 
-// TestStore_Tenant_Close: the store is closed while PostgreSQL holds the answer to a question about a key. Close ends the question, and who waits for it is told "not
-// now".
+// TestStore_Tenant_Close: the store is closed while PostgreSQL holds the answer to a question about
+// a key. Close ends the question, and who waits for it is told "not now".
 func TestStore_Tenant_Close(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)

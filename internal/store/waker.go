@@ -9,8 +9,9 @@ import (
 )
 
 const (
-	// wakeEvery is the shortest time between two notifications of one process. NOTIFY takes a lock on the whole cluster at commit
-	// (facts P8), so it is sent from here, a hundred times a second at most, and not by a trigger at every create.
+	// wakeEvery is the shortest time between two notifications of one process. NOTIFY takes a lock
+	// on the whole cluster at commit (facts P8), so it is sent from here, a hundred times a second
+	// at most, and not by a trigger at every create.
 	wakeEvery = 10 * time.Millisecond
 	// wakeTimeout bounds one notification; when it fails, the senders' polling finds the payments.
 	wakeTimeout = 2 * time.Second
@@ -20,10 +21,12 @@ const (
 	wakeLook = "look"
 )
 
-// waker tells senders which partitions have new payments: an owner in this process at once, those in others with a debounce. It is courtesy: polling is the truth.
+// waker tells senders which partitions have new payments: an owner in this process at once, those
+// in others with a debounce. It is courtesy: polling is the truth.
 type waker struct {
 	send func(ctx context.Context, payload string)
-	here sync.Map // Of the partitions that this process owns: *func().
+	// Of the partitions that this process owns: *func().
+	here sync.Map
 
 	mu      sync.Mutex
 	pending map[int32]struct{}
@@ -34,7 +37,8 @@ type waker struct {
 
 func newWaker(send func(context.Context, string)) *waker {
 	ctx, stop := context.WithCancel(context.Background())
-	w := &waker{send: send, pending: map[int32]struct{}{}, signal: make(chan struct{}, 1), stop: stop, done: make(chan struct{})}
+	w := &waker{send: send, pending: map[int32]struct{}{}, signal: make(chan struct{}, 1), stop: stop,
+		done: make(chan struct{})}
 	go w.run(ctx)
 	return w
 }
@@ -98,11 +102,13 @@ func (w *waker) take() string {
 
 const notifyCreated = `select pg_notify($1, $2)`
 
-// AskToLook tells all replicas to look at each other now and not at their next tick: one came, left, or gave partitions back.
+// AskToLook tells all replicas to look at each other now and not at their next tick: one came,
+// left, or gave partitions back.
 func (s *Store) AskToLook(ctx context.Context) { s.notify(ctx, wakeLook) }
 
 func (s *Store) notify(ctx context.Context, payload string) {
 	ctx, cancel := context.WithTimeout(ctx, wakeTimeout)
 	defer cancel()
-	_, _ = s.pool.Exec(ctx, notifyCreated, wakeChannel, payload) // Polling finds what a lost notification would have told.
+	// Polling finds what a lost notification would have told.
+	_, _ = s.pool.Exec(ctx, notifyCreated, wakeChannel, payload)
 }

@@ -13,8 +13,9 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// TestWaker_Burst: ten thousand creates by twenty goroutines while one notification is under way. All of them together may make one more, and
-// it must name every partition: NOTIFY takes a lock of the whole server's. The test holds the first notification by a channel.
+// TestWaker_Burst: ten thousand creates by twenty goroutines while one notification is under way.
+// All of them together may make one more, and it must name every partition: NOTIFY takes a lock of
+// the whole server's. The test holds the first notification by a channel.
 func TestWaker_Burst(t *testing.T) {
 	t.Parallel()
 	const goroutines, each = 20, 500
@@ -83,15 +84,17 @@ func (f *fixture) listen() *pgx.Conn {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	f.t.Cleanup(func() { _ = conn.Close(context.Background()) }) // The test's own context has ended by then.
+	// The test's own context has ended by then.
+	f.t.Cleanup(func() { _ = conn.Close(context.Background()) })
 	if _, err := conn.Exec(f.t.Context(), `listen `+store.WakeChannel); err != nil {
 		f.t.Fatal(err)
 	}
 	return conn
 }
 
-// TestWaker_EveryPartitionIsNamed: 300 concurrent creates over 12 partitions, by two replicas. A listener hears of each partition that got a
-// payment, and of no other, in fewer notifications than there were creates.
+// TestWaker_EveryPartitionIsNamed: 300 concurrent creates over 12 partitions, by two replicas. A
+// listener hears of each partition that got a payment, and of no other, in fewer notifications than
+// there were creates.
 func TestWaker_EveryPartitionIsNamed(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 12)
@@ -99,7 +102,8 @@ func TestWaker_EveryPartitionIsNamed(t *testing.T) {
 	const creates = 300
 	payments := make([]payment.Payment, creates)
 	for i := range payments {
-		payments[i] = f.inPartition("order-"+strconv.Itoa(i), int32(i%11), 12) // None for partition 11.
+		// None for partition 11.
+		payments[i] = f.inPartition("order-"+strconv.Itoa(i), int32(i%11), 12)
 	}
 	for _, o := range createAtOnce(t.Context(), []*store.Store{f.Store, openStore(t, f.url)}, payments) {
 		if o.err != nil {
@@ -130,8 +134,9 @@ func TestWaker_EveryPartitionIsNamed(t *testing.T) {
 	}
 }
 
-// TestSession_OnCreated: while the owner of a partition is in this process it is told at once and no other process is; what another partition gets, or another process stores, goes
-// round by notification, and after Close all does.
+// TestSession_OnCreated: while the owner of a partition is in this process it is told at once and
+// no other process is; what another partition gets, or another process stores, goes round by
+// notification, and after Close all does.
 func TestSession_OnCreated(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 2)

@@ -7,8 +7,8 @@ import (
 )
 
 // warm prepares a new connection for the first request: it executes the statements on the path of a
-// payment once, without a row, so that they are parsed and planned. It rolls back, since a commit might
-// wait for a standby.
+// payment once, without a row, so that they are parsed and planned. It rolls back, since a commit
+// might wait for a standby.
 func warm(ctx context.Context, conn *pgx.Conn) error {
 	const noPartitions = 0
 	nothing, err := columns(conn, nil, noPartitions)
@@ -27,7 +27,8 @@ func warm(ctx context.Context, conn *pgx.Conn) error {
 	batch.Queue(insertPayments, append(nothing, int16(noPartitions))...)
 	batch.Queue(hasStandby)
 	batch.Queue(findPayments, [][16]byte{})
-	_ = conn.SendBatch(ctx, batch).Close() // A connection that is not warm is slower once, and no worse.
+	// A connection that is not warm is slower once, and no worse.
+	_ = conn.SendBatch(ctx, batch).Close()
 	_, err = conn.Exec(ctx, `rollback`)
 	return translate(err)
 }

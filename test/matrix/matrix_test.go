@@ -1,8 +1,9 @@
 //go:build unix
 
-// Package matrix stops a sender at each named point of fenced delivery and lets each kind of fault happen there: a kill, the loss of its database session, a pause that
-// outlives its ownership, and the loss of the next exchange with Kafka or PostgreSQL, before or after it took effect. In each cell every payment must be in the
-// topic once, in order, and marked where it is.
+// Package matrix stops a sender at each named point of fenced delivery and lets each kind of fault
+// happen there: a kill, the loss of its database session, a pause that outlives its ownership, and
+// the loss of the next exchange with Kafka or PostgreSQL, before or after it took effect. In each
+// cell every payment must be in the topic once, in order, and marked where it is.
 package matrix
 
 import (
@@ -67,7 +68,8 @@ func (p place) String() string {
 	return fmt.Sprintf("%s, step %d", p.Point, p.time+1)
 }
 
-// places are all points; those of a take-over's tail for the first step of it, and for the second, when a part is on record.
+// places are all points; those of a take-over's tail for the first step of it, and for the second,
+// when a part is on record.
 func places() []place {
 	var all []place
 	for _, p := range sender.Points() {
@@ -80,7 +82,8 @@ func places() []place {
 	return all
 }
 
-// exchange is what follows a point and changes something: Kafka's request of that key, or PostgreSQL's COMMIT.
+// exchange is what follows a point and changes something: Kafka's request of that key, or
+// PostgreSQL's COMMIT.
 type exchange struct {
 	name  string
 	kafka bool
@@ -126,10 +129,12 @@ func TestMatrix(t *testing.T) {
 	print(results)
 }
 
-// TestMatrix_Control: the same cell with a take-over that does not read the tail repeats the batch that Kafka has and PostgreSQL has not, and the verdict sees it.
+// TestMatrix_Control: the same cell with a take-over that does not read the tail repeats the batch
+// that Kafka has and PostgreSQL has not, and the verdict sees it.
 func TestMatrix_Control(t *testing.T) {
 	t.Parallel()
-	report := newRig(t).suffer(place{Point: sender.PassCommitted}, killed, func(c *sender.Config) { c.Log = blind{c.Log} })
+	report := newRig(t).suffer(place{Point: sender.PassCommitted}, killed,
+		func(c *sender.Config) { c.Log = blind{c.Log} })
 	if report.Duplicates != batch {
 		t.Errorf("%d duplicates, want %d: %+v", report.Duplicates, batch, report)
 	}
@@ -144,7 +149,8 @@ func (blind) Read(context.Context, string, int32, int64, int64, func(kafka.Recor
 
 func print(results map[string]string) {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 3, ' ', 0)
-	_, _ = fmt.Fprintln(w, "\nAFTER THE POINT\t"+strings.ToUpper(strings.Join(faults, "\t"))+"\tTHE EXCHANGE THAT IS LOST")
+	_, _ = fmt.Fprintln(w, "\nAFTER THE POINT\t"+strings.ToUpper(strings.Join(faults, "\t"))+
+		"\tTHE EXCHANGE THAT IS LOST")
 	for _, at := range places() {
 		_, _ = fmt.Fprint(w, at)
 		for _, fault := range faults {
@@ -168,7 +174,8 @@ type rig struct {
 	store              *store.Store
 	cluster            *kafka.Cluster
 	tenant             payment.Tenant
-	ids                []string // The payments', in the order in which they were created.
+	// The payments', in the order in which they were created.
+	ids []string
 }
 
 func newRig(t *testing.T) *rig {
@@ -237,7 +244,8 @@ func (r *rig) create(n int) {
 		p, err := payment.New(r.tenant, key, payment.Content{
 			Amount: "1", Currency: "EUR",
 			Originator: payment.PartyContent{ID: "1", Name: "Y"}, Beneficiary: payment.PartyContent{ID: "2", Name: "X"},
-			Sender: payment.AccountContent{Type: "checking", Number: "1"}, Receiver: payment.AccountContent{Type: "checking", Number: "2"},
+			Sender:   payment.AccountContent{Type: "checking", Number: "1"},
+			Receiver: payment.AccountContent{Type: "checking", Number: "2"},
 		})
 		if err != nil {
 			r.Fatal(err)
@@ -251,13 +259,17 @@ func (r *rig) create(n int) {
 
 const (
 	// What ends the session that owns the partition, and what ends all of a sender's.
-	endOwner   = `select count(pg_terminate_backend(pid)) from pg_locks where locktype = 'advisory' and granted and classid = 1886413922 and database = (select oid from pg_database where datname = current_database())`
-	endSenders = `select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'paylatch sender' and datname = current_database()`
-	owner      = `select coalesce(max(pid), 0) from pg_locks where locktype = 'advisory' and granted and classid = 1886413922 and database = (select oid from pg_database where datname = current_database())`
-	unsent     = `select count(*) from payments where status = 'created'`
+	endOwner = `select count(pg_terminate_backend(pid)) from pg_locks where locktype = 'advisory' and granted
+		and classid = 1886413922 and database = (select oid from pg_database where datname = current_database())`
+	endSenders = `select count(pg_terminate_backend(pid)) from pg_stat_activity
+		where application_name = 'paylatch sender' and datname = current_database()`
+	owner = `select coalesce(max(pid), 0) from pg_locks where locktype = 'advisory' and granted
+		and classid = 1886413922 and database = (select oid from pg_database where datname = current_database())`
+	unsent = `select count(*) from payments where status = 'created'`
 )
 
-// suffer lets the fault happen to a sender at the point, waits until all is sent, by whoever is left, sends some more, and audits. The senders besides the victim are bent.
+// suffer lets the fault happen to a sender at the point, waits until all is sent, by whoever is
+// left, sends some more, and audits. The senders besides the victim are bent.
 func (r *rig) suffer(at place, fault string, bend func(*sender.Config)) auditor.Report {
 	r.Helper()
 	if strings.HasPrefix(string(at.Point), "take-over") {

@@ -8,17 +8,20 @@ import (
 	"testing"
 )
 
-// relay stands between the victim and a server, and loses one exchange when it is told to: the request before the server sees it, or the answer after the server has
-// given it. Whoever asked sees a connection that breaks.
+// relay stands between the victim and a server, and loses one exchange when it is told to: the
+// request before the server sees it, or the answer after the server has given it. Whoever asked
+// sees a connection that breaks.
 type relay struct {
 	net.Listener
 	upstream string
-	isIt     func(request []byte) bool // Whether what the victim writes holds the request in question.
+	// Whether what the victim writes holds the request in question.
+	isIt func(request []byte) bool
 
-	mu     sync.Mutex
-	lose   when
-	fired  chan struct{}
-	closed bool // After it has fired: nobody gets through, until it is opened.
+	mu    sync.Mutex
+	lose  when
+	fired chan struct{}
+	// After it has fired: nobody gets through, until it is opened.
+	closed bool
 }
 
 type when string
@@ -145,7 +148,8 @@ func pump(from net.Conn, to func([]byte) bool) {
 // Source: https://www.postgresql.org/docs/17/protocol-message-formats.html
 func isCommit(b []byte) bool { return bytes.Contains(b, []byte("Q\x00\x00\x00\x0bcommit\x00")) }
 
-// Kafka's requests that change something. Source: https://kafka.apache.org/protocol#protocol_api_keys
+// Kafka's requests that change something. Source:
+// https://kafka.apache.org/protocol#protocol_api_keys
 const (
 	apiProduce, apiInitProducerID, apiEndTxn = 0, 22, 26
 )

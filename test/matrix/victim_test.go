@@ -34,15 +34,19 @@ const (
 // order tells a victim what it is.
 type order struct {
 	URL, Broker, Topic string
-	Through            string // Where its producers connect instead of to the broker.
-	Point              sender.Point
-	Time               int // Which time that it comes there; 0 is the first.
+	// Where its producers connect instead of to the broker.
+	Through string
+	Point   sender.Point
+	// Which time that it comes there; 0 is the first.
+	Time int
 }
 
-// victim is a process of its own with one sender. It stops once, at the point of its order, says so, and waits to be told to go on.
+// victim is a process of its own with one sender. It stops once, at the point of its order, says
+// so, and waits to be told to go on.
 type victim struct {
 	*exec.Cmd
-	at   chan struct{} // Closed when it is at its point.
+	// Closed when it is at its point.
+	at   chan struct{}
 	tell io.Writer
 	done chan struct{}
 }
@@ -124,8 +128,10 @@ func newSender(url, broker, topic string, bend func(*sender.Config)) (s *sender.
 		return nil, nil, err
 	}
 	c := sender.Config{
-		Store: payments, Delivery: store.Fenced, Fencer: sender.FencerOf(kafka.NewFencer([]string{broker}, topic, store.PublishTimeout)), Log: cluster,
-		Encoder: kafka.NewEncoder("/paylatch"), BatchMax: batch, TailStep: tailStep, Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Store: payments, Delivery: store.Fenced,
+		Fencer: sender.FencerOf(kafka.NewFencer([]string{broker}, topic, store.PublishTimeout)), Log: cluster,
+		Encoder: kafka.NewEncoder("/paylatch"), BatchMax: batch, TailStep: tailStep,
+		Logger:  slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Metrics: sender.NewMetrics(prometheus.NewRegistry()),
 	}
 	bend(&c)

@@ -12,8 +12,10 @@ import (
 
 // setting is a parameter that the service sets in its connections.
 type setting struct {
-	hostile string // A value, as SQL, that would break the service. Roles and databases may have it.
-	benign  string // The default, or what tests need in connections of their own.
+	// A value, as SQL, that would break the service. Roles and databases may have it.
+	hostile string
+	// The default, or what tests need in connections of their own.
+	benign string
 }
 
 var settings = map[string]setting{
@@ -58,7 +60,8 @@ var settings = map[string]setting{
 	"search_path":                         {"'pg_catalog'", "public"},
 }
 
-// HostileSettings returns a value of each parameter, as SQL, with which the service must work all the same.
+// HostileSettings returns a value of each parameter, as SQL, with which the service must work all
+// the same.
 func HostileSettings() map[string]string {
 	hostile := make(map[string]string, len(settings))
 	for name, s := range settings {
@@ -67,8 +70,8 @@ func HostileSettings() map[string]string {
 	return hostile
 }
 
-// beHostile gives a database all hostile settings if PAYLATCH_TEST_HOSTILE is set, which `make test-hostile`
-// does.
+// beHostile gives a database all hostile settings if PAYLATCH_TEST_HOSTILE is set, which `make
+// test-hostile` does.
 func beHostile(ctx context.Context, server, database string) error {
 	if os.Getenv("PAYLATCH_TEST_HOSTILE") == "" {
 		return nil

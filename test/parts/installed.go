@@ -7,12 +7,17 @@ import (
 	"slices"
 )
 
-// Installed is a PostgreSQL that commits on disk and has memory enough, and a broker, for a program that measures.
+// Installed is a PostgreSQL that commits on disk and has memory enough, and a broker, for a program
+// that measures.
 type Installed struct {
-	Kind     string // docker or embedded.
-	Postgres string // URL of an empty database, as a superuser.
-	Broker   string // Address.
-	// BrokerPID is the broker's process on this machine; 0 if it is this one, or not to be seen from here.
+	// docker or embedded.
+	Kind string
+	// URL of an empty database, as a superuser.
+	Postgres string
+	// Address.
+	Broker string
+	// BrokerPID is the broker's process on this machine; 0 if it is this one, or not to be seen
+	// from here.
 	BrokerPID int
 	server    *Server
 	broker    *Broker
@@ -22,7 +27,8 @@ type Installed struct {
 // ErrNoContainer says that what was asked for needs PostgreSQL and Kafka in containers.
 var ErrNoContainer = errors.New("this needs containers")
 
-// LimitMemory bounds the memory of PostgreSQL's container in bytes, the page cache included, from now on.
+// LimitMemory bounds the memory of PostgreSQL's container in bytes, the page cache included, from
+// now on.
 func (in *Installed) LimitMemory(ctx context.Context, bytes int64) error {
 	if in.server.limit == nil {
 		return ErrNoContainer
@@ -30,7 +36,8 @@ func (in *Installed) LimitMemory(ctx context.Context, bytes int64) error {
 	return in.server.limit(ctx, bytes)
 }
 
-// PauseBroker freezes the broker, or lets it go on. Its connections stay, and nothing answers on them.
+// PauseBroker freezes the broker, or lets it go on. Its connections stay, and nothing answers on
+// them.
 func (in *Installed) PauseBroker(ctx context.Context, paused bool) error {
 	if in.broker.pause == nil {
 		return ErrNoContainer
@@ -48,7 +55,8 @@ func (in *Installed) Reconfigure(ctx context.Context, settings map[string]string
 	return in.server.restart(ctx, false)
 }
 
-// Install starts both. The program calls embedded.Main first of all, for the kind that needs it. Close also undoes what a failed Install began.
+// Install starts both. The program calls embedded.Main first of all, for the kind that needs it.
+// Close also undoes what a failed Install began.
 func Install(ctx context.Context) (*Installed, error) {
 	kind, err := choose()
 	if err != nil {

@@ -10,9 +10,11 @@ import (
 
 // Broker is a Kafka broker that can go away and come back, with its log, at the same address.
 type Broker struct {
-	Addr  string
-	pid   int                                          // On this machine; 0 if it is this process.
-	pause func(ctx context.Context, paused bool) error // Nil where there is no container.
+	Addr string
+	// On this machine; 0 if it is this process.
+	pid int
+	// Nil where there is no container.
+	pause func(ctx context.Context, paused bool) error
 	stop  func(context.Context) error
 	start func(context.Context) error
 	// keep and putBack are for a test of lost logs.
@@ -44,8 +46,8 @@ func (b *Broker) Keep(t testing.TB) {
 	}
 }
 
-// PutBack ends the broker as a loss of power does, puts the copy in place of its logs, and starts it again. All that it
-// has acknowledged since Keep is gone, as after the loss of a disk.
+// PutBack ends the broker as a loss of power does, puts the copy in place of its logs, and starts
+// it again. All that it has acknowledged since Keep is gone, as after the loss of a disk.
 func (b *Broker) PutBack(t testing.TB) {
 	t.Helper()
 	if err := b.putBack(t.Context()); err != nil {
@@ -62,7 +64,8 @@ var shared = sync.OnceValues(func() (*Broker, error) {
 	return b, err
 })
 
-// Kafka returns the address of a broker that all tests of the process share; each makes a topic of its own.
+// Kafka returns the address of a broker that all tests of the process share; each makes a topic of
+// its own.
 func Kafka(t testing.TB) string {
 	t.Helper()
 	kind(t)

@@ -15,8 +15,10 @@ import (
 	"github.com/testcontainers/testcontainers-go/wait"
 )
 
-// newDockerBroker starts Apache Kafka on a host port known beforehand: the broker tells it to clients, and keeps it when it is started again. The broker
-// talks to itself over a listener of its own, without which transactions hang. Yet another one is advertised at the container's own address, which is known inside only and only once it runs.
+// newDockerBroker starts Apache Kafka on a host port known beforehand: the broker tells it to
+// clients, and keeps it when it is started again. The broker talks to itself over a listener of its
+// own, without which transactions hang. Yet another one is advertised at the container's own
+// address, which is known inside only and only once it runs.
 func newDockerBroker(p purpose) (*Broker, func() error, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
@@ -24,16 +26,21 @@ func newDockerBroker(p purpose) (*Broker, func() error, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	ready := wait.ForAll(wait.ForLog("Kafka Server started"), wait.ForListeningPort("9092/tcp").WithStartupTimeout(startTimeout)) // Also when it is started again.
+	// Also when it is started again.
+	ready := wait.ForAll(wait.ForLog("Kafka Server started"),
+		wait.ForListeningPort("9092/tcp").WithStartupTimeout(startTimeout))
 	c, err := testcontainers.Run(ctx, "apache/kafka:4.3.1",
 		testcontainers.WithExposedPorts("9092/tcp"),
 		testcontainers.WithHostConfigModifier(publish("9092/tcp", port)),
 		testcontainers.WithEnv(map[string]string{
-			"KAFKA_NODE_ID":                                  "1",
-			"KAFKA_PROCESS_ROLES":                            "broker,controller",
-			"KAFKA_LISTENERS":                                "PLAINTEXT://:9092,OWN://:9095,BROKER://localhost:29092,CONTROLLER://localhost:9093",
-			"KAFKA_ADVERTISED_LISTENERS":                     fmt.Sprintf("PLAINTEXT://127.0.0.1:%d,BROKER://localhost:29092", port),
-			"KAFKA_LISTENER_SECURITY_PROTOCOL_MAP":           "PLAINTEXT:PLAINTEXT,OWN:PLAINTEXT,BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT",
+			"KAFKA_NODE_ID":       "1",
+			"KAFKA_PROCESS_ROLES": "broker,controller",
+			"KAFKA_LISTENERS": "PLAINTEXT://:9092,OWN://:9095,BROKER://localhost:29092," +
+				"CONTROLLER://localhost:9093",
+			"KAFKA_ADVERTISED_LISTENERS": fmt.Sprintf(
+				"PLAINTEXT://127.0.0.1:%d,BROKER://localhost:29092", port),
+			"KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "PLAINTEXT:PLAINTEXT,OWN:PLAINTEXT,BROKER:PLAINTEXT," +
+				"CONTROLLER:PLAINTEXT",
 			"KAFKA_INTER_BROKER_LISTENER_NAME":               "BROKER",
 			"KAFKA_CONTROLLER_LISTENER_NAMES":                "CONTROLLER",
 			"KAFKA_CONTROLLER_QUORUM_VOTERS":                 "1@localhost:9093",
@@ -46,7 +53,9 @@ func newDockerBroker(p purpose) (*Broker, func() error, error) {
 			"KAFKA_AUTO_CREATE_TOPICS_ENABLE":                "false",
 			"KAFKA_LOG_DIRS":                                 "/tmp/kafka",
 		}),
-		testcontainers.WithCmd("sh", "-c", atStart+`KAFKA_ADVERTISED_LISTENERS="$KAFKA_ADVERTISED_LISTENERS,OWN://$(hostname -i):9095" exec /etc/kafka/docker/run`),
+		testcontainers.WithCmd("sh", "-c", atStart+
+			`KAFKA_ADVERTISED_LISTENERS="$KAFKA_ADVERTISED_LISTENERS,OWN://$(hostname -i):9095" exec
+				/etc/kafka/docker/run`),
 		testcontainers.WithWaitStrategyAndDeadline(startTimeout, ready))
 	end := func() error { return testcontainers.TerminateContainer(c) }
 	if err != nil {
@@ -69,14 +78,16 @@ func newDockerBroker(p purpose) (*Broker, func() error, error) {
 	b.stop = func(ctx context.Context) error { return stop(ctx, stopGrace) }
 	b.start = func(ctx context.Context) error { return start(ctx, "") }
 	b.keep = func(ctx context.Context) error { return errors.Join(stop(ctx, stopGrace), start(ctx, "keep")) }
-	b.putBack = func(ctx context.Context) error { return errors.Join(stop(ctx, 0), start(ctx, "put back")) } // 0: by SIGKILL.
+	// 0: by SIGKILL.
+	b.putBack = func(ctx context.Context) error { return errors.Join(stop(ctx, 0), start(ctx, "put back")) }
 	return b, end, nil
 }
 
 // stopGrace is how long a broker may take to stop cleanly.
 const stopGrace = 20 * time.Second
 
-// atStart copies the logs, or puts the copy in their place, before the broker starts: only then does nobody write them.
+// atStart copies the logs, or puts the copy in their place, before the broker starts: only then
+// does nobody write them.
 const atStart = `case "$(cat /tmp/at-start 2>/dev/null)" in
 	keep) rm -rf /tmp/kept && cp -a /tmp/kafka /tmp/kept ;;
 	"put back") rm -rf /tmp/kafka && cp -a /tmp/kept /tmp/kafka ;;
@@ -92,7 +103,8 @@ func publish(inside string, port int) func(*container.HostConfig) {
 	}
 }
 
-// freePort returns a port that is free now. Nothing holds it until the container takes it; when somebody else is faster the start fails.
+// freePort returns a port that is free now. Nothing holds it until the container takes it; when
+// somebody else is faster the start fails.
 func freePort() (int, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -8,7 +8,8 @@ import (
 	"github.com/paylatch/paylatch/internal/embedded"
 )
 
-// newEmbeddedBroker starts kfake on a directory of its own, so that it can be stopped and started again.
+// newEmbeddedBroker starts kfake on a directory of its own, so that it can be stopped and started
+// again.
 func newEmbeddedBroker() (*Broker, func() error, error) {
 	dir, err := os.MkdirTemp("", "paylatch-kafka-")
 	if err != nil {

@@ -21,16 +21,17 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 )
 
-// GuardedBroker is a broker that checks the rights of its clients. A client of Addr is the principal User:ANONYMOUS,
-// which has no rights but those granted to it.
+// GuardedBroker is a broker that checks the rights of its clients. A client of Addr is the
+// principal User:ANONYMOUS, which has no rights but those granted to it.
 type GuardedBroker struct {
-	Addr  string
-	admin *kadm.Client // May do everything; but for kfake's, which may only grant.
+	Addr string
+	// May do everything; but for kfake's, which may only grant.
+	admin *kadm.Client
 	fake  bool
 }
 
-// ACL is a right of the clients: an operation on a resource, as kafka-acls.sh names them. A resource is "cluster",
-// "topic NAME", or "transactional-id PREFIX".
+// ACL is a right of the clients: an operation on a resource, as kafka-acls.sh names them. A
+// resource is "cluster", "topic NAME", or "transactional-id PREFIX".
 type ACL struct {
 	Operation kadm.ACLOperation
 	Resource  string
@@ -125,7 +126,8 @@ func (b *GuardedBroker) Revoke(t testing.TB, r ACL) {
 }
 
 func (r ACL) builder() *kadm.ACLBuilder {
-	b := kadm.NewACLs().Allow("User:ANONYMOUS").AllowHosts("*").Operations(r.Operation).ResourcePatternType(kadm.ACLPatternLiteral)
+	b := kadm.NewACLs().Allow("User:ANONYMOUS").AllowHosts("*").Operations(r.Operation).ResourcePatternType(
+		kadm.ACLPatternLiteral)
 	var name string
 	switch {
 	case r.Resource == "cluster":
@@ -143,13 +145,15 @@ func scan(s, format string, into *string) bool {
 	return n == 1 && err == nil
 }
 
-// startGuardedFake starts kfake, whose clients may also alter the cluster: that is how its administrator comes in.
+// startGuardedFake starts kfake, whose clients may also alter the cluster: that is how its
+// administrator comes in.
 func startGuardedFake() (addr string, admin []kgo.Opt, end func() error, err error) {
 	alter := kfake.ACL{
 		Resource: kmsg.ACLResourceTypeCluster, Name: "kafka-cluster", Pattern: kmsg.ACLResourcePatternTypeLiteral,
 		Operation: kmsg.ACLOperationAlter, Allow: true,
 	}
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.EnableACLs(), kfake.User("PLAIN", "ANONYMOUS", "", alter))
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.EnableACLs(),
+		kfake.User("PLAIN", "ANONYMOUS", "", alter))
 	if err != nil {
 		return "", nil, nil, err
 	}
@@ -157,8 +161,8 @@ func startGuardedFake() (addr string, admin []kgo.Opt, end func() error, err err
 	return addr, []kgo.Opt{kgo.SeedBrokers(addr)}, func() error { cluster.Close(); return nil }, nil
 }
 
-// startGuardedContainer starts Apache Kafka with StandardAuthorizer. Its administrator, and the broker itself, log in
-// by SASL over listeners of their own.
+// startGuardedContainer starts Apache Kafka with StandardAuthorizer. Its administrator, and the
+// broker itself, log in by SASL over listeners of their own.
 func startGuardedContainer() (addr string, admin []kgo.Opt, end func() error, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
@@ -168,7 +172,8 @@ func startGuardedContainer() (addr string, admin []kgo.Opt, end func() error, er
 			return "", nil, nil, err
 		}
 	}
-	const jaas = `org.apache.kafka.common.security.plain.PlainLoginModule required username="admin" password="admin" user_admin="admin";`
+	const jaas = `org.apache.kafka.common.security.plain.PlainLoginModule required username="admin" password="admin"
+		user_admin="admin";`
 	c, err := testcontainers.Run(ctx, "apache/kafka:4.3.1",
 		testcontainers.WithExposedPorts("9092/tcp", "9094/tcp"),
 		testcontainers.WithHostConfigModifier(func(hc *container.HostConfig) {
@@ -180,11 +185,14 @@ func startGuardedContainer() (addr string, admin []kgo.Opt, end func() error, er
 			}
 		}),
 		testcontainers.WithEnv(map[string]string{
-			"KAFKA_NODE_ID":                                          "1",
-			"KAFKA_PROCESS_ROLES":                                    "broker,controller",
-			"KAFKA_LISTENERS":                                        "PLAINTEXT://:9092,ADMIN://:9094,BROKER://localhost:29092,CONTROLLER://localhost:9093",
-			"KAFKA_ADVERTISED_LISTENERS":                             fmt.Sprintf("PLAINTEXT://127.0.0.1:%d,ADMIN://127.0.0.1:%d,BROKER://localhost:29092", ports[0], ports[1]),
-			"KAFKA_LISTENER_SECURITY_PROTOCOL_MAP":                   "PLAINTEXT:PLAINTEXT,ADMIN:SASL_PLAINTEXT,BROKER:SASL_PLAINTEXT,CONTROLLER:SASL_PLAINTEXT",
+			"KAFKA_NODE_ID":       "1",
+			"KAFKA_PROCESS_ROLES": "broker,controller",
+			"KAFKA_LISTENERS": "PLAINTEXT://:9092,ADMIN://:9094,BROKER://localhost:29092," +
+				"CONTROLLER://localhost:9093",
+			"KAFKA_ADVERTISED_LISTENERS": fmt.Sprintf(
+				"PLAINTEXT://127.0.0.1:%d,ADMIN://127.0.0.1:%d,BROKER://localhost:29092", ports[0], ports[1]),
+			"KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "PLAINTEXT:PLAINTEXT,ADMIN:SASL_PLAINTEXT," +
+				"BROKER:SASL_PLAINTEXT,CONTROLLER:SASL_PLAINTEXT",
 			"KAFKA_INTER_BROKER_LISTENER_NAME":                       "BROKER",
 			"KAFKA_CONTROLLER_LISTENER_NAMES":                        "CONTROLLER",
 			"KAFKA_CONTROLLER_QUORUM_VOTERS":                         "1@localhost:9093",
@@ -195,15 +203,17 @@ func startGuardedContainer() (addr string, admin []kgo.Opt, end func() error, er
 			"KAFKA_LISTENER_NAME_BROKER_PLAIN_SASL_JAAS_CONFIG":      jaas,
 			"KAFKA_LISTENER_NAME_CONTROLLER_PLAIN_SASL_JAAS_CONFIG":  jaas,
 			"KAFKA_LISTENER_NAME_CONTROLLER_SASL_ENABLED_MECHANISMS": "PLAIN",
-			"KAFKA_AUTHORIZER_CLASS_NAME":                            "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-			"KAFKA_SUPER_USERS":                                      "User:admin",
-			"KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR":                 "1",
-			"KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR":         "1",
-			"KAFKA_TRANSACTION_STATE_LOG_MIN_ISR":                    "1",
-			"KAFKA_TRANSACTION_STATE_LOG_NUM_PARTITIONS":             "1",
-			"KAFKA_AUTO_CREATE_TOPICS_ENABLE":                        "false",
+			"KAFKA_AUTHORIZER_CLASS_NAME": "org.apache.kafka.metadata." +
+				"authorizer.StandardAuthorizer",
+			"KAFKA_SUPER_USERS":                              "User:admin",
+			"KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR":         "1",
+			"KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
+			"KAFKA_TRANSACTION_STATE_LOG_MIN_ISR":            "1",
+			"KAFKA_TRANSACTION_STATE_LOG_NUM_PARTITIONS":     "1",
+			"KAFKA_AUTO_CREATE_TOPICS_ENABLE":                "false",
 		}),
-		testcontainers.WithWaitStrategyAndDeadline(startTimeout, wait.ForAll(wait.ForLog("Kafka Server started"), wait.ForListeningPort("9092/tcp"))))
+		testcontainers.WithWaitStrategyAndDeadline(startTimeout,
+			wait.ForAll(wait.ForLog("Kafka Server started"), wait.ForListeningPort("9092/tcp"))))
 	end = func() error { return testcontainers.TerminateContainer(c) }
 	if err != nil {
 		return "", nil, end, fmt.Errorf("apache/kafka:4.3.1: %w", err)

@@ -9,17 +9,21 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// LosingBroker is a broker in this process that can lose a transaction's marker as Kafka does: the coordinator has decided and said so, the records are in the log, and nothing in
-// there says what became of them. Only kfake can be bent to it; what a real broker makes of such a log is tested in package kafka.
+// LosingBroker is a broker in this process that can lose a transaction's marker as Kafka does: the
+// coordinator has decided and said so, the records are in the log, and nothing in there says what
+// became of them. Only kfake can be bent to it; what a real broker makes of such a log is tested in
+// package kafka.
 type LosingBroker struct {
 	Addr    string
 	cluster *kfake.Cluster
 
-	mu      sync.Mutex
-	losing  bool
-	lost    bool
-	hanging *kmsg.EndTxnRequest // The transaction whose marker is lost, as long as its coordinator takes it for ended.
-	epoch   int16               // The last that the hanging transaction's id was given.
+	mu     sync.Mutex
+	losing bool
+	lost   bool
+	// The transaction whose marker is lost, as long as its coordinator takes it for ended.
+	hanging *kmsg.EndTxnRequest
+	// The last that the hanging transaction's id was given.
+	epoch int16
 }
 
 // LosingKafka starts such a broker. It loses nothing before LoseNext.
@@ -51,7 +55,8 @@ func (b *LosingBroker) Lost() bool {
 	return b.lost
 }
 
-// onEnd answers that the transaction is committed, and the epoch that the producer has from now on (KIP-890); kfake, which is the log as well, hears nothing of it.
+// onEnd answers that the transaction is committed, and the epoch that the producer has from now on
+// (KIP-890); kfake, which is the log as well, hears nothing of it.
 func (b *LosingBroker) onEnd(r kmsg.Request) (kmsg.Response, error, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -73,7 +78,8 @@ func (b *LosingBroker) onInit(r kmsg.Request) (kmsg.Response, error, bool) {
 	b.cluster.KeepControl()
 	request := r.(*kmsg.InitProducerIDRequest)
 	if b.hanging == nil || request.TransactionalID == nil || *request.TransactionalID != b.hanging.TransactionalID {
-		request.TransactionTimeoutMillis = int32(10 * time.Minute / time.Millisecond) // Or kfake would time out what hangs, as no coordinator does.
+		// Or kfake would time out what hangs, as no coordinator does.
+		request.TransactionTimeoutMillis = int32(10 * time.Minute / time.Millisecond)
 		return nil, nil, false
 	}
 	b.epoch++
@@ -82,7 +88,8 @@ func (b *LosingBroker) onInit(r kmsg.Request) (kmsg.Response, error, bool) {
 	return answer, nil, true
 }
 
-// onProduce sees the next transaction begin: from then on the coordinator has something to end again.
+// onProduce sees the next transaction begin: from then on the coordinator has something to end
+// again.
 func (b *LosingBroker) onProduce(r kmsg.Request) (kmsg.Response, error, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

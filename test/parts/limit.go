@@ -10,8 +10,8 @@ import (
 	"github.com/testcontainers/testcontainers-go"
 )
 
-// limitMemory bounds the memory of a running container in bytes. The page cache of the files that it
-// reads counts. There is no swap beyond the limit.
+// limitMemory bounds the memory of a running container in bytes. The page cache of the files that
+// it reads counts. There is no swap beyond the limit.
 func limitMemory(ctx context.Context, id string, bytes int64) (err error) {
 	docker, err := testcontainers.NewDockerClientWithOpts(ctx)
 	if err != nil {

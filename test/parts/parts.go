@@ -1,8 +1,10 @@
-// Package parts gives tests a real PostgreSQL and a real Kafka broker: official containers through testcontainers where a Docker daemon
-// answers, embedded ones elsewhere. PAYLATCH_TEST_PARTS=docker demands containers, =embedded forbids them. A part that cannot be had fails the test;
-// nothing is skipped.
+// Package parts gives tests a real PostgreSQL and a real Kafka broker: official containers through
+// testcontainers where a Docker daemon answers, embedded ones elsewhere. PAYLATCH_TEST_PARTS=docker
+// demands containers, =embedded forbids them. A part that cannot be had fails the test; nothing is
+// skipped.
 //
-// Each test owns its database and its topic, so that tests run in parallel and judge whole tables and whole logs.
+// Each test owns its database and its topic, so that tests run in parallel and judge whole tables
+// and whole logs.
 package parts
 
 import (
@@ -56,7 +58,8 @@ func dockerAnswers() (err error) {
 			err = fmt.Errorf("no Docker: %v", p)
 		}
 	}()
-	// A reaper of this process's own: packages that test at once share one otherwise, and fail when they start it together.
+	// A reaper of this process's own: packages that test at once share one otherwise, and fail when
+	// they start it together.
 	const session = "TESTCONTAINERS_SESSION_ID"
 	if os.Getenv(session) == "" {
 		if err := os.Setenv(session, uuid.NewString()); err != nil {
@@ -77,7 +80,8 @@ func dockerAnswers() (err error) {
 	return closeErr
 }
 
-// Kind returns the kind of parts that this run has, docker or embedded; an error when containers are demanded and cannot be had.
+// Kind returns the kind of parts that this run has, docker or embedded; an error when containers
+// are demanded and cannot be had.
 func Kind() (string, error) { return choose() }
 
 // InDocker tells whether the parts are containers: a real broker, then.
@@ -107,8 +111,9 @@ func stopAtEnd(stop func() error) {
 	stops = append(stops, stop)
 }
 
-// Main is the TestMain of packages that use parts: it runs the tests, stops what they shared, and finds goroutines that nobody waited for. The
-// given cleanups run after the tests and before the parts stop.
+// Main is the TestMain of packages that use parts: it runs the tests, stops what they shared, and
+// finds goroutines that nobody waited for. The given cleanups run after the tests and before the
+// parts stop.
 func Main(m *testing.M, cleanups ...func() error) {
 	embedded.Main()
 	code := m.Run()
@@ -130,9 +135,11 @@ func Main(m *testing.M, cleanups ...func() error) {
 		fmt.Println("parts:", k)
 		if k == docker {
 			known = append(known,
-				// The connection to the container that removes ours should this process die; it lives as long as the process.
+				// The connection to the container that removes ours should this process die; it
+				// lives as long as the process.
 				goleak.IgnoreAnyFunction("github.com/testcontainers/testcontainers-go.(*Reaper).connect.func1"),
-				goleak.IgnoreTopFunction("internal/poll.runtime_pollWait"), // Idle HTTP connections to the Docker daemon.
+				// Idle HTTP connections to the Docker daemon.
+				goleak.IgnoreTopFunction("internal/poll.runtime_pollWait"),
 			)
 		}
 	}

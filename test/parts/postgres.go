@@ -50,9 +50,11 @@ var server = sync.OnceValues(func() (string, error) {
 
 // Server is a PostgreSQL of its own, which can be restarted at the same address with its data.
 type Server struct {
-	URL     string // Of an empty database.
+	// Of an empty database.
+	URL     string
 	restart func(ctx context.Context, immediate bool) error
-	limit   func(ctx context.Context, bytes int64) error // Nil where there is no container.
+	// Nil where there is no container.
+	limit func(ctx context.Context, bytes int64) error
 }
 
 // Restart restarts the server; immediate is as a crash: what was committed comes back from its log.
@@ -100,19 +102,22 @@ func newEmbeddedPostgres(ctx context.Context, p purpose) (*Server, func() error,
 func newDockerPostgres(ctx context.Context, p purpose) (*Server, func() error, error) {
 	settings := []string{"postgres", "-c", "fsync=off", "-c", "max_connections=300"}
 	if p == measuring {
-		settings = []string{"sh", "-c", "while :; do docker-entrypoint.sh postgres; sleep 0.1; done"} // See restartServer.
+		// See restartServer.
+		settings = []string{"sh", "-c", "while :; do docker-entrypoint.sh postgres; sleep 0.1; done"}
 	}
 	port, err := freePort() // Fixed, so that the server keeps its address over a restart.
 	if err != nil {
 		return nil, nil, err
 	}
 	c, err := testcontainers.Run(ctx, "postgres:17",
-		testcontainers.WithEnv(map[string]string{"POSTGRES_USER": "paylatch", "POSTGRES_PASSWORD": "paylatch", "POSTGRES_DB": "paylatch"}),
+		testcontainers.WithEnv(map[string]string{"POSTGRES_USER": "paylatch", "POSTGRES_PASSWORD": "paylatch",
+			"POSTGRES_DB": "paylatch"}),
 		testcontainers.WithExposedPorts("5432/tcp"),
 		testcontainers.WithHostConfigModifier(publish("5432/tcp", port)),
 		testcontainers.WithCmd(settings...),
 		testcontainers.WithWaitStrategy(wait.ForAll(
-			wait.ForLog("database system is ready to accept connections").WithOccurrence(2), wait.ForListeningPort("5432/tcp"))),
+			wait.ForLog("database system is ready to accept connections").WithOccurrence(2),
+			wait.ForListeningPort("5432/tcp"))),
 	)
 	end := func() error { return testcontainers.TerminateContainer(c) }
 	if err != nil {
@@ -204,7 +209,8 @@ func database(t testing.TB, from string) string {
 	return withDatabase(url, name)
 }
 
-// templating lets one database at a time be copied: PostgreSQL refuses to copy a template that somebody uses.
+// templating lets one database at a time be copied: PostgreSQL refuses to copy a template that
+// somebody uses.
 var templating sync.Mutex
 
 func execute(ctx context.Context, url, sql string) error {

@@ -1,4 +1,5 @@
-// Command which says what parts the tests will have: of a package that passes, go test shows no output.
+// Command which says what parts the tests will have: of a package that passes, go test shows no
+// output.
 package main
 
 import (
