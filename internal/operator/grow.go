@@ -46,7 +46,7 @@ func GrowPartitions(
 	}
 
 	began := time.Now()
-	intake, err := s.CloseIntake(ctx)
+	intake, err := s.CloseCreateGate(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -60,7 +60,7 @@ func GrowPartitions(
 		return 0, err
 	}
 	if first = there[0]; len(there) != int(from) {
-		return 0, store.ErrGrownMeanwhile
+		return 0, store.ErrGrownConcurrently
 	}
 	if err := cluster.GrowTopic(ctx, first.Topic, to); err != nil {
 		return 0, err
@@ -80,7 +80,7 @@ func GrowPartitions(
 	}
 	intake.Open()
 	closed = time.Since(began)
-	s.AskToLook(ctx)
+	s.RequestRebalance(ctx)
 	return closed, nil
 }
 
@@ -116,7 +116,7 @@ func mayGrow(ctx context.Context, list lister, to int32) ([]store.Partition, err
 }
 
 // awaitDrained waits until nothing is left to be sent.
-func awaitDrained(ctx context.Context, intake *store.Intake, timeout time.Duration) error {
+func awaitDrained(ctx context.Context, intake *store.CreateGate, timeout time.Duration) error {
 	over := time.After(timeout) // Not the end of ctx, which would end a query with an error of its own.
 	for {
 		unsent, err := intake.HasUnsent(ctx)

@@ -28,7 +28,7 @@ func Retry(ctx context.Context, s *store.Store, partition int32) error {
 	if err := s.Resume(ctx, partition); err != nil {
 		return fmt.Errorf("partition %d: %w", partition, err)
 	}
-	s.AskToLook(ctx)
+	s.RequestRebalance(ctx)
 	return nil
 }
 

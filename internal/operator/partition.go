@@ -170,7 +170,7 @@ func (op Operator) commit(ctx context.Context, claim *store.Claim) error {
 	if err := claim.Commit(ctx); err != nil {
 		return err
 	}
-	op.Store.AskToLook(ctx)
+	op.Store.RequestRebalance(ctx)
 	return nil
 }
 

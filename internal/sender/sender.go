@@ -152,8 +152,8 @@ func (s *Sender) attend(ctx context.Context) error {
 		return err
 	}
 	defer presence.Leave()
-	s.Store.AskToLook(ctx) // Whoever has more than its share now gives some to us.
-	clear(s.free)          // What was seen before is out of date.
+	s.Store.RequestRebalance(ctx) // Whoever has more than its share now gives some to us.
+	clear(s.free)                 // What was seen before is out of date.
 	watch := watch{store: s.Store}
 	watched, unwatch := context.WithCancel(ctx)
 	defer watch.running.Wait()
@@ -177,7 +177,7 @@ func (s *Sender) attend(ctx context.Context) error {
 		}
 		gaveBack, err := s.reap()
 		if gaveBack && ctx.Err() == nil {
-			s.Store.AskToLook(ctx)
+			s.Store.RequestRebalance(ctx)
 		}
 		if err != nil || ctx.Err() != nil {
 			return err
@@ -302,7 +302,7 @@ func (s *Sender) leave(ctx context.Context) {
 	// Later than that they look by themselves.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookEvery)
 	defer cancel()
-	s.Store.AskToLook(ctx)
+	s.Store.RequestRebalance(ctx)
 }
 
 // jitter spreads d over 50 % to 100 %, so that replicas that failed together do not come back

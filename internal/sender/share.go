@@ -112,7 +112,7 @@ func (w *watch) follow(ctx context.Context, neighbour uint32) {
 		}
 		for _, d := range endingFor {
 			pause(ctx, d)
-			w.store.AskToLook(ctx)
+			w.store.RequestRebalance(ctx)
 		}
 	})
 }

@@ -70,7 +70,7 @@ func claimPaymentsFor(lock string) string {
 // Claim begins a transaction that holds the partition and at most limit of its unsent payments.
 // ErrClaimed when another holds it.
 func (s *Session) Claim(ctx context.Context, limit int) (*Claim, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	claim, err := s.claimAgain(ctx)
 	if err != nil || limit == 0 {

@@ -31,7 +31,7 @@ func refuseDatabase(format string, args ...any) error {
 // it.
 type connState struct {
 	incarnation string
-	memory      *memory
+	cache       *cache
 	commits     *commits
 	// A warning has arrived since the last commit began.
 	warned bool
@@ -47,8 +47,8 @@ func stateOf(conn *pgx.Conn) *connState {
 	return conn.PgConn().CustomData()[stateKey].(*connState)
 }
 
-// memoryOf returns what is remembered of the database behind a connection.
-func memoryOf(conn *pgx.Conn) *memory { return stateOf(conn).memory }
+// cacheOf returns what is remembered of the database behind a connection.
+func cacheOf(conn *pgx.Conn) *cache { return stateOf(conn).cache }
 
 // connConfig returns the configuration of one connection; more overrides connectionSettings.
 func (s *Store) connConfig(more map[string]string) *pgx.ConnConfig {
@@ -193,16 +193,16 @@ func (s *Store) initConn(ctx context.Context, conn *pgx.Conn) error {
 	if err == nil {
 		err = checkSchema(ctx, conn)
 	}
-	var memory *memory
+	var cache *cache
 	if err == nil {
-		memory, err = s.admit(ctx, conn, i.incarnation)
+		cache, err = s.admit(ctx, conn, i.incarnation)
 	}
 	if err != nil {
 		s.refused.note(err)
 		return err
 	}
 	conn.PgConn().CustomData()[stateKey] = &connState{
-		incarnation: i.incarnation, memory: memory, commits: s.commits, checked: time.Now(),
+		incarnation: i.incarnation, cache: cache, commits: s.commits, checked: time.Now(),
 	}
 	return nil
 }

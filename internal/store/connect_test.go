@@ -223,7 +223,7 @@ func TestConnect_PoolerRefused(t *testing.T) {
 	_, calls["Own"] = s.Own(t.Context(), 0)
 	_, calls["Join"] = s.Join(t.Context(), store.Fenced)
 	_, calls["Snapshot"] = s.Snapshot(t.Context())
-	_, calls["CloseIntake"] = s.CloseIntake(t.Context())
+	_, calls["CloseCreateGate"] = s.CloseCreateGate(t.Context())
 	_, calls["Operate"] = s.Operate(t.Context(), 0)
 	_, calls["MigrateUp"] = store.MigrateUp(t.Context(), r.url, migrations.FS)
 	for call, err := range calls {

@@ -49,7 +49,7 @@ const selectConnectionLimits = `select case when r.rolsuper then -1 else r.rolco
 
 // ConnectionLimits asks over the session that there is, since there may be no other one.
 func (p *Presence) ConnectionLimits(ctx context.Context) (l ConnectionLimits, err error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	err = p.conn.QueryRow(ctx, selectConnectionLimits).Scan(&l.Role, &l.Database, &l.Server)
 	return l, translate(err)
@@ -57,7 +57,7 @@ func (p *Presence) ConnectionLimits(ctx context.Context) (l ConnectionLimits, er
 
 // Now returns the time by the database's clock.
 func (p *Presence) Now(ctx context.Context) (now time.Time, err error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	err = p.conn.QueryRow(ctx, `select clock_timestamp()`).Scan(&now)
 	return now, translate(err)
@@ -72,7 +72,7 @@ const selectPartitionsWithUnsent = `select partition::integer from topic_partiti
 
 // WithUnsent returns the partitions that have a payment to send.
 func (p *Presence) WithUnsent(ctx context.Context) (map[int32]bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	rows, err := p.conn.Query(ctx, selectPartitionsWithUnsent)
 	if err != nil {

@@ -14,14 +14,18 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// Create stores p, unless its id is there already: then the stored payment is the answer and
-// replayed is true, or a *payment.KeyReused when its content is another one. When it returns
-// without error the payment is committed and survives any crash. When it returns
-// payment.ErrUnavailable, nothing was stored or the same call made again finds it. Any number of
-// concurrent calls for one id store one row. Concurrent calls share a statement and a commit; each
-// has its own outcome.
+// Create stores p, unless its id exists.
+//
+// If the id exists with the same content, Create returns the stored payment and replayed is true.
+// If the content differs, it returns a *payment.KeyReused.
+//
+// Without an error the payment is committed and survives any crash. With payment.ErrUnavailable the
+// outcome is unknown: either nothing was stored, or the same call made again finds it.
+//
+// Any number of concurrent calls for one id store one row. Concurrent calls share a statement and a
+// commit, and each has its own outcome.
 func (s *Store) Create(ctx context.Context, p payment.Payment) (stored payment.Payment, replayed bool, err error) {
-	created, err := s.creates.call(ctx, p.Tenant.ID, p)
+	created, err := s.creates.Do(ctx, p.Tenant.ID, p)
 	if err == nil {
 		err = s.confirm(ctx, created.read)
 	}
@@ -31,25 +35,26 @@ func (s *Store) Create(ctx context.Context, p payment.Payment) (stored payment.P
 	return created.stored, created.replayed, created.err
 }
 
-// creation is one payment's outcome within a batch.
+// creation is the outcome of one payment within a batch.
 type creation struct {
 	stored   payment.Payment
 	replayed bool
 	err      error
-	// Where the stored payment was found; zero for a new one, whose own commit has waited.
+	// read is where the stored payment was found. It is zero for a new one, whose commit has waited
+	// for the standby.
 	read read
 }
 
-// createBatch stores the payments in one statement and so one commit. The error is of the whole
-// batch; a payment's own is in its place.
+// createBatch stores the payments in one statement, and so in one commit. An error is that of the
+// whole batch. The error of a single payment is in its creation.
 func (s *Store) createBatch(ctx context.Context, batch []payment.Payment) ([]creation, error) {
-	pooled, err := s.acquire(ctx) // One connection for all of it, and so one memory.
+	pooled, err := s.acquire(ctx) // One connection for all steps, and so one cache.
 	if err != nil {
 		return nil, err
 	}
 	defer pooled.Release()
 	conn := pooled.Conn()
-	known := &memoryOf(conn).topic
+	known := &cacheOf(conn).topic
 	topic, err := known.get(ctx, conn)
 	if err != nil {
 		return nil, err
@@ -63,20 +68,20 @@ func (s *Store) createBatch(ctx context.Context, batch []payment.Payment) ([]cre
 		if topic, err = known.load(ctx, conn); err != nil || topic == before {
 			return outcomes, err
 		}
-		// Partitions were added since we looked, which does not go on for ever.
+		// Partitions were added after the topic was read. That happens a bounded number of times.
 	}
 }
 
-// acquire takes a connection from the pool within roundTimeout.
+// acquire takes a connection from the pool within stepTimeout.
 func (s *Store) acquire(ctx context.Context) (*pgxpool.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	conn, err := s.pool.Acquire(ctx)
 	return conn, translate(err)
 }
 
-// tryBatch stores the payments if the intake is open for the topic as it was known; closed tells
-// that some of them were not stored because it was not.
+// tryBatch stores the payments if the create gate is open for the given number of partitions.
+// closed reports that some of them were not stored because it was not.
 func (s *Store) tryBatch(ctx context.Context, conn *pgx.Conn, batch []payment.Payment,
 	topic topicInfo) (outcomes []creation, closed bool, err error) {
 	inserted, err := insert(conn, batch, topic)
@@ -87,10 +92,10 @@ func (s *Store) tryBatch(ctx context.Context, conn *pgx.Conn, batch []payment.Pa
 	var there []payment.ID
 	for i, p := range batch {
 		if stored, ok := inserted[p.ID]; ok {
-			// A second payment under the same key in this batch is a replay of the first.
+			// A second payment with this key in the batch is a replay of the first.
 			delete(inserted, p.ID)
 			stored.complete(&p)
-			s.waker.wake(p.Partition)
+			s.notifier.Created(p.Partition)
 			outcomes[i].stored = p
 		} else {
 			there = append(there, p.ID)
@@ -99,32 +104,32 @@ func (s *Store) tryBatch(ctx context.Context, conn *pgx.Conn, batch []payment.Pa
 	if len(there) == 0 {
 		return outcomes, false, nil
 	}
-	// A statement of its own: the insert's snapshot cannot see a row whose transaction it has just
-	// waited for.
-	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
+	// This is a second statement, since the snapshot of the insert cannot see a row whose
+	// transaction it has just waited for.
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	stored, read, err := readIn(ctx, conn, there, topic.name)
 	for i, p := range batch {
 		switch {
 		case outcomes[i].stored.Status != "":
-			// Inserted: that is on record, whatever became of the others.
+			// It was inserted, and is on record, whatever the outcome of the others.
 		case err != nil:
 			outcomes[i].err = err
 		default:
 			outcomes[i] = replay(p, stored)
 			outcomes[i].read = read
-			closed = closed || errors.Is(outcomes[i].err, errIntakeClosed)
+			closed = closed || errors.Is(outcomes[i].err, errGateClosed)
 		}
 	}
 	return outcomes, closed, nil
 }
 
-// replay compares what is asked for with what is stored under its id.
+// replay compares the payment with the one that is stored under its id.
 func replay(p payment.Payment, stored map[payment.ID]*payment.Payment) creation {
 	there, ok := stored[p.ID]
 	switch {
 	case !ok:
-		return creation{err: errIntakeClosed}
+		return creation{err: errGateClosed}
 	case there.Tenant != p.Tenant:
 		return creation{err: foreignRow(p.ID, p.Tenant, there.Tenant)}
 	}
@@ -134,38 +139,38 @@ func replay(p payment.Payment, stored map[payment.ID]*payment.Payment) creation 
 	return creation{stored: *there, replayed: true}
 }
 
-// foreignRow is the alarm for an id that two tenants' keys lead to. By chance it does not happen
-// (2^-74 for two keys of one millisecond); it means that a salt was changed or a table mixed up,
-// and nothing may be answered from such a row.
+// foreignRow is the error for an id that is derived from the keys of two tenants. That does not
+// happen by chance: the probability is 2^-74 for two keys of one millisecond. A salt was changed,
+// or a table was mixed up, so nothing of the row may be reported.
 func foreignRow(id payment.ID, asked, there payment.TenantRef) error {
 	return fmt.Errorf("%w: ALARM: payment %s, derived for tenant %q, is a row of tenant %q", payment.ErrUnavailable, id,
 		asked.Name, there.Name)
 }
 
-// Rows of one statement go in order of id, so that two batches that meet wait for each other in one
-// order and never deadlock.
-const insertPayments = `insert into payments (id, tenant_id, amount, currency, originator_id, beneficiary_id, sender_id,
-	receiver_id,
-		reference, trace_context, partition)
-	select * from unnest($1::uuid[], $2::integer[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[],
-	$8::bigint[],
-		$9::text[], $10::bytea[], $11::smallint[])
+// insertPayments inserts in order of id. Two batches with the same rows then wait for each other in
+// one order, and cannot deadlock.
+const insertPayments = `insert into payments (id, tenant_id, amount, currency,
+		originator_id, beneficiary_id, sender_id, receiver_id, reference, trace_context, partition)
+	select * from unnest($1::uuid[], $2::integer[], $3::bigint[], $4::text[],
+		$5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::text[], $10::bytea[], $11::smallint[])
 	where (select create_gate_is_open($12))
 	on conflict on constraint payments_id_is_unique do nothing
 	returning id, partition, seq, created_at`
 
-// given is what the database gives a new payment.
+// given is what the database adds to a new payment.
 type given struct {
 	partition int16
 	seq       int64
 	createdAt time.Time
 }
 
+// complete sets what the database has added.
 func (g given) complete(p *payment.Payment) {
 	p.Partition, p.Seq, p.CreatedAt = int32(g.partition), g.seq, g.createdAt
 }
 
-// insert stores what is not there yet and returns it by id.
+// insert stores the payments that do not exist yet, and returns them by id. On record once it
+// returns nil.
 func insert(conn *pgx.Conn, batch []payment.Payment, topic topicInfo) (map[payment.ID]given, error) {
 	columns, err := columns(conn, batch, topic.partitions)
 	if err != nil {
@@ -184,7 +189,7 @@ func insert(conn *pgx.Conn, batch []payment.Payment, topic topicInfo) (map[payme
 	return inserted, err
 }
 
-// scanGiven reads what insertPayments returns, by id.
+// scanGiven reads the rows that insertPayments returns, by id. about is how many there may be.
 func scanGiven(rows pgx.Rows, about int) (map[payment.ID]given, error) {
 	inserted := make(map[payment.ID]given, about)
 	var id [16]byte
@@ -196,7 +201,8 @@ func scanGiven(rows pgx.Rows, about int) (map[payment.ID]given, error) {
 	return inserted, err
 }
 
-// columns interns the batch's parties and accounts and lays it out as insertPayments wants it.
+// columns interns the parties and accounts of the batch, and returns the parameters of
+// insertPayments, in order of id.
 func columns(conn *pgx.Conn, batch []payment.Payment, partitions int32) ([]any, error) {
 	n := len(batch)
 	sorted := make([]*payment.Payment, n)
@@ -209,7 +215,7 @@ func columns(conn *pgx.Conn, batch []payment.Payment, partitions int32) ([]any, 
 		parties = append(parties, partyContent(p.Tenant, p.Originator), partyContent(p.Tenant, p.Beneficiary))
 		accounts = append(accounts, accountContent(p.Tenant, p.Sender), accountContent(p.Tenant, p.Receiver))
 	}
-	partyIDs, accountIDs, err := memoryOf(conn).intern(conn, parties, accounts)
+	partyIDs, accountIDs, err := cacheOf(conn).intern(conn, parties, accounts)
 	if err != nil {
 		return nil, err
 	}

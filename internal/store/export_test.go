@@ -6,18 +6,17 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/paylatch/paylatch/internal/batch"
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
 // What the tests must reach inside for. They stand outside otherwise: test/parts, which they run
 // on, imports this package.
 const (
-	AuthTTL            = authTTL
-	AuthRefreshAfter   = authRefreshAfter
-	WakeChannel        = wakeChannel
+	NotifyChannel      = notifyChannel
 	LockClassPartition = lockClassPartition
 	LockClassReplica   = lockClassReplica
-	CreateRoundsMax    = roundsMax
+	CreateBatchesMax   = batch.RunningMax
 )
 
 // What the tests of plans explain.
@@ -75,44 +74,11 @@ func (s *Store) OnConn(ctx context.Context, do func(*pgx.Conn) error) error {
 	return s.pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error { return do(c.Conn()) })
 }
 
-// CreatesUnderWay counts the creates that wait or are in a round.
-func (s *Store) CreatesUnderWay() int {
-	s.creates.mu.Lock()
-	defer s.creates.mu.Unlock()
-	return s.creates.calls
-}
+// CreatesPending counts the creates that wait or are in a batch.
+func (s *Store) CreatesPending() int { return s.creates.Pending() }
 
-// CreateRounds counts the rounds of creates so far.
-func (s *Store) CreateRounds() int {
-	s.creates.mu.Lock()
-	defer s.creates.mu.Unlock()
-	return s.creates.begun
-}
-
-// Waker is a waker whose notifications a test receives.
-type Waker struct{ w *waker }
-
-func NewWaker(send func(ctx context.Context, payload string)) Waker { return Waker{newWaker(send)} }
-
-func (w Waker) Wake(partition int32) { w.w.wake(partition) }
-
-func (w Waker) Close() { w.w.close() }
-
-// Keyring is a keyring whose questions a test answers.
-type Keyring struct{ k *keyring }
-
-func NewKeyring(ask func(context.Context, payment.APIKeyHash) (payment.Tenant, error)) (Keyring, error) {
-	k, err := newKeyring(ask)
-	return Keyring{k}, err
-}
-
-func (k Keyring) TenantOf(ctx context.Context, key payment.APIKeyHash) (payment.Tenant, error) {
-	return k.k.tenantOf(ctx, key)
-}
-
-func (k Keyring) Forget() { k.k.forget() }
-
-func (k Keyring) Close() { k.k.close() }
+// CreateBatches counts the batches of creates so far.
+func (s *Store) CreateBatches() int { return s.creates.Started() }
 
 // ConnectionSettings, OutcomeNames and the rest are what the tests of connections need.
 var ConnectionSettings = connectionSettings

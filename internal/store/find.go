@@ -10,9 +10,11 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// Find returns the tenant's payment. Another tenant's is payment.ErrNotFound, as one that does not
-// exist. What it returns, also that there is none, is on the synchronous standby if there is one;
-// payment.ErrUnavailable as long as that is not known. Concurrent calls share a statement.
+// Find returns the tenant's payment, or payment.ErrNotFound, also for a payment of another tenant.
+//
+// The result, also ErrNotFound, is on the synchronous standby if there is one. While that is not
+// confirmed, Find waits, and returns payment.ErrUnavailable when ctx ends. Concurrent calls share a
+// statement.
 func (s *Store) Find(ctx context.Context, tenant payment.TenantRef, id payment.ID) (payment.Payment, error) {
 	p, err := s.findOne(ctx, tenant, id)
 	if err == nil && p.Tenant != tenant {
@@ -21,8 +23,8 @@ func (s *Store) Find(ctx context.Context, tenant payment.TenantRef, id payment.I
 	return p, err
 }
 
-// FindDerived returns the payment whose id was derived for the tenant: another tenant's row there
-// is an alarm, not a "not found".
+// FindDerived is like Find for an id that was derived for the tenant. A row of another tenant is an
+// error, not payment.ErrNotFound: see foreignRow.
 func (s *Store) FindDerived(ctx context.Context, tenant payment.TenantRef, id payment.ID) (payment.Payment, error) {
 	p, err := s.findOne(ctx, tenant, id)
 	if err == nil && p.Tenant != tenant {
@@ -31,10 +33,10 @@ func (s *Store) FindDerived(ctx context.Context, tenant payment.TenantRef, id pa
 	return p, err
 }
 
-// Look is Find without the wait for the synchronous standby: what it returns may be undone by a
-// failover, and must be confirmed by Find before a client is told.
+// Look is like Find, but does not wait for the synchronous standby. A failover may undo what it
+// returns. Confirm it by Find before it is reported to a client.
 func (s *Store) Look(ctx context.Context, tenant payment.TenantRef, id payment.ID) (payment.Payment, error) {
-	f, err := s.finds.call(ctx, tenant.ID, id)
+	f, err := s.finds.Do(ctx, tenant.ID, id)
 	if err != nil {
 		return payment.Payment{}, err
 	}
@@ -44,9 +46,9 @@ func (s *Store) Look(ctx context.Context, tenant payment.TenantRef, id payment.I
 	return *f.payment, nil
 }
 
-// findOne reads a payment and has it confirmed; that there is none is confirmed, too.
+// findOne reads a payment and confirms the result, also that there is none.
 func (s *Store) findOne(ctx context.Context, tenant payment.TenantRef, id payment.ID) (payment.Payment, error) {
-	f, err := s.finds.call(ctx, tenant.ID, id)
+	f, err := s.finds.Do(ctx, tenant.ID, id)
 	if err == nil {
 		err = s.confirm(ctx, f.read)
 	}
@@ -59,16 +61,16 @@ func (s *Store) findOne(ctx context.Context, tenant payment.TenantRef, id paymen
 	return *f.payment, nil
 }
 
-// found is the result of one request for a payment.
+// found is the result of one lookup.
 type found struct {
-	// Nil when there is none.
+	// payment is nil if there is none.
 	payment *payment.Payment
 	read    read
 }
 
-// findBatch returns the payments of these ids, in their order.
+// findBatch returns the payments with these ids, in their order.
 func (s *Store) findBatch(ctx context.Context, ids []payment.ID) ([]found, error) {
-	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	pooled, err := s.pool.Acquire(ctx)
 	if err != nil {
@@ -76,7 +78,7 @@ func (s *Store) findBatch(ctx context.Context, ids []payment.ID) ([]found, error
 	}
 	defer pooled.Release()
 	conn := pooled.Conn()
-	topic, err := memoryOf(conn).topic.get(ctx, conn)
+	topic, err := cacheOf(conn).topic.get(ctx, conn)
 	if err != nil {
 		return nil, err
 	}
@@ -91,12 +93,12 @@ func (s *Store) findBatch(ctx context.Context, ids []payment.ID) ([]found, error
 	return results, nil
 }
 
-// hasStandby reports whether commits wait for a synchronous standby, in the view of the session: a
+// hasStandby reports whether commits wait for a synchronous standby, as the session sees it. A
 // change of the setting reaches all sessions at once, between two of their statements.
 const hasStandby = `select current_setting('synchronous_standby_names') <> ''`
 
-// readIn is findIn, outside of a transaction, with what must be known to report it. Both statements
-// are one exchange with the database.
+// readIn is like findIn, outside a transaction. It also returns what must be confirmed before the
+// result is reported. Both statements are one round trip.
 func readIn(ctx context.Context, conn *pgx.Conn, ids []payment.ID, topic string) (map[payment.ID]*payment.Payment, read,
 	error) {
 	r := read{incarnation: stateOf(conn).incarnation}
@@ -111,7 +113,7 @@ func readIn(ctx context.Context, conn *pgx.Conn, ids []payment.ID, topic string)
 	if err != nil {
 		return nil, read{}, err
 	}
-	payments, err := memoryOf(conn).complete(ctx, conn, scanned)
+	payments, err := cacheOf(conn).complete(ctx, conn, scanned)
 	return byID(payments), r, err
 }
 
@@ -126,19 +128,19 @@ func scanBatch(results pgx.BatchResults, r *read, topic string, about int) (scan
 	return scanPayments(rows, topic, about)
 }
 
-// paymentColumns are what scanPayments reads, in its order. Parties, accounts and tenants come from
-// memory, which four joins for each row would cost several times the row.
+// paymentColumns are the columns that scanPayments reads, in its order. Parties, accounts and
+// tenants come from the cache: four joins would cost several times as much as the row.
 const paymentColumns = ` id, tenant_id, amount, currency, originator_id, beneficiary_id, sender_id, receiver_id,
 		coalesce(reference, ''), trace_context, partition, seq, status::text, created_at, sent_at, kafka_offset `
 
 const findPayments = `select` + paymentColumns + `from payments where id = any($1::uuid[])`
 
-// querier is a connection or a transaction.
+// querier is a connection, a pool or a transaction.
 type querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 }
 
-// findIn reads payments over a connection, in the transaction that is open on it, if any.
+// findIn reads payments over a connection, in its open transaction, if any.
 func findIn(ctx context.Context, conn *pgx.Conn, ids []payment.ID, topic string) (map[payment.ID]*payment.Payment,
 	error) {
 	rows, err := conn.Query(ctx, findPayments, uuidsOf(ids))
@@ -149,6 +151,7 @@ func findIn(ctx context.Context, conn *pgx.Conn, ids []payment.ID, topic string)
 	return byID(payments), err
 }
 
+// uuidsOf returns ids as pgx encodes them.
 func uuidsOf(ids []payment.ID) [][16]byte {
 	uuids := make([][16]byte, len(ids))
 	for i, id := range ids {
@@ -157,6 +160,7 @@ func uuidsOf(ids []payment.ID) [][16]byte {
 	return uuids
 }
 
+// byID returns payments by their id.
 func byID(payments []payment.Payment) map[payment.ID]*payment.Payment {
 	found := make(map[payment.ID]*payment.Payment, len(payments))
 	for i := range payments {
@@ -165,31 +169,31 @@ func byID(payments []payment.Payment) map[payment.ID]*payment.Payment {
 	return found
 }
 
-// readPayments reads rows of paymentColumns, about so many, to their end, and then what they refer
-// to.
+// readPayments reads all rows, of paymentColumns, and what they refer to. about is how many there
+// may be.
 func readPayments(ctx context.Context, conn *pgx.Conn, rows pgx.Rows, topic string, about int) ([]payment.Payment,
 	error) {
 	s, err := scanPayments(rows, topic, about)
 	if err != nil {
 		return nil, err
 	}
-	return memoryOf(conn).complete(ctx, conn, s)
+	return cacheOf(conn).complete(ctx, conn, s)
 }
 
-// scanned are payments without what their rows refer to: two ids of parties, and two of accounts,
-// for each payment.
+// scanned are payments without what their rows refer to. There are two ids of parties and two of
+// accounts for each payment.
 type scanned struct {
 	payments          []payment.Payment
 	parties, accounts []int64
 }
 
-// scanPayments reads rows of paymentColumns to their end. A status that the code does not know, or
-// a torn row, is an error that names the payment.
+// scanPayments reads all rows, of paymentColumns. A status that this program does not know, or an
+// inconsistent row, is an error that names the payment.
 func scanPayments(rows pgx.Rows, topic string, about int) (s scanned, err error) {
 	var (
 		p                                         payment.Payment
 		originator, beneficiary, sender, receiver int64
-		// Read before the next row comes.
+		// Each is read before the next row is scanned.
 		status, trace pgtype.DriverBytes
 		partition     int16
 		sentAt        pgtype.Timestamptz

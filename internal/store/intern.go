@@ -47,7 +47,7 @@ func newInterner(selectSQL, insertSQL, selectByIDSQL string) (*interner, error) 
 	return &interner{known, named, selectSQL, insertSQL, selectByIDSQL}, nil
 }
 
-func (in *interner) remember(c content, id int64) {
+func (in *interner) add(c content, id int64) {
 	in.known.Add(c, id)
 	in.named.Add(id, c)
 }
@@ -85,8 +85,8 @@ const (
 // inserted, before the payment and in a transaction of their own: after a crash there may be rows
 // that no payment uses, never a payment without its rows. Ids are remembered only once their rows
 // are committed. Whatever is missing, it is one exchange with the database.
-func (m *memory) intern(conn *pgx.Conn, parties, accounts []content) (partyIDs, accountIDs []int64, err error) {
-	wanted := []*interning{m.parties.begin(parties), m.accounts.begin(accounts)}
+func (c *cache) intern(conn *pgx.Conn, parties, accounts []content) (partyIDs, accountIDs []int64, err error) {
+	wanted := []*interning{c.parties.begin(parties), c.accounts.begin(accounts)}
 	batch := &pgx.Batch{}
 	for _, w := range wanted {
 		w.queue(batch)
@@ -174,7 +174,7 @@ func (i *interning) end() error {
 		}
 	}
 	for c, id := range i.found {
-		i.table.remember(c, id)
+		i.table.add(c, id)
 	}
 	return nil
 }
@@ -245,7 +245,7 @@ func (n *naming) read(results pgx.BatchResults) error {
 	named := make(map[int64]content, len(found))
 	for c, id := range found {
 		named[id] = c
-		n.table.remember(c, id)
+		n.table.add(c, id)
 	}
 	for i, id := range n.ids {
 		if c, ok := named[id]; ok {

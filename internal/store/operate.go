@@ -10,7 +10,7 @@ import (
 // Operate returns a session for an operator's work on a partition, whoever owns it. It holds
 // nothing until ClaimWaiting.
 func (s *Store) Operate(ctx context.Context, partition int32) (*Session, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	conn, err := s.dedicated(ctx)
 	if err != nil {

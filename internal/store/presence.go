@@ -6,10 +6,11 @@ import (
 	"net"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/paylatch/paylatch/internal/notify"
 )
 
 // Presence makes a replica count among those that share the partitions: a session that holds a
@@ -27,12 +28,12 @@ var deliveryNumber = map[Delivery]int64{Locked: 0, Fenced: 1}
 const (
 	lockReplica   = `select pg_advisory_lock_shared($1, $2)`
 	lockAlive     = `select pg_advisory_lock($1, pg_backend_pid())`
-	listenCreated = `listen ` + wakeChannel
+	listenCreated = `listen ` + notifyChannel
 )
 
 // Join counts the caller in among the replicas of its delivery, and listens for news.
 func (s *Store) Join(ctx context.Context, delivery Delivery) (*Presence, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*askTimeout) // To connect, and to ask.
+	ctx, cancel := context.WithTimeout(ctx, 2*queryTimeout) // To connect, and to ask.
 	defer cancel()
 	conn, err := s.dedicated(ctx)
 	if err != nil {
@@ -76,7 +77,7 @@ const selectLocks = `select classid::bigint, objid::bigint, pid from pg_locks wh
 // Look sees who is present, who owns what, and how the partitions stand. It is also the touch that
 // keeps the session alive.
 func (p *Presence) Look(ctx context.Context) (View, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	rows, err := p.conn.Query(ctx, selectLocks, lockClassReplica, lockClassPartition)
 	if err != nil {
@@ -141,7 +142,7 @@ func (s *Store) AwaitEnd(ctx context.Context, neighbour uint32) error {
 }
 
 func hasEnded(ctx context.Context, conn *pgx.Conn, neighbour uint32) (ended bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	err = conn.QueryRow(ctx, awaitEnd, int32(neighbour)).Scan(&ended) //nolint:gosec // G115: a process id.
 	return ended, translate(err)
@@ -164,14 +165,8 @@ func (p *Presence) News(ctx context.Context) (News, error) {
 		}
 		return News{}, translate(err)
 	}
-	if n.Payload == wakeLook {
+	if n.Payload == payloadRebalance {
 		return News{Look: true}, nil
 	}
-	var partitions []int32
-	for number := range strings.SplitSeq(n.Payload, ",") {
-		if i, err := strconv.ParseInt(number, 10, 32); err == nil {
-			partitions = append(partitions, int32(i))
-		}
-	}
-	return News{Created: partitions}, nil
+	return News{Created: notify.Partitions(n.Payload)}, nil
 }

@@ -144,7 +144,7 @@ func TestPresence_News(t *testing.T) {
 			}
 		}
 	}
-	f.AskToLook(t.Context())
+	f.RequestRebalance(t.Context())
 	for _, p := range replicas {
 		if news := f.news(p); !news.Look || len(news.Created) != 0 {
 			t.Errorf("news %+v, want a call to look", news)
@@ -214,7 +214,7 @@ func TestPresence_News_Strange(t *testing.T) {
 	f := newFixture(t, 1)
 	p := f.join()
 	for payload, want := range map[string][]int32{"": nil, "x": nil, "1,x,2": {1, 2}, "99999999999": nil} {
-		f.exec(`select pg_notify($1, $2)`, store.WakeChannel, payload)
+		f.exec(`select pg_notify($1, $2)`, store.NotifyChannel, payload)
 		if news := f.news(p); news.Look || !slices.Equal(news.Created, want) {
 			t.Errorf("%q is news of %+v, want %d", payload, news, want)
 		}

@@ -60,7 +60,7 @@ func checkServer(ctx context.Context, a, b *pgx.Conn) error {
 
 // admit checks an incarnation of the database that this process does not know yet, before anything
 // is read or stored there; one connection at a time, the others wait.
-func (s *Store) admit(ctx context.Context, conn *pgx.Conn, incarnation string) (*memory, error) {
+func (s *Store) admit(ctx context.Context, conn *pgx.Conn, incarnation string) (*cache, error) {
 	select {
 	case s.admitting <- struct{}{}:
 		defer func() { <-s.admitting }()
@@ -68,7 +68,7 @@ func (s *Store) admit(ctx context.Context, conn *pgx.Conn, incarnation string) (
 		return nil, translate(ctx.Err())
 	}
 	if s.knows(incarnation) {
-		return s.remember(incarnation)
+		return s.cacheFor(incarnation)
 	}
 	second, err := pgx.ConnectConfig(ctx, s.connConfig(nil))
 	if err != nil {
@@ -84,5 +84,5 @@ func (s *Store) admit(ctx context.Context, conn *pgx.Conn, incarnation string) (
 	if err := s.advanceSequences(ctx, conn); err != nil {
 		return nil, err
 	}
-	return s.remember(incarnation)
+	return s.cacheFor(incarnation)
 }

@@ -1,10 +1,14 @@
-// Package store keeps payments in PostgreSQL; it is the only room that knows SQL.
+// Package store keeps payments in PostgreSQL. It is the only package that contains SQL.
 //
-// It promises that what it answered is committed and survives a crash of PostgreSQL (synchronous
-// commit everywhere), that a tenant's key stands for one payment however often and however
-// concurrently it is used, and that a payment leaves `created` only in the same transaction that
-// records its offset. It leaves to others what is valid (payment), when to emit (sender) and how
-// (kafka).
+// What it reports is committed and survives a crash of PostgreSQL: all commits are synchronous. A
+// tenant's idempotency key stands for one payment, however often and however concurrently it is
+// used. A payment leaves `created` only in the transaction that records its offset. The other
+// packages decide what is valid (payment), when to publish (sender) and how (kafka).
+//
+// Errors: payment.ErrUnavailable means that the same call may succeed later. If a statement that
+// writes was in progress, its outcome is unknown. A call whose context was cancelled returns
+// context.Canceled. Each function documents its other sentinels. Any other error is a defect, of
+// this program or of the data. See translate.
 package store
 
 import (
@@ -18,50 +22,57 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/paylatch/paylatch/internal/batch"
+	"github.com/paylatch/paylatch/internal/keycache"
+	"github.com/paylatch/paylatch/internal/notify"
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
 const (
-	// connectTimeout bounds one attempt to connect: a database that does not answer the greeting in
-	// this time is away.
+	// connectTimeout bounds one attempt to connect. A server that does not respond to the startup
+	// message in this time counts as unavailable.
 	connectTimeout = 5 * time.Second
-	// tenantsMax and internedMax bound the caches: about 1 MB and, twice, 60 MB when full. A larger
-	// set only costs a look-up more.
-	tenantsMax  = 10_000
+	// tenantsMax bounds the caches of tenants and of API keys: about 1 MB when full. A tenant beyond
+	// it only costs a query.
+	tenantsMax = 10_000
+	// internedMax bounds each of the caches of parties and accounts: about 60 MB when full.
 	internedMax = 200_000
 
-	// CreatesMax bounds the creates under way, findsMax the questions for one payment: what one
-	// replica does in a fraction of a second. More are answered "not now" at once rather than
-	// queued without bound.
+	// stepTimeout bounds each step of a batch that does not commit. A commit has no such bound: see
+	// commitOn.
+	stepTimeout = 5 * time.Second
+
+	// CreatesMax bounds the creates that wait or are processed in one replica, which does that many
+	// in a fraction of a second. More get payment.ErrUnavailable at once.
 	CreatesMax = 1024
-	findsMax   = 4096
-	// A round of so many rows is where PostgreSQL gains little from more, and takes it
-	// milliseconds.
-	createRoundMax = 500
-	findRoundMax   = 500
+	// findsMax bounds the lookups of single payments in the same way.
+	findsMax = 4096
+	// createBatchMax and findBatchMax bound the rows of one statement. PostgreSQL gains little from
+	// more, and a statement of this size still takes milliseconds.
+	createBatchMax = 500
+	findBatchMax   = 500
 )
 
-// Store is the pool of connections and what is remembered of rows that never change. Safe for
-// concurrent use.
+// Store is a pool of connections and a cache of rows that never change. Safe for concurrent use.
 type Store struct {
 	pool *pgxpool.Pool
-	// Of every connection; see connConfig.
-	config  *pgx.ConnConfig
-	logger  *slog.Logger
-	creates *group[payment.Payment, creation]
-	finds   *group[payment.ID, found]
-	keys    *keyring
-	waker   *waker
-	commits *commits
-	barrier *barrier
-	refused refusals
+	// config is copied for every connection; see connConfig.
+	config   *pgx.ConnConfig
+	logger   *slog.Logger
+	creates  *batch.Batcher[payment.Payment, creation]
+	finds    *batch.Batcher[payment.ID, found]
+	keys     *keycache.Cache
+	notifier *notify.Notifier
+	commits  *commits
+	barrier  *barrier
+	refused  refusals
 
-	// Holds a token while an incarnation is checked.
+	// admitting holds a token while an incarnation is checked; see admit.
 	admitting chan struct{}
 
 	mu sync.Mutex
-	// Of the database that the newest connection leads to.
-	memory *memory
+	// cache belongs to the database that the newest connection leads to.
+	cache *cache
 }
 
 // Option changes how a store is opened.
@@ -70,17 +81,18 @@ type Option func(*Store)
 // WithLogger makes the store log what an operator should know about the database.
 func WithLogger(logger *slog.Logger) Option { return func(s *Store) { s.logger = logger } }
 
-// probeConnections is how many of a store's connections are outside its pool: the one over which
-// slow commits are looked at.
+// probeConnections is how many connections a store has outside its pool. One checks slow commits.
 const probeConnections = 1
 
-// idleConnections are opened before they are needed, so that no request waits for one: a round of
-// creates and one of reads may begin at once.
+// idleConnections are opened before they are needed, so that no request waits for one. A batch of
+// creates and one of lookups may start at once.
 const idleConnections = 2
 
 // Open returns a store on the database at url. It does not wait for the database, which may come up
-// later. The store has at most connectionsMax connections, and at least two; sessions that own a
-// partition, and those of operators, come on top.
+// later.
+//
+// The store has at most connectionsMax connections in this process, and at least two. The sessions
+// of partition owners and of operators are not included.
 func Open(ctx context.Context, url string, connectionsMax int32, options ...Option) (*Store, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
@@ -107,45 +119,45 @@ func Open(ctx context.Context, url string, connectionsMax int32, options ...Opti
 		return warm(ctx, conn)
 	}
 	config.PrepareConn = s.recheck
-	// See recheck.
-	config.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
-	if s.keys, err = newKeyring(s.askTenant); err != nil {
+	config.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false } // recheck does it.
+	if s.keys, err = keycache.New(tenantsMax, s.lookUpTenant); err != nil {
 		return nil, err
 	}
-	s.creates = newGroup(createRoundMax, CreatesMax, s.createBatch)
-	s.finds = newGroup(findRoundMax, findsMax, s.findBatch)
+	s.creates = batch.New(createBatchMax, CreatesMax, s.createBatch)
+	s.finds = batch.New(findBatchMax, findsMax, s.findBatch)
 	s.commits = newCommits(func(ctx context.Context) (*pgx.Conn, error) { return s.connect(ctx, nil) })
 	s.barrier = &barrier{commit: s.commitMessage}
 	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, fmt.Errorf("database pool: %w", err)
 	}
-	s.waker = newWaker(s.notify)
+	s.notifier = notify.New(s.notify)
 	return s, nil
 }
 
-// Close waits for what is under way, and closes all connections. A commit that waits for a standby
-// is left to the server after slowCommit.
+// Close waits for the requests in progress and closes all connections. After slowCommit it no
+// longer waits for a commit whose standby is away. PostgreSQL finishes that commit.
 func (s *Store) Close() {
-	giveUp := time.AfterFunc(slowCommit, s.commits.close)
-	defer giveUp.Stop()
-	s.creates.close()
-	s.finds.close()
+	slow := time.AfterFunc(slowCommit, s.commits.close)
+	defer slow.Stop()
+	s.creates.Close()
+	s.finds.Close()
 	s.barrier.close()
-	s.waker.close()
-	s.keys.close()
+	s.notifier.Close()
+	s.keys.Close()
 	s.pool.Close()
 	s.commits.close()
 }
 
-// refusals remembers for a moment why a connection was refused, so that a database that is not fit
-// is not connected to again for each request. Safe for concurrent use.
+// refusals remembers for a moment why a connection was refused. Requests then do not connect again
+// and again to a database that an operator must fix. Safe for concurrent use.
 type refusals struct {
 	mu  sync.Mutex
 	err error
 	at  time.Time
 }
 
-// refusedFor is how long a refusal holds: ten attempts a second are enough to see it end.
+// refusedFor is how long a refusal is remembered. Ten attempts a second are enough to notice its
+// end.
 const refusedFor = 100 * time.Millisecond
 
 func (r *refusals) note(err error) {
@@ -169,8 +181,9 @@ func (r *refusals) recent() error {
 const selectReady = `select count(*), coalesce(array_agg(partition::integer
 	order by partition) filter (where state = 'halted'), '{}') from topic_partitions`
 
-// Ping returns nil if the database answers and this program works on it, a *DatabaseRefusedError if
-// only an operator can make it fit, and another payment.ErrUnavailable if it is away.
+// Ping returns nil if the database responds and this program works on it. It returns a
+// *DatabaseRefusedError if an operator must act, and another payment.ErrUnavailable if the database
+// does not respond.
 func (s *Store) Ping(ctx context.Context) error {
 	conn, err := s.acquire(ctx)
 	if err != nil {
@@ -180,9 +193,11 @@ func (s *Store) Ping(ctx context.Context) error {
 	return nil
 }
 
-// Ready returns nil if a payment can be taken now: the database answers, is migrated, the topic is
-// set up, and a commit of our own, for which a synchronous standby has vouched if there is one, has
-// just been made. It returns the halted partitions, for which payments are taken, too, and kept.
+// Ready returns nil if a payment can be taken now: the database responds, its schema is current,
+// the topic is set up, and a commit of our own has just succeeded, on the synchronous standby, too,
+// if there is one.
+//
+// It returns the halted partitions. Payments for them are taken and kept.
 func (s *Store) Ready(ctx context.Context) (halted []int32, err error) {
 	var partitions int
 	if err := s.pool.QueryRow(ctx, selectReady).Scan(&partitions, &halted); err != nil {
@@ -197,8 +212,8 @@ func (s *Store) Ready(ctx context.Context) (halted []int32, err error) {
 	return halted, nil
 }
 
-// inTx runs work in a transaction of the pool: committed if it returns nil, rolled back otherwise.
-// errUnconfirmed when no synchronous standby has vouched for the commit.
+// inTx runs work in a transaction of the pool. It commits if work returns nil, and rolls back
+// otherwise. It returns errUnconfirmed if the synchronous standby has not confirmed the commit.
 func (s *Store) inTx(ctx context.Context, work func(pgx.Tx) error) error {
 	pooled, err := s.pool.Acquire(ctx)
 	if err != nil {
@@ -208,7 +223,7 @@ func (s *Store) inTx(ctx context.Context, work func(pgx.Tx) error) error {
 	return confirmed(pooled.Conn(), func() error { return pgx.BeginFunc(ctx, pooled.Conn(), work) })
 }
 
-// write executes one statement in a transaction of its own; it is for operators' commands.
+// write executes one statement in a transaction of its own. Operators' commands use it.
 func (s *Store) write(ctx context.Context, sql string, args ...any) (rows int64, err error) {
 	err = s.inTx(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, sql, args...)

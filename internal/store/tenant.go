@@ -15,16 +15,16 @@ import (
 const selectTenantByKey = `select t.id, t.name, t.salt from api_keys k join tenants t on t.id = k.tenant_id
 	where k.hash = $1 and k.revoked_at is null`
 
-// Authenticate returns the tenant a live key belongs to, or payment.ErrUnauthorized. A key that is
-// in use is asked for ahead of time, so that requests do not wait for the database; a revoked one
-// stops working within authTTL. When the database is away, a key that is not remembered leads to
+// Authenticate returns the tenant of a live key, or payment.ErrUnauthorized. Keys in use are
+// queried ahead of time, so that requests do not wait for the database. A revoked key stops working
+// within keycache.TTL. If the database is away, a key that is not cached leads to
 // payment.ErrUnavailable.
 func (s *Store) Authenticate(ctx context.Context, key payment.APIKeyHash) (payment.Tenant, error) {
-	return s.keys.tenantOf(ctx, key)
+	return s.keys.Tenant(ctx, key)
 }
 
-// askTenant asks the database for the tenant of a live key.
-func (s *Store) askTenant(ctx context.Context, key payment.APIKeyHash) (payment.Tenant, error) {
+// lookUpTenant implements keycache.Lookup.
+func (s *Store) lookUpTenant(ctx context.Context, key payment.APIKeyHash) (payment.Tenant, error) {
 	tenant, err := scanTenant(s.pool.QueryRow(ctx, selectTenantByKey, key[:]))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return payment.Tenant{}, payment.ErrUnauthorized
@@ -42,17 +42,18 @@ func scanTenant(row pgx.Row) (payment.Tenant, error) {
 	return t, nil
 }
 
-// ErrTenantExists and ErrNoTenant are what operators are told about names.
+// Errors of operators' commands about tenants and keys.
 var (
-	ErrTenantExists = errors.New("a tenant of this name is there already")
+	ErrTenantExists = errors.New("a tenant of this name exists already")
 	ErrNoTenant     = errors.New("no tenant of this name")
 	ErrNoAPIKey     = errors.New("the tenant has no live key of this id")
-	ErrKeyExists    = errors.New("this API key is there already")
+	ErrKeyExists    = errors.New("this API key exists already")
 )
 
 const insertTenant = `insert into tenants (name, salt) values ($1, $2) returning id, name, salt`
 
-// CreateTenant makes a tenant with a salt of its own.
+// CreateTenant creates a tenant with a salt of its own. On record once it returns nil. It returns
+// ErrTenantExists, or an error that says what is wrong with the name.
 func (s *Store) CreateTenant(ctx context.Context, name string) (payment.Tenant, error) {
 	if err := payment.CheckTenantName(name); err != nil {
 		return payment.Tenant{}, err
@@ -73,8 +74,8 @@ func (s *Store) CreateTenant(ctx context.Context, name string) (payment.Tenant, 
 const insertAPIKey = `insert into api_keys (tenant_id, hash, hint) select id, $2, $3 from tenants where name = $1
 	returning id`
 
-// AddAPIKey makes key a live key of the tenant, beside those it has, and returns the id by which it
-// can be revoked.
+// AddAPIKey adds a live key to the tenant's keys, and returns the id by which it can be revoked. On
+// record once it returns nil. It returns ErrNoTenant or ErrKeyExists.
 func (s *Store) AddAPIKey(ctx context.Context, tenant string, key payment.APIKey) (int32, error) {
 	hash := key.Hash()
 	var id int32
@@ -90,7 +91,7 @@ func (s *Store) AddAPIKey(ctx context.Context, tenant string, key payment.APIKey
 	return id, err
 }
 
-// The server's clock may have been set back since the key was made. The key must end all the same.
+// revokeAPIKey ends a key even if the server's clock has been set back since the key was created.
 const revokeAPIKey = `update api_keys k set revoked_at = greatest(now(), k.created_at) from tenants t
 	where k.tenant_id = t.id and t.name = $1 and k.id = $2 and k.revoked_at is null`
 
@@ -106,7 +107,7 @@ func (s *Store) RevokeAPIKey(ctx context.Context, tenant string, id int32) error
 	return nil
 }
 
-// APIKeyInfo is what may be told of a key. KeyID is 0 for a tenant that has none.
+// APIKeyInfo is what may be shown of a key. KeyID is 0 for a tenant without keys.
 type APIKeyInfo struct {
 	Tenant    string
 	KeyID     int32
@@ -119,7 +120,7 @@ const selectAPIKeys = `select t.name, coalesce(k.id, 0), coalesce(k.hint, ''), c
 	k.revoked_at
 	from tenants t left join api_keys k on k.tenant_id = t.id order by t.name, k.id`
 
-// Tenants lists the tenants with their keys, a line for each key.
+// Tenants lists the tenants with their keys, one element for each key.
 func (s *Store) Tenants(ctx context.Context) ([]APIKeyInfo, error) {
 	rows, err := s.pool.Query(ctx, selectAPIKeys)
 	if err != nil {
@@ -129,7 +130,7 @@ func (s *Store) Tenants(ctx context.Context) ([]APIKeyInfo, error) {
 	return infos, translate(err)
 }
 
-// violates tells whether err says that the named constraint was broken.
+// violates reports whether err is a violation of the named constraint.
 func violates(err error, constraint string) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && pg.ConstraintName == constraint

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/paylatch/paylatch/internal/keycache"
 	"github.com/paylatch/paylatch/internal/payment"
 	"github.com/paylatch/paylatch/internal/store"
 )
@@ -90,8 +91,8 @@ func TestStore_Tenant_Lifecycle(t *testing.T) {
 // contract; that it stops is shown here.
 func TestStore_Tenant_Revoked(t *testing.T) {
 	t.Parallel()
-	if store.AuthTTL >= 5*time.Second {
-		t.Errorf("a key is trusted for %v, the contract says less than 5 s", store.AuthTTL)
+	if keycache.TTL >= 5*time.Second {
+		t.Errorf("a key is trusted for %v, the contract says less than 5 s", keycache.TTL)
 	}
 	f := newFixture(t, 1)
 	trusting := openStore(t, f.url)

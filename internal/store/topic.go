@@ -28,7 +28,7 @@ func (c *topicCache) get(ctx context.Context, q querier) (topicInfo, error) {
 }
 
 func (c *topicCache) load(ctx context.Context, q querier) (topicInfo, error) {
-	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	rows, err := q.Query(ctx, selectTopic)
 	if err != nil {

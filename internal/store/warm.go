@@ -15,7 +15,7 @@ func warm(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return err
 	}
-	known := memoryOf(conn)
+	known := cacheOf(conn)
 	batch := &pgx.Batch{}
 	batch.Queue(`begin`)
 	for _, table := range []*interner{known.parties, known.accounts} {

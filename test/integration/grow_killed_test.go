@@ -122,7 +122,7 @@ func TestGrow_ChangedMeanwhile(t *testing.T) {
 			i := install(t)
 			i.bulk(t, 12)
 			grow := i.startGrow(t, 13)
-			eventually(t, "the intake is closed", func() error {
+			eventually(t, "the create gate is closed", func() error {
 				if i.count(t, intakeClosed) != 1 {
 					return errNotYet
 				}

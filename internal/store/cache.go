@@ -10,20 +10,19 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// memory is what is remembered of rows that never change. It belongs to one incarnation of the
-// database, and each connection knows the memory of its own: what comes over a connection is
-// understood by what came from the same database, also while a restored or promoted one is only
-// just being found out about.
-type memory struct {
+// cache holds rows that never change. It belongs to one incarnation of the database. Each
+// connection has the cache of its own incarnation. So ids that come over a connection are resolved
+// with rows of the same database, also in the moments after a restore or a failover.
+type cache struct {
 	incarnation string
 	parties     *interner
 	accounts    *interner
-	// Names.
+	// tenants has the names by id.
 	tenants *lru.Cache[int32, string]
 	topic   topicCache
 }
 
-func newMemory(incarnation string) (*memory, error) {
+func newCache(incarnation string) (*cache, error) {
 	parties, err := newInterner(selectParties, insertParties, selectPartiesByID)
 	if err != nil {
 		return nil, err
@@ -36,43 +35,43 @@ func newMemory(incarnation string) (*memory, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cache of tenants' names: %w", err)
 	}
-	return &memory{incarnation: incarnation, parties: parties, accounts: accounts, tenants: tenants}, nil
+	return &cache{incarnation: incarnation, parties: parties, accounts: accounts, tenants: tenants}, nil
 }
 
-// knows reports whether the newest connection led to the incarnation, too.
+// knows reports whether the newest connection also leads to the incarnation.
 func (s *Store) knows(incarnation string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.memory != nil && s.memory.incarnation == incarnation
+	return s.cache != nil && s.cache.incarnation == incarnation
 }
 
-// remember returns what is remembered of the incarnation. A new one has nothing in common with the
-// one before: API keys are forgotten, too, and idle connections are closed.
-func (s *Store) remember(incarnation string) (*memory, error) {
+// cacheFor returns the cache of the incarnation. If it is a new one, nothing of the former one
+// holds: API keys are purged, too, and idle connections are closed.
+func (s *Store) cacheFor(incarnation string) (*cache, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.memory != nil && s.memory.incarnation == incarnation {
-		return s.memory, nil
+	if s.cache != nil && s.cache.incarnation == incarnation {
+		return s.cache, nil
 	}
-	fresh, err := newMemory(incarnation)
+	fresh, err := newCache(incarnation)
 	if err != nil {
 		return nil, err
 	}
-	if s.memory != nil {
-		s.keys.forget()
+	if s.cache != nil {
+		s.keys.Purge()
 		s.pool.Reset()
 	}
-	s.memory = fresh
+	s.cache = fresh
 	return fresh, nil
 }
 
 const selectTenantNames = `select id, name from tenants where id = any($1::integer[])`
 
-// complete sets the parties, accounts and tenants of scanned payments: from memory mostly, and what
-// is missing there by one exchange with the database.
-func (m *memory) complete(ctx context.Context, conn *pgx.Conn, s scanned) ([]payment.Payment, error) {
-	parties, accounts := m.parties.name(s.parties), m.accounts.name(s.accounts)
-	unnamed := m.nameTenants(s.payments)
+// complete sets the parties, accounts and tenants of scanned payments. What is not cached is read
+// in one round trip.
+func (c *cache) complete(ctx context.Context, conn *pgx.Conn, s scanned) ([]payment.Payment, error) {
+	parties, accounts := c.parties.name(s.parties), c.accounts.name(s.accounts)
+	unnamed := c.nameTenants(s.payments)
 	batch := &pgx.Batch{}
 	parties.queue(batch)
 	accounts.queue(batch)
@@ -80,10 +79,10 @@ func (m *memory) complete(ctx context.Context, conn *pgx.Conn, s scanned) ([]pay
 		batch.Queue(selectTenantNames, unnamed)
 	}
 	if batch.Len() > 0 {
-		if err := m.readMissing(conn.SendBatch(ctx, batch), parties, accounts, len(unnamed) > 0); err != nil {
+		if err := c.readMissing(conn.SendBatch(ctx, batch), parties, accounts, len(unnamed) > 0); err != nil {
 			return nil, err
 		}
-		m.nameTenants(s.payments)
+		c.nameTenants(s.payments)
 	}
 	for i := range s.payments {
 		p := &s.payments[i]
@@ -96,25 +95,26 @@ func (m *memory) complete(ctx context.Context, conn *pgx.Conn, s scanned) ([]pay
 	return s.payments, nil
 }
 
-// nameTenants sets the tenants' names that are remembered, and returns the ids of the others.
-func (m *memory) nameTenants(payments []payment.Payment) (unnamed []int32) {
+// nameTenants sets the tenants' names that are cached, and returns the ids of the others.
+func (c *cache) nameTenants(payments []payment.Payment) (unnamed []int32) {
 	for i := range payments {
 		t := &payments[i].Tenant
 		var ok bool
-		if t.Name, ok = m.tenants.Get(t.ID); !ok {
+		if t.Name, ok = c.tenants.Get(t.ID); !ok {
 			unnamed = append(unnamed, t.ID)
 		}
 	}
 	return unnamed
 }
 
-func (m *memory) readMissing(results pgx.BatchResults, parties, accounts *naming, tenants bool) error {
+// readMissing reads the results of the queries for what is not cached.
+func (c *cache) readMissing(results pgx.BatchResults, parties, accounts *naming, tenants bool) error {
 	err := parties.read(results)
 	if err == nil {
 		err = accounts.read(results)
 	}
 	if err == nil && tenants {
-		err = m.readTenants(results)
+		err = c.readTenants(results)
 	}
 	if closeErr := results.Close(); err == nil {
 		err = closeErr
@@ -122,7 +122,8 @@ func (m *memory) readMissing(results pgx.BatchResults, parties, accounts *naming
 	return translate(err)
 }
 
-func (m *memory) readTenants(results pgx.BatchResults) error {
+// readTenants reads names of tenants and caches them.
+func (c *cache) readTenants(results pgx.BatchResults) error {
 	rows, err := results.Query()
 	if err != nil {
 		return err
@@ -130,7 +131,7 @@ func (m *memory) readTenants(results pgx.BatchResults) error {
 	var id int32
 	var name string
 	_, err = pgx.ForEachRow(rows, []any{&id, &name}, func() error {
-		m.tenants.Add(id, name)
+		c.tenants.Add(id, name)
 		return nil
 	})
 	return err

@@ -1,0 +1,300 @@
+package keycache_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/paylatch/paylatch/internal/keycache"
+	"github.com/paylatch/paylatch/internal/payment"
+)
+
+// database stands for the table of API keys while a test moves the clock. It responds as it is when
+// the query reaches it, after latency. PostgreSQL's own responses are tested with Authenticate.
+type database struct {
+	latency time.Duration
+
+	mu      sync.Mutex
+	tenant  payment.Tenant
+	err     error
+	queries int
+	running int
+	// most is the greatest number of queries that were in progress at once.
+	most int
+}
+
+var acme = payment.Tenant{TenantRef: payment.TenantRef{ID: 7, Name: "acme"}}
+
+func (d *database) lookup(ctx context.Context, _ payment.APIKeyHash) (payment.Tenant, error) {
+	d.mu.Lock()
+	d.queries++
+	d.running++
+	d.most = max(d.most, d.running)
+	tenant, err := d.tenant, d.err
+	d.mu.Unlock()
+	defer func() {
+		d.mu.Lock()
+		d.running--
+		d.mu.Unlock()
+	}()
+	select {
+	case <-time.After(d.latency):
+		return tenant, err
+	case <-ctx.Done():
+		return payment.Tenant{}, errors.Join(payment.ErrUnavailable, ctx.Err())
+	}
+}
+
+// become changes how the database responds from now on.
+func (d *database) become(tenant payment.Tenant, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.tenant, d.err = tenant, err
+}
+
+func (d *database) counts() (queries, most int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.queries, d.most
+}
+
+// withCache runs a test on a clock of its own, with a cache over the database.
+func withCache(t *testing.T, d *database, test func(*testing.T, *keycache.Cache)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		k, err := keycache.New(10, d.lookup)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer k.Close()
+		test(t, k)
+	})
+}
+
+var someKey = payment.APIKeyHash{1}
+
+func wantAcme(t *testing.T, k *keycache.Cache) {
+	t.Helper()
+	if got, err := k.Tenant(t.Context(), someKey); err != nil || got != acme {
+		t.Fatalf("authenticated as %q, %v, want acme", got.Name, err)
+	}
+}
+
+// TestCache_RefreshedAhead: a key is used ten times a second for a minute, and the database takes a
+// second for each response. Only the first request may wait. Without the queries in the background
+// one request every four seconds would wait.
+func TestCache_RefreshedAhead(t *testing.T) {
+	t.Parallel()
+	d := &database{latency: time.Second, tenant: acme}
+	withCache(t, d, func(t *testing.T, k *keycache.Cache) {
+		wantAcme(t, k)
+		for range 600 {
+			began := time.Now()
+			wantAcme(t, k)
+			if waited := time.Since(began); waited != 0 {
+				t.Fatalf("a request waited %s for the database", waited)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		// A result begins to age when its query starts. So there is one query every two seconds,
+		// and no more.
+		if queries, most := d.counts(); queries > 32 || queries < 28 || most != 1 {
+			t.Errorf("%d queries in a minute, %d at once; want one every two seconds, one at a time", queries, most)
+		}
+		time.Sleep(time.Hour)
+		before, _ := d.counts()
+		if time.Sleep(time.Hour); before != d.queries {
+			t.Error("a key that is not used was queried")
+		}
+	})
+}
+
+// TestCache_Revoked: a key that is used all the time is revoked, at each phase of its entry, while
+// the database is fast or slow. It must stop working with the result of the next query, within TTL
+// at the latest, and for good.
+func TestCache_Revoked(t *testing.T) {
+	t.Parallel()
+	const step = 50 * time.Millisecond
+	for _, latency := range []time.Duration{0, time.Millisecond, time.Second, 3 * time.Second} {
+		for phase := time.Duration(0); phase < 5*time.Second; phase += 250 * time.Millisecond {
+			d := &database{latency: latency, tenant: acme}
+			withCache(t, d, func(t *testing.T, k *keycache.Cache) {
+				wantAcme(t, k)
+				for range phase / step {
+					wantAcme(t, k)
+					time.Sleep(step)
+				}
+				d.become(payment.Tenant{}, payment.ErrUnauthorized)
+				revoked := time.Now()
+				var last time.Duration // The latest moment after it at which the key worked.
+				for time.Since(revoked) < 20*time.Second {
+					switch got, err := k.Tenant(t.Context(), someKey); {
+					case err == nil:
+						last = time.Since(revoked)
+					case !errors.Is(err, payment.ErrUnauthorized) || got != (payment.Tenant{}):
+						t.Fatalf("got %v as %q, want payment.ErrUnauthorized", err, got.Name)
+					}
+					time.Sleep(step)
+				}
+				if most := min(keycache.TTL, keycache.RefreshAfter+latency+step); last > most {
+					t.Errorf("latency %s, revoked after %s: the key worked for %s more, want %s at most", latency,
+						phase, last, most)
+				}
+			})
+		}
+	}
+}
+
+// TestCache_Away: the database goes away while a key is in use. The key works until TTL after the
+// last successful query, and no longer. The database is queried now and then, and not with each
+// request. When it is back, the key works again.
+func TestCache_Away(t *testing.T) {
+	t.Parallel()
+	d := &database{tenant: acme}
+	withCache(t, d, func(t *testing.T, k *keycache.Cache) {
+		wantAcme(t, k)
+		d.become(payment.Tenant{}, payment.ErrUnavailable)
+		for age := time.Duration(0); age < keycache.TTL; age += time.Millisecond {
+			wantAcme(t, k)
+			time.Sleep(time.Millisecond)
+		}
+		if queries, _ := d.counts(); queries < 2 || queries > 6 {
+			t.Errorf("%d queries in %s of 4,000 requests, want 2 to 6", queries, keycache.TTL)
+		}
+		if got, err := k.Tenant(t.Context(), someKey); !errors.Is(err, payment.ErrUnavailable) ||
+			got != (payment.Tenant{}) {
+			t.Errorf("%s after the last answer: authenticated as %q, %v, want payment.ErrUnavailable", keycache.TTL,
+				got.Name, err)
+		}
+		d.become(acme, nil)
+		wantAcme(t, k)
+	})
+}
+
+// TestCache_Unknown: an unknown key is queried each time, so that it works from the moment at which
+// it is created. That holds for a request that arrives while an earlier request's query, which
+// found nothing, is still in progress.
+func TestCache_Unknown(t *testing.T) {
+	t.Parallel()
+	d := &database{latency: time.Second, err: payment.ErrUnauthorized}
+	withCache(t, d, func(t *testing.T, k *keycache.Cache) {
+		for n := 1; n <= 3; n++ {
+			_, err := k.Tenant(t.Context(), someKey)
+			if queries, _ := d.counts(); queries != n || !errors.Is(err, payment.ErrUnauthorized) {
+				t.Errorf("%v after %d queries, want payment.ErrUnauthorized after %d", err, queries, n)
+			}
+		}
+		early := make(chan error, 1)
+		go func() {
+			_, err := k.Tenant(t.Context(), someKey)
+			early <- err
+		}()
+		time.Sleep(d.latency / 2)
+		d.become(acme, nil)
+		wantAcme(t, k)
+		if err := <-early; !errors.Is(err, payment.ErrUnauthorized) {
+			t.Errorf("the request before the key was given: %v, want payment.ErrUnauthorized", err)
+		}
+	})
+}
+
+// TestCache_OneQuery: a thousand requests arrive at once with a key that is not cached. There is
+// one query. A client that goes away does not end it for the others.
+func TestCache_OneQuery(t *testing.T) {
+	t.Parallel()
+	d := &database{latency: time.Second, tenant: acme}
+	withCache(t, d, func(t *testing.T, k *keycache.Cache) {
+		gone, leave := context.WithCancel(t.Context())
+		left := make(chan error, 1)
+		go func() { // The first one, which starts the query.
+			_, err := k.Tenant(gone, someKey)
+			left <- err
+		}()
+		synctest.Wait()
+		var requests sync.WaitGroup
+		var served atomic.Int32
+		for range 1000 {
+			requests.Go(func() {
+				if got, err := k.Tenant(t.Context(), someKey); err == nil && got == acme {
+					served.Add(1)
+				}
+			})
+		}
+		synctest.Wait() // All of them wait.
+		leave()
+		if err := <-left; !errors.Is(err, context.Canceled) || errors.Is(err, payment.ErrUnavailable) {
+			t.Errorf("the one that went away: %v, want context.Canceled", err)
+		}
+		requests.Wait()
+		if queries, _ := d.counts(); queries != 1 || served.Load() != 1000 {
+			t.Errorf("%d served by %d queries, want 1,000 by one", served.Load(), queries)
+		}
+	})
+}
+
+// TestCache_TooLate: a result that took longer than a key may be trusted is worth nothing to any
+// request.
+func TestCache_TooLate(t *testing.T) {
+	t.Parallel()
+	d := &database{latency: keycache.TTL + time.Second, tenant: acme}
+	withCache(t, d, func(t *testing.T, k *keycache.Cache) {
+		if got, err := k.Tenant(t.Context(), someKey); !errors.Is(err, payment.ErrUnavailable) ||
+			got != (payment.Tenant{}) {
+			t.Errorf("authenticated as %q, %v, want payment.ErrUnavailable", got.Name, err)
+		}
+	})
+}
+
+// TestCache_Purge: the database is replaced while a query is in progress. Its result is returned to
+// the request that waits for it, and is not cached.
+func TestCache_Purge(t *testing.T) {
+	t.Parallel()
+	d := &database{latency: time.Second, tenant: acme}
+	withCache(t, d, func(t *testing.T, k *keycache.Cache) {
+		go func() {
+			time.Sleep(d.latency / 2)
+			k.Purge()
+		}()
+		wantAcme(t, k)
+		wantAcme(t, k)
+		if queries, _ := d.counts(); queries != 2 {
+			t.Errorf("%d queries, want 2: the first result is of the former database", queries)
+		}
+		wantAcme(t, k)
+		if queries, _ := d.counts(); queries != 2 {
+			t.Errorf("%d queries, want 2: the second result is cached", queries)
+		}
+	})
+}
+
+// TestCache_Close: the cache is closed while a query is in progress in the background, which only
+// Close waits for.
+func TestCache_Close(t *testing.T) {
+	t.Parallel()
+	d := &database{latency: time.Millisecond, tenant: acme}
+	withCache(t, d, func(t *testing.T, k *keycache.Cache) {
+		wantAcme(t, k)
+		time.Sleep(3 * time.Second)
+		d.latency = time.Hour
+		wantAcme(t, k)
+		synctest.Wait()
+		if queries, _ := d.counts(); queries != 2 || d.running != 1 {
+			t.Fatalf("%d queries, %d in progress, want 2 and 1", queries, d.running)
+		}
+		began := time.Now()
+		k.Close()
+		if waited := time.Since(began); d.running != 0 || waited != 0 {
+			t.Errorf("closed after %s with %d queries in progress, want the query ended and waited for", waited, d.running)
+		}
+		if _, err := k.Tenant(t.Context(), payment.APIKeyHash{2}); !errors.Is(err, payment.ErrUnavailable) {
+			t.Errorf("after Close: %v, want payment.ErrUnavailable", err)
+		}
+		if queries, _ := d.counts(); queries != 2 {
+			t.Error("a query was started after Close")
+		}
+	})
+}
