@@ -197,11 +197,10 @@ func (o *owner) close() {
 // sendAndLook stores so many payments, marks them all in batches, and returns how many milliseconds a
 // look takes that finds nothing: the median of some hundreds.
 func (o *owner) sendAndLook(ctx context.Context, count int) (ms float64, err error) {
-	const one, looks = 1, 300
-	if err := o.fill.store(ctx, o.stored+1, o.stored+int64(count), false, one); err != nil {
+	const looks = 300
+	if err := o.fillUp(ctx, int64(count)); err != nil {
 		return 0, err
 	}
-	o.stored += int64(count)
 	for more := true; more; {
 		if more, err = o.markBatch(ctx); err != nil {
 			return 0, err
@@ -222,6 +221,22 @@ func (o *owner) sendAndLook(ctx context.Context, count int) (ms float64, err err
 		}
 	}
 	return percentiles(took).P50, nil
+}
+
+// fillUp stores so many payments and keeps the session alive, as an owner does.
+func (o *owner) fillUp(ctx context.Context, count int64) error {
+	const one, step = 1, 20_000
+	for to := o.stored + count; o.stored < to; {
+		next := min(o.stored+step, to)
+		if err := o.fill.store(ctx, o.stored+1, next, false, one); err != nil {
+			return err
+		}
+		o.stored = next
+		if _, err := o.session.HasUnsent(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (o *owner) markBatch(ctx context.Context) (more bool, err error) {
