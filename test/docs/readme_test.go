@@ -25,19 +25,20 @@ const (
 
 // stack is the demo: what `make run` starts, on free ports.
 type stack struct {
-	api, admin, kafka, postgres, key string
+	api, admin, kafka, postgres string
 }
 
-// startStack starts the demo, with its data in a directory, and stops it when the test ends.
-func startStack(t *testing.T, data string) stack {
+// startStack starts the demo with its data under dir, where `paylatch-dev env` looks for them. It
+// stops the demo when the test ends.
+func startStack(t *testing.T, dir string) stack {
 	t.Helper()
-	dir, err := build()
+	programs, err := build()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(filepath.Join(dir, "paylatch-dev"),
-		"run", "--data", data, "--listen", "127.0.0.1:0", "--kafka-listen", "127.0.0.1:0")
-	cmd.Env = cleanEnv()
+	program := filepath.Join(programs, "paylatch-dev")
+	cmd := exec.Command(program, "run", "--listen", "127.0.0.1:0", "--kafka-listen", "127.0.0.1:0")
+	cmd.Env, cmd.Dir = cleanEnv(), dir
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	stdout, err := cmd.StdoutPipe()
@@ -66,9 +67,7 @@ func startStack(t *testing.T, data string) stack {
 			_ = cmd.Process.Kill()
 			t.Error("the demo did not stop")
 		}
-		if target, err := os.Readlink(filepath.Join(data, "postgres")); err == nil { // As root the data are elsewhere.
-			_ = os.RemoveAll(filepath.Dir(target))
-		}
+		removeData(t, dir)
 	})
 	select {
 	case line := <-ready:
@@ -81,6 +80,18 @@ func startStack(t *testing.T, data string) stack {
 	return stack{}
 }
 
+// removeData removes what the demo keeps outside dir: as root, PostgreSQL's data, behind a link.
+func removeData(t *testing.T, dir string) {
+	t.Helper()
+	target, err := os.Readlink(filepath.Join(dir, ".paylatch", "postgres"))
+	if err != nil {
+		return // Not root.
+	}
+	if err := os.RemoveAll(filepath.Dir(target)); err != nil {
+		t.Error(err)
+	}
+}
+
 // stackOf reads the line that the demo prints when it is ready.
 func stackOf(t *testing.T, line string) stack {
 	t.Helper()
@@ -89,18 +100,16 @@ func stackOf(t *testing.T, line string) stack {
 		name, value, _ := strings.Cut(word, "=")
 		values[name] = value
 	}
-	s := stack{values["api"], values["admin"], values["kafka"], values["postgres"], values["key"]}
-	if s.api == "" || s.admin == "" || s.kafka == "" || s.postgres == "" || s.key == "" {
-		t.Fatalf("got the line %q, want addresses and a key", line)
+	s := stack{values["api"], values["admin"], values["kafka"], values["postgres"]}
+	if s.api == "" || s.admin == "" || s.kafka == "" || s.postgres == "" {
+		t.Fatalf("got the line %q, want addresses", line)
 	}
 	return s
 }
 
-// substitute puts the addresses of the stack in the place of those in README.
+// substitute puts the stack in the place of the reader's own PostgreSQL and Kafka.
 func (s stack) substitute(text string) string {
 	return strings.NewReplacer(
-		"http://127.0.0.1:8080", s.api,
-		"127.0.0.1:9092", s.kafka,
 		"kafka-1:9092,kafka-2:9092", s.kafka,
 		"postgres://paylatch:secret@db-1:5432/paylatch", s.postgres,
 	).Replace(text)
@@ -119,25 +128,24 @@ type reader struct {
 
 var (
 	servesForever = []string{"serve", "api", "sender"}
+	evalLine      = regexp.MustCompile(`^eval "\$\((.*)\)"$`)
 	composeScale  = regexp.MustCompile(`--scale (\w+)=`)
 )
 
 // follow executes a command. It only parses one that serves until it is stopped, or that needs
 // Docker. It returns how it treated the command.
 func (r *reader) follow(line string) (how string, err error) {
+	if m := evalLine.FindStringSubmatch(line); m != nil {
+		return "executed", r.eval(strings.Fields(m[1]))
+	}
 	words, err := shellWords(r.stack.substitute(line), func(name string) string { return r.env[name] })
 	if err != nil || len(words) == 0 {
 		return "", err
 	}
 	switch program := words[0]; {
 	case program == "export":
-		for _, assignment := range words[1:] {
-			name, value, _ := strings.Cut(assignment, "=")
-			r.env[name] = value
-		}
+		r.export(words[1:])
 		return "executed", nil
-	case line == `eval "$(paylatch-dev env)"`:
-		return "executed", r.evalEnv()
 	case program == "curl":
 		status, body, err := curl(words[1:])
 		if err == nil && status/100 != 2 {
@@ -151,8 +159,32 @@ func (r *reader) follow(line string) (how string, err error) {
 	case len(words) > 1 && slices.Contains(servesForever, words[1]):
 		return "parsed", r.parse(line)
 	default:
-		return "executed", r.run(words)
+		_, err := r.run(words)
+		return "executed", err
 	}
+}
+
+func (r *reader) export(assignments []string) {
+	for _, assignment := range assignments {
+		name, value, _ := strings.Cut(assignment, "=")
+		r.env[name] = value
+	}
+}
+
+// eval exports what a program prints as lines of export.
+func (r *reader) eval(words []string) error {
+	out, err := r.run(words)
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(out) {
+		exported, err := shellWords(strings.TrimSpace(line), func(string) string { return "" })
+		if err != nil || len(exported) == 0 || exported[0] != "export" {
+			return fmt.Errorf("%q is no line of export: %w", line, err)
+		}
+		r.export(exported[1:])
+	}
+	return nil
 }
 
 // parse checks a command without executing it.
@@ -166,24 +198,8 @@ func (r *reader) parse(line string) error {
 	return nil
 }
 
-// evalEnv sets what `paylatch-dev env` exports.
-func (r *reader) evalEnv() error {
-	cmd := exec.Command(filepath.Join(r.binaries, "paylatch-dev"), "env")
-	cmd.Dir, cmd.Env = r.dir, cleanEnv()
-	out, err := cmd.Output()
-	for line := range strings.Lines(string(out)) {
-		words, wordsErr := shellWords(line, nil)
-		if wordsErr != nil || len(words) != 2 || words[0] != "export" {
-			return fmt.Errorf("%q is no export line: %w", line, wordsErr)
-		}
-		name, value, _ := strings.Cut(words[1], "=")
-		r.env[name] = value
-	}
-	return err
-}
-
-// run executes one of our programs.
-func (r *reader) run(words []string) error {
+// run executes one of our programs and returns what it printed.
+func (r *reader) run(words []string) (stdout string, err error) {
 	cmd := exec.Command(filepath.Join(r.binaries, words[0]), words[1:]...)
 	cmd.Dir = r.dir
 	cmd.Env = cleanEnv()
@@ -192,10 +208,13 @@ func (r *reader) run(words []string) error {
 			cmd.Env = append(cmd.Env, name+"="+value)
 		}
 	}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%w: %s", err, out)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%w: %s%s", err, out, stderr.String())
 	}
-	return nil
+	return string(out), nil
 }
 
 // TestStack follows README's commands against the demo, in their order. `make run` and `paylatch
@@ -205,7 +224,7 @@ func (r *reader) run(words []string) error {
 func TestStack(t *testing.T) {
 	t.Parallel()
 	work := t.TempDir()
-	s := startStack(t, filepath.Join(work, ".paylatch"))
+	s := startStack(t, work)
 	compose, err := os.ReadFile(filepath.Join(root, "docker-compose.yml"))
 	if err != nil {
 		t.Fatal(err)
@@ -217,7 +236,7 @@ func TestStack(t *testing.T) {
 	n := gather(t)
 	r := &reader{
 		stack: s, dir: work, binaries: dir, commands: n.commands, names: n, compose: string(compose),
-		env: map[string]string{"PAYLATCH_SERVER": s.api}, // The default is the address in README.
+		env: map[string]string{},
 	}
 	text, err := os.ReadFile(filepath.Join(root, "README.md"))
 	if err != nil {
