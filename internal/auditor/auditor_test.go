@@ -17,35 +17,37 @@ func text(r auditor.Report) string {
 	return fmt.Sprintf("%+v", r)
 }
 
-// watched is a log at which a test interferes: look is called with the number of each look at the ends, from 1 on.
-type watched struct {
+// hookedLog calls hook with each read of the ends. n counts the reads from 1. Before the first
+// read, and after the snapshot, it calls hook with n = 0.
+type hookedLog struct {
 	auditor.Log
-	looks int
-	look  func(n int, ends []kafka.Range)
+	reads int
+	hook  func(n int, ends []kafka.Range)
 }
 
-func (w *watched) Ranges(ctx context.Context, topic string) ([]kafka.Range, error) {
-	w.looks++
-	if w.looks == 1 && w.look != nil { // What is done before the first look happens after the snapshot.
-		w.look(0, nil)
+func (l *hookedLog) Ranges(ctx context.Context, topic string) ([]kafka.Range, error) {
+	l.reads++
+	if l.reads == 1 && l.hook != nil {
+		l.hook(0, nil)
 	}
-	ends, err := w.Log.Ranges(ctx, topic)
-	if err == nil && w.look != nil {
-		w.look(w.looks, ends)
+	ends, err := l.Log.Ranges(ctx, topic)
+	if err == nil && l.hook != nil {
+		l.hook(l.reads, ends)
 	}
 	return ends, err
 }
 
-// TestAudit_Clean audits payments that are all as they should be, and one that is not sent yet.
+// TestAudit_Clean audits payments without a fault, and one that is not sent yet. One read of the
+// ends is enough.
 func TestAudit_Clean(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1)
 	r.send(5)
 	r.create(1)
-	log := &watched{Log: r.cluster}
+	log := &hookedLog{Log: r.cluster}
 	r.audit(log, auditor.Report{Payments: 6, Records: 5, Unsent: 1})
-	if log.looks != 1 {
-		t.Errorf("got %d looks at the ends, want 1: nothing was to be waited for", log.looks)
+	if log.reads != 1 {
+		t.Errorf("got %d reads of the ends, want 1", log.reads)
 	}
 }
 
@@ -56,50 +58,52 @@ func TestAudit_Faults(t *testing.T) {
 	r.send(3)
 	ids := r.create(3)
 	r.mark(ids[0], r.emit(0, ids[0]))
-	r.emit(0, ids[0])                                 // A duplicate of a payment that is marked,
-	r.emit(0, ids[1])                                 // one in flight,
-	r.emit(0, ids[1])                                 // and a duplicate of that.
-	r.mark(ids[2], 1)                                 // Missing: another payment's record is there.
-	r.emit(0, "0198f0c2-7a3e-8c55-8c1f-2f6f3f0b9a11") // Unexpected: of no payment,
-	r.emit(0, "no id")                                // and of nothing that could be one.
+	r.emit(0, ids[0]) // A duplicate of a payment that is marked.
+	r.emit(0, ids[1]) // In flight.
+	r.emit(0, ids[1]) // A duplicate of the one in flight.
+	r.mark(ids[2], 1) // Missing: the record of another payment is there.
+	// Unexpected: the id of no payment, and a key that is no id.
+	r.emit(0, "0198f0c2-7a3e-8c55-8c1f-2f6f3f0b9a11")
+	r.emit(0, "no id")
 	want := auditor.Report{Payments: 6, Records: 9, Duplicates: 2, Missing: 1, Unexpected: 2, Unsent: 1}
 	want.NotJudged.InFlight = 1
 	r.audit(r.cluster, want)
 }
 
-// TestAudit_BeyondTheEnd marks payments at offsets that the log does not have, as if it had lost its tail: the first at
-// the very end of the log. A second look is needed to believe it.
-func TestAudit_BeyondTheEnd(t *testing.T) {
+// TestAudit_BeyondEnd marks payments at offsets that the log does not have, as if it had lost its
+// tail. The first offset is the end of the log. The ends are read again before that is reported.
+func TestAudit_BeyondEnd(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1)
 	next := r.send(3)
 	for n, id := range r.create(5) {
 		r.mark(id, next+int64(n))
 	}
-	log := &watched{Log: r.cluster}
+	log := &hookedLog{Log: r.cluster}
 	r.audit(log, auditor.Report{Payments: 8, Records: 3, Missing: 5})
-	if log.looks < 2 {
-		t.Errorf("got %d looks at the ends, want more than 1", log.looks)
+	if log.reads < 2 {
+		t.Errorf("got %d reads of the ends, want more than 1", log.reads)
 	}
 }
 
-// TestAudit_LowHighWatermark shows ends that are too low at the first look, as a new leader may.
+// TestAudit_LowHighWatermark returns ends that are too low at the first read, as a new leader may.
 func TestAudit_LowHighWatermark(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1)
 	r.send(5)
-	log := &watched{Log: r.cluster, look: func(n int, ends []kafka.Range) {
+	log := &hookedLog{Log: r.cluster, hook: func(n int, ends []kafka.Range) {
 		if n == 1 {
 			ends[0].StableEnd, ends[0].End = 2, 2
 		}
 	}}
 	r.audit(log, auditor.Report{Payments: 5, Records: 5})
-	if log.looks != 2 {
-		t.Errorf("got %d looks at the ends, want 2", log.looks)
+	if log.reads != 2 {
+		t.Errorf("got %d reads of the ends, want 2", log.reads)
 	}
 }
 
-// TestAudit_Undecided sends behind an open transaction. Consumers do not see these payments before it is ended.
+// TestAudit_Undecided sends after an open transaction. Consumers cannot read these payments before
+// it ends.
 func TestAudit_Undecided(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1)
@@ -111,34 +115,35 @@ func TestAudit_Undecided(t *testing.T) {
 	r.audit(r.cluster, auditor.Report{Payments: 6, Records: 6})
 }
 
-// TestAudit_MarkerLate ends the transaction after the first look.
+// TestAudit_MarkerLate ends the transaction after the first read of the ends.
 func TestAudit_MarkerLate(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1)
 	abort := r.open()
 	r.send(4)
-	log := &watched{Log: r.cluster, look: func(n int, ends []kafka.Range) {
+	log := &hookedLog{Log: r.cluster, hook: func(n int, ends []kafka.Range) {
 		if n == 1 {
 			if ends[0].StableEnd != 0 {
-				t.Errorf("got stable end %d, want 0: nothing was tested", ends[0].StableEnd)
+				t.Errorf("got stable end %d at the first read, want 0", ends[0].StableEnd)
 			}
 			abort()
 		}
 	}}
 	r.audit(log, auditor.Report{Payments: 4, Records: 4})
-	if log.looks < 2 {
-		t.Errorf("got %d looks at the ends, want more than 1", log.looks)
+	if log.reads < 2 {
+		t.Errorf("got %d reads of the ends, want more than 1", log.reads)
 	}
 }
 
-// TestAudit_SentMeanwhile sends payments after the snapshot and before the first look: one that was stored before it,
-// and three new ones. They are in flight. What may not be there is found among them all the same.
-func TestAudit_SentMeanwhile(t *testing.T) {
+// TestAudit_InFlight sends payments after the snapshot and before the first read of the ends: one
+// that was stored before the snapshot, and new ones. They are in flight. A duplicate and an
+// unexpected record among them are still found.
+func TestAudit_InFlight(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1)
 	r.send(2)
 	stored := r.create(1)[0]
-	log := &watched{Log: r.cluster, look: func(n int, _ []kafka.Range) {
+	log := &hookedLog{Log: r.cluster, hook: func(n int, _ []kafka.Range) {
 		if n != 0 {
 			return
 		}
@@ -154,7 +159,8 @@ func TestAudit_SentMeanwhile(t *testing.T) {
 	r.audit(log, want)
 }
 
-// TestAudit_UnknownPartition has a record in a partition that the database does not know, as after a restore.
+// TestAudit_UnknownPartition has a record in a partition that the database does not know, as after
+// a restore.
 func TestAudit_UnknownPartition(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 2)
@@ -178,7 +184,7 @@ func TestAudit_Retention(t *testing.T) {
 	r.audit(r.cluster, want)
 }
 
-// TestAudit_OtherTopic deletes the topic and creates it again. Nothing is judged then.
+// TestAudit_OtherTopic deletes the topic and creates it again. The audit is refused then.
 func TestAudit_OtherTopic(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1)

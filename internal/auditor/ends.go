@@ -10,20 +10,27 @@ import (
 )
 
 const (
-	// secondLookAfter is the time between the first look at the ends of the log and the last. Within it a marker that
-	// is late arrives, and a new leader learns its high watermark (KIP-207). A take-over waits as long.
-	secondLookAfter = 5 * time.Second
-	// lookPace is the time between two looks: a marker follows its transaction within milliseconds.
-	lookPace = 100 * time.Millisecond
-	// lookTimeout bounds one look, failed attempts included: a partition whose leader died has another by then.
-	lookTimeout = 10 * time.Second
+	// lastReadAfter is the time between the first and the last read of the ends. Within it a late
+	// marker arrives, and a new leader learns its high watermark (KIP-207). A takeover waits as
+	// long.
+	lastReadAfter = 5 * time.Second
+	// readInterval is the time between two reads. A marker follows its transaction within
+	// milliseconds.
+	readInterval = 100 * time.Millisecond
+	// readTimeout bounds one read with its retries. A partition whose leader died has a new one by
+	// then.
+	readTimeout = 10 * time.Second
 )
 
-// ends returns the end up to which each partition is judged. They are read after the snapshot was taken, so all that
-// the snapshot says was sent must be below the stable end. Where it is not, ends looks again until secondLookAfter has
-// passed. What is not below it by then is undecided below the high watermark, and missing at or beyond that.
+// ends returns the end up to which each partition is judged.
+//
+// The ends are read after the snapshot is taken, so all that is marked sent in the snapshot must be
+// below the stable end. If it is not, ends reads them again until lastReadAfter has passed. A
+// payment that is not below the stable end by then is undecided if it is below the high watermark.
+// Otherwise it is missing.
 func (a *audit) ends(ctx context.Context) ([]kafka.Range, error) {
-	ends, err := a.look(ctx) // Before the rows are counted, which takes time: what is sent meanwhile is in flight.
+	// Counting takes time. What is sent while it runs is in flight, so the ends are read first.
+	ends, err := a.readEnds(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -33,11 +40,11 @@ func (a *audit) ends(ctx context.Context) ([]kafka.Range, error) {
 		return nil, err
 	}
 	for final := false; !final && !allStable(ends, last); {
-		if err := pause(ctx, lookPace); err != nil {
+		if err := sleep(ctx, readInterval); err != nil {
 			return nil, err
 		}
-		final = time.Since(first) >= secondLookAfter
-		now, err := a.look(ctx)
+		final = time.Since(first) >= lastReadAfter
+		now, err := a.readEnds(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -60,16 +67,17 @@ func allStable(ends []kafka.Range, last []int64) bool {
 	return true
 }
 
-// look reads the ends of the log. It tries again on errors, since a partition may have no leader for a moment.
-func (a *audit) look(ctx context.Context) ([]kafka.Range, error) {
-	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+// readEnds reads the ends of the log. It retries errors, since a partition may have no leader for a
+// moment.
+func (a *audit) readEnds(ctx context.Context) ([]kafka.Range, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	for {
 		ends, err := a.log.Ranges(ctx, a.report.Topic)
 		switch {
 		case err == nil:
 			return ends, a.sameTopic(ends)
-		case errors.Is(err, kafka.ErrNoTopic) || pause(ctx, lookPace) != nil:
+		case errors.Is(err, kafka.ErrNoTopic) || sleep(ctx, readInterval) != nil:
 			return nil, err
 		}
 	}
@@ -85,8 +93,8 @@ func (a *audit) sameTopic(ends []kafka.Range) error {
 	return nil
 }
 
-// count counts the payments, and returns for each of n partitions the last offset of a payment that is marked sent, or
-// -1 where there is none.
+// count counts the payments in the report. It returns the last offset of a payment that is marked
+// sent for each of n partitions, or -1 if there is none.
 func (a *audit) count(ctx context.Context, n int) (last []int64, err error) {
 	totals, err := a.snapshot.Totals(ctx)
 	if err != nil {
@@ -107,8 +115,8 @@ func (a *audit) count(ctx context.Context, n int) (last []int64, err error) {
 	return last, nil
 }
 
-// pause waits, unless ctx ends first.
-func pause(ctx context.Context, d time.Duration) error {
+// sleep waits for d, or returns an error when ctx ends.
+func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

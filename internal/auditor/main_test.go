@@ -19,18 +19,18 @@ import (
 
 func TestMain(m *testing.M) { parts.Main(m) }
 
-// patience bounds every wait of these tests. No test asserts how long it took.
-const patience = time.Minute
+// waitTimeout bounds every wait of these tests. No test asserts how long a wait took.
+const waitTimeout = time.Minute
 
 func bounded(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), waitTimeout)
 	t.Cleanup(cancel)
 	return ctx
 }
 
-// rig is an installation of a test's own: a database, a topic, and a tenant. The test does what a sender does, or what
-// no sender should do.
+// rig is an installation for one test: a database, a topic, and a tenant. The test does what a
+// sender does, or what no sender should do.
 type rig struct {
 	t       *testing.T
 	broker  string
@@ -43,30 +43,35 @@ type rig struct {
 	keys    int
 }
 
-// newRig makes a topic of so many partitions. The database knows of only one, in which everything is.
+// newRig creates a topic with the partitions. The database has only the first one.
 func newRig(t *testing.T, partitions int32) *rig {
 	t.Helper()
 	r := &rig{t: t, broker: parts.Kafka(t), topic: parts.Topic()}
 	url := parts.Postgres(t)
 	var err error
-	if r.sql, err = pgxpool.New(bounded(t), url); err != nil {
+	r.sql, err = pgxpool.New(bounded(t), url)
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(r.sql.Close)
-	if r.store, err = store.Open(bounded(t), url, 2); err != nil {
+	r.store, err = store.Open(bounded(t), url, 2)
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(r.store.Close)
-	if r.cluster, err = kafka.NewCluster([]string{r.broker}); err != nil {
+	r.cluster, err = kafka.NewCluster([]string{r.broker})
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(r.cluster.Close)
 	r.client = r.producer()
 	ranges := r.createTopic(partitions)
-	if err := r.store.InitPartitions(bounded(t), r.topic, ranges[0].TopicID, store.Locked, make([]int64, 1)); err != nil {
+	err = r.store.InitPartitions(bounded(t), r.topic, ranges[0].TopicID, store.Locked, make([]int64, 1))
+	if err != nil {
 		t.Fatal(err)
 	}
-	if r.tenant, err = r.store.CreateTenant(bounded(t), "acme"); err != nil {
+	r.tenant, err = r.store.CreateTenant(bounded(t), "acme")
+	if err != nil {
 		t.Fatal(err)
 	}
 	return r
@@ -122,7 +127,8 @@ func (r *rig) create(n int) (ids []string) {
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		if p, _, err = r.store.Create(bounded(r.t), p); err != nil {
+		p, _, err = r.store.Create(bounded(r.t), p)
+		if err != nil {
 			r.t.Fatal(err)
 		}
 		ids = append(ids, p.ID.String())
@@ -143,7 +149,8 @@ func (r *rig) emit(partition int32, key string) int64 {
 // mark marks a payment sent.
 func (r *rig) mark(id string, offset int64) {
 	r.t.Helper()
-	tag, err := r.sql.Exec(bounded(r.t), `update payments set status = 'sent', sent_at = now(), kafka_offset = $2 where id = $1`, id, offset)
+	tag, err := r.sql.Exec(bounded(r.t),
+		`update payments set status = 'sent', sent_at = now(), kafka_offset = $2 where id = $1`, id, offset)
 	if err != nil || tag.RowsAffected() != 1 {
 		r.t.Fatalf("mark %s: %s, %v", id, tag, err)
 	}
@@ -160,10 +167,10 @@ func (r *rig) send(n int) (next int64) {
 	return next
 }
 
-// open begins a transaction in the topic and returns what aborts it.
+// open begins a transaction in the topic. It returns a function that aborts it.
 func (r *rig) open() (abort func()) {
 	r.t.Helper()
-	client := r.producer(kgo.TransactionalID("foreign-"+r.topic), kgo.TransactionTimeout(patience))
+	client := r.producer(kgo.TransactionalID("foreign-"+r.topic), kgo.TransactionTimeout(waitTimeout))
 	if err := client.BeginTransaction(); err != nil {
 		r.t.Fatal(err)
 	}
@@ -179,17 +186,25 @@ func (r *rig) open() (abort func()) {
 	}
 }
 
-// audit audits the rig's log, seen through the given one, and compares the counts.
+// audit audits the database of the rig and the log, and compares the counts.
 func (r *rig) audit(log auditor.Log, want auditor.Report) {
 	r.t.Helper()
 	got, err := auditor.Audit(bounded(r.t), r.store, log)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	named := got.Examples
-	if counts := []int64{got.Duplicates, got.Missing, got.Unexpected, got.Undecided}; counts[0] != int64(len(named.Duplicates)) ||
-		counts[1] != int64(len(named.Missing)) || counts[2] != int64(len(named.Unexpected)) || counts[3] != int64(len(named.Undecided)) {
-		r.t.Errorf("got examples %+v for duplicates, missing, unexpected, undecided = %d", named, counts)
+	for kind, c := range map[string]struct {
+		count    int64
+		examples []string
+	}{
+		"duplicates": {got.Duplicates, got.Examples.Duplicates},
+		"missing":    {got.Missing, got.Examples.Missing},
+		"unexpected": {got.Unexpected, got.Examples.Unexpected},
+		"undecided":  {got.Undecided, got.Examples.Undecided},
+	} {
+		if int64(len(c.examples)) != c.count {
+			r.t.Errorf("got %s %d with examples %q, want one for each", kind, c.count, c.examples)
+		}
 	}
 	want.Topic, got.Examples = r.topic, auditor.Examples{}
 	if gotText, wantText := text(got), text(want); gotText != wantText {

@@ -3,6 +3,7 @@ package auditor
 import (
 	"context"
 	"fmt"
+	"math"
 
 	"github.com/paylatch/paylatch/internal/kafka"
 	"github.com/paylatch/paylatch/internal/payment"
@@ -10,33 +11,36 @@ import (
 )
 
 const (
-	// lookUpMax is how many payments are looked up by one statement.
+	// lookUpMax bounds the payments that are looked up by one statement.
 	lookUpMax = 10_000
-	// inFlightMax bounds the records in flight, each of which takes 16 bytes of memory. It is more than any sender
-	// sends between the snapshot and the ends of the log.
+	// inFlightMax bounds the records in flight, which take 16 bytes of memory each. Senders cannot
+	// send more between the snapshot and the read of the ends.
 	inFlightMax = 1_000_000
-	// examplesMax is how many payments of each kind are named.
+	// examplesMax bounds the examples of each kind.
 	examplesMax = 10
+	// keyBytesMax bounds what an example shows of a key that is no payment id.
+	keyBytesMax = 100
 )
 
-// audit is one run.
+// audit is one run. It is not safe for concurrent use.
 type audit struct {
-	store      *store.Store
+	table      table
 	log        Log
-	snapshot   *store.Snapshot
+	snapshot   snapshot
 	partitions []store.Partition
 	report     Report
-	// later is a snapshot taken after the ends of the log were read; nil until it is needed.
-	later *store.Snapshot
+	// later is a snapshot taken after the ends of the log were read. It is nil until it is needed.
+	later snapshot
 	// pending holds the payments of records that no row claims and that are not looked up yet.
 	pending []payment.ID
-	// inFlight holds the payments with a record that are not marked sent. A second record of one is a duplicate.
+	// inFlight holds the payments with a record that are not marked sent. A second record of one is
+	// a duplicate.
 	inFlight map[payment.ID]struct{}
 }
 
-func newAudit(s *store.Store, snapshot *store.Snapshot, log Log, partitions []store.Partition) *audit {
+func newAudit(t table, first snapshot, log Log, partitions []store.Partition) *audit {
 	return &audit{
-		store: s, snapshot: snapshot, log: log, partitions: partitions, inFlight: map[payment.ID]struct{}{},
+		table: t, snapshot: first, log: log, partitions: partitions, inFlight: map[payment.ID]struct{}{},
 		report: Report{Topic: partitions[0].Topic},
 	}
 }
@@ -49,7 +53,7 @@ func (a *audit) close() {
 
 // partition merges one partition's log with the rows that are marked sent in it.
 func (a *audit) partition(ctx context.Context, number int32, log kafka.Range) error {
-	rows, err := a.snapshot.Sent(ctx, number)
+	rows, err := a.snapshot.sent(ctx, number)
 	if err != nil {
 		return err
 	}
@@ -60,7 +64,7 @@ func (a *audit) partition(ctx context.Context, number int32, log kafka.Range) er
 	}
 	err = a.log.Read(ctx, a.report.Topic, number, log.Start, log.StableEnd, func(r kafka.Record) error {
 		a.report.Records++
-		if err := m.upTo(r.Offset); err != nil {
+		if err := m.rowsBelow(r.Offset); err != nil {
 			return err
 		}
 		return m.record(ctx, r)
@@ -68,18 +72,18 @@ func (a *audit) partition(ctx context.Context, number int32, log kafka.Range) er
 	if err != nil {
 		return err
 	}
-	if err := m.rest(); err != nil {
+	if err := m.rowsBelow(math.MaxInt64); err != nil {
 		return err
 	}
 	return a.lookUp(ctx)
 }
 
-// merge is the position in one partition's two streams.
+// merge is the position in the rows and the records of one partition.
 type merge struct {
 	*audit
-	rows *store.SentRows
+	rows sentRows
 	log  kafka.Range
-	// id and offset are the next row's, if there is more.
+	// id and offset are those of the next row. They are valid if more is set.
 	id     payment.ID
 	offset int64
 	more   bool
@@ -90,10 +94,11 @@ func (m *merge) next() (err error) {
 	return err
 }
 
-// upTo judges the rows below the offset of the record that was read: the log has no record for them.
-func (m *merge) upTo(offset int64) error {
+// rowsBelow judges the rows below an offset that have not been judged. The log has no record for
+// them.
+func (m *merge) rowsBelow(offset int64) error {
 	for m.more && m.offset < offset {
-		m.absent()
+		m.rowWithoutRecord()
 		if err := m.next(); err != nil {
 			return err
 		}
@@ -101,8 +106,8 @@ func (m *merge) upTo(offset int64) error {
 	return nil
 }
 
-// record judges a record. It is the one that a row claims, or its payment is looked up. If several rows claim one
-// offset, at most one of them is right.
+// record judges a record. If no row claims it, its payment is looked up later. If several rows
+// claim one offset, at most one of them is right.
 func (m *merge) record(ctx context.Context, r kafka.Record) error {
 	id, err := payment.ParseID(string(r.Key))
 	known := err == nil
@@ -111,7 +116,7 @@ func (m *merge) record(ctx context.Context, r kafka.Record) error {
 		if known && m.id == id {
 			claimed = true
 		} else {
-			m.absent()
+			m.rowWithoutRecord()
 		}
 		if err := m.next(); err != nil {
 			return err
@@ -121,7 +126,8 @@ func (m *merge) record(ctx context.Context, r kafka.Record) error {
 	case claimed:
 		return nil
 	case !known:
-		m.found(&m.report.Unexpected, &m.report.Examples.Unexpected, fmt.Sprintf("%q", bounded(r.Key)))
+		key := fmt.Sprintf("%q", r.Key[:min(len(r.Key), keyBytesMax)])
+		add(&m.report.Unexpected, &m.report.Examples.Unexpected, key)
 		return nil
 	}
 	m.pending = append(m.pending, id)
@@ -131,27 +137,16 @@ func (m *merge) record(ctx context.Context, r kafka.Record) error {
 	return nil
 }
 
-// rest judges the rows beyond the last record.
-func (m *merge) rest() error {
-	for m.more {
-		m.absent()
-		if err := m.next(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// absent judges a row without a record at its offset. The ends of the log were read after the snapshot, so a row at or
-// beyond the high watermark has lost its record.
-func (m *merge) absent() {
+// rowWithoutRecord judges a row that has no record at its offset. The ends of the log were read
+// after the snapshot, so a row at or above the high watermark has lost its record.
+func (m *merge) rowWithoutRecord() {
 	switch {
 	case m.offset < m.log.Start:
 		m.report.NotJudged.DeletedRecords++
 	case m.log.StableEnd <= m.offset && m.offset < m.log.End:
-		m.found(&m.report.Undecided, &m.report.Examples.Undecided, m.id.String())
+		add(&m.report.Undecided, &m.report.Examples.Undecided, m.id.String())
 	default:
-		m.found(&m.report.Missing, &m.report.Examples.Missing, m.id.String())
+		add(&m.report.Missing, &m.report.Examples.Missing, m.id.String())
 	}
 }
 
@@ -162,15 +157,16 @@ func (a *audit) lookUp(ctx context.Context) error {
 		return err
 	}
 	for _, id := range a.pending {
-		place, there := places[id]
-		_, before := a.inFlight[id]
+		place, exists := places[id]
+		_, seen := a.inFlight[id]
 		switch {
-		case !there:
-			a.found(&a.report.Unexpected, &a.report.Examples.Unexpected, id.String())
-		case place.Offset >= 0 || before: // It is marked elsewhere, or this is not its first record.
-			a.found(&a.report.Duplicates, &a.report.Examples.Duplicates, id.String())
+		case !exists:
+			add(&a.report.Unexpected, &a.report.Examples.Unexpected, id.String())
+		case place.Offset >= 0, seen: // It is marked at another offset, or this is not its first record.
+			add(&a.report.Duplicates, &a.report.Examples.Duplicates, id.String())
 		case len(a.inFlight) == inFlightMax:
-			return fmt.Errorf("more than %d records are of payments that are not marked sent: is this the right database?", inFlightMax)
+			return fmt.Errorf("more than %d records are of payments that are not marked sent: "+
+				"is this the right database?", inFlightMax)
 		default:
 			a.inFlight[id] = struct{}{}
 			a.report.NotJudged.InFlight++
@@ -180,8 +176,9 @@ func (a *audit) lookUp(ctx context.Context) error {
 	return nil
 }
 
-// places looks the pending payments up in the snapshot. One that is not there may have been taken and sent before the
-// ends of the log were read, so it is looked up once more in a later snapshot. It is in flight then, marked or not.
+// places looks the pending payments up in the snapshot. A payment that is not there may have been
+// created and sent before the ends of the log were read. So it is looked up again in a later
+// snapshot. If it is there, it is in flight, marked or not.
 func (a *audit) places(ctx context.Context) (map[payment.ID]store.Place, error) {
 	places, err := a.snapshot.Places(ctx, a.pending)
 	if err != nil || len(a.pending) == 0 {
@@ -189,7 +186,7 @@ func (a *audit) places(ctx context.Context) (map[payment.ID]store.Place, error) 
 	}
 	var absent []payment.ID
 	for _, id := range a.pending {
-		if _, there := places[id]; !there {
+		if _, exists := places[id]; !exists {
 			absent = append(absent, id)
 		}
 	}
@@ -197,7 +194,8 @@ func (a *audit) places(ctx context.Context) (map[payment.ID]store.Place, error) 
 		return places, nil
 	}
 	if a.later == nil {
-		if a.later, err = a.store.Snapshot(ctx); err != nil {
+		a.later, err = a.table.snapshot(ctx)
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -208,15 +206,10 @@ func (a *audit) places(ctx context.Context) (map[payment.ID]store.Place, error) 
 	return places, err
 }
 
-// found counts a payment, and names it if it is one of the first.
-func (a *audit) found(n *int64, examples *[]string, id string) {
+// add counts a payment, and adds it to the examples if it is one of the first.
+func add(n *int64, examples *[]string, id string) {
 	*n++
 	if len(*examples) < examplesMax {
 		*examples = append(*examples, id)
 	}
-}
-
-func bounded(key []byte) []byte {
-	const keyMax = 100
-	return key[:min(len(key), keyMax)]
 }
