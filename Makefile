@@ -6,13 +6,23 @@ SHELL := /bin/bash -o pipefail
 GOLANGCI := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK := go run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
+# The tag and the commit, for `paylatch version` and paylatch_build_info. Git refuses a clone of
+# another user unless it is told otherwise, and the go command then fails to record the commit itself.
+GIT := git -c safe.directory='*'
+export VERSION ?= $(shell $(GIT) describe --tags --always --dirty 2> /dev/null || echo unknown)
+export COMMIT ?= $(shell $(GIT) rev-parse HEAD 2> /dev/null || echo unknown)
+BUILDINFO := github.com/paylatch/paylatch/internal/buildinfo
+LDFLAGS := -X $(BUILDINFO).version=$(VERSION) -X $(BUILDINFO).commit=$(COMMIT)
+export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
+BIN ?= bin/
+
 .PHONY: help
 help: ## This list.
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## The programs, in bin/.
-	go build -o bin/ ./cmd/...
+	go build -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/...
 
 .PHONY: run
 run: build ## Everything on this machine; twelve payments and the way of each; serves until Ctrl-C.

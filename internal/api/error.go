@@ -169,7 +169,7 @@ func (s *Server) report(x *exchange, route string, took time.Duration, err error
 	}
 	attrs := []slog.Attr{
 		slog.String("method", x.r.Method), slog.String("route", route), slog.Int("status", x.status),
-		slog.String("took", took.String()), slog.String("request_id", x.requestID),
+		slog.Duration("took", took), slog.String("request_id", x.requestID),
 	}
 	if x.code != "" {
 		attrs = append(attrs, slog.String("code", x.code))

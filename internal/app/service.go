@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"os/signal"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/paylatch/paylatch/internal/api"
+	"github.com/paylatch/paylatch/internal/buildinfo"
 	"github.com/paylatch/paylatch/internal/kafka"
 	"github.com/paylatch/paylatch/internal/sender"
 	"github.com/paylatch/paylatch/internal/store"
@@ -34,6 +36,7 @@ type Service struct {
 	admin    net.Listener
 	cluster  *kafka.Cluster // Nil without a sender.
 	sending  *sender.Metrics
+	health   *senderHealth // Of a process without an API.
 }
 
 // New creates the parts and opens the ports. Nothing is served or sent before Run.
@@ -54,7 +57,8 @@ func (s *Service) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.registry.MustRegister(store.NewCollector(s.store), collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newBuildInfo(buildinfo.Read()))
+	s.health = newSenderHealth(s.store.Ping)
 	if c.API != nil {
 		if s.listener, err = Listen("listen", c.API.Listen); err != nil {
 			return err
@@ -88,6 +92,7 @@ func (s *Service) Run(ctx context.Context) error {
 	if errors.Is(cause, context.Canceled) { // A part that fails leaves nothing to wait for.
 		s.drain(ctx, server)
 	}
+	s.health.stopping()
 	complete := s.stop(ctx, cause, database, server, senders, admin)
 	if !errors.Is(cause, context.Canceled) {
 		return cause
@@ -172,7 +177,11 @@ func (s *Service) serve(ctx context.Context) error {
 }
 
 func (s *Service) serveAdmin(ctx context.Context) error {
-	return api.ServeAdmin(ctx, s.admin, s.registry, s.logger)
+	var health http.Handler = s.server
+	if s.server == nil {
+		health = s.health.handler()
+	}
+	return api.ServeAdmin(ctx, s.admin, s.registry, health, s.logger)
 }
 
 // send waits for a topic that is fit for payments, and runs the senders. Payments are taken meanwhile.
@@ -185,6 +194,7 @@ func (s *Service) send(ctx context.Context) error {
 	if err != nil || ctx.Err() != nil {
 		return err
 	}
+	s.health.found()
 	c := s.config
 	publisher := kafka.NewLocked(c.KafkaBrokers, topic, store.PublishTimeout)
 	defer publisher.Close()

@@ -38,6 +38,7 @@ func (s *Service) awaitTopic(ctx context.Context) (string, error) {
 		if ctx.Err() != nil {
 			return "", nil
 		}
+		s.health.waitsFor(err)
 		if wait.due(err.Error(), time.Now()) {
 			s.logger.Warn("waiting for topic", "error", err)
 		}

@@ -240,7 +240,7 @@ func (f *fenced) done() {
 	f.sender.Metrics.tookOver(time.Since(f.began), f.tail)
 	f.sender.Logger.Info("took the partition over", "partition", f.partition, "generation", f.known.Generation,
 		"next_offset", f.known.NextOffset,
-		"found", f.tail.Marked, "restored", f.tail.Restored, "took_ms", time.Since(f.began).Milliseconds())
+		"found", f.tail.Marked, "restored", f.tail.Restored, "took", time.Since(f.began))
 	f.at(TakeOverDone)
 }
 

@@ -126,7 +126,7 @@ func (s *Sender) Run(ctx context.Context) {
 			if s.worked.Swap(false) { // It worked meanwhile: this is a new trouble.
 				backoff = backoffMin
 			}
-			s.Logger.Warn("sender stands back", "error", err, "retry_in", backoff.String())
+			s.Logger.Warn("sender stands back", "error", err, "retry_in", backoff)
 			s.standBack(ctx, jitter(backoff))
 			backoff = min(2*backoff, backoffMax)
 		}

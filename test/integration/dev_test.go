@@ -242,7 +242,7 @@ func TestServe_StopsCleanly(t *testing.T) {
 		_ = response.Body.Close()
 	}()
 	eventually(t, "the answer is held", func() error {
-		if !strings.Contains(get(t, p.admin+"/debug/pprof/goroutine?debug=2"), "(*Server).hold") {
+		if !strings.Contains(get(t, p.admin+"/debug/pprof/goroutine?debug=2"), "(*Server).awaitChange") {
 			return errNotYet
 		}
 		return nil

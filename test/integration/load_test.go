@@ -20,7 +20,7 @@ import (
 func payclientBinary(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "payclient")
-	if out, err := exec.Command("go", "build", "-o", path, "github.com/paylatch/paylatch/cmd/payclient").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", path, "github.com/paylatch/paylatch/cmd/payclient").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	return path
