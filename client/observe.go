@@ -30,10 +30,17 @@ type Attempt struct {
 type observerKey struct{}
 
 // WithObserver returns a context with which every call reports each of its attempts, when it has
-// ended. The function is called by the goroutine of the call, before the pause. It replaces the
-// observer of ctx.
+// ended. The function is called by the goroutine of the call, before the pause. An observer that ctx
+// has already is called before it.
 func WithObserver(ctx context.Context, observe func(Attempt)) context.Context {
-	return context.WithValue(ctx, observerKey{}, observe)
+	outer := observerOf(ctx)
+	if outer == nil {
+		return context.WithValue(ctx, observerKey{}, observe)
+	}
+	return context.WithValue(ctx, observerKey{}, func(a Attempt) {
+		outer(a)
+		observe(a)
+	})
 }
 
 func observerOf(ctx context.Context) func(Attempt) {

@@ -53,7 +53,9 @@ func TestWithObserver(t *testing.T) {
 	dead, live := deadServer(t), service.Serve(t, clienttest.Unavailable, bare, clienttest.LoseResponse).URL
 	c := newTestClient(t, nil, dead, live)
 	var attempts []Attempt
-	ctx := WithObserver(t.Context(), func(a Attempt) { attempts = append(attempts, a) })
+	outer := 0
+	ctx := WithObserver(t.Context(), func(Attempt) { outer++ })
+	ctx = WithObserver(ctx, func(a Attempt) { attempts = append(attempts, a) })
 	result, err := c.Create(ctx, "key-1", testRequest())
 	if err != nil {
 		t.Fatal(err)
@@ -73,6 +75,9 @@ func TestWithObserver(t *testing.T) {
 	}
 	if !slices.Equal(outcomes, want) || result.Attempts != len(want) {
 		t.Errorf("got %q in %d attempts, want %q", outcomes, result.Attempts, want)
+	}
+	if outer != len(want) {
+		t.Errorf("the outer observer saw %d attempts, want %d", outer, len(want))
 	}
 	if attempts[0].Pause != 0 || attempts[2].Pause <= 0 || attempts[1].Status != 503 || attempts[7].Status != 202 {
 		t.Errorf("got %+v", attempts)
