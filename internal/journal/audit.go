@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/paylatch/paylatch/client"
+	"github.com/paylatch/paylatch/internal/progress"
 )
 
 // AuditConnections is the number of requests that an audit has in flight.
@@ -26,6 +27,8 @@ type AuditConfig struct {
 	Topic Topic
 	// Wait is how long, in all, the audit waits for payments that are not sent yet.
 	Wait time.Duration
+	// Progress is a terminal that shows how far the audit is. It may be nil.
+	Progress io.Writer
 }
 
 // Audit compares a journal with the service and the topic. It needs a client for each tenant of the
@@ -63,15 +66,38 @@ func Audit(ctx context.Context, tenants []*client.Client, journal io.Reader, cfg
 		return Report{}, err
 	}
 	defer reader.Close()
-	if err := a.queryAll(ctx, all.list); err != nil {
+	a.total = int64(len(all.list))
+	if err := a.run(ctx, all.list, reader, cfg.Progress); err != nil {
 		return Report{}, err
+	}
+	return a.report, nil
+}
+
+// run shows its progress.
+func (a *audit) run(ctx context.Context, list []*entry, reader *TopicReader, terminal io.Writer) error {
+	showing, hide := context.WithCancel(ctx)
+	var shown sync.WaitGroup
+	shown.Go(func() { progress.Show(showing, terminal, a.progress) })
+	defer shown.Wait()
+	defer hide()
+	if err := a.queryAll(ctx, list); err != nil {
+		return err
 	}
 	// After the service was queried: what it reported as sent is in the topic by now.
 	if err := a.readTopic(ctx, reader); err != nil {
-		return Report{}, err
+		return err
 	}
 	a.judge()
-	return a.report, nil
+	return nil
+}
+
+// progress returns the line that shows how far the audit is.
+func (a *audit) progress(time.Duration) string {
+	done := a.queried.Load()
+	if done < a.total {
+		return fmt.Sprintf("%s queried %d of %d payments", progress.Bar(done, a.total), done, a.total)
+	}
+	return fmt.Sprintf("queried %d payments, read %d records of the topic", a.total, a.read.Load())
 }
 
 // audit is one run.
@@ -80,6 +106,10 @@ type audit struct {
 	end     time.Time                 // A payment that is not sent by then is unsent.
 	wait    time.Duration
 	topic   string
+
+	// total, queried and read are for the progress.
+	total         int64
+	queried, read atomic.Int64
 
 	mu       sync.Mutex
 	report   Report
@@ -111,7 +141,8 @@ func (a *audit) checkTenants(list []*entry) error {
 	return errors.Join(faults...)
 }
 
-// queryAll queries the service about each key, many at once. It stops at the first query that fails.
+// queryAll queries the service about each key, many at once. It stops at the first query that
+// fails.
 func (a *audit) queryAll(ctx context.Context, list []*entry) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -127,6 +158,7 @@ func (a *audit) queryAll(ctx context.Context, list []*entry) error {
 				if err := a.query(ctx, list[i]); err != nil {
 					stop(err)
 				}
+				a.queried.Add(1)
 			}
 		})
 	}
@@ -215,6 +247,7 @@ func (a *audit) readTopic(ctx context.Context, reader *TopicReader) error {
 		ends := a.ends[partition]
 		err := reader.read(ctx, partition, ends.start, ends.stable, func(key []byte, offset int64) {
 			a.report.Records++
+			a.read.Add(1)
 			id, err := uuid.ParseBytes(key)
 			p := a.payments[id]
 			if err != nil || p == nil {

@@ -17,8 +17,8 @@ import (
 	"github.com/paylatch/paylatch/client/clienttest"
 )
 
-// auditCase is an installation in which everything is as it should be until a test changes it: six payments, the last of which is refused, in a service,
-// a topic and a journal.
+// auditCase is an installation in which everything is as it should be until a test changes it: six
+// payments, the last of which is refused, in a service, a topic and a journal.
 type auditCase struct {
 	t       *testing.T
 	topic   *testTopic
@@ -105,7 +105,8 @@ func (a *auditCase) audit(wait time.Duration) Report {
 	return r
 }
 
-// All is as it should be; other clients' payments, aborted records and foreign ones are no matter, nor is an unknown outcome, whatever it turns out to be.
+// All is as it should be; other clients' payments, aborted records and foreign ones are no matter,
+// nor is an unknown outcome, whatever it turns out to be.
 func TestAudit_Holds(t *testing.T) {
 	a := newAuditCase(t)
 	a.topic.send(kgo.TryAbort, 1, clienttest.PaymentID(0), clienttest.PaymentID(1))
@@ -184,7 +185,8 @@ func TestAudit_Catches(t *testing.T) {
 	}
 }
 
-// TestAudit_MarkerLate ends the open transaction after the first look at the ends: all is well at a later one.
+// TestAudit_MarkerLate ends the open transaction after the first look at the ends: all is well at a
+// later one.
 func TestAudit_MarkerLate(t *testing.T) {
 	a := newAuditCase(t)
 	abort, looked := a.topic.open(1), a.topic.looked(1)

@@ -6,8 +6,8 @@ import (
 )
 
 const (
-	// endsTimeout is the time between the first reading of the topic's ends and the last. Within it a
-	// late marker arrives, and a new leader learns its high watermark (KIP-207).
+	// endsTimeout is the time between the first reading of the topic's ends and the last. Within it
+	// a late marker arrives, and a new leader learns its high watermark (KIP-207).
 	endsTimeout = 5 * time.Second
 	// endsPause is the time between two readings: a marker follows its transaction in milliseconds.
 	endsPause = 100 * time.Millisecond

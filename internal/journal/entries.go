@@ -10,7 +10,8 @@ import (
 )
 
 const (
-	// entriesMax bounds the payments of a journal. An audit has them in memory, at some 300 bytes each.
+	// entriesMax bounds the payments of a journal. An audit has them in memory, at some 300 bytes
+	// each.
 	entriesMax = 2_000_000
 	// lineBytesMax is more than a line can have: key and reason are bounded.
 	lineBytesMax = 16 << 10
@@ -33,8 +34,8 @@ type entries struct {
 }
 
 // readEntries reads all runs of a journal. An invalid line is an error unless it is the last one of
-// its run. Then the client was killed: the key of an incomplete line was not sent, and an incomplete
-// outcome leaves its key with an unknown one.
+// its run. Then the client was killed: the key of an incomplete line was not sent, and an
+// incomplete outcome leaves its key with an unknown one.
 func readEntries(r io.Reader) (entries, error) {
 	var all entries
 	var torn error // Of the line before.

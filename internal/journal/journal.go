@@ -79,9 +79,9 @@ type Outcome struct {
 	Err error
 }
 
-// Journal appends to a file. Each line is handed to the operating system before the request is sent:
-// it survives the death of the client, but not that of the machine. Journal is safe for concurrent
-// use by one process. A nil Journal records nothing.
+// Journal appends to a file. Each line is handed to the operating system before the request is
+// sent: it survives the death of the client, but not that of the machine. Journal is safe for
+// concurrent use by one process. A nil Journal records nothing.
 type Journal struct {
 	mu     sync.Mutex
 	file   *os.File
@@ -90,8 +90,8 @@ type Journal struct {
 	err error
 }
 
-// Open opens a file to append to it, and creates it if needed. Only its owner can read it: keys find
-// payments.
+// Open opens a file to append to it, and creates it if needed. Only its owner can read it: keys
+// find payments.
 func Open(path string) (*Journal, error) {
 	//nolint:gosec // G304: the caller names the file.
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)

@@ -64,7 +64,8 @@ func readFile(t *testing.T, path string) string {
 	return string(text)
 }
 
-// What is written is what is read, over several runs, and also what a killed client has not finished.
+// What is written is what is read, over several runs, and also what a killed client has not
+// finished.
 func TestJournal_RoundTrip(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "journal")
 	id := clienttest.PaymentID(7)
@@ -98,7 +99,8 @@ func TestJournal_RoundTrip(t *testing.T) {
 	}
 }
 
-// A client may be killed in the middle of any line: what is left is read, at each length that it can have; and the next run goes on in the same file.
+// A client may be killed in the middle of any line: what is left is read, at each length that it
+// can have; and the next run goes on in the same file.
 func TestJournal_HalfWritten(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "journal")
 	j := openJournal(t, path)
@@ -131,7 +133,8 @@ func TestJournal_HalfWritten(t *testing.T) {
 	}
 }
 
-// A line that nobody can have left half-written is no journal's, wherever it is but at the end of a run.
+// A line that nobody can have left half-written is no journal's, wherever it is but at the end of a
+// run.
 func TestJournal_Faults(t *testing.T) {
 	const begin, sent = `{"event":"begin","version":1}` + "\n", `{"event":"sent","tenant":"t","key":"a"}` + "\n"
 	for says, text := range map[string]string{

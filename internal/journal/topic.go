@@ -17,10 +17,12 @@ const (
 	// requestTimeout bounds one request to the brokers with its retries, so that a wrong address is
 	// reported soon.
 	requestTimeout = 10 * time.Second
-	// stallTimeout is how long reading may make no progress before an end that is known to be there.
-	// It outlasts the change of a leader, and the moment between a commit and its marker in the log.
+	// stallTimeout is how long reading may make no progress before an end that is known to be
+	// there. It outlasts the change of a leader, and the moment between a commit and its marker in
+	// the log.
 	stallTimeout = 30 * time.Second
-	// retryPause is the pause before a partition that had nothing new, or an error, is fetched again.
+	// retryPause is the pause before a partition that had nothing new, or an error, is fetched
+	// again.
 	retryPause = 100 * time.Millisecond
 
 	// fetchBytesMax bounds one response. A batch that is larger still comes whole.

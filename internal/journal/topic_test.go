@@ -11,7 +11,8 @@ import (
 	"github.com/paylatch/paylatch/client"
 )
 
-// testTopic is a topic on a broker of its own, in which a test writes records of payments as the service would, or should not.
+// testTopic is a topic on a broker of its own, in which a test writes records of payments as the
+// service would, or should not.
 type testTopic struct {
 	Topic
 	t      *testing.T
