@@ -8,16 +8,17 @@ import (
 
 	"github.com/paylatch/paylatch/client"
 	"github.com/paylatch/paylatch/internal/journal"
+	"github.com/paylatch/paylatch/internal/progress"
 )
 
 type auditCommand struct {
-	Journal string        `required:"" placeholder:"FILE" help:"What payclient load --journal has kept."`
+	Journal string        `required:"" placeholder:"FILE" help:"Journal that payclient load --journal has written."`
 	Kafka   kafkaFlags    `embed:""`
-	Wait    time.Duration `default:"30s" help:"How long, in all, to wait for payments that are still to be sent."`
+	Wait    time.Duration `default:"30s" help:"How long, in all, to wait for payments that are not sent yet."`
 	JSON    bool          `name:"json" help:"Print the report as JSON."`
 }
 
-// Validate knows the bounds before anybody is contacted.
+// Validate checks the bounds before anything is sent.
 func (cmd *auditCommand) Validate() error {
 	if cmd.Wait < 0 {
 		return errors.New("--wait must not be negative")
@@ -25,23 +26,18 @@ func (cmd *auditCommand) Validate() error {
 	return nil
 }
 
-// Run ends well only when all holds.
+// Run succeeds only without findings.
 func (cmd *auditCommand) Run(s *session) error {
 	topic := s.topic(cmd.Kafka)
 	if topic == nil {
-		return &usageError{errors.New("--kafka-brokers is needed: half of what an audit says is about the topic")}
+		return &usageError{errors.New("--kafka-brokers is needed: half of an audit is about the topic")}
 	}
-	file, err := os.Open(cmd.Journal)
-	if err != nil {
-		return &usageError{fmt.Errorf("--journal: %w", err)}
-	}
-	defer file.Close()
 	clients, err := s.clients(client.Config{Connections: journal.AuditConnections})
 	if err != nil {
 		return err
 	}
 	defer clients[0].Close()
-	report, err := journal.Audit(s.ctx, clients, file, journal.AuditConfig{Topic: *topic, Wait: cmd.Wait})
+	report, err := auditJournal(s, clients, cmd.Journal, journal.AuditConfig{Topic: *topic, Wait: cmd.Wait})
 	if err != nil {
 		return err
 	}
@@ -51,4 +47,17 @@ func (cmd *auditCommand) Run(s *session) error {
 		err = report.Write(s.stdout)
 	}
 	return errors.Join(err, report.Fault())
+}
+
+// auditJournal audits a journal and shows the progress.
+func auditJournal(
+	s *session, clients []*client.Client, path string, cfg journal.AuditConfig,
+) (journal.Report, error) {
+	file, err := os.Open(path) //nolint:gosec // G304: the caller names the file.
+	if err != nil {
+		return journal.Report{}, &usageError{fmt.Errorf("--journal: %w", err)}
+	}
+	defer file.Close()
+	cfg.Progress = progress.Terminal(s.stderr)
+	return journal.Audit(s.ctx, clients, file, cfg)
 }

@@ -12,16 +12,16 @@ import (
 	"github.com/paylatch/paylatch/client"
 )
 
-// bodyMax is the contract's bound for a request.
-const bodyMax = 64 << 10
+// bodyBytesMax is the bound of the API for a request.
+const bodyBytesMax = 64 << 10
 
-// createWaitMax is the contract's bound for a wait.
+// createWaitMax is the bound of the API for a wait.
 const createWaitMax = 30 * time.Second
 
 type createCommand struct {
 	JSON           string        `name:"json" placeholder:"FILE" help:"Read the payment from a file, or from standard input with \"-\", instead of the flags below."`
 	IdempotencyKey string        `placeholder:"KEY" help:"The key that makes retries safe. Without it a new UUIDv7, printed before anything is sent."`
-	Wait           time.Duration `help:"Wait so long for it to be sent, such as 10s; at most 30s."`
+	Wait           time.Duration `help:"Wait until it is sent, at most this long, such as 10s; at most 30s."`
 
 	Amount          int64  `placeholder:"N" help:"Amount in minor units: 25687 is 256.87 USD."`
 	Currency        string `placeholder:"CODE" help:"ISO 4217 code, such as USD."`
@@ -36,7 +36,7 @@ type createCommand struct {
 	Reference       string `placeholder:"TEXT" help:"Optional: what the payment is for."`
 }
 
-// Validate wants the payment said once, and wholly: what a field may hold is for the service to say.
+// Validate checks that the payment is given once, and is complete. The service checks the values.
 func (cmd *createCommand) Validate() error {
 	given, missing := []string{}, []string{}
 	for _, f := range []struct {
@@ -67,14 +67,14 @@ func (cmd *createCommand) Validate() error {
 	case cmd.Wait < 0 || cmd.Wait > createWaitMax:
 		return fmt.Errorf("--wait must be from 0s to %v", createWaitMax)
 	case cmd.JSON != "" && len(given) > 0:
-		return fmt.Errorf("--json holds the whole payment, so that %s cannot be given as well", strings.Join(given, ", "))
+		return fmt.Errorf("--json holds the whole payment, so %s is not allowed", strings.Join(given, ", "))
 	case cmd.JSON == "" && len(missing) > 0:
 		return fmt.Errorf("missing %s (or --json FILE)", strings.Join(missing, ", "))
 	}
 	return nil
 }
 
-// Run makes the payment; with --wait it is a failure when it is not sent by then.
+// Run makes the payment. With --wait it fails if the payment is not sent by then.
 func (cmd *createCommand) Run(s *session) error {
 	request, err := cmd.request(s.stdin)
 	if err != nil {
@@ -90,7 +90,7 @@ func (cmd *createCommand) Run(s *session) error {
 		if key, err = client.NewKey(); err != nil {
 			return err
 		}
-		// Before anything is sent: should this process die now, the key is what can still be looked up.
+		// Before anything is sent: if this process dies, the key can still be looked up.
 		s.note("idempotency key %s", key)
 	}
 	answer, err := c.CreateAndWait(s.ctx, key, request, cmd.Wait)
@@ -104,7 +104,7 @@ func (cmd *createCommand) Run(s *session) error {
 		return err
 	}
 	if cmd.Wait > 0 && !answer.Sent() {
-		return fmt.Errorf("taken, but not sent within %v", cmd.Wait)
+		return fmt.Errorf("created, but not sent within %v", cmd.Wait)
 	}
 	return nil
 }
@@ -132,20 +132,21 @@ func (cmd *createCommand) request(stdin io.Reader) (client.Request, error) {
 	return decodeRequest(f)
 }
 
-// decodeRequest takes one object of the contract's members: a misspelt one must not get lost on the way.
+// decodeRequest decodes one object with the members of the API. An unknown one is an error: a
+// misspelt member must not be lost.
 func decodeRequest(r io.Reader) (client.Request, error) {
-	limited := &io.LimitedReader{R: r, N: bodyMax + 1}
+	limited := &io.LimitedReader{R: r, N: bodyBytesMax + 1}
 	d := json.NewDecoder(limited)
 	d.DisallowUnknownFields()
 	var request client.Request
 	err := d.Decode(&request)
 	if err == nil {
 		if _, more := d.Token(); !errors.Is(more, io.EOF) {
-			err = errors.New("something follows the payment")
+			err = errors.New("there is more after the payment")
 		}
 	}
 	if limited.N == 0 {
-		err = fmt.Errorf("it is longer than %d bytes", bodyMax)
+		err = fmt.Errorf("it is longer than %d bytes", bodyBytesMax)
 	}
 	if err != nil {
 		return client.Request{}, fmt.Errorf("read the payment: %w", err)

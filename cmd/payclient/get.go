@@ -11,10 +11,10 @@ import (
 type getCommand struct {
 	ID             string        `arg:"" optional:"" help:"Id of the payment."`
 	IdempotencyKey string        `placeholder:"KEY" help:"Find the payment by the key it was made with."`
-	Wait           time.Duration `help:"Wait so long for it to be sent, such as 10s."`
+	Wait           time.Duration `help:"Wait until it is sent, at most this long, such as 10s."`
 }
 
-// Validate wants one way to name the payment.
+// Validate checks that the payment is named in one way.
 func (cmd *getCommand) Validate() error {
 	if (cmd.ID == "") == (cmd.IdempotencyKey == "") {
 		return errors.New("either an id or --idempotency-key")
@@ -25,7 +25,7 @@ func (cmd *getCommand) Validate() error {
 	return nil
 }
 
-// Run prints the payment; with --wait it is a failure when it is not sent by then.
+// Run prints the payment. With --wait it fails if the payment is not sent by then.
 func (cmd *getCommand) Run(s *session) error {
 	c, err := s.client(1)
 	if err != nil {

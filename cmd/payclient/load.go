@@ -3,39 +3,40 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"math"
-	"os"
 	"time"
 
 	"github.com/paylatch/paylatch/client"
+	"github.com/paylatch/paylatch/internal/buildinfo"
 	"github.com/paylatch/paylatch/internal/journal"
 	"github.com/paylatch/paylatch/internal/loadtest"
+	"github.com/paylatch/paylatch/internal/progress"
 )
 
 const (
-	// defaultLoad is how long a load lasts when nothing else ends it.
+	// defaultLoad is the duration of a load that nothing else ends.
 	defaultLoad = 10 * time.Second
 	// defaultWorkers keep a small service busy.
 	defaultWorkers = 16
 )
 
 type loadCommand struct {
-	Rate     string        `placeholder:"R[,R…]" help:"Open model: payments due per second, such as 200/s, 90/m, or 100,200,400 for steps; the reads come on top. Latencies count from when a request was due."`
-	Step     time.Duration `help:"How long each rate lasts; with one rate, --duration."`
-	InFlight *int          `placeholder:"N" help:"With --rate: how many requests may be under way, 1000 unless given; what is due beyond is counted and not sent."`
-	Workers  *int          `placeholder:"N" help:"Closed loop, when no --rate is given: so many clients, 16 unless given, each waits for its answer."`
-	Duration time.Duration `help:"How long; 10s unless --count is given."`
-	Count    int64         `placeholder:"N" help:"Stop after so many payments."`
-	Reads    int           `default:"10" help:"Status reads for each payment."`
-	Accounts int           `default:"10000" help:"How many account holders pay each other."`
-	Retry    bool          `default:"true" negatable:"" help:"Send again what is unavailable, too many or lost, as clients do."`
+	Rate     string        `placeholder:"R[,R…]" help:"Open load: planned payments per second, such as 200/s, 90/m, or 100,200,400 for steps. Status requests come on top. Latencies count from the planned time."`
+	Step     time.Duration `help:"Duration of each rate; with one rate, --duration."`
+	InFlight *int          `placeholder:"N" help:"With --rate: bound the requests in flight, 1000 unless given. A request beyond it is dropped: counted, and not sent."`
+	Workers  *int          `placeholder:"N" help:"Closed loop, without --rate: number of clients, 16 unless given. Each waits for its response."`
+	Duration time.Duration `help:"Duration; 10s unless --count is given."`
+	Count    int64         `placeholder:"N" help:"Stop after this many payments."`
+	Reads    int           `default:"10" help:"Status requests for each payment."`
+	Accounts int           `default:"10000" help:"Number of account holders."`
+	Retry    bool          `default:"true" negatable:"" help:"Retry what is unavailable, too many or lost, as clients do."`
 
 	Kafka  kafkaFlags    `embed:""`
 	Settle time.Duration `default:"30s" help:"With --kafka-brokers: how long to wait, after the load, for payments that are not visible yet."`
 
 	SLO     []string `name:"slo" placeholder:"OBJECTIVE" help:"A latency that must hold, or the exit code is 4: p99=50ms for create and status, create.p99.9=80ms, status.p95=5ms, end_to_end.p99=200ms; p50 p90 p95 p99 p99.9 max. May be repeated or comma-separated."`
-	Journal string   `placeholder:"FILE" help:"Keep every key, before it is sent, and every answer, at the end of this file: for audit."`
+	Journal string   `placeholder:"FILE" help:"Append every key, before it is sent, and every outcome to this file: for audit."`
+	Audit   bool     `help:"With --journal and --kafka-brokers: audit the journal after the load, as payclient audit does. The report has the result."`
 	HTML    string   `name:"html" placeholder:"FILE" help:"Write the report with plots, as one page."`
 	JSON    bool     `name:"json" help:"Print the report as JSON; durations in nanoseconds."`
 
@@ -43,18 +44,16 @@ type loadCommand struct {
 	steps      []loadtest.Step
 }
 
-// Validate knows the bounds before anybody is contacted.
+// Validate checks the bounds before anything is sent.
 func (cmd *loadCommand) Validate() error {
 	if cmd.Duration < 0 || cmd.Count < 0 || cmd.Reads < 0 || cmd.Step < 0 || cmd.Settle < 0 {
 		return errors.New("--duration, --count, --reads, --step and --settle must not be negative")
 	}
 	if cmd.Accounts < 2 || cmd.Accounts > loadtest.AccountsMax {
-		return fmt.Errorf("--accounts must be within 2 and %d", loadtest.AccountsMax)
+		return fmt.Errorf("--accounts must be from 2 to %d", loadtest.AccountsMax)
 	}
-	for flag, n := range map[string]*int{"--workers": cmd.Workers, "--in-flight": cmd.InFlight} {
-		if n != nil && (*n < 1 || *n > loadtest.LoadWorkersMax) {
-			return fmt.Errorf("%s must be within 1 and %d", flag, loadtest.LoadWorkersMax)
-		}
+	if err := errors.Join(checkInFlight("--workers", cmd.Workers), checkInFlight("--in-flight", cmd.InFlight)); err != nil {
+		return err
 	}
 	for _, text := range cmd.SLO {
 		o, err := loadtest.ParseObjective(text)
@@ -63,20 +62,28 @@ func (cmd *loadCommand) Validate() error {
 		}
 		cmd.objectives = append(cmd.objectives, o)
 	}
-	if cmd.Rate == "" {
-		if cmd.Step > 0 || cmd.InFlight != nil {
-			return errors.New("--step and --in-flight belong to --rate")
-		}
+	switch {
+	case cmd.Audit && cmd.Journal == "":
+		return errors.New("--audit needs --journal")
+	case cmd.Rate == "" && (cmd.Step > 0 || cmd.InFlight != nil):
+		return errors.New("--step and --in-flight belong to --rate")
+	case cmd.Rate == "":
 		return nil
-	}
-	if cmd.Workers != nil {
+	case cmd.Workers != nil:
 		return errors.New("either --rate, an open load, or --workers, a closed loop")
 	}
-	return cmd.plan()
+	return cmd.planSteps()
 }
 
-// plan makes steps of the rates.
-func (cmd *loadCommand) plan() error {
+func checkInFlight(flag string, n *int) error {
+	if n != nil && (*n < 1 || *n > loadtest.InFlightMax) {
+		return fmt.Errorf("%s must be from 1 to %d", flag, loadtest.InFlightMax)
+	}
+	return nil
+}
+
+// planSteps sets the steps from the rates.
+func (cmd *loadCommand) planSteps() error {
 	rates, err := loadtest.ParseRates(cmd.Rate)
 	if err != nil {
 		return fmt.Errorf("--%w", err)
@@ -84,13 +91,13 @@ func (cmd *loadCommand) plan() error {
 	each := cmd.Step
 	switch {
 	case each > 0 && cmd.Duration > 0:
-		return errors.New("--step says how long each rate lasts, so that --duration cannot be given as well")
+		return errors.New("--step is the duration of each rate, so --duration is not allowed")
 	case each == 0 && len(rates) > 1:
-		return errors.New("several rates need --step, how long each lasts")
+		return errors.New("several rates need --step, the duration of each")
 	case each == 0 && cmd.Duration > 0:
 		each = cmd.Duration
 	case each == 0 && cmd.Count > 0:
-		// One request more than there are: the count ends it.
+		// One request more than needed: the count ends the load.
 		seconds := float64(cmd.Count+1) / rates[0]
 		each = time.Duration(min(seconds*float64(time.Second), math.MaxInt64/2))
 	case each == 0:
@@ -102,11 +109,11 @@ func (cmd *loadCommand) plan() error {
 	return nil
 }
 
-// config is the load without what must be opened.
+// config returns the load without its journal.
 func (cmd *loadCommand) config(s *session) loadtest.Config {
 	cfg := loadtest.Config{
 		Steps: cmd.steps, Count: cmd.Count, Reads: cmd.Reads, Accounts: cmd.Accounts, Grace: s.flags.AttemptTimeout,
-		Topic: s.topic(cmd.Kafka), Settle: cmd.Settle, Progress: terminal(s.stderr),
+		Topic: s.topic(cmd.Kafka), Settle: cmd.Settle, Progress: progress.Terminal(s.stderr),
 	}
 	if len(cfg.Steps) > 0 {
 		cfg.InFlight = loadtest.InFlightDefault
@@ -125,13 +132,28 @@ func (cmd *loadCommand) config(s *session) loadtest.Config {
 	return cfg
 }
 
-// Run prints the report also when the load was refused or interrupted: what was measured until then stays true.
-func (cmd *loadCommand) Run(s *session) (err error) {
-	cfg := cmd.config(s)
+// check reports flags that need --kafka-brokers.
+func (cmd *loadCommand) check(cfg loadtest.Config) error {
+	if cfg.Topic != nil {
+		return nil
+	}
+	if cmd.Audit {
+		return &usageError{errors.New("--audit needs --kafka-brokers: half of it is about the topic")}
+	}
 	for _, o := range cmd.objectives {
-		if o.EndToEnd() && cfg.Topic == nil {
-			return &usageError{errors.New("--slo end_to_end… needs --kafka-brokers: without them it is not measured")}
+		if o.EndToEnd() {
+			return &usageError{errors.New("--slo end_to_end… needs --kafka-brokers: otherwise it is not measured")}
 		}
+	}
+	return nil
+}
+
+// Run prints the report also if the load was refused or interrupted: it has what was measured until
+// then. All files are opened before the load.
+func (cmd *loadCommand) Run(s *session) error {
+	cfg := cmd.config(s)
+	if err := cmd.check(cfg); err != nil {
+		return err
 	}
 	limits := client.Config{Connections: max(cfg.Workers, cfg.InFlight)}
 	if !cmd.Retry {
@@ -142,54 +164,62 @@ func (cmd *loadCommand) Run(s *session) (err error) {
 		return err
 	}
 	defer clients[0].Close()
+	page, err := cmd.openPage()
+	if err != nil {
+		return &usageError{fmt.Errorf("--html: %w", err)}
+	}
+	report, loadErr := cmd.load(s, clients, cfg)
+	if report.Mode == "" { // It has not begun.
+		return errors.Join(loadErr, page.discard())
+	}
+	auditErr := cmd.audit(s, clients, cfg, &report)
+	report.Verdicts = report.Judge(cmd.objectives)
+	report.Version, report.Servers, report.Command = buildinfo.Read().String(), s.servers(), commandText(s.args)
+	if err := cmd.write(s, report, page); err != nil {
+		return errors.Join(err, loadErr, auditErr)
+	}
+	return result(report, errors.Join(loadErr, auditErr))
+}
+
+// openPage returns nil without --html.
+func (cmd *loadCommand) openPage() (*output, error) {
+	if cmd.HTML == "" {
+		return nil, nil
+	}
+	return openOutput(cmd.HTML)
+}
+
+// load runs the load with its journal, which is closed afterwards.
+func (cmd *loadCommand) load(s *session, clients []*client.Client, cfg loadtest.Config) (r loadtest.Report, err error) {
 	if cmd.Journal != "" {
-		if cfg.Journal, err = journal.Open(cmd.Journal); err != nil {
-			return &usageError{err}
+		cfg.Journal, err = journal.Open(cmd.Journal)
+		if err != nil {
+			return r, &usageError{err}
 		}
 		defer func() { err = errors.Join(err, cfg.Journal.Close()) }()
 	}
-	report, loadErr := loadtest.Run(s.ctx, clients, cfg)
-	if report.Mode == "" {
-		return loadErr // It has not begun.
-	}
-	report.Verdicts = report.Judge(cmd.objectives)
-	if err := cmd.write(s, report); err != nil {
-		return errors.Join(err, loadErr)
-	}
-	return end(report, loadErr)
+	return loadtest.Run(s.ctx, clients, cfg)
 }
 
-// end is the worst of what happened: unknown before failed before slow.
-func end(r loadtest.Report, loadErr error) error {
-	var missed []error
-	for _, v := range r.Verdicts {
-		if !v.Met {
-			missed = append(missed, fmt.Errorf("%w: %v", errMissed, v))
-		}
-	}
-	slow, failed := errors.Join(missed...), r.Failed()
-	switch {
-	case r.Writes.Unknown > 0:
-		return errors.Join(errSomeUnknown, loadErr, slow)
-	case loadErr != nil:
-		return errors.Join(loadErr, notCode(slow))
-	case failed != "":
-		return errors.Join(errors.New(failed), notCode(slow))
-	}
-	return slow
-}
-
-// notCode keeps the words and not the exit code: something worse has one.
-func notCode(err error) error {
-	if err == nil {
+// audit adds the audit to the report, if it is wanted.
+func (cmd *loadCommand) audit(
+	s *session, clients []*client.Client, cfg loadtest.Config, report *loadtest.Report,
+) error {
+	if !cmd.Audit {
 		return nil
 	}
-	return errors.New(err.Error())
+	audit, err := auditJournal(s, clients, cmd.Journal, journal.AuditConfig{Topic: *cfg.Topic, Wait: cmd.Settle})
+	if err != nil {
+		report.AuditError = err.Error()
+		return fmt.Errorf("audit: %w", err)
+	}
+	report.Audit = &audit
+	return audit.Fault()
 }
 
-func (cmd *loadCommand) write(s *session, r loadtest.Report) error {
-	if cmd.HTML != "" {
-		if err := writeFile(cmd.HTML, r.WriteHTML); err != nil {
+func (cmd *loadCommand) write(s *session, r loadtest.Report, page *output) error {
+	if page != nil {
+		if err := page.write(r.WriteHTML); err != nil {
 			return err
 		}
 	}
@@ -199,24 +229,30 @@ func (cmd *loadCommand) write(s *session, r loadtest.Report) error {
 	return r.Write(s.stdout)
 }
 
-// writeFile makes a file anew.
-func writeFile(path string, write func(io.Writer) error) error {
-	f, err := os.Create(path) //nolint:gosec // G304: the file is the caller's to name
-	if err != nil {
-		return err
+// result returns the worst of what happened: unknown before failed before slow.
+func result(r loadtest.Report, runErr error) error {
+	var missed []error
+	for _, v := range r.Verdicts {
+		if !v.Met {
+			missed = append(missed, fmt.Errorf("%w: %v", errMissed, v))
+		}
 	}
-	return errors.Join(write(f), f.Close())
+	slow, failure := errors.Join(missed...), r.Failure()
+	switch {
+	case r.Create.Unknown > 0:
+		return errors.Join(errSomeUnknown, runErr, slow)
+	case runErr != nil:
+		return errors.Join(runErr, withoutCode(slow))
+	case failure != "":
+		return errors.Join(errors.New(failure), withoutCode(slow))
+	}
+	return slow
 }
 
-// terminal is w when a person watches it; a file or a pipe gets no moving line.
-func terminal(w io.Writer) io.Writer {
-	f, ok := w.(*os.File)
-	if !ok {
+// withoutCode returns an error with the same text and no exit code of its own.
+func withoutCode(err error) error {
+	if err == nil {
 		return nil
 	}
-	info, err := f.Stat()
-	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
-		return nil
-	}
-	return f
+	return errors.New(err.Error())
 }

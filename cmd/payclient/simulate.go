@@ -9,14 +9,14 @@ import (
 )
 
 type simulateCommand struct {
-	Payments int           `short:"n" default:"12" help:"How many payments."`
-	Wait     time.Duration `default:"30s" help:"How long each may take to be sent."`
+	Payments int           `short:"n" default:"12" help:"Number of payments."`
+	Wait     time.Duration `default:"30s" help:"How long to wait until each is sent."`
 }
 
-// Validate knows the bounds before anybody is contacted.
+// Validate checks the bounds before anything is sent.
 func (cmd *simulateCommand) Validate() error {
 	if cmd.Payments < 1 || cmd.Payments > loadtest.SimulateMax {
-		return fmt.Errorf("-n must be within 1 and %d", loadtest.SimulateMax)
+		return fmt.Errorf("-n must be from 1 to %d", loadtest.SimulateMax)
 	}
 	if cmd.Wait <= 0 {
 		return errors.New("--wait must be above 0")

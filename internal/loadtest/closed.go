@@ -6,39 +6,41 @@ import (
 	"time"
 )
 
-// failurePause keeps a worker of a closed loop from hammering a service that fails at once. An open load has its own pace.
+// failurePause keeps a worker of a closed loop from flooding a service that fails at once.
 const failurePause = 200 * time.Millisecond
 
-// closed runs the workers to their end.
-func (l *load) closed() {
+// runClosed runs the workers until all have ended.
+func (l *load) runClosed() {
 	var workers sync.WaitGroup
 	for n := range l.cfg.Workers {
-		workers.Go(func() { l.loop(n) })
+		workers.Go(func() { l.work(n) })
 	}
 	workers.Wait()
 }
 
-// loop is one worker's: a payment, its reads, the next payment, of the next tenant.
-func (l *load) loop(n int) {
-	random := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
-	for ; l.stopping.Err() == nil && l.claim(); n++ {
-		t := l.inTurn[n%len(l.inTurn)]
-		if err := l.write(t, 0, time.Now(), random); err != nil {
-			_ = sleep(l.stopping, failurePause) // cut short when the load stops, which the loop sees for itself
+// work makes a payment of one tenant, reads its status, and goes on with the next tenant.
+func (l *load) work(n int) {
+	random := newRandom()
+	for ; l.accepting.Err() == nil && l.claim(); n++ {
+		t := l.tenants[n%len(l.tenants)]
+		if err := l.create(t, 0, time.Now(), random); err != nil {
+			_ = sleep(l.accepting, failurePause) // The loop sees if the load ended.
 		}
-		for i := 0; i < l.cfg.Reads && l.stopping.Err() == nil; i++ {
-			found, err := l.read(t, 0, time.Now(), random)
+		for i := 0; i < l.cfg.Reads && l.accepting.Err() == nil; i++ {
+			found, err := l.status(t, 0, time.Now(), random)
 			if !found {
 				break
 			}
 			if err != nil {
-				_ = sleep(l.stopping, failurePause) // as above
+				_ = sleep(l.accepting, failurePause) // The loop sees if the load ended.
 			}
 		}
 	}
 }
 
-// claim takes the right to make one more payment.
+// claim reports whether one more payment may be made.
 func (l *load) claim() bool {
 	return l.cfg.Count == 0 || l.claimed.Add(1) <= l.cfg.Count
 }
+
+func newRandom() *rand.Rand { return rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())) }

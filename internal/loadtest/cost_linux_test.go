@@ -18,16 +18,19 @@ import (
 	"github.com/paylatch/paylatch/internal/journal"
 )
 
-// What a request costs the client itself, since it shares its machine with what it measures. cpu-µs/op is the whole process by getrusage: the client,
-// the answerer, which is as little as can be, and the kernel's work for both ends of the connection. Parallel, as in a load.
+// What a request costs the client itself, since it shares its machine with what it measures.
+// cpu-µs/op is the whole process by getrusage: the client, the answerer, which is as little as can
+// be, and the kernel's work for both ends of the connection. Parallel, as in a load.
 //
 //	go test ./internal/loadtest -run '^$' -bench Cost -benchmem
 func BenchmarkCost(b *testing.B) {
 	const id = "0198c5e4-0000-8000-8000-000000000000"
-	body := `{"id":"` + id + `","status":"created","final":false,"amount":25687,"currency":"USD","originator":{"id":"C-00567","name":"Emma Parker"},` +
+	body := `{"id":"` + id + `","status":"created","final":false,"amount":25687,"currency":"USD",` +
+		`"originator":{"id":"C-00567","name":"Emma Parker"},` +
 		`"beneficiary":{"id":"C-00123","name":"Müller Hoffmann"},"sender":{"type":"checking","number":"765543322"},` +
-		`"receiver":{"type":"iban","number":"DE89370400440532013000"},"reference":"INV-000007","created_at":"2026-11-23T12:00:00.123456Z"}`
-	server := answerer(b, func(method string) (int, string) {
+		`"receiver":{"type":"iban","number":"DE89370400440532013000"},"reference":"INV-000007",` +
+		`"created_at":"2026-11-23T12:00:00.123456Z"}`
+	server := cannedServer(b, func(method string) (int, string) {
 		if method == http.MethodPost {
 			return http.StatusAccepted, body
 		}
@@ -39,9 +42,10 @@ func BenchmarkCost(b *testing.B) {
 	}
 	b.Cleanup(c.Close)
 	newLoad := func(b *testing.B, kept *journal.Journal) *load {
-		l := &load{inHand: b.Context(), cfg: Config{Journal: kept}, inTurn: []*tenant{{client: c, name: c.KeyFingerprint()}}}
+		l := &load{inFlight: b.Context(), cfg: Config{Journal: kept}}
+		l.tenants = []*tenant{{client: c, name: c.KeyFingerprint()}}
 		l.tally = newTally(1, newTimeline(time.Now(), time.Minute))
-		l.inTurn[0].remember(id)
+		l.tenants[0].remember(id)
 		return l
 	}
 	for _, what := range []string{"Create", "CreateWithJournal", "Status"} {
@@ -61,9 +65,9 @@ func BenchmarkCost(b *testing.B) {
 				random := rand.New(rand.NewPCG(1, 2))
 				for pb.Next() {
 					if what == "Status" {
-						_, err = l.read(l.inTurn[0], 0, time.Now(), random)
+						_, err = l.status(l.tenants[0], 0, time.Now(), random)
 					} else {
-						err = l.write(l.inTurn[0], 0, time.Now(), random)
+						err = l.create(l.tenants[0], 0, time.Now(), random)
 					}
 					if err != nil {
 						b.Error(err)
@@ -85,17 +89,19 @@ func cpu(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// answerer is a server that gives each request of a method the same answer, with as little work as possible.
-func answerer(tb testing.TB, answer func(method string) (int, string)) (address string) {
+// cannedServer starts a server that gives all requests of a method the same response, with as little
+// work as possible.
+func cannedServer(tb testing.TB, respond func(method string) (int, string)) (address string) {
 	tb.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
-	answers := map[byte]string{}
+	responses := map[byte]string{}
 	for _, method := range []string{http.MethodGet, http.MethodPost} {
-		status, body := answer(method)
-		answers[method[0]] = fmt.Sprintf("HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nDate: Mon, 23 Nov 2026 12:00:00 GMT\r\nContent-Length: %d\r\n\r\n%s",
+		status, body := respond(method)
+		responses[method[0]] = fmt.Sprintf("HTTP/1.1 %d %s\r\nContent-Type: application/json\r\n"+
+			"Date: Mon, 23 Nov 2026 12:00:00 GMT\r\nContent-Length: %d\r\n\r\n%s",
 			status, http.StatusText(status), len(body), body)
 	}
 	var connections sync.WaitGroup
@@ -111,14 +117,14 @@ func answerer(tb testing.TB, answer func(method string) (int, string)) (address 
 			}
 			connections.Go(func() {
 				defer conn.Close()
-				answerAll(conn, answers)
+				respondAll(conn, responses)
 			})
 		}
 	})
 	return "http://" + listener.Addr().String()
 }
 
-func answerAll(conn net.Conn, answers map[byte]string) {
+func respondAll(conn net.Conn, responses map[byte]string) {
 	r := bufio.NewReader(conn)
 	for {
 		first, err := r.ReadSlice('\n')
@@ -137,7 +143,7 @@ func answerAll(conn net.Conn, answers map[byte]string) {
 		if _, err := io.CopyN(io.Discard, r, int64(length)); err != nil {
 			return
 		}
-		if _, err := io.WriteString(conn, answers[method]); err != nil {
+		if _, err := io.WriteString(conn, responses[method]); err != nil {
 			return
 		}
 	}

@@ -49,7 +49,7 @@ func TestRun_JournalFails(t *testing.T) {
 	service.OnCreate = func(int) { _ = j.Close() }
 	c := newTestClient(t, nil, service.Serve(t).URL)
 	r, err := Run(t.Context(), []*client.Client{c}, Config{Workers: 1, Duration: time.Hour, Journal: j})
-	if err == nil || !strings.Contains(err.Error(), "journal:") || service.Payments() != 1 || r.Writes.Done != 1 {
+	if err == nil || !strings.Contains(err.Error(), "journal:") || service.Payments() != 1 || r.Create.Done != 1 {
 		t.Errorf("got error %v, %d payments, %+v", err, service.Payments(), r)
 	}
 	if j.Close() == nil {

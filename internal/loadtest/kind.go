@@ -4,14 +4,14 @@ package loadtest
 type kind int
 
 const (
-	creates  kind = iota // POST /payments until its 202
-	statuses             // GET /payments/{id}
-	endToEnd             // POST until a read_committed consumer sees the payment
-	kinds
+	kindCreate kind = iota
+	kindStatus
+	kindEndToEnd
+	kindCount
 )
 
-// String is the name in objectives and in JSON.
-func (k kind) String() string { return [kinds]string{"create", "status", "end_to_end"}[k] }
+// String returns the name in objectives and in JSON.
+func (k kind) String() string { return [kindCount]string{"create", "status", "end_to_end"}[k] }
 
-// title is the name for people.
-func (k kind) title() string { return [kinds]string{"writes", "reads", "end to end"}[k] }
+// title returns the name in texts.
+func (k kind) title() string { return [kindCount]string{"create", "status", "end to end"}[k] }

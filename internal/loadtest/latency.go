@@ -9,32 +9,35 @@ import (
 )
 
 const (
-	// latencyLeast is what is told apart at the low end: HTTP over loopback takes tens of microseconds.
+	// latencyLeast is the resolution at the low end: HTTP over loopback takes tens of microseconds.
 	latencyLeast = time.Microsecond
-	// latencyMost is longer than any call with all its retries; what takes longer counts as this, but for the maximum.
+	// latencyMost is longer than any call with all its retries. A longer one counts as this, except
+	// as the maximum.
 	latencyMost = 10 * time.Minute
-	// latencyDigits makes a value exact to 0.1 %, in 180 KB however many there are.
+	// latencyDigits makes a value exact to 0.1 %. A histogram has 180 KB.
 	latencyDigits = 3
 )
 
-// latencies collects durations in bounded memory. The zero value is ready; it is not safe for concurrent use.
+// latencies collects durations in bounded memory. Its zero value is ready to use. It is not safe
+// for concurrent use.
 type latencies struct {
-	count     int64
-	longest   time.Duration
-	histogram *hdrhistogram.Histogram // nil: nothing yet
+	count   int64
+	longest time.Duration
+	// histogram is nil while nothing was added.
+	histogram *hdrhistogram.Histogram
 }
 
-func (l *latencies) room() {
+func (l *latencies) prepare() {
 	if l.histogram == nil {
 		l.histogram = hdrhistogram.New(int64(latencyLeast), int64(latencyMost), latencyDigits)
 	}
 }
 
 func (l *latencies) add(d time.Duration) {
-	l.room()
+	l.prepare()
 	l.count++
 	l.longest = max(l.longest, d)
-	// It can only complain of what is out of its range, and nothing is.
+	// The only error is a value out of its range.
 	_ = l.histogram.RecordValue(int64(min(max(d, 0), latencyMost)))
 }
 
@@ -42,7 +45,7 @@ func (l *latencies) merge(more *latencies) {
 	if more.count == 0 {
 		return
 	}
-	l.room()
+	l.prepare()
 	l.count += more.count
 	l.longest = max(l.longest, more.longest)
 	l.histogram.Merge(more.histogram)
@@ -55,7 +58,8 @@ func (l *latencies) reset() {
 	}
 }
 
-// at is the smallest value that p of a hundred do not exceed, up to the histogram's precision and never above the maximum.
+// at returns the smallest value that p percent do not exceed, to the precision of the histogram. It
+// is never above the maximum.
 func (l *latencies) at(p float64) time.Duration {
 	if l.count == 0 {
 		return 0
@@ -63,7 +67,7 @@ func (l *latencies) at(p float64) time.Duration {
 	return min(time.Duration(l.histogram.ValueAtPercentile(p)), l.longest)
 }
 
-// Latency sums up durations. The fields count in nanoseconds where they are written as JSON. The maximum is exact, the others to 0.1 %.
+// Latency sums up durations. The maximum is exact, the percentiles to 0.1 %.
 type Latency struct {
 	Count int64         `json:"count"`
 	P50   time.Duration `json:"p50_ns"`
@@ -86,23 +90,25 @@ func (l *latencies) summary() Latency {
 	}
 }
 
-// milliseconds has one decimal: enough for a person who watches payments go.
+// milliseconds returns one decimal.
 func milliseconds(d time.Duration) string {
 	return strconv.FormatFloat(d.Seconds()*1000, 'f', 1, 64)
 }
 
-// fineMilliseconds has two: below a hundredth of a millisecond there is only noise over HTTP.
+// fineMilliseconds returns two decimals: over HTTP, less is noise.
 func fineMilliseconds(d time.Duration) string {
 	return strconv.FormatFloat(d.Seconds()*1000, 'f', 2, 64)
 }
 
 // curvePoint is one point of a percentile curve.
 type curvePoint struct {
-	rarity float64 // 1 in so many takes longer: 10 at the 90th percentile
+	// rarity is 10 at the 90th percentile: one in ten takes longer.
+	rarity float64
 	took   time.Duration
 }
 
-// curve has the percentiles from the half of all to the one in so many as there are, evenly spaced in rarity's logarithm.
+// curve returns percentiles from the median to the maximum, evenly spaced in the logarithm of
+// rarity.
 func (l *latencies) curve() []curvePoint {
 	const perDecade = 10
 	var points []curvePoint

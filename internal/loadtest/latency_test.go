@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Percentiles are exact to 0.1 %, and the maximum wholly.
+// TestLatencies: percentiles are exact to 0.1 %, and the maximum is exact.
 func TestLatencies(t *testing.T) {
 	var all, half latencies
 	const n = 100_000
@@ -29,7 +29,8 @@ func TestLatencies(t *testing.T) {
 		}
 	}
 	curve := all.curve()
-	if first, last := curve[0], curve[len(curve)-1]; first.rarity != 2 || first.took != s.P50 || last.rarity != n || last.took != s.Max {
+	first, last := curve[0], curve[len(curve)-1]
+	if first.rarity != 2 || first.took != s.P50 || last.rarity != n || last.took != s.Max {
 		t.Errorf("curve from %+v to %+v", first, last)
 	}
 }
@@ -41,7 +42,8 @@ func TestLatencies_Edges(t *testing.T) {
 	}
 	l.add(-time.Second) // A clock that was set back.
 	l.add(time.Hour)
-	if s := l.summary(); s.Count != 2 || s.P50 > latencyLeast || s.Max != time.Hour || s.P99 > time.Hour || s.P99 < latencyMost {
+	s := l.summary()
+	if s.Count != 2 || s.P50 > latencyLeast || s.Max != time.Hour || s.P99 > time.Hour || s.P99 < latencyMost {
 		t.Errorf("%+v", s)
 	}
 	l.reset()
@@ -55,18 +57,21 @@ func TestTimeline(t *testing.T) {
 		start := time.Now()
 		line := newTimeline(start, 0)
 		line.at(start).Planned++
-		line.measure(creates, start.Add(time.Second/2), 7*time.Millisecond)
-		line.measure(statuses, start.Add(3200*time.Millisecond), time.Millisecond)
-		line.at(start.Add(time.Second)).Failed++ // counted late
-		line.measure(creates, start.Add(100*time.Hour), time.Second)
+		line.measure(kindCreate, start.Add(time.Second/2), 7*time.Millisecond)
+		line.measure(kindStatus, start.Add(3200*time.Millisecond), time.Millisecond)
+		line.at(start.Add(time.Second)).Failed++ // Counted late.
+		line.measure(kindCreate, start.Add(100*time.Hour), time.Second)
 		line.close()
 		p := line.points
-		if len(p) != timelineMax || p[0].Planned != 1 || p[0].Create.Max != 7*time.Millisecond || p[1].Failed != 1 || p[3].Status.Count != 1 ||
-			p[3].Create.Count != 0 || p[3].At != 3*time.Second || p[timelineMax-1].Create.Max != time.Second {
+		if len(p) != timelineMax || p[0].Planned != 1 || p[0].Create.Max != 7*time.Millisecond || p[1].Failed != 1 ||
+			p[3].Status.Count != 1 || p[3].Create.Count != 0 || p[3].At != 3*time.Second ||
+			p[timelineMax-1].Create.Max != time.Second {
 			t.Errorf("%+v", p[:4])
 		}
 	})
-	for length, want := range map[time.Duration]time.Duration{time.Second: time.Second, timelinePoints * time.Second: time.Second, time.Hour: 12 * time.Second} {
+	for length, want := range map[time.Duration]time.Duration{
+		time.Second: time.Second, timelinePoints * time.Second: time.Second, time.Hour: 12 * time.Second,
+	} {
 		if got := newTimeline(time.Now(), length).interval; got != want {
 			t.Errorf("%v: intervals of %v, want %v", length, got, want)
 		}

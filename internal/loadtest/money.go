@@ -5,11 +5,11 @@ import (
 	"strconv"
 )
 
-// minorDigits are the decimals of the currencies that samples use (ISO 4217).
+// minorDigits has the decimals of the currencies that samples use (ISO 4217).
 var minorDigits = map[string]int{"EUR": 2, "GBP": 2, "JPY": 0, "USD": 2}
 
-// moneyText writes an amount as people read it: 256.87 USD, 1500 JPY. Of a currency whose decimals are not known
-// here it says that the number is in minor units, rather than guess.
+// moneyText returns an amount such as 256.87 USD or 1500 JPY. For a currency with unknown decimals
+// it returns the number of minor units, such as 1234 minor TND.
 func moneyText(amount int64, currency string) string {
 	n, known := minorDigits[currency]
 	switch {

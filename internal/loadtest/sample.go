@@ -10,31 +10,31 @@ import (
 )
 
 const (
-	// AccountsMax is more account holders than one customer's business year has.
+	// AccountsMax is more account holders than one customer has in a year.
 	AccountsMax = 10_000_000
-	// populationDefault is how many there are unless it is said.
+	// populationDefault is the default number of account holders.
 	populationDefault = 10_000
 )
 
-// holder is somebody with an account. Each is always the same person or company with the same
-// account, as with real payers: a service that stores parties and accounts once meets repetitions, and one that
-// orders by sender account meets accounts that send more than once.
+// holder is a person or company with an account. A number always stands for the same holder with
+// the same account, as with real payers: parties and accounts repeat, and an account sends more
+// than once.
 type holder struct {
 	party    client.Party
 	account  client.Account
 	currency string
 }
 
-// country says how names, accounts and money look there.
+// country has the names, accounts and currency of a country.
 type country struct {
 	currency string
-	first    []string // of persons and companies alike
+	first    []string // Of persons and companies.
 	second   []string
 	account  func(*rand.Rand) client.Account
 }
 
-// countries hold those of the examples; a country stands twice when more pay from there. Bank codes are those that
-// the IBAN registry prints in its examples.
+// countries has a country twice if more payments come from there. The bank codes are those of the
+// examples in the IBAN registry.
 var countries = []country{germany, germany, austria, netherlands, britain, unitedStates, unitedStates, japan}
 
 var (
@@ -76,15 +76,15 @@ var (
 	}
 )
 
-// Sample makes up a plausible payment that the contract accepts.
+// Sample returns a plausible payment that the service accepts.
 func Sample(r *rand.Rand) client.Request { return SampleOf(r, 0) }
 
-// SampleOf is Sample between so many account holders, at least two; 0 means 10,000.
+// SampleOf is Sample between this number of account holders: at least two, and 0 means 10,000.
 func SampleOf(r *rand.Rand, accounts int) client.Request {
 	n := cmp.Or(accounts, populationDefault)
 	a, b := r.IntN(n), r.IntN(n-1)
 	if b >= a {
-		b++ // Anybody but a.
+		b++ // Any but a.
 	}
 	from, to := holderOf(a), holderOf(b)
 	q := client.Request{
@@ -101,7 +101,7 @@ func SampleOf(r *rand.Rand, accounts int) client.Request {
 	return q
 }
 
-// holderOf is a pure function of the number, so that nobody has to remember the population.
+// holderOf returns the same holder for a number each time.
 func holderOf(n int) holder {
 	r := rand.New(rand.NewPCG(uint64(n), 0x7061796c61746368)) //nolint:gosec // G115: a count.
 	c := countries[r.IntN(len(countries))]
@@ -113,14 +113,15 @@ func holderOf(n int) holder {
 	}
 }
 
-// sampleAmount prefers small payments: each decade from 5 to 50,000 major units is as likely as the next.
+// sampleAmount returns small payments more often: each decade from 5 to 50,000 major units is
+// equally likely.
 func sampleAmount(r *rand.Rand, currency string) int64 {
 	major := 5 + r.Int64N(45)
 	for range r.IntN(4) {
 		major *= 10
 	}
 	if minorDigits[currency] == 0 {
-		return major * 100 // yen: about the same worth
+		return major * 100 // Yen: about the same value.
 	}
 	return major*100 + r.Int64N(100)
 }
@@ -137,7 +138,7 @@ func ibanAccount(country, bban string) client.Account {
 	return client.Account{Type: "iban", Number: iban(country, bban)}
 }
 
-// iban puts the check digits of ISO 13616 (98 minus the remainder of 97) between country and account.
+// iban returns an IBAN with the check digits of ISO 13616: 98 minus the remainder modulo 97.
 func iban(country, bban string) string {
 	rest := 0
 	for _, c := range []byte(bban + country + "00") {
@@ -147,7 +148,7 @@ func iban(country, bban string) string {
 		case c >= 'A' && c <= 'Z':
 			rest = (rest*100 + int(c-'A') + 10) % 97
 		default:
-			panic("an IBAN is made of capital letters and digits: " + country + bban)
+			panic("an IBAN has capital letters and digits only: " + country + bban)
 		}
 	}
 	check := 98 - rest

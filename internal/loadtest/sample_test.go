@@ -27,7 +27,7 @@ func TestIBAN(t *testing.T) {
 	}
 }
 
-// Samples must never be refused: they keep the bounds of the contract, judged by libraries that did not make them.
+// TestSample: samples are valid payments, checked by libraries that did not make them.
 func TestSample(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 7))
 	accountType := regexp.MustCompile(`^[a-z][a-z0-9_-]{0,34}$`)
@@ -69,7 +69,7 @@ func TestSample(t *testing.T) {
 	}
 }
 
-// The same holder always has the same name and account, or a service could not store them once.
+// TestHolderOf_IsStable: a number always stands for the same name and account.
 func TestHolderOf_IsStable(t *testing.T) {
 	for n := range 100 {
 		once, again := holderOf(n), holderOf(n)

@@ -11,19 +11,22 @@ import (
 )
 
 const (
-	// RequestRateMax is about what one client machine can send; more would measure the client.
+	// RequestRateMax is about what one machine can send. More would measure the load generator.
 	RequestRateMax = 100_000
-	// StepsMax keeps a stepped load readable, and its histograms (three of 180 KB for each step) in few megabytes.
+	// StepsMax keeps a report readable, and the histograms (three of 180 KB for each step) in few
+	// megabytes.
 	StepsMax = 32
 )
 
 // Step is a part of an open load: payments at a constant rate, for some time.
 type Step struct {
-	Rate float64       // payments per second; the reads come on top
-	For  time.Duration // how long
+	// Rate is the number of payments per second. Status requests come on top.
+	Rate float64
+	For  time.Duration
 }
 
-// ParseRates reads rates of payments such as 200/s, 90/m, or 100,200,400: per second where no unit is given.
+// ParseRates parses rates of payments such as 200/s, 90/m, or 100,200,400. Without a unit they are
+// per second.
 func ParseRates(list string) ([]float64, error) {
 	var rates []float64
 	for text := range strings.SplitSeq(list, ",") {
@@ -47,15 +50,16 @@ func ParseRates(list string) ([]float64, error) {
 	return rates, nil
 }
 
-// checkSteps knows the bounds of an open load.
+// checkSteps reports all steps that are out of bounds together.
 func checkSteps(steps []Step, reads int) error {
 	var faults []error
 	if len(steps) > StepsMax {
-		faults = append(faults, fmt.Errorf("rate: %d steps; at most %d are possible", len(steps), StepsMax))
+		faults = append(faults, fmt.Errorf("rate: %d steps; at most %d are allowed", len(steps), StepsMax))
 	}
 	for _, s := range steps {
-		if !(s.Rate > 0) || s.Rate*float64(1+reads) > RequestRateMax { // Also what is not a number.
-			faults = append(faults, fmt.Errorf("rate: %g payments and %g reads per second; above 0 and at most %d together are possible",
+		if !(s.Rate > 0) || s.Rate*float64(1+reads) > RequestRateMax { // Also if it is not a number.
+			faults = append(faults, fmt.Errorf(
+				"rate: %g payments and %g status requests per second; above 0 and at most %d together are allowed",
 				s.Rate, s.Rate*float64(reads), RequestRateMax))
 		}
 		if s.For <= 0 {
@@ -65,8 +69,8 @@ func checkSteps(steps []Step, reads int) error {
 	return errors.Join(faults...)
 }
 
-// planned is how long all steps take.
-func planned(steps []Step) (sum time.Duration) {
+// stepsLength returns how long all steps take.
+func stepsLength(steps []Step) (sum time.Duration) {
 	for _, s := range steps {
 		sum += s.For
 	}
@@ -75,14 +79,16 @@ func planned(steps []Step) (sum time.Duration) {
 
 // arrival is one request of an open load.
 type arrival struct {
-	after time.Duration // since the load's start
+	// after is its planned time, from the start of the load.
+	after time.Duration
 	step  int
 	kind  kind
-	turn  int64 // how many of its kind there were before: tenants take turns by it
+	// turn counts those of its kind before it. It selects the tenant.
+	turn int64
 }
 
-// arrivals is a pure function of the plan: within a step, requests are evenly spaced, and each payment is followed by its number of reads. A load that
-// has count payments ends with the reads of the last one; 0 is no such end.
+// arrivals returns the requests of a plan. Within a step they are evenly spaced, and each create is
+// followed by its status requests. With count above 0 it ends after those of the last payment.
 func arrivals(steps []Step, reads int, count int64) iter.Seq[arrival] {
 	return func(yield func(arrival) bool) {
 		var begin time.Duration
@@ -98,9 +104,9 @@ func arrivals(steps []Step, reads int, count int64) iter.Seq[arrival] {
 				if count > 0 && payment >= count {
 					return
 				}
-				a := arrival{after: begin + after, step: i, kind: creates, turn: payment}
+				a := arrival{after: begin + after, step: i, kind: kindCreate, turn: payment}
 				if read > 0 {
-					a.kind, a.turn = statuses, payment*int64(reads)+read-1
+					a.kind, a.turn = kindStatus, payment*int64(reads)+read-1
 				}
 				if !yield(a) {
 					return

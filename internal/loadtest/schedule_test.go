@@ -40,7 +40,8 @@ func TestCheckSteps(t *testing.T) {
 	}
 }
 
-// Two payments per second with three reads each, then twice as many: each request has its own moment, all evenly spaced, and reads follow their payment.
+// TestArrivals: two payments per second with three status requests each, then twice as many. All
+// requests are evenly spaced, and status requests follow their create.
 func TestArrivals(t *testing.T) {
 	steps := []Step{{2, time.Second}, {4, 500 * time.Millisecond}}
 	got := slices.Collect(arrivals(steps, 3, 0))
@@ -48,12 +49,12 @@ func TestArrivals(t *testing.T) {
 		t.Fatalf("%d arrivals: %+v", len(got), got)
 	}
 	for i, a := range got {
-		want := arrival{after: time.Duration(i) * 125 * time.Millisecond, kind: creates, turn: int64(i / 4)}
+		want := arrival{after: time.Duration(i) * 125 * time.Millisecond, kind: kindCreate, turn: int64(i / 4)}
 		if i >= 8 {
 			want.step, want.after = 1, time.Second+time.Duration(i-8)*62_500*time.Microsecond
 		}
 		if i%4 > 0 {
-			want.kind, want.turn = statuses, int64(i/4*3+i%4-1)
+			want.kind, want.turn = kindStatus, int64(i/4*3+i%4-1)
 		}
 		if a != want {
 			t.Errorf("arrival %d: %+v, want %+v", i, a, want)
@@ -63,10 +64,10 @@ func TestArrivals(t *testing.T) {
 
 func TestArrivals_Count(t *testing.T) {
 	got := slices.Collect(arrivals([]Step{{1000, time.Hour}}, 2, 5))
-	if last := got[len(got)-1]; len(got) != 15 || last.kind != statuses || last.turn != 9 {
+	if last := got[len(got)-1]; len(got) != 15 || last.kind != kindStatus || last.turn != 9 {
 		t.Errorf("%d arrivals, the last %+v", len(got), last)
 	}
 	for range arrivals([]Step{{1000, time.Hour}}, 2, 0) {
-		break // A consumer that stops early is no panic.
+		break // Stopping early must not panic.
 	}
 }

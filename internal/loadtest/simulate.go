@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -14,136 +12,138 @@ import (
 )
 
 const (
-	// SimulateMax bounds a simulation: its table is for people. More is what Load is for.
+	// SimulateMax bounds a simulation, so that its table can be read. Run makes more payments.
 	SimulateMax = 1000
-	// simulateWait is how long a payment may take to be sent, in any installation that is in order.
+	// simulateWait is longer than a payment takes to be sent in an installation that works.
 	simulateWait = 30 * time.Second
-	// simulateAtOnce is how many payments are under way together.
-	simulateAtOnce = 8
+	// simulateInFlight bounds the payments in flight.
+	simulateInFlight = 8
 )
 
-// Simulate makes n payments, follows each until it is sent, and prints where it went. It is an error when one is
-// not sent in time.
+// Simulate makes n payments, waits until each is sent, and prints a table with their positions. It
+// returns an error if one is not sent in time.
 func Simulate(ctx context.Context, c *client.Client, n int, out io.Writer) error {
 	return SimulateWithin(ctx, c, n, simulateWait, out)
 }
 
-// SimulateWithin is Simulate with a wait of one's own.
+// SimulateWithin is Simulate with another time for each payment to be sent.
 func SimulateWithin(ctx context.Context, c *client.Client, n int, wait time.Duration, out io.Writer) error {
 	if n < 1 || n > SimulateMax {
-		return fmt.Errorf("%d payments: 1 to %d can be simulated", n, SimulateMax)
+		return fmt.Errorf("%d payments: 1 to %d are allowed", n, SimulateMax)
 	}
 	start := time.Now()
-	walks := walkAll(ctx, c, n, wait)
-	return printWalks(out, walks, time.Since(start))
+	payments := simulateAll(ctx, c, n, wait)
+	return printSimulated(out, payments, time.Since(start))
 }
 
-// walk is one payment's way, as its client sees it.
-type walk struct {
-	request  client.Request
-	payment  client.Payment
-	accepted time.Duration // until the 202
-	sent     time.Duration // until an answer told that it is sent
-	err      error
+// simulated is one payment of a simulation.
+type simulated struct {
+	request client.Request
+	payment client.Payment
+	// created is the time until the 202.
+	created time.Duration
+	// sent is the time until a response with the status sent.
+	sent time.Duration
+	err  error
 }
 
-// walkAll returns when all walks have ended, also when ctx is over: then the others end with its error.
-func walkAll(ctx context.Context, c *client.Client, n int, wait time.Duration) []walk {
-	walks := make([]walk, n)
+// simulateAll returns when all payments have ended. If ctx ends, those left end with its error.
+func simulateAll(ctx context.Context, c *client.Client, n int, wait time.Duration) []simulated {
+	payments := make([]simulated, n)
 	var wg sync.WaitGroup
-	turns := make(chan struct{}, simulateAtOnce)
-	for i := range walks {
+	slots := make(chan struct{}, simulateInFlight)
+	for i := range payments {
 		wg.Go(func() {
-			turns <- struct{}{}
-			defer func() { <-turns }()
-			walks[i] = walkOne(ctx, c, wait)
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			payments[i] = simulateOne(ctx, c, wait)
 		})
 	}
 	wg.Wait()
-	return walks
+	return payments
 }
 
-func walkOne(ctx context.Context, c *client.Client, wait time.Duration) walk {
-	w := walk{request: Sample(rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))}
+func simulateOne(ctx context.Context, c *client.Client, wait time.Duration) simulated {
+	s := simulated{request: Sample(newRandom())}
 	key, err := client.NewKey()
 	if err != nil {
-		w.err = err
-		return w
+		s.err = err
+		return s
 	}
 	start := time.Now()
-	created, err := c.Create(ctx, key, w.request)
+	created, err := c.Create(ctx, key, s.request)
 	if err != nil {
-		w.err = err
-		return w
+		s.err = err
+		return s
 	}
-	w.payment, w.accepted = created.Payment, created.Took
+	s.payment, s.created = created.Payment, created.Took
 	p, err := c.Wait(ctx, created.ID, wait)
 	if err != nil {
-		w.err = err
-		return w
+		s.err = err
+		return s
 	}
-	w.payment = p
+	s.payment = p
 	if !p.Sent() {
-		w.err = fmt.Errorf("payment %s: not sent within %v", p.ID, wait)
-		return w
+		s.err = fmt.Errorf("payment %s: not sent within %v", p.ID, wait)
+		return s
 	}
-	w.sent = time.Since(start)
-	return w
+	s.sent = time.Since(start)
+	return s
 }
 
-func printWalks(out io.Writer, walks []walk, took time.Duration) error {
+func printSimulated(out io.Writer, payments []simulated, took time.Duration) error {
 	t := newTable("payment", ">amount", "status", ">202 ms", ">sent ms", ">partition:offset")
-	var faults walkFaults
-	var accepted, sent latencies
-	for _, w := range walks {
-		t.add(w.cells()...)
-		if w.err != nil {
-			faults = append(faults, w.err)
+	var faults simulateError
+	var created, sent latencies
+	for _, p := range payments {
+		t.add(p.cells()...)
+		if p.err != nil {
+			faults = append(faults, p.err)
 		}
-		if w.accepted > 0 {
-			accepted.add(w.accepted)
+		if p.created > 0 {
+			created.add(p.created)
 		}
-		if w.sent > 0 {
-			sent.add(w.sent)
+		if p.sent > 0 {
+			sent.add(p.sent)
 		}
 	}
 	if err := t.write(out); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(out, "\n%d of %d payments sent in %s ms%s%s\n", sent.count, len(walks), milliseconds(took),
-		spread("202", accepted.summary()), spread("sent", sent.summary()))
+	_, err := fmt.Fprintf(out, "\n%d of %d payments sent in %s ms%s%s\n", sent.count, len(payments), milliseconds(took),
+		spread("202", created.summary()), spread("sent", sent.summary()))
 	if err != nil {
 		return err
 	}
 	if len(faults) > 0 {
-		return fmt.Errorf("%d of %d payments were not seen sent:\n%w", len(faults), len(walks), faults)
+		return fmt.Errorf("%d of %d payments failed or were not sent in time:\n%w", len(faults), len(payments), faults)
 	}
 	return nil
 }
 
-func (w walk) cells() []string {
-	p := w.payment
-	id, status, accepted, sent, position := p.ID, p.Status, "-", "-", "-"
+func (s simulated) cells() []string {
+	p := s.payment
+	id, status, created, sent, position := p.ID, p.Status, "-", "-", "-"
 	if p.ID == "" {
 		id, status = "-", "failed"
 	}
-	if w.accepted > 0 {
-		accepted = milliseconds(w.accepted)
+	if s.created > 0 {
+		created = milliseconds(s.created)
 	}
-	if w.sent > 0 {
-		sent = milliseconds(w.sent)
+	if s.sent > 0 {
+		sent = milliseconds(s.sent)
 	}
 	if p.Position != nil {
-		position = strconv.Itoa(int(p.Position.Partition)) + ":" + strconv.FormatInt(p.Position.Offset, 10)
+		position = fmt.Sprintf("%d:%d", p.Position.Partition, p.Position.Offset)
 	}
-	return []string{id, moneyText(w.request.Amount, w.request.Currency), status, accepted, sent, position}
+	return []string{id, moneyText(s.request.Amount, s.request.Currency), status, created, sent, position}
 }
 
-// walkFaults are the walks that did not end well, kept so that a caller can ask whether an outcome is unknown.
-type walkFaults []error
+// simulateError has the errors of a simulation. It wraps them: an outcome may be unknown.
+type simulateError []error
 
-// Error tells the first few: a server that is away says much the same to all.
-func (f walkFaults) Error() string {
+// Error returns the first few: if a server is down, all are alike.
+func (f simulateError) Error() string {
 	const shown = 5
 	var lines []string
 	for _, err := range f[:min(len(f), shown)] {
@@ -155,7 +155,8 @@ func (f walkFaults) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-func (f walkFaults) Unwrap() []error { return f }
+// Unwrap returns all errors.
+func (f simulateError) Unwrap() []error { return f }
 
 func spread(name string, s Latency) string {
 	if s.Count == 0 {

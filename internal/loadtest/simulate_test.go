@@ -13,10 +13,11 @@ import (
 	"github.com/paylatch/paylatch/client/clienttest"
 )
 
-// walkLine is a row of the table of a payment that went well.
-var walkLine = regexp.MustCompile(`^([0-9a-f-]{36}) +(\d+(?:\.\d\d)? [A-Z]{3})  sent    +\d+\.\d +\d+\.\d +\d+:\d+$`)
+// sentRow is a row of a payment that was sent.
+var sentRow = regexp.MustCompile(`^([0-9a-f-]{36}) +(\d+(?:\.\d\d)? [A-Z]{3})  sent    +\d+\.\d +\d+\.\d +\d+:\d+$`)
 
-// Twelve payments, some of whose answers are lost on the way: the table shows each once, aligned, within 100 columns.
+// TestSimulate: some requests and responses are lost. The table shows each payment once, aligned,
+// in at most 100 columns.
 func TestSimulate(t *testing.T) {
 	service := clienttest.New()
 	s := service.Serve(t, nil, clienttest.LoseResponse, clienttest.Unavailable, clienttest.LoseRequest)
@@ -34,7 +35,7 @@ func TestSimulate(t *testing.T) {
 	}
 	width, shown := utf8.RuneCountInString(lines[0]), map[string]bool{}
 	for _, line := range lines[1:13] {
-		m := walkLine.FindStringSubmatch(line)
+		m := sentRow.FindStringSubmatch(line)
 		if m == nil {
 			t.Errorf("line %q", line)
 			continue
@@ -57,7 +58,8 @@ func TestSimulate_NotSentInTime(t *testing.T) {
 	service.NeverSend = true
 	var out bytes.Buffer
 	err := SimulateWithin(t.Context(), newTestClient(t, nil, service.Serve(t).URL), 7, 10*time.Millisecond, &out)
-	if err == nil || !strings.HasPrefix(err.Error(), "7 of 7 payments were not seen sent") || !strings.Contains(err.Error(), "and 2 more") {
+	if err == nil || !strings.HasPrefix(err.Error(), "7 of 7 payments failed or were not sent") ||
+		!strings.Contains(err.Error(), "and 2 more") {
 		t.Errorf("error %v", err)
 	}
 	if strings.Count(out.String(), "  created ") != 7 || !strings.Contains(out.String(), "0 of 7 payments sent") {
@@ -65,8 +67,8 @@ func TestSimulate_NotSentInTime(t *testing.T) {
 	}
 }
 
-// That an outcome is unknown must still be seen by those who ask for it.
-func TestSimulate_UnknownIsTold(t *testing.T) {
+// TestSimulate_Unknown: the error wraps that of a payment of unknown outcome.
+func TestSimulate_Unknown(t *testing.T) {
 	service := clienttest.New()
 	s := service.Serve(t, clienttest.Respond(500, "text/plain", "bug"))
 	var out bytes.Buffer

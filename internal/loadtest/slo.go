@@ -3,74 +3,95 @@ package loadtest
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
 
 // Objective is a latency that a load must not exceed: an SLO.
 type Objective struct {
-	kinds      []kind
-	percentile float64 // 100 is the maximum
-	name       string  // as it was written: create.p99
-	limit      time.Duration
+	kinds []kind
+	// percentile is 100 for the maximum.
+	percentile float64
+	// name is the objective as it was written, such as create.p99.
+	name  string
+	limit time.Duration
 }
 
-// objectivePercentiles are those that a report tells.
-var objectivePercentiles = map[string]float64{"p50": 50, "p90": 90, "p95": 95, "p99": 99, "p99.9": 99.9, "max": 100}
+// objectivePercentiles are those that a report has.
+var objectivePercentiles = map[string]float64{
+	"p50": 50, "p90": 90, "p95": 95, "p99": 99, "p99.9": 99.9, "max": 100,
+}
 
-// ParseObjective reads p99=50ms (of creates and of status reads alike), create.p99=50ms, status.p95=5ms, or end_to_end.p99=200ms.
+// ParseObjective parses p99=50ms (for create and status), create.p99=50ms, status.p95=5ms, or
+// end_to_end.p99=200ms.
 func ParseObjective(text string) (Objective, error) {
 	name, limit, _ := strings.Cut(text, "=")
-	o := Objective{name: name, kinds: []kind{creates, statuses}}
-	of := name
-	if what, percentile, found := strings.Cut(name, "."); found && objectivePercentiles[name] == 0 {
-		of = percentile
-		i := slices.IndexFunc([]kind{creates, statuses, endToEnd}, func(k kind) bool { return k.String() == what })
+	o := Objective{name: name, kinds: []kind{kindCreate, kindStatus}}
+	percentile := name
+	what, ofKind, found := strings.Cut(name, ".")
+	if found && objectivePercentiles[name] == 0 { // The name p99.9 has a dot too.
+		percentile = ofKind
+		kinds := []kind{kindCreate, kindStatus, kindEndToEnd}
+		i := slices.IndexFunc(kinds, func(k kind) bool { return k.String() == what })
 		if i < 0 {
-			return o, fmt.Errorf("slo %q: %q is none of create, status, end_to_end", text, what)
+			return o, fmt.Errorf("slo %q: %q is not create, status or end_to_end", text, what)
 		}
-		o.kinds = []kind{kind(i)}
+		o.kinds = kinds[i : i+1]
 	}
-	o.percentile = objectivePercentiles[of]
+	o.percentile = objectivePercentiles[percentile]
 	if o.percentile == 0 {
-		return o, fmt.Errorf("slo %q: %q is none of p50, p90, p95, p99, p99.9, max", text, of)
+		return o, fmt.Errorf("slo %q: %q is not p50, p90, p95, p99, p99.9 or max", text, percentile)
 	}
 	var err error
-	if o.limit, err = time.ParseDuration(limit); err != nil || o.limit <= 0 {
+	o.limit, err = time.ParseDuration(limit)
+	if err != nil || o.limit <= 0 {
 		return o, fmt.Errorf("slo %q: a time above 0 is needed after \"=\", such as 50ms", text)
 	}
 	return o, nil
 }
 
-// EndToEnd tells whether the objective is about what only a consumer can measure.
-func (o Objective) EndToEnd() bool { return slices.Contains(o.kinds, endToEnd) }
+// EndToEnd reports whether only a consumer can measure the objective.
+func (o Objective) EndToEnd() bool { return slices.Contains(o.kinds, kindEndToEnd) }
 
-// Verdict is what a load came to by an objective.
+// Verdict is whether a load met an objective.
 type Verdict struct {
-	Objective string        `json:"objective"` // create.p99
+	// Objective is its name, such as create.p99.
+	Objective string        `json:"objective"`
 	Limit     time.Duration `json:"limit_ns"`
-	Measured  time.Duration `json:"measured_ns"` // 0 when so many got no answer that there is no such time
-	Lost      int64         `json:"lost"`        // got no answer: they count as later than any limit
-	Met       bool          `json:"met"`
+	// Measured is 0 if nothing was measured, or if so many requests were lost that the percentile
+	// is one of them.
+	Measured time.Duration `json:"measured_ns"`
+	// Lost counts the requests that are slower than any limit.
+	Lost int64 `json:"lost"`
+	Met  bool  `json:"met"`
 }
 
-// String is a sentence for people.
-func (v Verdict) String() string {
-	measured := "not to be told"
-	if v.Measured > 0 {
-		measured = fineMilliseconds(v.Measured) + " ms"
+func (v Verdict) word() string {
+	if v.Met {
+		return "met"
 	}
-	text := fmt.Sprintf("%s is %s, the limit is %s ms", v.Objective, measured, fineMilliseconds(v.Limit))
+	return "missed"
+}
+
+// String returns the measured value, the limit and the lost requests.
+func (v Verdict) String() string {
+	measured := "not measured"
+	switch {
+	case v.Measured > 0:
+		measured = fineMilliseconds(v.Measured) + " ms"
+	case v.Lost > 0:
+		measured = "lost"
+	}
+	text := fmt.Sprintf("%s is %s, limit %s ms", v.Objective, measured, fineMilliseconds(v.Limit))
 	if v.Lost > 0 {
-		text += "; " + strconv.FormatInt(v.Lost, 10) + " got no answer, and count as later than that"
+		text += fmt.Sprintf(", %d requests lost", v.Lost)
 	}
 	return text
 }
 
-// Judge holds the report against the objectives. What got no answer in the end, or was not sent because too many were under way, counts as later than
-// any limit: a service must not look fast by what it lost. Of a payment that never became visible the same holds end to end. An objective of which
-// nothing was measured is missed.
+// Judge compares the report with objectives. Lost requests count as slower than any limit: a
+// service must not look fast because of what it lost. An objective of which nothing was measured is
+// missed.
 func (r Report) Judge(objectives []Objective) []Verdict {
 	var verdicts []Verdict
 	for _, o := range objectives {
@@ -86,26 +107,28 @@ func (r Report) Judge(objectives []Objective) []Verdict {
 	return verdicts
 }
 
-// percentile is of all that was due, those lost at the far end; 0 where it is one of them, or nothing was due.
+// percentile returns the percentile of all planned requests, with the lost ones at the slow end. It
+// returns 0 if it is one of them, or if nothing was planned.
 func (r Report) percentile(k kind, p float64) (measured time.Duration, lost int64) {
 	l := &r.whole[k]
 	switch k {
-	case creates:
-		lost = r.Writes.Failed + r.Writes.Unknown + r.Writes.NoPlace
-	case statuses:
-		lost = r.Reads.Failed + r.Reads.NoPlace
-	case endToEnd:
+	case kindCreate:
+		lost = r.Create.Failed + r.Create.Unknown + r.Create.Dropped
+	case kindStatus:
+		lost = r.Status.Failed + r.Status.Dropped
+	case kindEndToEnd:
 		if r.EndToEnd != nil {
-			lost = r.EndToEnd.Missing + r.EndToEnd.NotFollowed
+			lost = r.EndToEnd.Missing + r.EndToEnd.Untracked
 		}
 	}
 	if l.count == 0 {
 		return 0, lost
 	}
-	if p *= float64(l.count+lost) / float64(l.count); p > 100 && lost > 0 {
+	p *= float64(l.count+lost) / float64(l.count)
+	switch {
+	case p > 100 && lost > 0:
 		return 0, lost
-	}
-	if p >= 100 {
+	case p >= 100:
 		return l.longest, lost
 	}
 	return l.at(p), lost

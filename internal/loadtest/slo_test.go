@@ -22,40 +22,49 @@ func TestParseObjective(t *testing.T) {
 		"end_to_end.max=1m30s": {100, 1, true, 90 * time.Second},
 	} {
 		o, err := ParseObjective(text)
-		if err != nil || o.percentile != want.percentile || len(o.kinds) != want.kinds || o.EndToEnd() != want.endToEnd || o.limit != want.limit {
-			t.Errorf("%q: %+v, %v", text, o, err)
+		if err != nil || o.percentile != want.percentile || len(o.kinds) != want.kinds ||
+			o.EndToEnd() != want.endToEnd || o.limit != want.limit {
+			t.Errorf("%q: got %+v, %v; want %+v", text, o, err, want)
 		}
 	}
-	for text, says := range map[string]string{
-		"": "none of p50", "p98=1ms": "none of p50", "p99": "a time above 0", "p99=": "a time above 0", "p99=5": "a time above 0", "p99=-1ms": "a time above 0",
-		"write.p99=1ms": "none of create, status", "create.=1ms": "none of p50", "create.p42=1ms": "none of p50", ".p99=1ms": "none of create",
+	for text, want := range map[string]string{
+		"":               "is not p50",
+		"p98=1ms":        "is not p50",
+		"p99":            "a time above 0",
+		"p99=":           "a time above 0",
+		"p99=5":          "a time above 0",
+		"p99=-1ms":       "a time above 0",
+		"write.p99=1ms":  "is not create, status",
+		"create.=1ms":    "is not p50",
+		"create.p42=1ms": "is not p50",
+		".p99=1ms":       "is not create",
 	} {
-		if _, err := ParseObjective(text); err == nil || !strings.Contains(err.Error(), says) {
-			t.Errorf("%q: %v", text, err)
+		if _, err := ParseObjective(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got error %v, want %q in it", text, err, want)
 		}
 	}
 }
 
-// measured is a report of a hundred creates that took 1 to 100 ms, and of so many that got no answer.
+// measured returns the report of a hundred creates that took 1 to 100 ms, and of lost ones.
 func measured(lost int64) Report {
 	var r Report
 	for i := 1; i <= 100; i++ {
-		r.whole[creates].add(time.Duration(i) * time.Millisecond)
+		r.whole[kindCreate].add(time.Duration(i) * time.Millisecond)
 	}
-	r.Writes.NoPlace = lost
+	r.Create.Dropped = lost
 	return r
 }
 
-// What got no answer, or was never sent, is later than any limit.
+// TestReport_Judge: lost requests are slower than any limit.
 func TestReport_Judge(t *testing.T) {
-	for text, want := range map[string][3]bool{ // with 0, 2 and 60 lost
+	for text, want := range map[string][3]bool{ // With 0, 2 and 60 lost.
 		"create.p50=60ms":     {true, true, false},
 		"create.p50=40ms":     {false, false, false},
 		"create.p99=100ms":    {true, false, false},
 		"create.p90=93ms":     {true, true, false},
 		"create.max=100ms":    {true, false, false},
 		"create.max=99ms":     {false, false, false},
-		"status.p99=1h":       {false, false, false}, // nothing was measured
+		"status.p99=1h":       {false, false, false}, // Nothing was measured.
 		"end_to_end.p99=100h": {false, false, false},
 	} {
 		o, err := ParseObjective(text)
@@ -75,7 +84,7 @@ func TestReport_Judge(t *testing.T) {
 	}
 	v := measured(2).Judge([]Objective{both})
 	if len(v) != 2 || v[0].Objective != "create.p99" || v[1].Objective != "status.p99" ||
-		v[0].String() != "create.p99 is not to be told, the limit is 1000.00 ms; 2 got no answer, and count as later than that" {
+		v[0].String() != "create.p99 is lost, limit 1000.00 ms, 2 requests lost" {
 		t.Errorf("%v", v)
 	}
 }

@@ -6,13 +6,13 @@ import (
 	"unicode/utf8"
 )
 
-// table aligns columns: texts to the left, numbers to the right.
+// table aligns its columns: texts to the left, numbers to the right.
 type table struct {
 	right []bool
 	rows  [][]string
 }
 
-// newTable takes the headings; one that begins with ">" makes its column one of numbers.
+// newTable returns a table with headings. A heading with ">" at its begin has a column of numbers.
 func newTable(headings ...string) *table {
 	t := &table{right: make([]bool, len(headings))}
 	row := make([]string, len(headings))

@@ -1,119 +1,117 @@
 package loadtest
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/paylatch/paylatch/client"
+	"github.com/paylatch/paylatch/internal/progress"
 )
 
 const (
-	// faultsKept is how many sorts of errors a report shows.
-	faultsKept = 5
-	// unknownKept is how many keys of unknown outcome a report lists, to be looked up.
-	unknownKept = 20
+	// errorsShown bounds the errors of different outcomes that a report shows.
+	errorsShown = 5
+	// unknownShown bounds the keys of unknown outcome that a report lists.
+	unknownShown = 20
 )
 
 // tally counts for all workers.
 type tally struct {
-	mu       sync.Mutex
-	steps    [][kinds]work // one for a closed loop
-	timeline timeline
-	late     latencies // how late the client itself was
-	replays  int64
-	retries  int64
-	unknown  []string
-	faults   []string
-
-	faultSorts []string // of faults, as the answers are named
+	mu          sync.Mutex
+	steps       [][kindCount]work // One for a closed loop.
+	timeline    timeline
+	sendDelay   latencies
+	replays     int64
+	retries     int64
+	unknownKeys []string
+	errors      []string
+	// errorOutcomes are the outcomes of the attempts that ended with these errors.
+	errorOutcomes []string
 }
 
-// work is what is counted of one kind of request.
+// work counts one kind of request.
 type work struct {
-	planned, noPlace, noPayment int64
-	done, failed, unknown       int64
-	latencies                   latencies
-	answers, first              map[string]int64
+	planned, dropped, skipped int64
+	done, failed, unknown     int64
+	latencies                 latencies
+	responses, firstResponses map[string]int64
 }
 
 func newTally(steps int, line timeline) *tally {
-	return &tally{steps: make([][kinds]work, max(steps, 1)), timeline: line}
+	return &tally{steps: make([][kindCount]work, max(steps, 1)), timeline: line}
 }
 
-// due counts a request that is to be sent now, and how late the client is with it.
-func (t *tally) due(a arrival, now time.Time, late time.Duration) {
+// planned counts a request whose time has come, and how late that was noticed.
+func (t *tally) planned(a arrival, now time.Time, delay time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.steps[a.step][a.kind].planned++
-	t.late.add(late)
-	t.timeline.at(now.Add(-late)).Planned++
+	t.sendDelay.add(delay)
+	t.timeline.at(now.Add(-delay)).Planned++
 }
 
-// noPlace counts a request that was due and found as many under way as may be.
-func (t *tally) noPlace(a arrival, now time.Time) {
+// dropped counts a planned request that found as many in flight as allowed.
+func (t *tally) dropped(a arrival, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.steps[a.step][a.kind].noPlace++
-	t.timeline.at(now).NoPlace++
+	t.steps[a.step][a.kind].dropped++
+	t.timeline.at(now).Dropped++
 }
 
-// noPayment counts a read that was due before there was a payment to be read.
-func (t *tally) noPayment(step int) {
+// skipped counts a status request that was planned before there was a payment.
+func (t *tally) skipped(step int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.steps[step][statuses].noPayment++
+	t.steps[step][kindStatus].skipped++
 }
 
-func (t *tally) write(step int, now time.Time, took time.Duration, replayed bool, outcomes []string, err error) {
+func (t *tally) create(step int, now time.Time, took time.Duration, replayed bool, outcomes []string, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	w := &t.steps[step][creates]
-	t.count(w, creates, now, took, outcomes, err)
+	w := &t.steps[step][kindCreate]
+	t.count(w, kindCreate, now, took, outcomes, err)
 	if replayed {
 		t.replays++
 	}
-	if lost, ok := errors.AsType[*client.UnknownError](err); ok {
+	if unknown, ok := errors.AsType[*client.UnknownError](err); ok {
 		w.failed--
 		w.unknown++
-		if len(t.unknown) < unknownKept {
-			t.unknown = append(t.unknown, lost.Key)
+		if len(t.unknownKeys) < unknownShown {
+			t.unknownKeys = append(t.unknownKeys, unknown.Key)
 		}
 	}
 }
 
-func (t *tally) read(step int, now time.Time, took time.Duration, outcomes []string, err error) {
+func (t *tally) status(step int, now time.Time, took time.Duration, outcomes []string, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.count(&t.steps[step][statuses], statuses, now, took, outcomes, err)
+	t.count(&t.steps[step][kindStatus], kindStatus, now, took, outcomes, err)
 }
 
-// visible counts a payment that a consumer has seen.
+// visible counts a payment that a consumer has.
 func (t *tally) visible(step int, now time.Time, took time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	w := &t.steps[step][endToEnd]
+	w := &t.steps[step][kindEndToEnd]
 	w.done++
 	w.latencies.add(took)
-	t.timeline.measure(endToEnd, now, took)
+	t.timeline.measure(kindEndToEnd, now, took)
 }
 
-// count takes the duration of what was done only: how long a failure took says how patient the client is.
+// count measures only what was done: the duration of a failure is that of the client's time-outs.
 func (t *tally) count(w *work, k kind, now time.Time, took time.Duration, outcomes []string, err error) {
 	t.retries += int64(max(len(outcomes)-1, 0))
-	if w.answers == nil {
-		w.answers, w.first = map[string]int64{}, map[string]int64{}
+	if w.responses == nil {
+		w.responses, w.firstResponses = map[string]int64{}, map[string]int64{}
 	}
-	for i, label := range outcomes {
-		w.answers[label]++
+	for i, outcome := range outcomes {
+		w.responses[outcome]++
 		if i == 0 {
-			w.first[label]++
+			w.firstResponses[outcome]++
 		}
 	}
 	if err == nil {
@@ -125,40 +123,41 @@ func (t *tally) count(w *work, k kind, now time.Time, took time.Duration, outcom
 	}
 	w.failed++
 	t.timeline.at(now).Failed++
-	t.fault(outcomes, err)
+	t.keepError(outcomes, err)
 }
 
-// fault keeps the first text of each sort of error: texts name payments and servers, and would differ without end.
-func (t *tally) fault(outcomes []string, err error) {
-	sort := "" // No request was tried.
+// keepError keeps the first error of each outcome. The texts name payments and servers, so that
+// nearly all differ.
+func (t *tally) keepError(outcomes []string, err error) {
+	last := ""
 	if n := len(outcomes); n > 0 {
-		sort = outcomes[n-1]
+		last = outcomes[n-1]
 	}
-	if len(t.faults) < faultsKept && !slices.Contains(t.faultSorts, sort) {
-		t.faults, t.faultSorts = append(t.faults, err.Error()), append(t.faultSorts, sort)
+	if len(t.errors) < errorsShown && !slices.Contains(t.errorOutcomes, last) {
+		t.errors, t.errorOutcomes = append(t.errors, err.Error()), append(t.errorOutcomes, last)
 	}
 }
 
 func (w *work) merge(more *work) {
 	w.planned += more.planned
-	w.noPlace += more.noPlace
-	w.noPayment += more.noPayment
+	w.dropped += more.dropped
+	w.skipped += more.skipped
 	w.done += more.done
 	w.failed += more.failed
 	w.unknown += more.unknown
 	w.latencies.merge(&more.latencies)
-	if w.answers == nil {
-		w.answers, w.first = map[string]int64{}, map[string]int64{}
+	if w.responses == nil {
+		w.responses, w.firstResponses = map[string]int64{}, map[string]int64{}
 	}
-	for label, n := range more.answers {
-		w.answers[label] += n
+	for outcome, n := range more.responses {
+		w.responses[outcome] += n
 	}
-	for label, n := range more.first {
-		w.first[label] += n
+	for outcome, n := range more.firstResponses {
+		w.firstResponses[outcome] += n
 	}
 }
 
-// whole is one kind of work of all steps.
+// whole returns one kind of work of all steps.
 func (t *tally) whole(k kind) *work {
 	var sum work
 	for i := range t.steps {
@@ -167,22 +166,22 @@ func (t *tally) whole(k kind) *work {
 	return &sum
 }
 
-// report sums up what all workers did, who have ended. A step that took no time yet has no rates.
+// report sums up what all workers did. They have ended.
 func (t *tally) report(plan []Step, elapsed time.Duration) Report {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.timeline.close()
-	writes, reads, visible := t.whole(creates), t.whole(statuses), t.whole(endToEnd)
+	create, status, visible := t.whole(kindCreate), t.whole(kindStatus), t.whole(kindEndToEnd)
 	r := Report{
-		whole:       [kinds]latencies{writes.latencies, reads.latencies, visible.latencies},
+		whole:       [kindCount]latencies{create.latencies, status.latencies, visible.latencies},
 		Elapsed:     elapsed,
-		Writes:      writes.report(elapsed),
-		Reads:       reads.report(elapsed),
-		Late:        t.late.summary(),
+		Create:      create.report(elapsed),
+		Status:      status.report(elapsed),
+		SendDelay:   t.sendDelay.summary(),
 		Replays:     t.replays,
 		Retries:     t.retries,
-		UnknownKeys: slices.Clone(t.unknown),
-		Faults:      slices.Clone(t.faults),
+		UnknownKeys: slices.Clone(t.unknownKeys),
+		Errors:      slices.Clone(t.errors),
 		Interval:    t.timeline.interval,
 		Timeline:    t.timeline.points,
 	}
@@ -190,8 +189,8 @@ func (t *tally) report(plan []Step, elapsed time.Duration) Report {
 		took := min(s.For, max(elapsed, 0))
 		elapsed -= s.For
 		r.Steps = append(r.Steps, StepReport{
-			Rate: s.Rate, Took: took, EndToEnd: t.steps[i][endToEnd].latencies.summary(),
-			Writes: t.steps[i][creates].report(took), Reads: t.steps[i][statuses].report(took),
+			Rate: s.Rate, Took: took, EndToEnd: t.steps[i][kindEndToEnd].latencies.summary(),
+			Create: t.steps[i][kindCreate].report(took), Status: t.steps[i][kindStatus].report(took),
 		})
 	}
 	return r
@@ -199,53 +198,38 @@ func (t *tally) report(plan []Step, elapsed time.Duration) Report {
 
 func (w *work) report(elapsed time.Duration) Work {
 	return Work{
-		Planned:   w.planned,
-		NoPlace:   w.noPlace,
-		NoPayment: w.noPayment,
-		Done:      w.done,
-		Failed:    w.failed,
-		Unknown:   w.unknown,
-		PerSecond: float64(w.done) / max(elapsed.Seconds(), 1e-9),
-		Latency:   w.latencies.summary(),
-		Answers:   maps.Clone(w.answers),
-		First:     maps.Clone(w.first),
+		Planned:        w.planned,
+		Dropped:        w.dropped,
+		Skipped:        w.skipped,
+		Done:           w.done,
+		Failed:         w.failed,
+		Unknown:        w.unknown,
+		PerSecond:      float64(w.done) / max(elapsed.Seconds(), 1e-9),
+		Latency:        w.latencies.summary(),
+		Responses:      maps.Clone(w.responses),
+		FirstResponses: maps.Clone(w.firstResponses),
 	}
 }
 
-// show keeps one line of a terminal up to date, and wipes it in the end: the report says it all. Our own line: a progress bar's library would bring
-// three modules for what these few lines do, and knows nothing of rates and failures.
-func (t *tally) show(ctx context.Context, terminal io.Writer, start time.Time, length time.Duration) {
-	if terminal == nil {
-		return
-	}
-	const wipe = "\r\x1b[K"
-	for sleep(ctx, progressEvery) == nil {
-		fmt.Fprint(terminal, wipe+t.progress(time.Since(start), length))
-	}
-	fmt.Fprint(terminal, wipe)
-}
-
-// progress is that line. The length is 0 where it is not known.
+// progress returns the line that shows how far the load is. The length is 0 if it is not known.
 func (t *tally) progress(elapsed, length time.Duration) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var writes, reads, bad, noPlace int64
+	var created, read, failed, dropped int64
 	for i := range t.steps {
-		w, r := &t.steps[i][creates], &t.steps[i][statuses]
-		writes, reads = writes+w.done, reads+r.done
-		bad += w.failed + w.unknown + r.failed
-		noPlace += w.noPlace + r.noPlace
+		c, s := &t.steps[i][kindCreate], &t.steps[i][kindStatus]
+		created, read = created+c.done, read+s.done
+		failed += c.failed + c.unknown + s.failed
+		dropped += c.dropped + s.dropped
 	}
-	var bar string
-	if length > 0 {
-		const width = 20
-		full := min(int(width*elapsed/length), width)
-		bar = "[" + strings.Repeat("=", full) + strings.Repeat(" ", width-full) + "] "
+	bar := progress.Bar(elapsed, length)
+	if bar != "" {
+		bar += " "
 	}
-	line := fmt.Sprintf("%s%v: %d payments (%.0f/s), %d reads (%.0f/s), %d failed", bar, elapsed.Truncate(time.Second),
-		writes, float64(writes)/elapsed.Seconds(), reads, float64(reads)/elapsed.Seconds(), bad)
-	if noPlace > 0 {
-		line += fmt.Sprintf(", %d without a place", noPlace)
+	line := fmt.Sprintf("%s%v: create %d (%.0f/s), status %d (%.0f/s), failed %d", bar, elapsed.Truncate(time.Second),
+		created, float64(created)/elapsed.Seconds(), read, float64(read)/elapsed.Seconds(), failed)
+	if dropped > 0 {
+		line += fmt.Sprintf(", dropped %d", dropped)
 	}
 	return line
 }

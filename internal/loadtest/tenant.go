@@ -7,6 +7,10 @@ import (
 	"github.com/paylatch/paylatch/client"
 )
 
+// recentMax is the number of payments of a tenant that are read from: recent ones, as clients do
+// that wait for a payment.
+const recentMax = 64
+
 // tenant is one of those on whose behalf a load calls the service.
 type tenant struct {
 	client *client.Client

@@ -75,7 +75,7 @@ func TestLoadAndAudit(t *testing.T) {
 	if err := json.Unmarshal(stdout.Bytes(), &report); err != nil {
 		t.Fatal(err)
 	}
-	if w, e := report.Writes, report.EndToEnd; w.Planned != 160 || w.Done != 160 || report.Reads.Planned != 480 || e == nil || e.Missing != 0 || e.Latency.Count != 160 {
+	if w, e := report.Create, report.EndToEnd; w.Planned != 160 || w.Done != 160 || report.Status.Planned != 480 || e == nil || e.Missing != 0 || e.Latency.Count != 160 {
 		t.Errorf("%+v", report)
 	}
 	if len(report.Verdicts) != 3 || report.Retries == 0 || report.Tenants != 2 {

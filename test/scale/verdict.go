@@ -26,9 +26,9 @@ func (r row) print(w io.Writer) {
 	if r.took > 0 {
 		took = r.took.Round(time.Millisecond).String()
 	}
-	writes := r.load.Writes
+	writes := r.load.Create
 	_, _ = fmt.Fprintf(w, "%-18s %5.0f %7d %7d  %-22s %7.1f %7.1f %8s %7s  %s\n", r.name, r.load.Elapsed.Seconds(),
-		writes.Done, r.load.Reads.Done, firstAttempts(r.load), milliseconds(writes.Latency.P50),
+		writes.Done, r.load.Status.Done, firstAttempts(r.load), milliseconds(writes.Latency.P50),
 		milliseconds(writes.Latency.P99), took, r.balancer, shares(r.sent))
 }
 
@@ -36,8 +36,8 @@ func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Mi
 
 // firstAttempts names the responses to first attempts of writes and reads.
 func firstAttempts(r loadtest.Report) string {
-	sum := maps.Clone(r.Writes.First)
-	for label, n := range r.Reads.First {
+	sum := maps.Clone(r.Create.FirstResponses)
+	for label, n := range r.Status.FirstResponses {
 		sum[label] += n
 	}
 	var list []string
@@ -132,7 +132,7 @@ func (e evidence) faults() error {
 	sent := map[string]int64{}
 	for _, r := range e.rows {
 		errs = append(errs, r.faults())
-		done += r.load.Writes.Done
+		done += r.load.Create.Done
 		for name, n := range r.sent {
 			sent[name] += n
 		}
@@ -155,14 +155,14 @@ func (r row) faults() error {
 	fault := func(format string, args ...any) {
 		errs = append(errs, fmt.Errorf("step %q: %w", r.name, fmt.Errorf(format, args...)))
 	}
-	for kind, w := range map[string]loadtest.Work{"writes": r.load.Writes, "reads": r.load.Reads} {
+	for kind, w := range map[string]loadtest.Work{"creates": r.load.Create, "status requests": r.load.Status} {
 		if w.Done == 0 {
 			fault("no %s", kind)
 		}
 		if w.Failed > 0 || w.Unknown > 0 {
-			fault("%d %s failed and %d ended unknown after their retries: %v", w.Failed, kind, w.Unknown, r.load.Faults)
+			fault("%d %s failed and %d ended unknown after their retries: %v", w.Failed, kind, w.Unknown, r.load.Errors)
 		}
-		for label, n := range w.First {
+		for label, n := range w.FirstResponses {
 			// "503" is one with Retry-After; payclient names one without it otherwise.
 			if label != "202" && label != "200" && label != "503" {
 				fault("%d first attempts of %s ended with %q", n, kind, label)

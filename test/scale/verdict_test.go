@@ -13,9 +13,9 @@ import (
 // goodRun is the evidence of a run in which all went well: two steps, 200 payments.
 func goodRun() evidence {
 	work := func(status string) loadtest.Work {
-		return loadtest.Work{Done: 100, First: map[string]int64{status: 98, "503": 2}}
+		return loadtest.Work{Done: 100, FirstResponses: map[string]int64{status: 98, "503": 2}}
 	}
-	load := loadtest.Report{Writes: work("202"), Reads: work("200")}
+	load := loadtest.Report{Create: work("202"), Status: work("200")}
 	killed := row{step: step{name: "kill", killing: true}, load: load, balancer: balancerStats{Resent: 3}}
 	killed.sent = map[string]int64{"r-1": 100}
 	stopped := row{step: step{name: "stop"}, load: load, balancer: balancerStats{Redispatched: 1}}
@@ -44,19 +44,19 @@ func TestFaults(t *testing.T) {
 		"kcat reads 200 records of 199": func(e *evidence) { e.readers[0].payments = 199 },
 		"lost 1":                        func(e *evidence) { e.audit.Lost.Count = 1 },
 		"200 creates were accepted, 201 payments": func(e *evidence) { e.verify.Payments = 201 },
-		"199 confirmed":                               func(e *evidence) { e.audit.Confirmed = 199 },
-		"replica r-2 sent nothing":                    func(e *evidence) { e.rows[1].sent["r-2"] = 0 },
-		"no reads":                                    func(e *evidence) { e.rows[1].load.Reads.Done = 0 },
-		"1 writes failed":                             func(e *evidence) { e.rows[1].load.Writes.Failed = 1 },
-		"1 ended unknown":                             func(e *evidence) { e.rows[1].load.Writes.Unknown = 1 },
-		"1 reads failed":                              func(e *evidence) { e.rows[0].load.Reads.Failed = 1 },
-		`writes ended with "connection lost"`:         firstAttempt("connection lost"),
-		`writes ended with "502"`:                     firstAttempt("502"),
-		`writes ended with "503 without Retry-After"`: firstAttempt("503 without Retry-After"),
-		`writes ended with "time-out"`:                firstAttempt("time-out"),
-		`step "stop": 1 requests got no response`:     func(e *evidence) { e.rows[1].balancer.Resent = 1 },
-		`step "stop": 1 requests found`:               func(e *evidence) { e.rows[1].stops.Redispatched = 1 },
-		`step "kill": no request was interrupted`:     func(e *evidence) { e.rows[0].balancer.Resent = 0 },
+		"199 confirmed":                                func(e *evidence) { e.audit.Confirmed = 199 },
+		"replica r-2 sent nothing":                     func(e *evidence) { e.rows[1].sent["r-2"] = 0 },
+		"no status requests":                           func(e *evidence) { e.rows[1].load.Status.Done = 0 },
+		"1 creates failed":                             func(e *evidence) { e.rows[1].load.Create.Failed = 1 },
+		"1 ended unknown":                              func(e *evidence) { e.rows[1].load.Create.Unknown = 1 },
+		"1 status requests failed":                     func(e *evidence) { e.rows[0].load.Status.Failed = 1 },
+		`creates ended with "connection lost"`:         firstAttempt("connection lost"),
+		`creates ended with "502"`:                     firstAttempt("502"),
+		`creates ended with "503 without Retry-After"`: firstAttempt("503 without Retry-After"),
+		`creates ended with "time-out"`:                firstAttempt("time-out"),
+		`step "stop": 1 requests got no response`:      func(e *evidence) { e.rows[1].balancer.Resent = 1 },
+		`step "stop": 1 requests found`:                func(e *evidence) { e.rows[1].stops.Redispatched = 1 },
+		`step "kill": no request was interrupted`:      func(e *evidence) { e.rows[0].balancer.Resent = 0 },
 	} {
 		e := goodRun()
 		spoil(&e)
@@ -68,7 +68,7 @@ func TestFaults(t *testing.T) {
 
 // firstAttempt lets one first attempt of a create end like this.
 func firstAttempt(label string) func(*evidence) {
-	return func(e *evidence) { e.rows[1].load.Writes.First = map[string]int64{"202": 99, label: 1} }
+	return func(e *evidence) { e.rows[1].load.Create.FirstResponses = map[string]int64{"202": 99, label: 1} }
 }
 
 // TestKept shows that a replica that was recreated, restarted or lost is found.

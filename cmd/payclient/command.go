@@ -1,0 +1,36 @@
+package main
+
+import "strings"
+
+// keyFlag is the flag whose value no report may show.
+const keyFlag = "--key"
+
+// commandText returns the command line for a report, without the API keys in it. Words are quoted
+// for a shell.
+func commandText(args []string) string {
+	words := []string{"payclient"}
+	secret := false
+	for _, arg := range args {
+		switch {
+		case secret:
+			arg, secret = "…", false
+		case arg == keyFlag:
+			secret = true
+		case strings.HasPrefix(arg, keyFlag+"="):
+			arg = keyFlag + "=…"
+		}
+		words = append(words, shellWord(arg))
+	}
+	return strings.Join(words, " ")
+}
+
+// shellWord quotes a word for a shell.
+func shellWord(s string) string {
+	plain := func(r rune) bool {
+		return r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || strings.ContainsRune("-_.:/@=,…", r)
+	}
+	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
