@@ -21,6 +21,7 @@ import (
 	"github.com/paylatch/paylatch/internal/api"
 	"github.com/paylatch/paylatch/internal/buildinfo"
 	"github.com/paylatch/paylatch/internal/kafka"
+	"github.com/paylatch/paylatch/internal/metrics"
 	"github.com/paylatch/paylatch/internal/sender"
 	"github.com/paylatch/paylatch/internal/store"
 )
@@ -56,7 +57,7 @@ func (s *Service) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.registry.MustRegister(store.NewCollector(s.store), collectors.NewGoCollector(),
+	s.registry.MustRegister(metrics.NewBacklog(s.store), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newBuildInfo(buildinfo.Read()))
 	s.health = newSenderHealth(s.store.Ping)
 	if c.API != nil {

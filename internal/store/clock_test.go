@@ -6,8 +6,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/paylatch/paylatch/internal/metrics"
 	"github.com/paylatch/paylatch/internal/payment"
-	"github.com/paylatch/paylatch/internal/store"
 )
 
 // A database's clock that was set back is emulated by rows that were created in its future.
@@ -78,7 +78,7 @@ func TestClock_OldestUnsent(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
 	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(store.NewCollector(f.Store))
+	registry.MustRegister(metrics.NewBacklog(f.Store))
 	age := func() float64 {
 		families, err := registry.Gather()
 		if err != nil {

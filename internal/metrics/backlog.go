@@ -1,4 +1,5 @@
-package store
+// Package metrics reports to Prometheus what the database has on record of emission.
+package metrics
 
 import (
 	"context"
@@ -6,9 +7,11 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/paylatch/paylatch/internal/store"
 )
 
-// collectTimeout bounds what a scrape asks the database.
+// collectTimeout bounds the queries of one scrape.
 const collectTimeout = 2 * time.Second
 
 var (
@@ -17,27 +20,28 @@ var (
 	oldestDesc = prometheus.NewDesc("paylatch_payments_oldest_unsent_seconds",
 		"Age of the oldest unsent payment of all partitions; 0 when there is none. "+
 			"Every replica reports the same: aggregate with max, not sum.", nil, nil)
-	stateDesc = prometheus.NewDesc("paylatch_partitions", "Partitions of the topic, by state.", []string{"state"},
-		nil)
+	stateDesc = prometheus.NewDesc("paylatch_partitions", "Partitions of the topic, by state.",
+		[]string{"state"}, nil)
 	unownedDesc = prometheus.NewDesc("paylatch_partitions_unowned",
-		"Active partitions that no sender owns now. Every replica reports the same: aggregate with max, not sum.", nil,
-		nil)
+		"Active partitions that no sender owns now. "+
+			"Every replica reports the same: aggregate with max, not sum.", nil, nil)
 	upDesc = prometheus.NewDesc("paylatch_database_up", "Whether the database answered this scrape.", nil, nil)
 )
 
-// Collector reports to Prometheus, at each scrape, how emission stands in the database.
-type Collector struct {
-	store *Store
-	seen  sightings
+// Backlog is a collector that queries the database at each scrape. If a query fails, it reports
+// paylatch_database_up as 0 and nothing else. Safe for concurrent use.
+type Backlog struct {
+	store  *store.Store
+	oldest oldest
 }
 
-// NewCollector returns a collector of the store.
-func NewCollector(s *Store) *Collector {
-	return &Collector{store: s, seen: sightings{of: map[int32]sighting{}}}
+// NewBacklog returns a collector of the store.
+func NewBacklog(s *store.Store) *Backlog {
+	return &Backlog{store: s, oldest: oldest{seen: map[int32]sighting{}}}
 }
 
 // Describe implements prometheus.Collector.
-func (*Collector) Describe(out chan<- *prometheus.Desc) {
+func (*Backlog) Describe(out chan<- *prometheus.Desc) {
 	out <- unsentDesc
 	out <- oldestDesc
 	out <- stateDesc
@@ -46,7 +50,7 @@ func (*Collector) Describe(out chan<- *prometheus.Desc) {
 }
 
 // Collect implements prometheus.Collector.
-func (c *Collector) Collect(out chan<- prometheus.Metric) {
+func (c *Backlog) Collect(out chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), collectTimeout)
 	defer cancel()
 	backlog, err := c.store.Backlog(ctx)
@@ -59,18 +63,18 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 		return
 	}
 	out <- prometheus.MustNewConstMetric(upDesc, prometheus.GaugeValue, 1)
-	var oldest time.Duration
-	states, unowned := map[State]int{Active: 0, Halted: 0}, 0
+	var age time.Duration
+	states, unowned := map[store.State]int{store.Active: 0, store.Halted: 0}, 0
 	for _, b := range backlog {
-		oldest = max(oldest, b.OldestAge, c.seen.waiting(b.Partition, b.OldestSeq))
+		age = max(age, b.OldestAge, c.oldest.waiting(b.Partition, b.OldestSeq))
 		states[b.State]++
-		if _, owned := owners[b.Partition]; b.State == Active && !owned {
+		if _, owned := owners[b.Partition]; b.State == store.Active && !owned {
 			unowned++
 		}
 		out <- prometheus.MustNewConstMetric(unsentDesc, prometheus.GaugeValue, float64(b.Unsent),
 			strconv.Itoa(int(b.Partition)))
 	}
-	out <- prometheus.MustNewConstMetric(oldestDesc, prometheus.GaugeValue, oldest.Seconds())
+	out <- prometheus.MustNewConstMetric(oldestDesc, prometheus.GaugeValue, age.Seconds())
 	out <- prometheus.MustNewConstMetric(unownedDesc, prometheus.GaugeValue, float64(unowned))
 	for state, n := range states {
 		out <- prometheus.MustNewConstMetric(stateDesc, prometheus.GaugeValue, float64(n), string(state))
