@@ -97,7 +97,7 @@ func (op Operator) fence(ctx context.Context, o *operation) (err error) {
 	if err != nil {
 		return err
 	}
-	return o.claim.TakeOver(ctx)
+	return o.claim.CountTakeover(ctx)
 }
 
 // judge judges the log, and a second time if that had to end a transaction.
@@ -117,7 +117,7 @@ func (op Operator) judge(ctx context.Context, o *operation) (log kafka.Range, re
 func (op Operator) judgeOnce(ctx context.Context, o *operation) (kafka.Range, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, recovery.Timeout)
 	defer cancel()
-	if err := o.claim.TakeOver(ctx); err != nil { // So that the session is not silent for too long.
+	if err := o.claim.CountTakeover(ctx); err != nil { // So that the session is not silent for too long.
 		return kafka.Range{}, "", err
 	}
 	return recovery.JudgeStable(ctx, op.Log, o.ender(), o.claim, o.claim.Partition)
@@ -156,8 +156,8 @@ func (op Operator) ChangeDelivery(
 	if err != nil {
 		return tail, err
 	}
-	if tail.Strangers > 0 {
-		return tail, refusal(partition, "%s", tail.Strange[0])
+	if tail.Unexpected > 0 {
+		return tail, refusal(partition, "%s", tail.UnexpectedReasons[0])
 	}
 	if err := o.claim.SetDelivery(ctx, to); err != nil {
 		return tail, err
@@ -187,8 +187,8 @@ func (op Operator) readAll(
 		if err != nil {
 			return all, err
 		}
-		all.Strangers += tail.Unexpected
-		all.Strange = few(all.Strange, tail.Examples)
+		all.Unexpected += tail.Unexpected
+		all.UnexpectedReasons = few(all.UnexpectedReasons, tail.Examples)
 		if tail.Unexpected > 0 && !passOver {
 			return all, nil
 		}
@@ -196,9 +196,9 @@ func (op Operator) readAll(
 		all.Marked += step.Marked
 		all.Restored += step.Restored
 		all.Repeated += step.Repeated
-		all.Strangers += step.Strangers
-		all.Strange = few(all.Strange, step.Strange)
-		if err != nil || step.Strangers > 0 && !passOver {
+		all.Unexpected += step.Unexpected
+		all.UnexpectedReasons = few(all.UnexpectedReasons, step.UnexpectedReasons)
+		if err != nil || step.Unexpected > 0 && !passOver {
 			return all, err
 		}
 	}

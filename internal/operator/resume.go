@@ -92,7 +92,7 @@ func (op Operator) Resume(ctx context.Context, partition int32, options ResumeOp
 		if r.Tail, err = op.readAll(ctx, claim, log.StableEnd, true); err != nil {
 			return r, err
 		}
-		r.Unexpected = r.Tail.Strangers
+		r.Unexpected = r.Tail.Unexpected
 	}
 	if options.Choice == Resend && log.TopicID == p.TopicID && log.End < p.NextOffset {
 		if r.Lost, err = claim.UnmarkFrom(ctx, log.End); err != nil {

@@ -15,11 +15,11 @@ import (
 func TestSender_Clock(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
-	presence, err := r.store.Join(bounded(t), store.Locked)
+	presence, err := r.store.Register(bounded(t), store.Locked)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(presence.Leave)
+	t.Cleanup(presence.Deregister)
 	for _, row := range []struct {
 		ahead time.Duration
 		warns bool

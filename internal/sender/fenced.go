@@ -168,7 +168,7 @@ func (f *fenced) fence(ctx context.Context, claim *store.Claim) (err error) {
 		return err
 	}
 	f.at(TakeOverFenced)
-	if err := claim.TakeOver(ctx); err != nil {
+	if err := claim.CountTakeover(ctx); err != nil {
 		return err
 	}
 	return f.knowsAllPartitions(ctx, claim)
@@ -226,8 +226,8 @@ func (f *fenced) recover(ctx context.Context, claim *store.Claim, end int64) (st
 	step, err = claim.Recover(ctx, tail.Found, tail.To, false)
 	switch {
 	case err != nil:
-	case len(step.Strange) > 0:
-		reason = step.Strange[0]
+	case len(step.UnexpectedReasons) > 0:
+		reason = step.UnexpectedReasons[0]
 	case step.Repeated > 0:
 		reason = fmt.Sprintf("%d records of the log below offset %d repeat payments", step.Repeated, tail.To)
 	}

@@ -104,7 +104,7 @@ func TestOperator_Strangers(t *testing.T) {
 	r.halt()
 	got, err := r.operator().Resume(bounded(t), 0,
 		operator.ResumeOptions{Choice: operator.Resend, InDoubt: -1, DryRun: true})
-	if err != nil || got.Unexpected != 11 || len(got.Tail.Strange) != recovery.ExamplesMax {
+	if err != nil || got.Unexpected != 11 || len(got.Tail.UnexpectedReasons) != recovery.ExamplesMax {
 		t.Errorf("%+v, %v; want 11 unexpected records, and %d sentences", got, err, recovery.ExamplesMax)
 	}
 	r.wantUnsent(0, 5)

@@ -142,7 +142,7 @@ func (o *owner) run(ctx context.Context) error {
 }
 
 // isUnfit tells whether an error comes of a payment that no sender could send.
-func isUnfit(err error) bool { return errors.Is(err, errUnfit) || store.Impossible(err) }
+func isUnfit(err error) bool { return errors.Is(err, errUnfit) || store.IsCorrupt(err) }
 
 // giveUp ends an owner whose passes failed. An unfit payment would go from one owner to the next
 // for ever, with all that come after it waiting: the partition halts for an operator, who is told

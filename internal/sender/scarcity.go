@@ -64,10 +64,10 @@ func (s *scarcity) allows(owners int) bool {
 
 // mind updates what is known: limits and clocks now and then, and while sessions are scarce also
 // where payments wait.
-func (s *Sender) mind(ctx context.Context, presence *store.Presence, view store.View) error {
+func (s *Sender) mind(ctx context.Context, presence *store.Presence, members store.Membership) error {
 	if time.Since(s.scarcity.noted) >= noteEvery {
 		s.scarcity.noted = time.Now()
-		if err := s.noteConnections(ctx, presence, view); err != nil {
+		if err := s.noteConnections(ctx, presence, members); err != nil {
 			return err
 		}
 		if err := s.noteClock(ctx, presence); err != nil {
@@ -88,18 +88,18 @@ func (s *Sender) mind(ctx context.Context, presence *store.Presence, view store.
 
 // noteConnections measures how many connections are needed, and how many there may be. It logs when
 // these are too few.
-func (s *Sender) noteConnections(ctx context.Context, presence *store.Presence, view store.View) error {
+func (s *Sender) noteConnections(ctx context.Context, presence *store.Presence, members store.Membership) error {
 	limits, err := presence.ConnectionLimits(ctx)
 	if err != nil {
 		return err
 	}
 	allowed, by := limits.Least()
-	sessions := len(view.Partitions) + sessionsOfReplica*view.Replicas
-	pooled := s.Store.ConnectionsMax() * view.Replicas
+	sessions := len(members.Partitions) + sessionsOfReplica*members.Replicas
+	pooled := s.Store.ConnectionsMax() * members.Replicas
 	s.Metrics.connections(sessions+pooled, allowed)
 	if (s.scarcity.scarce || allowed < sessions+pooled) && time.Since(s.scarcity.logged) >= logEvery {
 		s.scarcity.logged = time.Now()
-		s.Logger.Warn("too few database connections", "partitions", len(view.Partitions), "senders", view.Replicas,
+		s.Logger.Warn("too few database connections", "partitions", len(members.Partitions), "senders", members.Replicas,
 			"sessions_needed", sessions, "pooled_connections", pooled, "allowed", allowed, "limit_of", by, "refused",
 			s.scarcity.scarce)
 	}

@@ -143,7 +143,7 @@ func (s *Sender) attend(ctx context.Context) error {
 			return err
 		}
 	}
-	presence, err := s.Store.Join(ctx, s.Delivery)
+	presence, err := s.Store.Register(ctx, s.Delivery)
 	if store.SessionRefused(err) {
 		s.Metrics.refused()
 		s.Store.CloseIdle(ctx) // The next attempt may have what the pool does not use.
@@ -151,7 +151,7 @@ func (s *Sender) attend(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer presence.Leave()
+	defer presence.Deregister()
 	s.Store.RequestRebalance(ctx) // Whoever has more than its share now gives some to us.
 	clear(s.free)                 // What was seen before is out of date.
 	watch := watch{store: s.Store}
@@ -159,19 +159,19 @@ func (s *Sender) attend(ctx context.Context) error {
 	defer watch.running.Wait()
 	defer unwatch()
 	for {
-		view, err := presence.Look(ctx)
+		members, err := presence.Observe(ctx)
 		if err != nil {
 			return err
 		}
-		s.known = view.Partitions
-		if err := s.mind(ctx, presence, view); err != nil {
+		s.known = members.Partitions
+		if err := s.mind(ctx, presence, members); err != nil {
 			return err
 		}
 		if s.scarcity.scarce {
-			view.Neighbour = 0 // Its session does more for a partition.
+			members.Peer = 0 // Its session does more for a partition.
 		}
-		watch.follow(watched, view.Neighbour)
-		s.share(ctx, view)
+		watch.follow(watched, members.Peer)
+		s.share(ctx, members)
 		if err := s.passOnNews(ctx, presence); err != nil {
 			return err
 		}
@@ -203,11 +203,11 @@ func (s *Sender) passOnNews(ctx context.Context, presence *store.Presence) error
 	defer cancel()
 	s.interrupt.Store(&cancel)
 	for ctx.Err() == nil && len(s.ended) == 0 {
-		news, err := presence.News(ctx)
-		if err != nil || news.Look {
+		notification, err := presence.AwaitNotification(ctx)
+		if err != nil || notification.Rebalance {
 			return err
 		}
-		for _, p := range news.Created {
+		for _, p := range notification.Created {
 			if o, ok := s.owners[p]; ok {
 				o.wake()
 			}

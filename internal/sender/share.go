@@ -20,16 +20,16 @@ const (
 
 // share brings what this replica owns to its fair share: it gives back what is over it, or takes
 // partitions that nobody owns.
-func (s *Sender) share(ctx context.Context, view store.View) {
+func (s *Sender) share(ctx context.Context, members store.Membership) {
 	open := 0
 	var free []store.Partition
-	for _, p := range view.Partitions {
+	for _, p := range members.Partitions {
 		_, mine := s.owners[p.Number]
 		ours := p.State == store.Active && p.Delivery == s.Delivery
 		if ours {
 			open++
 		}
-		if !ours || mine || view.Owned[p.Number] {
+		if !ours || mine || members.Owned[p.Number] {
 			delete(s.free, p.Number)
 			continue
 		}
@@ -43,7 +43,7 @@ func (s *Sender) share(ctx context.Context, view store.View) {
 	if len(s.free) == 0 {
 		s.scarcity.scarce = false // Each partition has a session.
 	}
-	fair := fairShare(open, view.Replicas, view.Rank)
+	fair := fairShare(open, members.Replicas, members.Rank)
 	over := s.live() - fair
 	for _, o := range s.owners {
 		if over <= 0 {
@@ -72,9 +72,9 @@ func (s *Sender) share(ctx context.Context, view store.View) {
 // watch has everybody look as soon as a replica is gone: each replica waits for the end of the next
 // one's presence. Without it (its connection is lost, say) all still look every lookEvery.
 type watch struct {
-	store     *store.Store
-	neighbour uint32
-	// Closed when the wait for the neighbour came to nothing.
+	store *store.Store
+	peer  uint32
+	// Closed when the wait for the peer came to nothing.
 	failed chan struct{}
 	// Ends it.
 	cancel  context.CancelFunc
@@ -85,17 +85,17 @@ type watch struct {
 // process of PostgreSQL's own.
 var endingFor = []time.Duration{0, 20 * time.Millisecond, 100 * time.Millisecond}
 
-// follow watches the neighbour and nobody else; nobody at all when it is 0. A watch that failed
-// begins anew. What is told when a neighbour has ended is bound by ctx alone.
-func (w *watch) follow(ctx context.Context, neighbour uint32) {
-	if neighbour == w.neighbour && !w.hasFailed() {
+// follow watches the peer and nobody else; nobody at all when it is 0. A watch that failed
+// begins anew. What is told when a peer has ended is bound by ctx alone.
+func (w *watch) follow(ctx context.Context, peer uint32) {
+	if peer == w.peer && !w.hasFailed() {
 		return
 	}
 	if w.cancel != nil {
 		w.cancel()
 	}
-	w.neighbour, w.cancel, w.failed = neighbour, nil, nil
-	if neighbour == 0 {
+	w.peer, w.cancel, w.failed = peer, nil, nil
+	if peer == 0 {
 		return
 	}
 	watching, cancel := context.WithCancel(ctx)
@@ -103,7 +103,7 @@ func (w *watch) follow(ctx context.Context, neighbour uint32) {
 	w.cancel, w.failed = cancel, failed
 	w.running.Go(func() {
 		defer cancel()
-		if err := w.store.AwaitEnd(watching, neighbour); err != nil {
+		if err := w.store.AwaitEnd(watching, peer); err != nil {
 			if store.SessionRefused(err) {
 				pause(watching, probeEvery)
 			}

@@ -218,31 +218,31 @@ func (r *rig) endSessions() int {
 	return len(pids)
 }
 
-// The watch over a neighbour is lost: the next look begins it anew, so that the neighbour's end is
+// The watch over a peer is lost: the next look begins it anew, so that the peer's end is
 // known at once all the same. Whoever ends the watch can wait for it.
 func TestWatch_BeginsAnew(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
 	var present []*store.Presence
 	for range 2 {
-		p, err := r.store.Join(bounded(t), store.Locked)
+		p, err := r.store.Register(bounded(t), store.Locked)
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(p.Leave)
+		t.Cleanup(p.Deregister)
 		present = append(present, p)
 	}
-	view, err := present[0].Look(bounded(t))
-	if err != nil || view.Neighbour == 0 {
-		t.Fatal(view, err)
+	members, err := present[0].Observe(bounded(t))
+	if err != nil || members.Peer == 0 {
+		t.Fatal(members, err)
 	}
 	const waiting = `from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
 		and wait_event = 'advisory'`
 	ctx, stop := context.WithCancel(bounded(t))
 	w := watch{store: r.store}
 	for range 3 {
-		until(t, "the neighbour is watched", func() bool {
-			w.follow(ctx, view.Neighbour)
+		until(t, "the peer is watched", func() bool {
+			w.follow(ctx, members.Peer)
 			return r.count(`select count(*) `+waiting) == 1
 		})
 		until(t, "the watch is lost", func() bool {
@@ -251,8 +251,8 @@ func TestWatch_BeginsAnew(t *testing.T) {
 		})
 		until(t, "that is known", w.hasFailed)
 	}
-	w.follow(ctx, view.Neighbour)
-	until(t, "the neighbour is watched", func() bool { return r.count(`select count(*) `+waiting) == 1 })
+	w.follow(ctx, members.Peer)
+	until(t, "the peer is watched", func() bool { return r.count(`select count(*) `+waiting) == 1 })
 	stop()
 	w.running.Wait()
 	until(t, "nobody is", func() bool { return r.count(`select count(*) `+waiting) == 0 })

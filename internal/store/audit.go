@@ -10,9 +10,9 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// Snapshot is one consistent view of the payments, for an auditor: what is committed when it is
-// taken, and nothing that comes later. Two transactions share it, so that single payments can be
-// looked up while the whole is streamed. It locks nothing.
+// Snapshot is one consistent view of the payments, for an auditor: all that is committed when it is
+// taken, and nothing later. Two transactions share it, so that single payments can be looked up
+// while all are streamed. It locks nothing. Not safe for concurrent use.
 type Snapshot struct {
 	stream, lookUp *pgx.Conn
 }
@@ -20,17 +20,16 @@ type Snapshot struct {
 const (
 	beginSnapshot  = `begin isolation level repeatable read read only`
 	exportSnapshot = `select pg_export_snapshot()`
-	// It takes no parameter; the name is PostgreSQL's own.
+	// It takes no parameter. PostgreSQL has made the name.
 	importSnapshot = `set transaction snapshot '%s'`
 )
 
-// snapshotSettings let a snapshot wait for as long as the log is read between two of its
-// statements.
+// snapshotSettings let a snapshot wait while the log is read between two of its statements.
 var snapshotSettings = map[string]string{"application_name": "paylatch verify",
 	"idle_in_transaction_session_timeout": "0"}
 
-// Snapshot takes a view. Close it soon: while it is open, PostgreSQL keeps every old version of
-// every row.
+// Snapshot takes a snapshot. Close it soon: while it is open, PostgreSQL keeps all old versions of
+// all rows.
 func (s *Store) Snapshot(ctx context.Context) (*Snapshot, error) {
 	stream, err := s.connect(ctx, snapshotSettings)
 	if err != nil {
@@ -64,7 +63,7 @@ func (s *Snapshot) begin(ctx context.Context) error {
 	return err
 }
 
-// Close ends the view.
+// Close ends the snapshot.
 func (s *Snapshot) Close() {
 	closeConn(s.stream)
 	closeConn(s.lookUp)
@@ -74,12 +73,12 @@ const selectTotals = `select partition, count(*), count(*) filter (where status 
 	coalesce(max(kafka_offset), -1)
 	from payments group by partition`
 
-// Totals is what the table holds of one partition.
+// Totals counts the payments of one partition.
 type Totals struct {
 	Partition int32
 	Payments  int64
 	Unsent    int64
-	// LastOffset is the highest offset of a payment that is marked sent; -1 if none is.
+	// LastOffset is the highest offset of a sent payment; -1 if there is none.
 	LastOffset int64
 }
 
@@ -93,7 +92,7 @@ func (s *Snapshot) Totals(ctx context.Context) ([]Totals, error) {
 	return totals, translate(err)
 }
 
-// Partitions lists the partitions in this view.
+// Partitions lists the partitions in the snapshot.
 func (s *Snapshot) Partitions(ctx context.Context) ([]Partition, error) {
 	rows, err := s.lookUp.Query(ctx, selectPartitions)
 	if err != nil {
@@ -103,21 +102,21 @@ func (s *Snapshot) Partitions(ctx context.Context) ([]Partition, error) {
 	return partitions, translate(err)
 }
 
-// No index serves this: an auditor's scan and sort, on the server's disk if need be, so that the
-// sender's updates need not keep one.
+// selectSent is served by no index. An auditor scans and sorts, on the server's disk if needed, so
+// that the sender's updates need not maintain an index.
 const selectSent = `select id, kafka_offset from payments where partition = $1 and status <> 'created'
 	order by kafka_offset`
 
-// SentRows streams a partition's sent payments in order of offset.
+// SentRows streams the sent payments of a partition in order of offset.
 type SentRows struct{ rows pgx.Rows }
 
-// Sent begins a stream; one at a time, and read to its end or closed.
+// Sent starts a stream. Read it to its end or close it before the next one.
 func (s *Snapshot) Sent(ctx context.Context, partition int32) (*SentRows, error) {
 	rows, err := s.stream.Query(ctx, selectSent, partition)
 	return &SentRows{rows}, translate(err)
 }
 
-// Next returns the next row; ok is false at the end.
+// Next returns the next row. ok is false at the end.
 func (r *SentRows) Next() (id payment.ID, offset int64, ok bool, err error) {
 	if !r.rows.Next() {
 		return id, 0, false, translate(r.rows.Err())
@@ -130,7 +129,7 @@ func (r *SentRows) Next() (id payment.ID, offset int64, ok bool, err error) {
 // Close ends the stream.
 func (r *SentRows) Close() { r.rows.Close() }
 
-// Place says where a payment was marked sent; Offset is -1 while it is not.
+// Place is where a payment was marked sent. Offset is -1 while it is unsent.
 type Place struct {
 	Partition int32
 	Offset    int64
@@ -138,7 +137,7 @@ type Place struct {
 
 const selectPlaces = `select id, partition, coalesce(kafka_offset, -1) from payments where id = any($1::uuid[])`
 
-// Places looks payments up by id; those that do not exist are missing in the answer.
+// Places looks payments up by id. Payments that do not exist are absent from the result.
 func (s *Snapshot) Places(ctx context.Context, ids []payment.ID) (map[payment.ID]Place, error) {
 	raw := make([]uuid.UUID, len(ids))
 	for i, id := range ids {

@@ -60,7 +60,7 @@ func TestStore_Away_Refused(t *testing.T) {
 	s := openStore(t, nowhere)
 	errs := everyCall(t, t.Context(), s, somewhere(t))
 	_, errs["Own"] = s.Own(t.Context(), 0)
-	_, errs["Join"] = s.Join(t.Context(), store.Locked)
+	_, errs["Register"] = s.Register(t.Context(), store.Locked)
 	_, errs["MigrationStatus"] = store.MigrationStatus(t.Context(), nowhere, migrations.FS)
 	for call, err := range errs {
 		wantUnavailable(t, err)

@@ -8,24 +8,25 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// errOtherPrimary says that what was read came from another incarnation of the database than the
-// one that confirms it: a failover lies between the two.
+// errOtherPrimary means that a row was read from another incarnation of the database than the one
+// that confirms it: there was a failover in between.
 var errOtherPrimary = fmt.Errorf("%w: the database has failed over since the read", payment.ErrUnavailable)
 
-// barrier confirms what was read: a commit of our own that began after the read, and for which the
-// synchronous standby has vouched, vouches for all WAL before it, and so for every row that was
-// visible. A row can be visible without that: its commit waits for a standby that is away, the wait
-// was cancelled, or the primary was restarted meanwhile.
+// barrier confirms what was read. A commit of our own that began after the read, and that the
+// synchronous standby has confirmed, confirms all WAL before it, and so every row that was visible.
+//
+// A row can be visible without that. Its commit waits for a standby that is away, or the wait was
+// cancelled, or the primary was restarted during the wait.
 //
 // One commit at a time serves all callers that came before it began. Safe for concurrent use.
 type barrier struct {
 	commit func() (incarnation string, err error)
 
 	mu sync.Mutex
-	// Of the commit that begins next; nil while nobody waits for it.
+	// next is the commit that begins next. It is nil while no caller waits for it.
 	next    *confirmation
 	running bool
-	over    sync.WaitGroup
+	commits sync.WaitGroup
 }
 
 // confirmation is the result of one commit, once done is closed.
@@ -35,7 +36,7 @@ type confirmation struct {
 	err         error
 }
 
-// wait returns nil after a commit that began after the call, and the incarnation that it was on.
+// wait waits for a commit that began after the call, and returns the incarnation that it was on.
 func (b *barrier) wait(ctx context.Context) (incarnation string, err error) {
 	c := b.join()
 	select {
@@ -46,7 +47,8 @@ func (b *barrier) wait(ctx context.Context) (incarnation string, err error) {
 	}
 }
 
-// confirm is wait for what was read from the given incarnation.
+// confirm is like wait, for what was read from the given incarnation. It returns errOtherPrimary
+// for a commit on another one.
 func (b *barrier) confirm(ctx context.Context, read string) error {
 	incarnation, err := b.wait(ctx)
 	if err == nil && incarnation != read {
@@ -63,13 +65,13 @@ func (b *barrier) join() *confirmation {
 		b.next = &confirmation{done: make(chan struct{})}
 		if !b.running {
 			b.running = true
-			b.over.Go(b.run)
+			b.commits.Go(b.run)
 		}
 	}
 	return b.next
 }
 
-// run commits until nobody waits.
+// run commits until no caller waits.
 func (b *barrier) run() {
 	for {
 		b.mu.Lock()
@@ -86,15 +88,15 @@ func (b *barrier) run() {
 	}
 }
 
-// close waits for the commit under way.
-func (b *barrier) close() { b.over.Wait() }
+// close waits for the commit in progress.
+func (b *barrier) close() { b.commits.Wait() }
 
-// A message in the WAL that nobody reads: transactional, so that it has a transaction id and its
-// commit waits as every other does. It needs no table and no wal_level.
-// Source: https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-REPLICATION
+// emitMessage writes a message to the WAL that no program reads. It is transactional, so it has a
+// transaction id, and its commit waits like any other. It needs no table and no wal_level. Source:
+// https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-REPLICATION
 const emitMessage = `select pg_logical_emit_message(true, 'paylatch', '')`
 
-// commitMessage is the commit of a barrier.
+// commitMessage is the commit of a barrier. It returns the incarnation that it was on.
 func (s *Store) commitMessage() (incarnation string, err error) {
 	pooled, err := s.acquire(context.Background())
 	if err != nil {
@@ -109,10 +111,10 @@ func (s *Store) commitMessage() (incarnation string, err error) {
 	return stateOf(conn).incarnation, err
 }
 
-// read says where something was read, and whether that must be confirmed before it is reported.
+// read is where something was read, and whether it must be confirmed before it is reported.
 type read struct {
 	incarnation string
-	// A synchronous standby was configured.
+	// unconfirmed is true if a synchronous standby was configured.
 	unconfirmed bool
 }
 

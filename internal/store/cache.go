@@ -87,7 +87,7 @@ func (c *cache) complete(ctx context.Context, conn *pgx.Conn, s scanned) ([]paym
 	for i := range s.payments {
 		p := &s.payments[i]
 		if p.Tenant.Name == "" {
-			return nil, fmt.Errorf("payment %s: %w: its tenant %d is missing", p.ID, errImpossible, p.Tenant.ID)
+			return nil, fmt.Errorf("payment %s: %w: its tenant %d is missing", p.ID, errCorrupt, p.Tenant.ID)
 		}
 		p.Originator, p.Beneficiary = parties.contents[2*i].party(), parties.contents[2*i+1].party()
 		p.Sender, p.Receiver = accounts.contents[2*i].account(), accounts.contents[2*i+1].account()

@@ -179,7 +179,7 @@ func TestClaim_MarkSent_Impossible(t *testing.T) {
 				t.Fatal(err)
 			}
 			err := claim.MarkSent(t.Context(), 0, 3, 3)
-			if !errors.Is(err, store.ErrImpossible) || errors.Is(err, payment.ErrUnavailable) {
+			if !errors.Is(err, store.ErrCorrupt) || errors.Is(err, payment.ErrUnavailable) {
 				t.Errorf("error %v, want the impossible state, not 'later'", err)
 			}
 			claim.Rollback()

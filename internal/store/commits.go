@@ -11,34 +11,36 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// errUnconfirmed says that a commit is on the primary and perhaps on no standby: the wait for it
-// was cancelled. The outcome is unknown, since a failover may undo it.
+// errUnconfirmed means that a commit is on the primary, and perhaps on no standby: the wait for the
+// standby was cancelled. The outcome is unknown, since a failover may undo the commit.
 var errUnconfirmed = fmt.Errorf("%w: the commit was not confirmed by the synchronous standby", payment.ErrUnavailable)
 
 const (
-	// slowCommit is after how long a commit is looked at. A request has as long.
+	// slowCommit is the age at which a commit is checked. It is also the time that a request has.
 	slowCommit = 5 * time.Second
-	// lookAtCommitsEvery paces that, and probeTimeout bounds it: to connect, and to query.
-	lookAtCommitsEvery = time.Second
-	probeTimeout       = 2 * connectTimeout
+	// checkCommitsEvery is the interval of the checks.
+	checkCommitsEvery = time.Second
+	// probeTimeout bounds one check: to connect, and to query.
+	probeTimeout = 2 * connectTimeout
 )
 
-// commitOn executes statements that commit on a connection of the pool, and waits for them without
-// a bound of its own, whatever becomes of the caller. A commit may wait for a standby for as long
-// as that is away. To give the statement up would leave the session, with its wait, to the server,
-// and one more for each attempt; so the connection is kept, and counts in the pool. When it is
-// certain that no response will come (see commits) the connection is closed and the outcome is
-// unknown.
+// commitOn executes statements that commit, on a connection of the pool. It waits for them without
+// a bound of its own, whether or not the caller is still there.
 //
-// errUnconfirmed when the server has stopped waiting.
+// A commit may wait as long as its standby is away. If the client abandoned the statement, the
+// session and its wait would stay on the server, one more for each attempt. So the connection is
+// kept, and counts in the pool. When it is certain that no response will come (see commits), the
+// connection is closed and the outcome is unknown.
+//
+// It returns errUnconfirmed if the server has stopped waiting for the standby.
 func commitOn(conn *pgx.Conn, execute func(ctx context.Context) error) error {
 	done := stateOf(conn).commits.begin(conn)
 	defer done()
 	return confirmed(conn, func() error { return execute(context.Background()) })
 }
 
-// confirmed executes what commits on a connection: errUnconfirmed when the server reports success,
-// but has stopped waiting for the standby.
+// confirmed executes a commit on a connection. It returns errUnconfirmed if the server reports
+// success but has stopped waiting for the standby.
 func confirmed(conn *pgx.Conn, commit func() error) error {
 	state := stateOf(conn)
 	state.warned = false
@@ -49,36 +51,38 @@ func confirmed(conn *pgx.Conn, commit func() error) error {
 	return translate(err)
 }
 
-// commits knows the connections that wait for a commit. When one has waited for slowCommit it asks
-// the database, over another connection, whether the server still works on it: if new connections
-// lead to another incarnation of the database, or the server process does nothing, no response will
-// come, and the connection is closed. While the database cannot be reached nothing is known, and
-// all are kept. Safe for concurrent use.
+// commits holds the connections that wait for a commit. When one has waited for slowCommit, it asks
+// the database over another connection whether the server process still executes it.
+//
+// No response will come if new connections lead to another incarnation of the database, or if the
+// server process is idle or gone. Then the connection is closed. While the database cannot be
+// reached, all connections are kept. Safe for concurrent use.
 type commits struct {
 	probe func(ctx context.Context) (*pgx.Conn, error)
 
 	mu sync.Mutex
-	// Since when.
+	// waiting has the start of the commit of each connection.
 	waiting map[*pgx.Conn]time.Time
-	looking bool
-	closed  bool
-	looks   sync.WaitGroup
+	// scheduled is true while a check is scheduled or in progress.
+	scheduled bool
+	closed    bool
+	checks    sync.WaitGroup
 }
 
 func newCommits(probe func(ctx context.Context) (*pgx.Conn, error)) *commits {
 	return &commits{probe: probe, waiting: map[*pgx.Conn]time.Time{}}
 }
 
-// begin notes that a commit is under way on conn, until done is called.
+// begin notes that a commit is in progress on conn, until done is called.
 func (c *commits) begin(conn *pgx.Conn) (done func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.waiting[conn] = time.Now()
 	if c.closed {
 		_ = conn.PgConn().Conn().Close()
-	} else if !c.looking {
-		c.looking = true
-		time.AfterFunc(slowCommit, c.look)
+	} else if !c.scheduled {
+		c.scheduled = true
+		time.AfterFunc(slowCommit, c.check)
 	}
 	return func() {
 		c.mu.Lock()
@@ -87,12 +91,12 @@ func (c *commits) begin(conn *pgx.Conn) (done func()) {
 	}
 }
 
-// look looks at the slow commits, and again later while commits are under way.
-func (c *commits) look() {
+// check checks the slow commits, and schedules the next check while commits are in progress.
+func (c *commits) check() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed || len(c.waiting) == 0 {
-		c.looking = false
+		c.scheduled = false
 		return
 	}
 	slow := map[*pgx.Conn]time.Time{}
@@ -101,15 +105,16 @@ func (c *commits) look() {
 			slow[conn] = since
 		}
 	}
-	c.looks.Go(func() {
+	c.checks.Go(func() {
 		if len(slow) > 0 {
 			c.closeDead(slow)
 		}
-		time.AfterFunc(lookAtCommitsEvery, c.look)
+		time.AfterFunc(checkCommitsEvery, c.check)
 	})
 }
 
-// Only sessions of our own role have a state that we may see; those of the pool are.
+// selectActive returns which server processes execute a statement. PostgreSQL shows the state only
+// of sessions of our own role, and those of the pool are.
 const selectActive = `select pid from pg_stat_activity where pid = any($1::integer[]) and state = 'active'`
 
 // closeDead closes those of the slow connections on which no response will come.
@@ -148,8 +153,8 @@ func (c *commits) closeDead(slow map[*pgx.Conn]time.Time) {
 	}
 }
 
-// close closes the connections that still wait, and those that begin to: PostgreSQL finishes these
-// commits, and whoever asks again finds what became of them.
+// close closes the connections that still wait for a commit, and those that begin to. PostgreSQL
+// finishes these commits. A client that repeats its request finds the outcome.
 func (c *commits) close() {
 	c.mu.Lock()
 	c.closed = true
@@ -157,5 +162,5 @@ func (c *commits) close() {
 		_ = conn.PgConn().Conn().Close()
 	}
 	c.mu.Unlock()
-	c.looks.Wait()
+	c.checks.Wait()
 }

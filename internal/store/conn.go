@@ -14,8 +14,8 @@ import (
 	"github.com/paylatch/paylatch/migrations"
 )
 
-// DatabaseRefusedError says why this program does not work on the database: an operator must change
-// the database or its URL. It is a payment.ErrUnavailable for requests.
+// DatabaseRefusedError means that this program does not work on the database. An operator must
+// change the database or its URL. For requests it is a payment.ErrUnavailable.
 type DatabaseRefusedError struct{ Reason string }
 
 func (e *DatabaseRefusedError) Error() string { return "the database is refused: " + e.Reason }
@@ -27,19 +27,18 @@ func refuseDatabase(format string, args ...any) error {
 	return &DatabaseRefusedError{fmt.Sprintf(format, args...)}
 }
 
-// connState is what the store knows of one connection. The goroutine that uses the connection owns
-// it.
+// connState is the state of one connection. The goroutine that uses the connection owns it.
 type connState struct {
 	incarnation string
 	cache       *cache
 	commits     *commits
-	// A warning has arrived since the last commit began.
+	// warned is set by a warning that has arrived since the last commit began.
 	warned bool
-	// When identify last confirmed the connection.
+	// checked is when identify last confirmed the connection.
 	checked time.Time
 }
 
-// stateKey is where a connection keeps its connState.
+// stateKey is the key of a connState in the custom data of its connection.
 const stateKey = "paylatch state"
 
 // stateOf returns the state of a connection that initConn has prepared.
@@ -47,10 +46,11 @@ func stateOf(conn *pgx.Conn) *connState {
 	return conn.PgConn().CustomData()[stateKey].(*connState)
 }
 
-// cacheOf returns what is remembered of the database behind a connection.
+// cacheOf returns the cache of the database that a connection leads to.
 func cacheOf(conn *pgx.Conn) *cache { return stateOf(conn).cache }
 
-// connConfig returns the configuration of one connection; more overrides connectionSettings.
+// connConfig returns the configuration of one connection. The parameters in more override
+// connectionSettings.
 func (s *Store) connConfig(more map[string]string) *pgx.ConnConfig {
 	config := s.config.Copy()
 	for name, value := range more {
@@ -60,7 +60,7 @@ func (s *Store) connConfig(more map[string]string) *pgx.ConnConfig {
 	return config
 }
 
-// prepareConfig sets what every connection of this program has in common. The configuration must
+// prepareConfig sets what all connections of this program have in common. The configuration must
 // not be used for a second connection.
 func prepareConfig(config *pgx.ConnConfig) {
 	config.ConnectTimeout = connectTimeout
@@ -73,7 +73,8 @@ func prepareConfig(config *pgx.ConnConfig) {
 	guard(&config.Config)
 }
 
-// connect opens a connection outside the pool and prepares it; more overrides connectionSettings.
+// connect opens a connection outside the pool and prepares it. The parameters in more override
+// connectionSettings.
 func (s *Store) connect(ctx context.Context, more map[string]string) (*pgx.Conn, error) {
 	conn, err := pgx.ConnectConfig(ctx, s.connConfig(more))
 	if err != nil {
@@ -86,28 +87,28 @@ func (s *Store) connect(ctx context.Context, more map[string]string) (*pgx.Conn,
 	return conn, nil
 }
 
-// identity is what a session says of itself and of the database that it is in.
+// identity describes a session and the database that it is in.
 type identity struct {
-	// The server process.
+	// backend is the process id of the server process.
 	backend uint32
-	// Another one after each restart, failover and restore.
+	// incarnation changes with each restart, failover and restore.
 	incarnation string
-	// Of the database.
+	// encoding is that of the database.
 	encoding string
-	// Of the server, as server_version_num.
+	// version is server_version_num.
 	version int32
-	// session_replication_role.
+	// role is session_replication_role.
 	role     string
 	migrated bool
 }
 
-// The start of the server, the oid of the database, and the oids of the tables whose ids are cached
-// name the incarnation: a restart, a failover, a restore, and a database or table that was created
-// again all change it.
+// selectIdentity names the incarnation by the start of the server, the oid of the database, and the
+// oids of the tables whose ids are cached. A restart, a failover, a restore, and a database or
+// table that was created again all change it.
 //
-// A commit that is acknowledged before it is on disk would let a 202, or a mark, vanish in a crash.
-// A setting that is stricter than `on` stays as it is. transaction_timeout exists from version 17
-// on.
+// It also makes commits synchronous: a commit that is acknowledged before it is on disk would let a
+// 202, or a mark, vanish in a crash. A stricter setting than `on` stays. transaction_timeout exists
+// from version 17 on.
 const selectIdentity = `select pg_backend_pid(), pg_postmaster_start_time()::text || ' ' || d.oid ||
 			coalesce(' ' || to_regclass('parties')::oid, '') || coalesce(' ' || to_regclass('accounts')::oid, ''),
 		pg_encoding_to_char(d.encoding), current_setting('server_version_num')::integer,
@@ -118,9 +119,11 @@ const selectIdentity = `select pg_backend_pid(), pg_postmaster_start_time()::tex
 		then set_config('transaction_timeout', '0', false) end
 	from pg_database d where d.datname = current_database()`
 
+// identify executes selectIdentity.
 func identify(ctx context.Context, conn *pgx.Conn) (i identity, err error) {
 	var backend int32
-	// Without a prepared statement, of which a pooler may know nothing, or another one.
+	// It uses no prepared statement: a pooler may have another server process that does not know
+	// it.
 	err = conn.QueryRow(ctx, selectIdentity, pgx.QueryExecModeExec).Scan(&backend, &i.incarnation, &i.encoding,
 		&i.version, &i.role, &i.migrated, nil, nil)
 	i.backend = uint32(backend) //nolint:gosec // G115: a process id is positive.
@@ -128,15 +131,15 @@ func identify(ctx context.Context, conn *pgx.Conn) (i identity, err error) {
 }
 
 const (
-	// versionMin is the oldest PostgreSQL that knows all of connectionSettings.
+	// versionMin is the oldest PostgreSQL that has all of connectionSettings.
 	versionMin = 150000
-	// A second statement, and so a second transaction: a pooler may have another server process for
-	// it.
+	// selectSchemaVersion is a second statement, and so a second transaction. A pooler may execute
+	// it in another server process.
 	selectSchemaVersion = `select pg_backend_pid(), version from schema_version`
 )
 
-// checkPooler returns an error if another server process serves the connection than the one whose
-// key came with it: then a pooler stands in between, and nothing that belongs to a session holds.
+// checkPooler returns an error if the server process is not the one whose key came with the
+// connection. Then a pooler is in between, and nothing that belongs to a session can be relied on.
 func checkPooler(conn *pgx.Conn, backend uint32) error {
 	if key := conn.PgConn().PID(); key != backend {
 		return refuseDatabase("a connection pooler stands before it "+
@@ -161,8 +164,8 @@ func (i identity) check(conn *pgx.Conn) error {
 	return checkPooler(conn, i.backend)
 }
 
-// checkSchema returns an error unless this program works with the schema's version: its own one, or
-// the next one, since a migration lets the version before it run on.
+// checkSchema returns an error unless this program works with the version of the schema: its own,
+// or the next one, since a migration lets the version before it go on.
 func checkSchema(ctx context.Context, conn *pgx.Conn) error {
 	var backend, version int32
 	if err := conn.QueryRow(ctx, selectSchemaVersion, pgx.QueryExecModeExec).Scan(&backend, &version); err != nil {
@@ -179,9 +182,9 @@ func checkSchema(ctx context.Context, conn *pgx.Conn) error {
 	return checkPooler(conn, uint32(backend)) //nolint:gosec // G115: a process id is positive.
 }
 
-// initConn checks a new connection and gives it the memory of the database that it leads to. When
-// that is another incarnation than before, nothing of it is remembered: rows may be gone, and ids
-// given to other rows. Connections to the former one are closed.
+// initConn checks a new connection, and gives it the cache of the database that it leads to.
+// Another incarnation than before gets an empty cache, since rows may be gone, and their ids may
+// belong to other rows. Connections to the former incarnation are closed.
 func (s *Store) initConn(ctx context.Context, conn *pgx.Conn) error {
 	i, err := identify(ctx, conn)
 	if err == nil {
@@ -208,15 +211,14 @@ func (s *Store) initConn(ctx context.Context, conn *pgx.Conn) error {
 }
 
 const (
-	// checkEvery is how often a connection in use is asked whether it still is what it was: a
-	// pooler that hands on the key of a server process, and tables that were restored in place, are
-	// seen then.
+	// checkEvery is how often a connection in use is checked. The check detects a pooler that
+	// passes on the key of a server process, and tables that were restored in place.
 	checkEvery = time.Second
-	// checkTimeout bounds that query. It costs one when the server is frozen.
+	// checkTimeout bounds the check. A connection to a frozen server is lost after it.
 	checkTimeout = 2 * time.Second
 )
 
-// recheck implements pgxpool's PrepareConn: it reports whether the connection may be used.
+// recheck implements pgxpool's PrepareConn. It reports whether the connection may be used.
 func (s *Store) recheck(ctx context.Context, conn *pgx.Conn) (ok bool, err error) {
 	state := stateOf(conn)
 	if time.Since(state.checked) < checkEvery {
@@ -226,11 +228,11 @@ func (s *Store) recheck(ctx context.Context, conn *pgx.Conn) (ok bool, err error
 	defer cancel()
 	i, err := identify(ctx, conn)
 	if err != nil {
-		// Only this one: on a busy machine all others would be opened again at once.
+		// Only this one is closed. On a busy machine all others would be opened again at once.
 		return false, nil
 	}
 	if i.incarnation != state.incarnation {
-		s.pool.Reset() // The others are no better.
+		s.pool.Reset() // The others lead to the former incarnation, too.
 		return false, nil
 	}
 	if err := checkPooler(conn, i.backend); err != nil {
@@ -241,7 +243,7 @@ func (s *Store) recheck(ctx context.Context, conn *pgx.Conn) (ok bool, err error
 }
 
 // noteWarning implements pgconn.NoticeHandler. PostgreSQL reports a commit whose wait for the
-// standby was cancelled as a success, with a warning: 01000 (cancelled) or 57P01 (terminated). Its
+// standby was cancelled as a success, with a warning: 01000 (cancelled) or 57P01 (terminated). The
 // text is in the server's language; severity and code are not.
 func noteWarning(conn *pgconn.PgConn, notice *pgconn.Notice) {
 	state, ok := conn.CustomData()[stateKey].(*connState)
@@ -251,8 +253,8 @@ func noteWarning(conn *pgconn.PgConn, notice *pgconn.Notice) {
 	}
 }
 
-// refusedByPooler turns the error of a pooler that refuses our startup parameters into a sentence.
-// PostgreSQL knows all of them, and has another code for one that it does not know (42704).
+// refusedByPooler describes the error of a pooler that refuses our startup parameters. PostgreSQL
+// knows all of them, and has another code for one that it does not know (42704).
 func refusedByPooler(err error) error {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "08P01" {
 		return refuseDatabase("a connection pooler stands before it (%s): let the URL name PostgreSQL itself",
@@ -261,7 +263,7 @@ func refusedByPooler(err error) error {
 	return err
 }
 
-// IsRefused reports whether only an operator can make the database fit.
+// IsRefused reports whether an operator must change the database or its URL.
 func IsRefused(err error) bool {
 	_, ok := errors.AsType[*DatabaseRefusedError](err)
 	return ok

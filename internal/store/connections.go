@@ -10,7 +10,7 @@ import (
 )
 
 // SessionRefused reports whether no session could be opened because the server, the database or the
-// role has as many connections as it may, or no memory for one more.
+// role has as many connections as it may, or because the server has no memory for another one.
 func SessionRefused(err error) bool {
 	if _, ok := errors.AsType[*pgconn.ConnectError](err); !ok {
 		return false
@@ -19,13 +19,13 @@ func SessionRefused(err error) bool {
 	return ok && (pg.Code == "53300" || pg.Code == "53200") // too_many_connections, out_of_memory.
 }
 
-// ConnectionLimits says how many connections the session's role may have, by each rule there is.
-// A limit that does not exist is -1.
+// ConnectionLimits says how many connections the session's role may have, by each rule. A limit
+// that does not exist is -1.
 type ConnectionLimits struct {
 	Role, Database, Server int
 }
 
-// Least returns the smallest limit, and whose it is.
+// Least returns the smallest limit, and which one it is.
 func (l ConnectionLimits) Least() (limit int, of string) {
 	limit, of = l.Server, "server"
 	if l.Database >= 0 && l.Database < limit {
@@ -37,9 +37,9 @@ func (l ConnectionLimits) Least() (limit int, of string) {
 	return limit, of
 }
 
-// Superusers ignore the limits of role and database, and have the reserved connections as well.
-// reserved_connections exists from version 16 on.
-// Source: https://www.postgresql.org/docs/current/runtime-config-connection.html
+// selectConnectionLimits knows that superusers ignore the limits of role and database, and may use
+// the reserved connections. reserved_connections exists from version 16 on. Source:
+// https://www.postgresql.org/docs/current/runtime-config-connection.html
 const selectConnectionLimits = `select case when r.rolsuper then -1 else r.rolconnlimit end,
 		case when r.rolsuper then -1 else d.datconnlimit end,
 		current_setting('max_connections')::integer - case when r.rolsuper then 0
@@ -47,7 +47,7 @@ const selectConnectionLimits = `select case when r.rolsuper then -1 else r.rolco
 				+ coalesce(nullif(current_setting('reserved_connections', true), ''), '0')::integer end
 	from pg_roles r, pg_database d where r.rolname = session_user and d.datname = current_database()`
 
-// ConnectionLimits asks over the session that there is, since there may be no other one.
+// ConnectionLimits queries over the session of the presence, since there may be no other one.
 func (p *Presence) ConnectionLimits(ctx context.Context) (l ConnectionLimits, err error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
@@ -66,11 +66,11 @@ func (p *Presence) Now(ctx context.Context) (now time.Time, err error) {
 // ConnectionsMax returns how many connections the store may have, without its sessions.
 func (s *Store) ConnectionsMax() int { return int(s.pool.Stat().MaxConns()) + probeConnections }
 
-// Served by payments_unsent.
+// selectPartitionsWithUnsent is served by payments_unsent.
 const selectPartitionsWithUnsent = `select partition::integer from topic_partitions t
 	where exists (select from payments p where p.partition = t.partition and p.status = 'created')`
 
-// WithUnsent returns the partitions that have a payment to send.
+// WithUnsent returns the partitions that have unsent payments.
 func (p *Presence) WithUnsent(ctx context.Context) (map[int32]bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
@@ -84,11 +84,11 @@ func (p *Presence) WithUnsent(ctx context.Context) (map[int32]bool, error) {
 	return with, translate(err)
 }
 
-// reserveTimeout bounds the wait for the one connection that Reserve wants.
+// reserveTimeout bounds the wait for the one connection of Reserve.
 const reserveTimeout = 2 * time.Second
 
 // Reserve makes sure that the pool has a connection, without which payments are neither taken nor
-// recovered. An error is as of any statement.
+// recovered. It returns an error for which SessionRefused is true if the server refuses one.
 func (s *Store) Reserve(ctx context.Context) error {
 	if s.pool.Stat().TotalConns() > 0 {
 		return nil
@@ -103,8 +103,8 @@ func (s *Store) Reserve(ctx context.Context) error {
 	return nil
 }
 
-// CloseIdle closes the pooled connections that nothing uses now, all but one, so that others can
-// have them. It returns how many there were.
+// CloseIdle closes all idle connections of the pool but one, so that other sessions can be opened.
+// It returns how many it has closed.
 func (s *Store) CloseIdle(ctx context.Context) (closed int) {
 	if s.pool.Stat().IdleConns() < 2 {
 		return 0

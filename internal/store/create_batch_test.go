@@ -76,7 +76,8 @@ func TestStore_Create_BatchOfEqualKeys(t *testing.T) {
 	if batches := f.CreateBatches() - before - 1 - store.CreateBatchesMax; batches > store.CreateBatchesMax {
 		// Not counted are the batch of the model and the blocked ones. As many as may run at once
 		// may start.
-		t.Errorf("got %d batches for %d creates that waited together, want at most the batches that run at once", batches, len(payments))
+		t.Errorf("got %d batches for %d creates that waited together, want at most the batches that run at once",
+			batches, len(payments))
 	}
 	stored, originals, refused := f.find(payments[0].ID), 0, 0
 	for i, o := range outcomes {

@@ -44,7 +44,7 @@ const (
 
 var ClaimPaymentsSQL = claimPayments
 
-var ErrImpossible = errImpossible
+var ErrCorrupt = errCorrupt
 
 // Conn is the session's own connection, for what a test forges in it.
 func (s *Session) Conn() *pgx.Conn { return s.conn }

@@ -135,7 +135,7 @@ func TestFault_CloseIsNotAtOnce(t *testing.T) {
 	f := newFixture(t, 1)
 	const rounds = 50
 	owned, seen := 0, 0
-	p := f.join()
+	p := f.register()
 	for range rounds {
 		session, err := f.Own(t.Context(), 0)
 		for ; errors.Is(err, store.ErrOwned); session, err = f.Own(t.Context(), 0) {
@@ -145,7 +145,7 @@ func TestFault_CloseIsNotAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		session.Close()
-		if f.look(p).Owned[0] {
+		if f.observe(p).Owned[0] {
 			seen++
 		}
 	}

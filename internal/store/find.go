@@ -209,10 +209,10 @@ func scanPayments(rows pgx.Rows, topic string, about int) (s scanned, err error)
 		q.Partition, q.TraceParent, q.CreatedAt = int32(partition), payment.TraceParentOf(trace), p.CreatedAt.UTC()
 		var err error
 		if q.Status, err = payment.ParseStatus(string(status)); err != nil {
-			return fmt.Errorf("payment %s: %w: %w", q.ID, errImpossible, err)
+			return fmt.Errorf("payment %s: %w: %w", q.ID, errCorrupt, err)
 		}
 		if (q.Status == payment.Created) == sentAt.Valid || sentAt.Valid != offset.Valid {
-			return fmt.Errorf("payment %s: %w: sent without an offset, or unsent with one", q.ID, errImpossible)
+			return fmt.Errorf("payment %s: %w: sent without an offset, or unsent with one", q.ID, errCorrupt)
 		}
 		if sentAt.Valid {
 			q.Sent = &payment.Emission{At: sentAt.Time.UTC(), Topic: topic, Offset: offset.Int64}

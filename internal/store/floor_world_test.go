@@ -204,8 +204,8 @@ func (w *world) judge() {
 // look is Session.HasUnsent: its statement sees everything at one moment.
 func (w *world) look() {
 	sameRow, last := w.version == w.left || w.breaks == lookAtRow, w.readLast()
-	if !w.floor.looked(sameRow, last) {
-		w.floor.looked(sameRow, last)
+	if !w.floor.checked(sameRow, last) {
+		w.floor.checked(sameRow, last)
 	}
 	w.judge()
 }

@@ -12,9 +12,9 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// content is the unique content of a row of parties (party id, name) or of accounts (type, number).
-// The tenant is part of it: two tenants never share a row, so that nothing about one can be learned
-// from the other's ids.
+// content is the unique content of a row of parties (party id, name) or accounts (type, number).
+// The tenant is a part of it. Two tenants never share a row, so the ids of one reveal nothing about
+// the other.
 type content struct {
 	tenant int32
 	a, b   string
@@ -24,9 +24,9 @@ func compareContent(x, y content) int {
 	return cmp.Or(cmp.Compare(x.tenant, y.tenant), cmp.Compare(x.a, y.a), cmp.Compare(x.b, y.b))
 }
 
-// interner turns content into the id of the one row that holds it, and back. Rows are immutable, so
-// what is once known to be committed is remembered for good, or until internedMax others have been
-// learnt since: that it is used is not noted, which would cost more than the look itself.
+// interner maps content to the id of the one row that holds it, and back. Rows are immutable, so an
+// entry that is committed never changes. It stays until internedMax newer ones have been added.
+// Lookups do not count as use: to note them would cost more than the lookup itself.
 type interner struct {
 	known         *lru.Cache[content, int64]
 	named         *lru.Cache[int64, content]
@@ -52,13 +52,13 @@ func (in *interner) add(c content, id int64) {
 	in.named.Add(id, c)
 }
 
-// Each row of a batch is looked for by the unique index on the content, one after the other:
-// `offset 0` keeps PostgreSQL from making joins of these statements. A join that is planned for a
-// few parties reads the whole index, and the plan is kept while millions are added.
+// Each row of a batch is looked up in the unique index on the content, one after the other. `offset
+// 0` keeps PostgreSQL from turning these statements into joins. A join that is planned for a few
+// parties reads the whole index, and the plan is kept while millions are added.
 //
-// The inserts leave rows alone that are there, so that a number of the sequence is drawn only for a
-// new row. They take their rows in the order of the unique index: two that insert the same rows at
-// once wait for each other in one order and cannot deadlock.
+// The inserts skip rows that exist, so that a number of the sequence is drawn only for a new row.
+// They insert in the order of the unique index. Two that insert the same rows at once then wait for
+// each other in one order, and cannot deadlock.
 const (
 	insertParties = `insert into parties (tenant_id, party_id, name)
 		select w.* from unnest($1::integer[], $2::text[], $3::text[]) as w (tenant_id, a, b)
@@ -81,10 +81,11 @@ const (
 	selectAccountsByID = `select tenant_id, type, number, id from accounts where id = any($1::bigint[])`
 )
 
-// intern returns the row ids of parties and accounts, in their order. Rows that are missing are
-// inserted, before the payment and in a transaction of their own: after a crash there may be rows
-// that no payment uses, never a payment without its rows. Ids are remembered only once their rows
-// are committed. Whatever is missing, it is one exchange with the database.
+// intern returns the row ids of parties and accounts, in their order.
+//
+// Missing rows are inserted before the payment, in a transaction of their own. After a crash there
+// may be rows that no payment uses, but never a payment without its rows. Ids are cached only once
+// their rows are committed. All of it is one round trip.
 func (c *cache) intern(conn *pgx.Conn, parties, accounts []content) (partyIDs, accountIDs []int64, err error) {
 	wanted := []*interning{c.parties.begin(parties), c.accounts.begin(accounts)}
 	batch := &pgx.Batch{}
@@ -112,15 +113,15 @@ func (c *cache) intern(conn *pgx.Conn, parties, accounts []content) (partyIDs, a
 type interning struct {
 	table  *interner
 	wanted []content
-	// Of wanted; 0 where missing.
+	// ids are the ids of wanted; 0 where missing.
 	ids []int64
-	// In the order of the unique index, each once.
+	// missing are in the order of the unique index, each once.
 	missing []content
-	// The missing ones, once they are read.
+	// found are the missing ones, once they are read.
 	found map[content]int64
 }
 
-// begin looks contents up in memory.
+// begin looks contents up in the cache.
 func (in *interner) begin(wanted []content) *interning {
 	i := &interning{table: in, wanted: wanted, ids: make([]int64, len(wanted))}
 	for at, c := range wanted {
@@ -134,14 +135,14 @@ func (in *interner) begin(wanted []content) *interning {
 	return i
 }
 
-// queue adds the statements that insert and read what is missing.
+// queue adds the statements that insert and read the missing rows.
 func (i *interning) queue(batch *pgx.Batch) {
 	if len(i.missing) == 0 {
 		return
 	}
 	columns := columnsOf(i.missing)
 	batch.Queue(i.table.insertSQL, columns...)
-	// Its own snapshot sees what another replica inserted meanwhile.
+	// This statement's snapshot sees what another replica has inserted.
 	batch.Queue(i.table.selectSQL, columns...)
 }
 
@@ -162,10 +163,10 @@ func readInterned(results pgx.BatchResults, wanted []*interning) (err error) {
 	return nil
 }
 
-// end completes the ids, and remembers those that were read.
+// end completes the ids, and caches those that were read.
 func (i *interning) end() error {
 	if len(i.found) < len(i.missing) {
-		return fmt.Errorf("%w: %d of %d interned rows are neither inserted nor found", errImpossible,
+		return fmt.Errorf("%w: %d of %d interned rows are neither inserted nor found", errCorrupt,
 			len(i.missing)-len(i.found), len(i.missing))
 	}
 	for at, c := range i.wanted {
@@ -195,7 +196,7 @@ func scanContents(results pgx.BatchResults) (map[content]int64, error) {
 	return found, err
 }
 
-// columnsOf lays contents out as the statements want them.
+// columnsOf returns contents as parameters of the statements.
 func columnsOf(contents []content) []any {
 	tenants, as, bs := make([]int32, len(contents)), make([]string, len(contents)), make([]string, len(contents))
 	for i, c := range contents {
@@ -208,12 +209,12 @@ func columnsOf(contents []content) []any {
 type naming struct {
 	table *interner
 	ids   []int64
-	// Of ids; the zero value where missing.
+	// contents are those of ids; the zero value where missing.
 	contents []content
 	missing  []int64
 }
 
-// name looks ids up in memory.
+// name looks ids up in the cache.
 func (in *interner) name(ids []int64) *naming {
 	n := &naming{table: in, ids: ids, contents: make([]content, len(ids))}
 	for i, id := range ids {
@@ -225,15 +226,15 @@ func (in *interner) name(ids []int64) *naming {
 	return n
 }
 
-// queue adds the statement that reads what is missing.
+// queue adds the statement that reads the missing rows.
 func (n *naming) queue(batch *pgx.Batch) {
 	if len(n.missing) > 0 {
 		batch.Queue(n.table.selectByIDSQL, n.missing)
 	}
 }
 
-// read reads what is missing. A row that is not there, as after a partial restore, is an error that
-// names it.
+// read reads the missing rows. A row that does not exist, as after a partial restore, is an error
+// that names it.
 func (n *naming) read(results pgx.BatchResults) error {
 	if len(n.missing) == 0 {
 		return nil
@@ -251,7 +252,7 @@ func (n *naming) read(results pgx.BatchResults) error {
 		if c, ok := named[id]; ok {
 			n.contents[i] = c
 		} else if n.contents[i].tenant == 0 {
-			return fmt.Errorf("%w: the interned row %d, to which a payment refers, is missing", errImpossible, id)
+			return fmt.Errorf("%w: the interned row %d, to which a payment refers, is missing", errCorrupt, id)
 		}
 	}
 	return nil

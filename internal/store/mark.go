@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// versionedRows are rows of paymentColumns with ctid as one more column, which it keeps.
+// versionedRows are rows of paymentColumns with ctid as an additional column, which it collects.
 type versionedRows struct {
 	pgx.Rows
 	versions []pgtype.TID
@@ -27,15 +27,14 @@ func (r *versionedRows) Scan(dest ...any) error {
 	return err
 }
 
-// A batch is marked where its rows are. The statement can only be executed as a TID scan: status is
-// compared as text, since `status = 'created'` implies the predicate of payments_unsent, and by
-// statistics from before a backlog PostgreSQL would then read the whole index for each batch, or
-// even for each payment. width_bucket finds the place of a row in the first array, which must be
+// markRows marks the rows of a batch by their ctid. PostgreSQL can execute it only as a TID scan:
+// status is compared as text, since `status = 'created'` implies the predicate of payments_unsent.
+// With statistics from before a backlog, PostgreSQL would then read the whole index for each batch,
+// or even for each payment. width_bucket finds the place of a row in the first array, which must be
 // sorted.
 //
-// A row of the table keeps its ctid as long as the transaction that holds it does not change it.
-// sent_at is not before created_at, also when the server's clock was set back: clients subtract
-// them.
+// A row keeps its ctid as long as the transaction that has locked it does not change it. sent_at is
+// never before created_at, even if the server's clock was set back, since clients subtract them.
 const markRows = `update payments p set status = 'sent', sent_at = greatest(clock_timestamp(), p.created_at),
 		kafka_offset = ($3::bigint[])[width_bucket(p.ctid, $1::tid[])]
 	where p.ctid = any($1::tid[]) and p.id = ($2::uuid[])[width_bucket(p.ctid, $1::tid[])]
@@ -44,7 +43,8 @@ const markRows = `update payments p set status = 'sent', sent_at = greatest(cloc
 const (
 	moveNextOffset = `update topic_partitions set next_offset = $2 where ctid = $3 and partition::integer = $1
 		returning ctid`
-	// What locked delivery has skipped, another session holds, is still unsent.
+	// selectFirstUnsent finds what locked delivery has skipped: rows that another session has
+	// locked are still unsent.
 	selectFirstUnsent = `select seq from payments where partition = $1 and status = 'created' and seq >= $2
 		order by partition, seq limit 1`
 )
@@ -52,13 +52,13 @@ const (
 // marks are the parameters of markRows.
 type marks struct {
 	versions []pgtype.TID
-	// Not uuid.UUID, which pgx would encode by way of its text.
+	// ids are not of type uuid.UUID, which pgx would encode as text first.
 	ids     [][16]byte
 	offsets []int64
 }
 
-// marksOf sorts the first n payments of the claim by version. Their offsets follow each other from
-// base.
+// marksOf returns the first n payments of the claim, sorted by version. Their offsets are
+// consecutive from base.
 func (c *Claim) marksOf(base int64, n int) marks {
 	order := make([]int, n)
 	for i := range order {
@@ -77,8 +77,8 @@ func compareTIDs(a, b pgtype.TID) int {
 }
 
 // MarkSent records that the first n payments of the claim are in the topic, at consecutive offsets
-// from base, and that the next record goes to the offset next. It is on record once Commit returns
-// nil; when Commit fails it may be.
+// from base, and that next is the offset of the next record. On record once Commit returns nil. If
+// Commit returns an error it may be on record.
 func (c *Claim) MarkSent(ctx context.Context, base int64, n int, next int64) error {
 	marks := c.marksOf(base, n)
 	batch := &pgx.Batch{}
@@ -93,8 +93,8 @@ func (c *Claim) MarkSent(ctx context.Context, base int64, n int, next int64) err
 	if err != nil {
 		return translate(err)
 	}
-	if got := tag.RowsAffected(); got != int64(n) { // We hold the locks of these very rows.
-		return fmt.Errorf("partition %d: %w: marked %d rows, wanted %d", c.Partition.Number, errImpossible, got, n)
+	if got := tag.RowsAffected(); got != int64(n) { // This claim holds the locks of these rows.
+		return fmt.Errorf("partition %d: %w: marked %d rows, wanted %d", c.Partition.Number, errCorrupt, got, n)
 	}
 	if err := c.moved(results.QueryRow()); err != nil {
 		return err
@@ -110,16 +110,16 @@ func (c *Claim) MarkSent(ctx context.Context, base int64, n int, next int64) err
 	return translate(results.Close())
 }
 
-// moved takes the partition's row after moveNextOffset.
+// moved reads the partition's row after moveNextOffset.
 func (c *Claim) moved(row pgx.Row) error {
 	err := row.Scan(&c.row)
-	if errors.Is(err, pgx.ErrNoRows) { // We hold the lock of this very row.
-		return fmt.Errorf("partition %d: %w: its row is gone", c.Partition.Number, errImpossible)
+	if errors.Is(err, pgx.ErrNoRows) { // This claim holds the lock of this row.
+		return fmt.Errorf("partition %d: %w: its row is gone", c.Partition.Number, errCorrupt)
 	}
 	return translate(err)
 }
 
-// markedBelow takes the first payment that is unsent after the mark, if there is one.
+// markedBelow reads the first payment that is unsent after the mark, if there is one.
 func (c *Claim) markedBelow(row pgx.Row) error {
 	var first int64
 	err := row.Scan(&first)

@@ -12,15 +12,15 @@ import (
 	"github.com/jackc/tern/v2/migrate"
 )
 
-// versionTable is where tern keeps the schema's version, in the schema of the installation.
+// versionTable is where tern keeps the version of the schema, in the schema of the installation.
 const versionTable = "schema_version"
 
-// Schema is the version a database has and the version this program needs.
+// Schema is the version that a database has, and the version that this program needs.
 type Schema struct{ Current, Latest int32 }
 
-// MigrateUp brings the schema to the latest version. Several callers at once are fine: tern holds
-// an advisory lock, and those who come later find nothing to do. Each migration is one transaction;
-// a crash leaves the schema at a whole version.
+// MigrateUp migrates the schema to the latest version. Concurrent calls are safe: tern holds an
+// advisory lock, and later calls find nothing to do. Each migration is one transaction, so a crash
+// leaves the schema at a whole version.
 func MigrateUp(ctx context.Context, url string, migrations fs.FS) (Schema, error) {
 	return withMigrator(ctx, url, migrations, func(m *migrate.Migrator, s *Schema) error {
 		if s.Current > s.Latest { // See newerSchema.
@@ -31,8 +31,7 @@ func MigrateUp(ctx context.Context, url string, migrations fs.FS) (Schema, error
 	})
 }
 
-// MigrateDown takes the schema down by one version, with all that is stored in what that version
-// brought.
+// MigrateDown migrates the schema down by one version. It deletes all data that the version holds.
 func MigrateDown(ctx context.Context, url string, migrations fs.FS) (Schema, error) {
 	return withMigrator(ctx, url, migrations, func(m *migrate.Migrator, s *Schema) error {
 		if s.Current > s.Latest {
@@ -46,13 +45,13 @@ func MigrateDown(ctx context.Context, url string, migrations fs.FS) (Schema, err
 	})
 }
 
-// MigrationStatus tells the schema's version.
+// MigrationStatus returns the version of the schema.
 func MigrationStatus(ctx context.Context, url string, migrations fs.FS) (Schema, error) {
 	return withMigrator(ctx, url, migrations, func(*migrate.Migrator, *Schema) error { return nil })
 }
 
-// migrationSettings let a migration take its time. lock_timeout bounds how long one that waits for
-// a table holds up all that come after it.
+// migrationSettings let a migration take its time. lock_timeout bounds how long a migration that
+// waits for a table delays all statements that come after it.
 var migrationSettings = map[string]string{
 	"application_name": "paylatch migrate", "lock_timeout": "30s", "idle_in_transaction_session_timeout": "0",
 }
@@ -97,8 +96,8 @@ func newerSchema(s Schema) error {
 		s.Current, s.Latest)
 }
 
-// connectToMigrate opens a connection with the settings of every other one, and returns the schema
-// of the installation.
+// connectToMigrate opens a connection with connectionSettings and migrationSettings. It returns the
+// schema of the installation.
 func connectToMigrate(ctx context.Context, url string) (*pgx.Conn, string, error) {
 	pool, err := pgxpool.ParseConfig(url)
 	if err != nil {
@@ -129,13 +128,13 @@ func connectToMigrate(ctx context.Context, url string) (*pgx.Conn, string, error
 const (
 	lockMigrate   = `select pg_advisory_lock($1, 0)`
 	unlockMigrate = `select pg_advisory_unlock($1, 0)`
-	// Advisory locks belong to the database, so that two installations in one would be in each
-	// other's way.
+	// selectOtherInstallation finds another installation in the database. Advisory locks belong to
+	// the database, so two installations would disturb each other.
 	selectOtherInstallation = `select n.nspname from pg_class c join pg_namespace n on n.oid = c.relnamespace
 		where c.relname = 'topic_partitions' and c.relkind in ('r', 'p') and n.nspname <> $1 limit 1`
 	selectHasSchema = `select exists (select from pg_namespace where nspname = $1)`
-	// tern's own table has no key, and a table without one cannot be updated in a database that has
-	// a publication for all tables.
+	// selectHasVersionTable and the following statements add a key to tern's own table. In a
+	// database with a publication for all tables, a table without a key cannot be updated.
 	selectHasVersionTable = `select to_regclass($1) is not null`
 	selectHasVersionKey   = `select exists (select from pg_index where indrelid = $1::regclass and indisprimary)`
 	createVersionTable    = `create table %s (version integer not null,
@@ -143,11 +142,11 @@ const (
 	addVersionKey = `alter table %s add constraint schema_version_is_unique primary key (version)`
 )
 
-// prepareVersionTable creates the schema and the version table if they are absent, and gives an
-// older version table its key. It refuses a second installation in the database.
+// prepareVersionTable creates the schema and the version table if they are absent, and adds the key
+// to an older version table. It refuses a second installation in the database.
 func prepareVersionTable(ctx context.Context, conn *pgx.Conn, schema string) error {
 	if _, err := conn.Exec(ctx, lockMigrate, lockClassMigrate); err != nil {
-		// Of two that come at once one creates.
+		// Of two concurrent callers one creates.
 		return translate(err)
 	}
 	defer func() { _, _ = conn.Exec(ctx, unlockMigrate, lockClassMigrate) }()

@@ -12,7 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Delivery is how a partition's payments are published; see the sender room for what each promises.
+// Delivery is how the payments of a partition are published. Package sender describes both modes.
 type Delivery string
 
 // The delivery modes, spelled as in SQL.
@@ -21,7 +21,8 @@ const (
 	Fenced Delivery = "fenced"
 )
 
-// State says whether a partition is sent to. A halted one waits for an operator; the others go on.
+// State says whether payments of a partition are sent. A halted partition waits for an operator;
+// the other partitions go on.
 type State string
 
 // The states, spelled as in SQL.
@@ -40,7 +41,7 @@ type Partition struct {
 	Generation      int64
 	NextOffset      int64
 	State           State
-	// Why it is halted; empty while active.
+	// Reason is why the partition is halted. It is empty while it is active.
 	Reason    string
 	ChangedAt time.Time
 }
@@ -50,7 +51,7 @@ const partitionColumns = ` partition, topic, topic_id, transactional_id, deliver
 
 func scanPartition(row pgx.CollectableRow) (Partition, error) { return scanPartitionAnd(row) }
 
-// scanPartitionAnd scans a row that has more columns than partitionColumns.
+// scanPartitionAnd scans a row with more columns than partitionColumns.
 func scanPartitionAnd(row pgx.CollectableRow, more ...any) (Partition, error) {
 	var p Partition
 	var number int16
@@ -61,7 +62,7 @@ func scanPartitionAnd(row pgx.CollectableRow, more ...any) (Partition, error) {
 	return p, err
 }
 
-// What operators are told about partitions.
+// Errors of operators' commands about partitions.
 var (
 	ErrTopicIsSetUp = errors.New("the topic's partitions are in the database already")
 	ErrNoPartition  = errors.New("there is no such partition, or it is in that state already")
@@ -70,9 +71,9 @@ var (
 const insertPartition = `insert into topic_partitions (partition, topic, topic_id, transactional_id, delivery,
 	next_offset) values ($1, $2, $3, $4, $5, $6)`
 
-// InitPartitions records the topic and, for each of its partitions, the offset from which it is
-// ours: ends[i] is partition i's. All or nothing; ErrTopicIsSetUp when it was done before, by this
-// caller or another.
+// InitPartitions records the topic and its partitions. ends[i] is the offset from which partition i
+// is ours. All or nothing; on record once it returns nil. It returns ErrTopicIsSetUp if it was done
+// before, by this caller or another.
 func (s *Store) InitPartitions(ctx context.Context, topic string, topicID uuid.UUID, delivery Delivery,
 	ends []int64) error {
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
@@ -84,22 +85,22 @@ func (s *Store) InitPartitions(ctx context.Context, topic string, topicID uuid.U
 	return err
 }
 
-// newTransactionalID is never used twice: whoever holds an old one cannot fence, or be taken for,
-// the holder of a new one.
+// newTransactionalID returns an id that is never used twice. The holder of an old id cannot fence
+// the holder of a new one, or be taken for it.
 func newTransactionalID(topic string, partition int) string {
 	var random [8]byte
-	_, _ = rand.Read(random[:]) // Never fails: crypto/rand ends the process instead.
+	_, _ = rand.Read(random[:]) // It never fails: crypto/rand ends the process instead.
 	return fmt.Sprintf("%s-%d-%s", topic, partition, hex.EncodeToString(random[:]))
 }
 
 const selectPartitions = `select` + partitionColumns + `from topic_partitions order by partition`
 
-// Partitions lists all partitions; none before InitPartitions.
+// Partitions lists all partitions. There are none before InitPartitions.
 func (s *Store) Partitions(ctx context.Context) ([]Partition, error) {
 	return partitionsIn(ctx, s.pool)
 }
 
-// Partitions lists all partitions, as the database of the claim has them.
+// Partitions lists all partitions in the database of the claim.
 func (c *Claim) Partitions(ctx context.Context) ([]Partition, error) {
 	return partitionsIn(ctx, c.conn)
 }
@@ -113,7 +114,7 @@ func partitionsIn(ctx context.Context, q querier) ([]Partition, error) {
 	return partitions, translate(err)
 }
 
-// Both wait for the pass that holds the row, at most the batch deadline.
+// Both wait for the batch that holds the row, at most as long as waitForClaim says.
 const (
 	haltPartition = `update topic_partitions set state = 'halted', reason = $2, changed_at = now()
 		where partition = $1 and state = 'active'`
@@ -121,12 +122,14 @@ const (
 		where partition = $1 and state = 'halted'`
 )
 
-// Halt stops emission to a partition: when it returns, no pass is under way there, and none begins.
+// Halt halts a partition with a reason. Once it returns nil that is on record, no batch is in
+// progress there, and none begins. It returns ErrNoPartition if the partition is not active.
 func (s *Store) Halt(ctx context.Context, partition int32, reason string) error {
 	return s.changeState(ctx, haltPartition, partition, reason)
 }
 
-// Resume lets a halted partition be sent to again, after an operator has looked why it halted.
+// Resume makes a halted partition active again, after an operator has found out why it was halted.
+// It returns ErrNoPartition if the partition is not halted.
 func (s *Store) Resume(ctx context.Context, partition int32) error {
 	return s.changeState(ctx, resumePartition, partition)
 }
@@ -150,24 +153,25 @@ func (s *Store) changeState(ctx context.Context, sql string, args ...any) error 
 	return nil
 }
 
-// backlogMax bounds what is counted per partition: a count over millions of rows would itself be a
-// load.
+// backlogMax bounds what is counted for each partition. To count millions of rows would be a load
+// of its own.
 const backlogMax = 10_000
 
 // Backlog is what waits in one partition.
 type Backlog struct {
 	Partition int32
 	State     State
-	// At most backlogMax.
+	// Unsent is at most backlogMax.
 	Unsent int64
-	// Of the payment that is sent next; 0 when nothing waits.
+	// OldestSeq is the seq of the payment that is sent next; 0 if none waits.
 	OldestSeq int64
-	// Zero when nothing waits, and while the clock is behind the time of creation.
+	// OldestAge is zero if none waits, and while the database's clock is behind the time of
+	// creation.
 	OldestAge time.Duration
 }
 
-// Served by payments_unsent: a bounded range for the count, its first entry for the age. Both are
-// ordered, so that PostgreSQL does not collect all that waits first.
+// selectBacklog is served by payments_unsent: a bounded range for the count, and its first entry
+// for the age. Both are ordered, so that PostgreSQL does not first collect all that waits.
 const selectBacklog = `select tp.partition, tp.state::text,
 		(select count(*) from (select from payments p where p.partition = tp.partition and p.status = 'created'
 			order by p.partition, p.seq limit $1) as unsent),
@@ -176,7 +180,7 @@ const selectBacklog = `select tp.partition, tp.state::text,
 		where p.partition = tp.partition and p.status = 'created' order by p.partition, p.seq limit 1) as oldest on true
 	order by tp.partition`
 
-// Backlog tells, for each partition, how much waits and for how long.
+// Backlog returns how many payments of each partition wait, and for how long.
 func (s *Store) Backlog(ctx context.Context) ([]Backlog, error) {
 	rows, err := s.pool.Query(ctx, selectBacklog, backlogMax)
 	if err != nil {

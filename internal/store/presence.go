@@ -13,16 +13,16 @@ import (
 	"github.com/paylatch/paylatch/internal/notify"
 )
 
-// Presence makes a replica count among those that share the partitions: a session that holds a
-// shared advisory lock, which the others find in pg_locks. It needs no table and no heartbeat; a
-// replica that dies is gone with its session. Not safe for concurrent use.
+// Presence registers a replica among those that share the partitions. It is a session that holds a
+// shared advisory lock, which the other replicas find in pg_locks. It needs no table and no
+// heartbeat: if a replica dies, its session ends. Not safe for concurrent use.
 type Presence struct {
 	conn *pgx.Conn
-	// Replicas share partitions with those of the same delivery.
+	// mode is the delivery. Replicas share partitions with those of the same delivery.
 	mode int64
 }
 
-// deliveryNumber is a delivery mode within the lock class of replicas.
+// deliveryNumber is the object of a delivery's lock in the class lockClassReplica.
 var deliveryNumber = map[Delivery]int64{Locked: 0, Fenced: 1}
 
 const (
@@ -31,9 +31,10 @@ const (
 	listenCreated = `listen ` + notifyChannel
 )
 
-// Join counts the caller in among the replicas of its delivery, and listens for news.
-func (s *Store) Join(ctx context.Context, delivery Delivery) (*Presence, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*queryTimeout) // To connect, and to ask.
+// Register registers the caller among the replicas of its delivery, until Deregister or until the
+// session ends, and listens for notifications.
+func (s *Store) Register(ctx context.Context, delivery Delivery) (*Presence, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*queryTimeout) // To connect, and for the locks.
 	defer cancel()
 	conn, err := s.dedicated(ctx)
 	if err != nil {
@@ -53,20 +54,21 @@ func (s *Store) Join(ctx context.Context, delivery Delivery) (*Presence, error) 
 	return &Presence{conn, deliveryNumber[delivery]}, nil
 }
 
-// Leave counts the caller out.
-func (p *Presence) Leave() { closeConn(p.conn) }
+// Deregister ends the registration.
+func (p *Presence) Deregister() { closeConn(p.conn) }
 
-// View is what a replica sees of the others and of the partitions.
-type View struct {
-	// Those present with the caller's delivery, the caller among them.
+// Membership is what a replica observes of the others and of the partitions.
+type Membership struct {
+	// Replicas is how many are registered with the caller's delivery, including the caller.
 	Replicas int
-	// The caller's place among them, from 0: the same order for all that look.
+	// Rank is the caller's place among them, from 0. All that observe agree on the order. It is -1
+	// if the caller's own lock is not seen.
 	Rank int
-	// The session of the next one in that order, the first after the last; 0 when there is no
-	// other. See AwaitEnd.
-	Neighbour  uint32
+	// Peer is the session of the next replica in that order, and of the first for the last one. It
+	// is 0 if there is no other. See AwaitEnd.
+	Peer       uint32
 	Partitions []Partition
-	// The partitions that some session owns.
+	// Owned has the partitions that some session owns.
 	Owned map[int32]bool
 }
 
@@ -74,58 +76,58 @@ const selectLocks = `select classid::bigint, objid::bigint, pid from pg_locks wh
 	and objsubid = 2
 	and classid::bigint in ($1, $2) and database = (select oid from pg_database where datname = current_database())`
 
-// Look sees who is present, who owns what, and how the partitions stand. It is also the touch that
-// keeps the session alive.
-func (p *Presence) Look(ctx context.Context) (View, error) {
+// Observe returns which replicas are registered, which partitions are owned, and all partitions. It
+// also keeps the session alive.
+func (p *Presence) Observe(ctx context.Context) (Membership, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	rows, err := p.conn.Query(ctx, selectLocks, lockClassReplica, lockClassPartition)
 	if err != nil {
-		return View{}, translate(err)
+		return Membership{}, translate(err)
 	}
-	view := View{Owned: map[int32]bool{}}
+	members := Membership{Owned: map[int32]bool{}}
 	var replicas []uint32
 	var class, object int64
 	var pid int32
 	_, err = pgx.ForEachRow(rows, []any{&class, &object, &pid}, func() error {
 		switch {
 		case class == lockClassPartition:
-			view.Owned[int32(object)] = true //nolint:gosec // G115: Own took it from an int32.
+			members.Owned[int32(object)] = true //nolint:gosec // G115: Own took it from an int32.
 		case object == p.mode:
 			replicas = append(replicas, uint32(pid)) //nolint:gosec // G115: a process id is positive.
 		}
 		return nil
 	})
 	if err != nil {
-		return View{}, translate(err)
+		return Membership{}, translate(err)
 	}
 	slices.Sort(replicas)
-	view.Replicas = len(replicas)
-	view.Rank = slices.Index(replicas, p.conn.PgConn().PID())
-	if view.Replicas > 1 && view.Rank >= 0 {
-		view.Neighbour = replicas[(view.Rank+1)%len(replicas)]
+	members.Replicas = len(replicas)
+	members.Rank = slices.Index(replicas, p.conn.PgConn().PID())
+	if members.Replicas > 1 && members.Rank >= 0 {
+		members.Peer = replicas[(members.Rank+1)%len(replicas)]
 	}
 	rows, err = p.conn.Query(ctx, selectPartitions)
 	if err != nil {
-		return View{}, translate(err)
+		return Membership{}, translate(err)
 	}
-	view.Partitions, err = pgx.CollectRows(rows, scanPartition)
-	return view, translate(err)
+	members.Partitions, err = pgx.CollectRows(rows, scanPartition)
+	return members, translate(err)
 }
 
 const (
-	// awaitStep bounds one statement of AwaitEnd, and so how long its snapshot keeps dead rows from
-	// vacuum. Below deadlock_timeout (1 s by default), at which PostgreSQL would look for a
-	// deadlock and, if told to, log the wait.
+	// awaitStep bounds one statement of AwaitEnd, and so how long its snapshot holds back vacuum.
+	// It is below deadlock_timeout (1 s by default), at which PostgreSQL would look for a deadlock
+	// and, with log_lock_waits, log the wait.
 	awaitStep    = 900 * time.Millisecond
 	setAwaitStep = `select set_config('lock_timeout', $1, false)`
 	awaitEnd     = `select presence_has_ended($1)`
 )
 
-// AwaitEnd returns nil when the presence of the given session has ended, however it did: PostgreSQL
-// gives its lock to us in that moment, which no polling is as fast as. It has a connection of its
-// own meanwhile, and holds no snapshot for longer than awaitStep.
-func (s *Store) AwaitEnd(ctx context.Context, neighbour uint32) error {
+// AwaitEnd returns nil when the presence of a peer's session has ended, however it ended.
+// PostgreSQL then grants its lock to us at once, which no polling can match. AwaitEnd uses a
+// connection of its own, and holds no snapshot for longer than awaitStep.
+func (s *Store) AwaitEnd(ctx context.Context, peer uint32) error {
 	conn, err := s.dedicated(ctx)
 	if err != nil {
 		return err
@@ -135,38 +137,40 @@ func (s *Store) AwaitEnd(ctx context.Context, neighbour uint32) error {
 		return translate(err)
 	}
 	for {
-		if ended, err := hasEnded(ctx, conn, neighbour); err != nil || ended {
+		if ended, err := hasEnded(ctx, conn, peer); err != nil || ended {
 			return err
 		}
 	}
 }
 
-func hasEnded(ctx context.Context, conn *pgx.Conn, neighbour uint32) (ended bool, err error) {
+// hasEnded waits once, for awaitStep at most.
+func hasEnded(ctx context.Context, conn *pgx.Conn, peer uint32) (ended bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	err = conn.QueryRow(ctx, awaitEnd, int32(neighbour)).Scan(&ended) //nolint:gosec // G115: a process id.
+	err = conn.QueryRow(ctx, awaitEnd, int32(peer)).Scan(&ended) //nolint:gosec // G115: a process id.
 	return ended, translate(err)
 }
 
-// News is what a notification tells: partitions with new payments, or that a replica came or gave
-// partitions back.
-type News struct {
+// Notification is what a notification reports. The zero value is none.
+type Notification struct {
+	// Created are partitions with new payments.
 	Created []int32
-	Look    bool
+	// Rebalance is set when a replica came, left, or released partitions.
+	Rebalance bool
 }
 
-// News waits for a notification, or until ctx ends; then there is none, and no error.
-func (p *Presence) News(ctx context.Context) (News, error) {
+// AwaitNotification waits for a notification. When ctx ends it returns the zero value and no error.
+func (p *Presence) AwaitNotification(ctx context.Context) (Notification, error) {
 	n, err := p.conn.WaitForNotification(ctx)
 	if err != nil {
 		if timeout := net.Error(nil); ctx.Err() != nil && !p.conn.IsClosed() &&
 			(errors.As(err, &timeout) || errors.Is(err, ctx.Err())) {
-			return News{}, nil
+			return Notification{}, nil
 		}
-		return News{}, translate(err)
+		return Notification{}, translate(err)
 	}
 	if n.Payload == payloadRebalance {
-		return News{Look: true}, nil
+		return Notification{Rebalance: true}, nil
 	}
-	return News{Created: notify.Partitions(n.Payload)}, nil
+	return Notification{Created: notify.Partitions(n.Payload)}, nil
 }

@@ -12,24 +12,24 @@ import (
 )
 
 // join makes one more replica present, by a store of its own.
-func (f *fixture) join() *store.Presence {
+func (f *fixture) register() *store.Presence {
 	f.t.Helper()
-	p, err := openStore(f.t, f.url).Join(f.t.Context(), store.Locked)
+	p, err := openStore(f.t, f.url).Register(f.t.Context(), store.Locked)
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	f.t.Cleanup(p.Leave)
+	f.t.Cleanup(p.Deregister)
 	patient(f.t, p.Conn())
 	return p
 }
 
-func (f *fixture) look(p *store.Presence) store.View {
+func (f *fixture) observe(p *store.Presence) store.Membership {
 	f.t.Helper()
-	view, err := p.Look(f.t.Context())
+	members, err := p.Observe(f.t.Context())
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	return view
+	return members
 }
 
 // wantRanks wants each of those present to see all of them, and each at a place of its own: the
@@ -40,11 +40,11 @@ func wantRanks(f *fixture, present ...*store.Presence) {
 	for range 2 {
 		var ranks []int
 		for _, p := range present {
-			view := f.look(p)
-			if view.Replicas != len(present) {
-				f.t.Errorf("one sees %d replicas, want %d", view.Replicas, len(present))
+			members := f.observe(p)
+			if members.Replicas != len(present) {
+				f.t.Errorf("one sees %d replicas, want %d", members.Replicas, len(present))
 			}
-			ranks = append(ranks, view.Rank)
+			ranks = append(ranks, members.Rank)
 		}
 		if first == nil {
 			first = ranks
@@ -66,24 +66,24 @@ func wantRanks(f *fixture, present ...*store.Presence) {
 func TestPresence_Look(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 2)
-	newFixture(t, 2).join()
-	a := f.join()
+	newFixture(t, 2).register()
+	a := f.register()
 	wantRanks(f, a)
-	b, c := f.join(), f.join()
+	b, c := f.register(), f.register()
 	wantRanks(f, a, b, c)
 
-	b.Leave()
-	f.await("the replica that left to be gone", func() bool { return f.look(a).Replicas == 2 })
+	b.Deregister()
+	f.await("the replica that left to be gone", func() bool { return f.observe(a).Replicas == 2 })
 	wantRanks(f, a, c)
 	if ended := query[bool](f, `select pg_terminate_backend($1, 10000)`, int32(c.Conn().PgConn().PID())); !ended {
 		t.Fatal("the session was not ended")
 	}
 	wantRanks(f, a)
-	_, err := c.Look(t.Context())
+	_, err := c.Observe(t.Context())
 	wantUnavailable(t, err)
-	_, err = c.News(t.Context())
+	_, err = c.AwaitNotification(t.Context())
 	wantUnavailable(t, err)
-	d := f.join()
+	d := f.register()
 	wantRanks(f, a, d)
 }
 
@@ -92,10 +92,10 @@ func TestPresence_Look(t *testing.T) {
 func TestPresence_Look_Partitions(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 4)
-	a := f.join()
+	a := f.register()
 	wantOwned := func(want ...int32) {
 		t.Helper()
-		if got := slices.Sorted(maps.Keys(f.look(a).Owned)); !slices.Equal(got, want) {
+		if got := slices.Sorted(maps.Keys(f.observe(a).Owned)); !slices.Equal(got, want) {
 			t.Errorf("owned are %d, want %d", got, want)
 		}
 	}
@@ -104,7 +104,7 @@ func TestPresence_Look_Partitions(t *testing.T) {
 	f.own(0)
 	wantOwned(0, 2)
 	second.Close()
-	f.await("the owner of partition 2 to be gone", func() bool { return len(f.look(a).Owned) == 1 })
+	f.await("the owner of partition 2 to be gone", func() bool { return len(f.observe(a).Owned) == 1 })
 	wantOwned(0)
 	f.terminate(0)
 	wantOwned()
@@ -113,67 +113,67 @@ func TestPresence_Look_Partitions(t *testing.T) {
 		t.Fatal(err)
 	}
 	listed, err := f.Partitions(t.Context())
-	if seen := f.look(a).Partitions; err != nil || !slices.Equal(seen, listed) || seen[3].State != store.Halted {
+	if seen := f.observe(a).Partitions; err != nil || !slices.Equal(seen, listed) || seen[3].State != store.Halted {
 		t.Errorf("seen %+v, want %+v, %v", seen, listed, err)
 	}
 }
 
-// news waits for the next notification.
-func (f *fixture) news(p *store.Presence) store.News {
+// notification waits for the next notification.
+func (f *fixture) notification(p *store.Presence) store.Notification {
 	f.t.Helper()
 	ctx, cancel := context.WithTimeout(f.t.Context(), waitMost)
 	defer cancel()
-	news, err := p.News(ctx)
+	got, err := p.AwaitNotification(ctx)
 	if err != nil || ctx.Err() != nil {
-		f.t.Fatalf("no news: %v, %v", err, ctx.Err())
+		f.t.Fatalf("no notification: %v, %v", err, ctx.Err())
 	}
-	return news
+	return got
 }
 
-// TestPresence_News shows that every replica hears of a created payment, with its partition, and of
-// a call to look.
-func TestPresence_News(t *testing.T) {
+// TestPresence_Notification: all replicas are notified of a created payment, with its partition,
+// and of a requested rebalance.
+func TestPresence_Notification(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 12)
-	replicas := []*store.Presence{f.join(), f.join()}
+	replicas := []*store.Presence{f.register(), f.register()}
 	for _, partition := range []int32{0, 7, 11} {
 		f.create(f.inPartition(fmt.Sprintf("order-%d", partition), partition, 12))
 		for _, p := range replicas {
-			if news := f.news(p); news.Look || !slices.Equal(news.Created, []int32{partition}) {
-				t.Errorf("news %+v, want that partition %d has a payment", news, partition)
+			if got := f.notification(p); got.Rebalance || !slices.Equal(got.Created, []int32{partition}) {
+				t.Errorf("notification %+v, want that partition %d has a payment", got, partition)
 			}
 		}
 	}
 	f.RequestRebalance(t.Context())
 	for _, p := range replicas {
-		if news := f.news(p); !news.Look || len(news.Created) != 0 {
-			t.Errorf("news %+v, want a call to look", news)
+		if got := f.notification(p); !got.Rebalance || len(got.Created) != 0 {
+			t.Errorf("notification %+v, want a rebalance", got)
 		}
 	}
-	// News that came before a replica looked, or while it did, is not lost.
-	f.create(f.inPartition("before-the-look", 3, 12))
-	if news := f.news(replicas[1]); !slices.Equal(news.Created, []int32{3}) {
-		t.Fatalf("news %+v, want that partition 3 has a payment", news)
+	// A notification that came before a replica observes, or while it does, is not lost.
+	f.create(f.inPartition("before-it-observes", 3, 12))
+	if got := f.notification(replicas[1]); !slices.Equal(got.Created, []int32{3}) {
+		t.Fatalf("notification %+v, want that partition 3 has a payment", got)
 	}
-	f.look(replicas[0])
-	if news := f.news(replicas[0]); !slices.Equal(news.Created, []int32{3}) {
-		t.Errorf("news %+v, want that partition 3 has a payment", news)
+	f.observe(replicas[0])
+	if got := f.notification(replicas[0]); !slices.Equal(got.Created, []int32{3}) {
+		t.Errorf("notification %+v, want that partition 3 has a payment", got)
 	}
 }
 
-// TestPresence_News_Ended: a replica waits for news until its next tick. That the tick comes is no
-// error, whether it came before the wait or in it, and costs nothing: the same session looks and
-// hears what comes later.
-func TestPresence_News_Ended(t *testing.T) {
+// TestPresence_Notification_Ended: a replica waits for notifications until its next check. The end
+// of the wait is no error, whether it came before or during the wait. The session goes on,
+// observes, and gets later notifications.
+func TestPresence_Notification_Ended(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 12)
-	p := f.join()
+	p := f.register()
 	pid := p.Conn().PgConn().PID()
 	none := func(ctx context.Context) {
 		t.Helper()
-		news, err := p.News(ctx)
-		if err != nil || news.Look || len(news.Created) > 0 {
-			t.Errorf("news %+v, %v, want neither news nor an error", news, err)
+		got, err := p.AwaitNotification(ctx)
+		if err != nil || got.Rebalance || len(got.Created) > 0 {
+			t.Errorf("notification %+v, %v, want neither a notification nor an error", got, err)
 		}
 		wantRanks(f, p)
 	}
@@ -190,7 +190,7 @@ func TestPresence_News_Ended(t *testing.T) {
 	waiting, end := context.WithCancel(t.Context())
 	heard := make(chan error, 1)
 	go func() {
-		_, err := p.News(waiting)
+		_, err := p.AwaitNotification(waiting)
 		heard <- err
 	}()
 	end()
@@ -202,21 +202,21 @@ func TestPresence_News_Ended(t *testing.T) {
 		t.Fatal("the session was lost")
 	}
 	f.create(f.inPartition("order-1", 5, 12))
-	if news := f.news(p); !slices.Equal(news.Created, []int32{5}) {
-		t.Errorf("news %+v, want that partition 5 has a payment", news)
+	if got := f.notification(p); !slices.Equal(got.Created, []int32{5}) {
+		t.Errorf("notification %+v, want that partition 5 has a payment", got)
 	}
 }
 
-// TestPresence_News_Strange: notifications that this program does not know, of a newer one or of a
-// hand, are news of nothing.
-func TestPresence_News_Strange(t *testing.T) {
+// TestPresence_Notification_Unknown: a notification that this program does not know, of a newer
+// version or sent by hand, reports nothing.
+func TestPresence_Notification_Unknown(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
-	p := f.join()
+	p := f.register()
 	for payload, want := range map[string][]int32{"": nil, "x": nil, "1,x,2": {1, 2}, "99999999999": nil} {
 		f.exec(`select pg_notify($1, $2)`, store.NotifyChannel, payload)
-		if news := f.news(p); news.Look || !slices.Equal(news.Created, want) {
-			t.Errorf("%q is news of %+v, want %d", payload, news, want)
+		if got := f.notification(p); got.Rebalance || !slices.Equal(got.Created, want) {
+			t.Errorf("payload %q: got %+v, want partitions %d", payload, got, want)
 		}
 	}
 }

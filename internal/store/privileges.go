@@ -8,18 +8,18 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Role is a part of the service, by what it does with the database.
+// Role is a part of the service, by its use of the database.
 type Role int
 
 // The roles of a process.
 const (
+	// RoleAPI takes payments and reports them.
 	RoleAPI Role = iota // Takes payments, and reports them.
-	// Sends payments, and recovers what the database has lost of those that were sent.
+	// RoleSender sends payments. It recovers rows of sent payments that the database has lost.
 	RoleSender
 )
 
-// privilege is what a role may do with an object of the schema. Several objects are separated by
-// commas.
+// privilege is what a role may do with objects of the schema, which are separated by commas.
 type privilege struct{ operation, objects, purpose string }
 
 // neededByAll is what every connection needs; see initConn.
@@ -32,7 +32,7 @@ var neededByAll = []privilege{
 
 const sequences = "payments_seq, parties_id_seq, accounts_id_seq, tenants_id_seq, api_keys_id_seq"
 
-// neededBy is what each role needs as well.
+// neededBy is what each role needs in addition.
 var neededBy = map[Role][]privilege{
 	RoleAPI: {
 		{"INSERT", "payments, parties, accounts", "to store payments"},
@@ -45,15 +45,15 @@ var neededBy = map[Role][]privilege{
 	},
 }
 
-// MissingPrivilegesError says that the database role lacks privileges.
+// MissingPrivilegesError means that the database role lacks privileges.
 type MissingPrivilegesError struct{ Missing []string }
 
 func (e *MissingPrivilegesError) Error() string {
 	return "the database role lacks a privilege: " + strings.Join(e.Missing, "; ")
 }
 
-// A privilege on one column will do: PostgreSQL asks for no more to lock a row, and the columns
-// that are read and written are not listed here.
+// selectMissingPrivileges accepts a privilege on one column. PostgreSQL needs no more to lock a
+// row, and the columns that are read and written are not listed here.
 const selectMissingPrivileges = `select operation || ' on ' || object || ', needed ' || purpose
 	from unnest($1::text[], $2::text[], $3::text[]) with ordinality as needed (operation, object, purpose, n)
 	where not case operation when 'EXECUTE' then has_function_privilege(object, operation)

@@ -13,47 +13,49 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// Recovered tells what a stretch of the log was, held against the table.
+// Recovered counts the records of a part of the log by what they are in the table.
 type Recovered struct {
-	// Payments that were `created`, and are marked now.
+	// Marked are payments that were `created` and are marked now.
 	Marked int
-	// Payments that the table had lost, put back as `sent`.
+	// Restored are payments that the table had lost, and that are put back as `sent`.
 	Restored int
-	// Records of payments that are marked, or found, at an earlier offset.
+	// Repeated are records of payments that are marked, or were found, at an earlier offset.
 	Repeated int
-	// Records that contradict the table,
-	Strangers int
-	// and in which way: a sentence each, at most strangeMax.
-	Strange []string
+	// Unexpected are records that contradict the table.
+	Unexpected int
+	// UnexpectedReasons has one sentence for each unexpected record, and at most reasonsMax.
+	UnexpectedReasons []string
 }
 
-// strangeMax bounds the sentences; one is enough to halt.
-const strangeMax = 3
+// reasonsMax bounds UnexpectedReasons. One is enough to halt the partition.
+const reasonsMax = 3
 
 const bumpGeneration = `update topic_partitions set generation = generation + 1 where partition = $1
 	returning generation, ctid`
 
-// TakeOver counts a take-over; whoever remembers an earlier generation may not publish.
-func (c *Claim) TakeOver(ctx context.Context) error {
+// CountTakeover increments the generation of the partition. An owner that remembers an earlier
+// generation may not publish. On record once Commit returns nil.
+func (c *Claim) CountTakeover(ctx context.Context) error {
 	err := c.conn.QueryRow(ctx, bumpGeneration, c.Partition.Number).Scan(&c.Partition.Generation, &c.row)
 	return translate(err)
 }
 
-// The log names payments by id, so they are marked by it; the primary key is the only index that
-// the statement can use. See markRows for its form: here the sorted array is that of the ids.
+// markFound marks payments by id, since the log names them by id. It can use only the primary key.
+// See markRows for its form; here the sorted array is that of the ids.
 const markFound = `update payments p set status = 'sent', sent_at = greatest(clock_timestamp(), p.created_at),
 		kafka_offset = ($2::bigint[])[width_bucket(p.id, $1::uuid[])]
 	where p.id = any($1::uuid[]) and p.status::text = 'created'`
 
-// Recover brings the table to what the log says: found are the payments in it, in order of offset,
-// up to the offset next. Those that are `created` are marked sent where they are; one whose row is
-// missing (the database was put back to an earlier copy) is put back from its record. On record
-// once Commit returns nil. When anything is strange nothing is written, unless it is to be passed
-// over, as an operator may decide.
+// Recover makes the table agree with the log. found are the payments in the log, in order of
+// offset, from next_offset up to the offset next.
+//
+// Payments that are `created` are marked at their offset. A payment without a row is put back from
+// its record: an earlier copy of the database was restored. If any record is unexpected, nothing is
+// written, unless passOver is true, as an operator may decide. On record once Commit returns nil.
 func (c *Claim) Recover(ctx context.Context, found []payment.Payment, next int64, passOver bool) (Recovered, error) {
 	var r Recovered
 	marked, lost, err := c.compare(ctx, found, &r)
-	if err != nil || len(r.Strange) > 0 && !passOver {
+	if err != nil || len(r.UnexpectedReasons) > 0 && !passOver {
 		return r, err
 	}
 	if err := c.restore(ctx, lost); err != nil {
@@ -70,7 +72,7 @@ func (c *Claim) Recover(ctx context.Context, found []payment.Payment, next int64
 	}
 	if n := int(tag.RowsAffected()); n != len(marked) {
 		return r, fmt.Errorf("partition %d: %w: marked %d rows of the log's tail, wanted %d", c.Partition.Number,
-			errImpossible, n, len(marked))
+			errCorrupt, n, len(marked))
 	}
 	if err := c.moved(c.conn.QueryRow(ctx, moveNextOffset, c.Partition.Number, next, c.row)); err != nil {
 		return r, err
@@ -80,8 +82,8 @@ func (c *Claim) Recover(ctx context.Context, found []payment.Payment, next int64
 	return r, nil
 }
 
-// compare sorts what was found into what is to be marked and what the table has lost, and notes
-// what is neither.
+// compare divides what was found into payments to mark and payments that the table has lost. It
+// counts in r what is neither.
 func (c *Claim) compare(ctx context.Context, found []payment.Payment, r *Recovered) (marked, lost []payment.Payment,
 	err error) {
 	if len(found) == 0 {
@@ -99,10 +101,11 @@ func (c *Claim) compare(ctx context.Context, found []payment.Payment, r *Recover
 	if err != nil {
 		return nil, nil, err
 	}
-	strange := func(p payment.Payment, format string, args ...any) {
-		if r.Strangers++; len(r.Strange) < strangeMax {
-			r.Strange = append(r.Strange, fmt.Sprintf("the record of payment %s at offset %d ", p.ID, p.Sent.Offset)+
-				fmt.Sprintf(format, args...))
+	unexpected := func(p payment.Payment, format string, args ...any) {
+		if r.Unexpected++; len(r.UnexpectedReasons) < reasonsMax {
+			r.UnexpectedReasons = append(r.UnexpectedReasons,
+				fmt.Sprintf("the record of payment %s at offset %d ", p.ID, p.Sent.Offset)+
+					fmt.Sprintf(format, args...))
 		}
 	}
 	seen := make(map[payment.ID]bool, len(found))
@@ -115,19 +118,19 @@ func (c *Claim) compare(ctx context.Context, found []payment.Payment, r *Recover
 			r.Repeated++
 			continue
 		case !known:
-			strange(p, "is of tenant %q, whom the database does not know", p.Tenant.Name)
+			unexpected(p, "is of tenant %q, whom the database does not know", p.Tenant.Name)
 		case !there:
 			lost = append(lost, p)
 		case row.Tenant != p.Tenant:
-			strange(p, "is of tenant %q, its row of %q", p.Tenant.Name, row.Tenant.Name)
+			unexpected(p, "is of tenant %q, its row of %q", p.Tenant.Name, row.Tenant.Name)
 		case row.Partition != c.Partition.Number:
-			strange(p, "is of partition %d by its row", row.Partition)
+			unexpected(p, "is of partition %d by its row", row.Partition)
 		case len(p.Differences(*row)) > 0:
-			strange(p, "differs from its row in %v", p.Differences(*row))
+			unexpected(p, "differs from its row in %v", p.Differences(*row))
 		case row.Sent == nil:
 			marked = append(marked, p)
 		case row.Sent.Offset != p.Sent.Offset:
-			strange(p, "is marked at offset %d, where it is not", row.Sent.Offset)
+			unexpected(p, "is marked at offset %d, where it is not", row.Sent.Offset)
 		}
 		seen[p.ID] = true
 	}
@@ -136,6 +139,7 @@ func (c *Claim) compare(ctx context.Context, found []payment.Payment, r *Recover
 
 const selectTenantIDs = `select name, id from tenants where name = any($1)`
 
+// tenants returns the ids of the tenants of the payments, by name. Unknown tenants are absent.
 func (c *Claim) tenants(ctx context.Context, found []payment.Payment) (map[string]int32, error) {
 	ids := map[string]int32{}
 	for _, p := range found {
@@ -160,28 +164,32 @@ func (c *Claim) tenants(ctx context.Context, found []payment.Payment) (map[strin
 }
 
 const (
-	restorePayments = `insert into payments (id, tenant_id, amount, currency, originator_id, beneficiary_id, sender_id,
-		receiver_id,
-			reference, trace_context, partition, seq, created_at, sent_at, kafka_offset, status)
+	restorePayments = `insert into payments (id, tenant_id, amount, currency,
+			originator_id, beneficiary_id, sender_id, receiver_id, reference, trace_context, partition,
+			seq, created_at, sent_at, kafka_offset, status)
 		select u.*, 'sent'::payment_status from unnest($1::uuid[], $2::integer[], $3::bigint[], $4::text[],
-		$5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[],
-			$9::text[], $10::bytea[], $11::smallint[], $12::bigint[], $13::timestamptz[], $14::timestamptz[],
-			$15::bigint[]) as u
+			$5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::text[], $10::bytea[], $11::smallint[],
+			$12::bigint[], $13::timestamptz[], $14::timestamptz[], $15::bigint[]) as u
 		on conflict on constraint payments_id_is_unique do nothing`
-	// The sequence went back with the table; what is created from now on comes after all that was
-	// restored. One take-over at a time, or the later one's setval could undo the other's; the
-	// margin covers what is drawn meanwhile. A transaction of its own, before the rows: a sequence
-	// keeps no promise of a transaction's anyway, and the take-overs of all partitions, which a
-	// restore brings at once, would wait for each other's ten thousand rows, beyond lock_timeout.
+	// lockSeq and advanceSeq move the sequence beyond the restored rows. The sequence went back
+	// with the table, and a payment that is created from now on must come after all that was
+	// restored.
+	//
+	// One takeover does this at a time, or the setval of a later one could undo that of an earlier
+	// one. The margin of 10,000 covers what is drawn in between. It is a transaction of its own,
+	// before the rows are written. A sequence is not transactional anyway. And after a restore the
+	// takeovers of all partitions run at once: in one transaction they would wait for each other's
+	// ten thousand rows, longer than lock_timeout.
 	lockSeq    = `select pg_advisory_xact_lock($1, 0)`
 	advanceSeq = `select setval('payments_seq', $1::bigint + 10000) from payments_seq where last_value <= $1::bigint`
 )
 
-// errCreatedMeanwhile says that a payment which was missing a moment ago was created anew by its
-// client's retry; the next attempt finds and marks it.
-var errCreatedMeanwhile = errors.New("a payment that is put back from the log was created again meanwhile")
+// errCreatedConcurrently means that a payment which was missing a moment ago has been created again
+// by its client's retry. The next attempt finds and marks it.
+var errCreatedConcurrently = errors.New("a payment that is put back from the log was created again at the same time")
 
-// restore puts lost payments back, as `sent`.
+// restore puts lost payments back as `sent`. It returns errCreatedConcurrently if one of them has a
+// row again.
 func (c *Claim) restore(ctx context.Context, lost []payment.Payment) error {
 	if len(lost) == 0 {
 		return nil
@@ -196,7 +204,7 @@ func (c *Claim) restore(ctx context.Context, lost []payment.Payment) error {
 			p.Sent.Offset //nolint:gosec // G115: read from a smallint.
 		created[i], sent[i] = p.CreatedAt, p.Sent.At
 		if sent[i].Before(created[i]) {
-			// A record's time is in milliseconds, by another machine's clock.
+			// A record's time is in milliseconds, and by another machine's clock.
 			sent[i] = created[i]
 		}
 	}
@@ -207,19 +215,19 @@ func (c *Claim) restore(ctx context.Context, lost []payment.Payment) error {
 	if err != nil {
 		return err
 	}
-	// The partition of the log it is in, whatever the count of partitions is by now.
+	// The partition whose log has the record, whatever the number of partitions is by now.
 	columns[len(columns)-1] = where
 	tag, err := c.conn.Exec(ctx, restorePayments, append(columns, seqs, created, sent, offsets)...)
 	if err != nil {
 		return translate(err)
 	}
 	if int(tag.RowsAffected()) != n {
-		return errCreatedMeanwhile
+		return errCreatedConcurrently
 	}
 	return nil
 }
 
-// advanceSeq has new payments get numbers beyond seq.
+// advanceSeq makes new payments get numbers above seq.
 func (c *Claim) advanceSeq(ctx context.Context, seq int64) error {
 	pooled, err := c.acquire(ctx)
 	if err != nil {
@@ -235,8 +243,9 @@ func (c *Claim) advanceSeq(ctx context.Context, seq int64) error {
 	}))
 }
 
-// acquire takes a connection of the pool that leads to the database of the claim: after a failover
-// or a restore the two may be different ones, and ids of one mean other rows in the other.
+// acquire takes a connection of the pool that leads to the database of the claim. After a failover
+// or a restore it may lead to another one, where the same ids are other rows. Then it returns
+// errOtherPrimary.
 func (c *Claim) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	pooled, err := c.store.acquire(ctx)
 	if err != nil {
@@ -249,8 +258,8 @@ func (c *Claim) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	return pooled, nil
 }
 
-// internedColumns interns parties and accounts in transactions of their own, as creation does, and
-// on one connection for the same reason.
+// internedColumns interns parties and accounts in transactions of their own, and on one connection,
+// as creates do.
 func (c *Claim) internedColumns(ctx context.Context, lost []payment.Payment) ([]any, error) {
 	conn, err := c.acquire(ctx)
 	if err != nil {

@@ -44,7 +44,7 @@ func (f *fixture) recover(found []payment.Payment, next int64, passOver bool) st
 func (r reading) want(f *fixture) {
 	f.t.Helper()
 	if r.got.Marked != r.marked || r.got.Restored != r.restored || r.got.Repeated != r.repeated ||
-		len(r.got.Strange) != r.strange {
+		len(r.got.UnexpectedReasons) != r.strange {
 		f.t.Errorf("recovered %+v, want %d marked, %d restored, %d repeated, %d strange", r.got, r.marked, r.restored,
 			r.repeated, r.strange)
 	}
@@ -178,8 +178,8 @@ func TestRecover_Strange(t *testing.T) {
 			row.bend(f, &found[1])
 			got := f.recover(found, 4, false)
 			reading{got, 0, 0, 0, 1}.want(f)
-			if len(got.Strange) == 1 && !strings.Contains(got.Strange[0], row.word) {
-				t.Errorf("told %q, want %q in it", got.Strange[0], row.word)
+			if len(got.UnexpectedReasons) == 1 && !strings.Contains(got.UnexpectedReasons[0], row.word) {
+				t.Errorf("told %q, want %q in it", got.UnexpectedReasons[0], row.word)
 			}
 			wantEmission(f, payments[:1], 0, 0, 0)
 			reading{f.recover(found, 4, true), 2, 0, 0, 1}.want(f)
@@ -215,7 +215,7 @@ func TestRecover_CreatedMeanwhile(t *testing.T) {
 	if err := retry.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := receive(t, result); err == nil || !strings.Contains(err.Error(), "created again meanwhile") {
+	if err := receive(t, result); err == nil || !strings.Contains(err.Error(), "created again at the same time") {
 		t.Fatalf("error %v", err)
 	}
 	claim.Rollback()
@@ -229,22 +229,22 @@ func TestPresence_ByDelivery(t *testing.T) {
 	f := newFixture(t, 2)
 	for delivery, n := range map[store.Delivery]int{store.Locked: 1, store.Fenced: 2} {
 		for range n {
-			p, err := f.Join(t.Context(), delivery)
+			p, err := f.Register(t.Context(), delivery)
 			if err != nil {
 				t.Fatal(err)
 			}
-			t.Cleanup(p.Leave)
+			t.Cleanup(p.Deregister)
 		}
 	}
 	for delivery, want := range map[store.Delivery]int{store.Locked: 2, store.Fenced: 3} {
-		p, err := f.Join(t.Context(), delivery)
+		p, err := f.Register(t.Context(), delivery)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if view := f.look(p); view.Replicas != want {
-			t.Errorf("%s: %d replicas, want %d", delivery, view.Replicas, want)
+		if members := f.observe(p); members.Replicas != want {
+			t.Errorf("%s: %d replicas, want %d", delivery, members.Replicas, want)
 		}
-		p.Leave()
+		p.Deregister()
 	}
 }
 
@@ -280,7 +280,7 @@ func TestOperate(t *testing.T) {
 		t.Errorf("%d marks taken back, %v", n, err)
 	}
 	id := claim.Partition.TopicID
-	for _, err := range []error{claim.TakeOver(t.Context()), claim.SetDelivery(t.Context(), store.Fenced),
+	for _, err := range []error{claim.CountTakeover(t.Context()), claim.SetDelivery(t.Context(), store.Fenced),
 		claim.Halt(t.Context(), "x"), claim.ResumeAt(t.Context(), id, 1)} {
 		if err != nil {
 			t.Error(err)
@@ -304,24 +304,24 @@ func TestOperate(t *testing.T) {
 	}
 }
 
-// TestAwaitEnd: each replica has the next one for a neighbour, and is told in the moment in which
+// TestAwaitEnd: each replica has the next one for a peer, and is told in the moment in which
 // that one's session ends, and not before.
 func TestAwaitEnd(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
-	alone := f.join()
-	if n := f.look(alone).Neighbour; n != 0 {
-		t.Errorf("the only replica has %d for a neighbour", n)
+	alone := f.register()
+	if n := f.observe(alone).Peer; n != 0 {
+		t.Errorf("the only replica has %d for a peer", n)
 	}
-	other := f.join()
-	neighbour := f.look(alone).Neighbour
-	if neighbour != other.Conn().PgConn().PID() || f.look(other).Neighbour != alone.Conn().PgConn().PID() {
-		t.Fatalf("the two are not each other's neighbours: %d", neighbour)
+	other := f.register()
+	peer := f.observe(alone).Peer
+	if peer != other.Conn().PgConn().PID() || f.observe(other).Peer != alone.Conn().PgConn().PID() {
+		t.Fatalf("the two are not each other's neighbours: %d", peer)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- f.AwaitEnd(t.Context(), neighbour) }()
+	go func() { ended <- f.AwaitEnd(t.Context(), peer) }()
 	f.awaitBlocked(1)
-	f.exec(`select pg_terminate_backend($1)`, int(neighbour))
+	f.exec(`select pg_terminate_backend($1)`, int(peer))
 	if err := receive(t, ended); err != nil {
 		t.Error(err)
 	}
@@ -340,12 +340,12 @@ func TestAwaitEnd(t *testing.T) {
 func TestAwaitEnd_Vacuum(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
-	neighbour := f.join().Conn().PgConn().PID()
+	peer := f.register().Conn().PgConn().PID()
 	ended := make(chan error, 1)
-	go func() { ended <- f.AwaitEnd(t.Context(), neighbour) }()
+	go func() { ended <- f.AwaitEnd(t.Context(), peer) }()
 	f.awaitBlocked(1)
 	waiting := query[int](f, `select pid from pg_stat_activity where datname = current_database()
-		and application_name = 'paylatch sender' and pid <> $1`, int(neighbour))
+		and application_name = 'paylatch sender' and pid <> $1`, int(peer))
 	later := query[int](f, `select pg_current_xact_id()::text::bigint`)
 	f.await("the waiting session to need no row that was dead before", func() bool {
 		return query[bool](f, `select coalesce(backend_xmin::text::bigint > $1, true) from pg_stat_activity
@@ -357,7 +357,7 @@ func TestAwaitEnd_Vacuum(t *testing.T) {
 		t.Fatalf("it no longer waits: %v", err)
 	default:
 	}
-	f.exec(`select pg_terminate_backend($1)`, int(neighbour))
+	f.exec(`select pg_terminate_backend($1)`, int(peer))
 	if err := receive(t, ended); err != nil {
 		t.Error(err)
 	}

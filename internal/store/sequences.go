@@ -8,12 +8,13 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Sequences are not part of what logical replication carries, so after a switchover by it they
-// begin again from 1: rows would get ids that others have, and a payment a seq before one that
-// waits. Source: https://www.postgresql.org/docs/current/logical-replication-restrictions.html
+// selectSequencesBehind finds sequences that are behind their tables. Logical replication does not
+// carry sequences, so after a switchover by it they begin again from 1. Rows would get ids that
+// others have, and a payment a seq before one that waits. Source:
+// https://www.postgresql.org/docs/current/logical-replication-restrictions.html
 //
-// Of payments only those that wait count: those that are sent are in the log already. There is one
-// index descent for each partition.
+// Only waiting payments count, since the log has those that are sent. There is one index descent
+// for each partition.
 const selectSequencesBehind = `with used (sequence, value) as (values
 		('payments_seq', (select max(last.seq) from topic_partitions t cross join lateral (select p.seq from payments p
 			where p.partition = t.partition and p.status = 'created'
@@ -25,18 +26,19 @@ const selectSequencesBehind = `with used (sequence, value) as (values
 	select sequence, coalesce(pg_sequence_last_value(sequence::regclass), 0), value from used
 	where value > coalesce(pg_sequence_last_value(sequence::regclass), 0)`
 
-// The lock is the one of advanceSeq: of two that set a sequence the later one must see the earlier.
+// setSequence is executed under the lock of advanceSeq. Of two that set a sequence, the later one
+// must see the earlier one.
 const setSequence = `select setval($1::regclass, $2) where coalesce(pg_sequence_last_value($1::regclass), 0) < $2`
 
-// sequenceBehind is a sequence that would give a number that a row has.
+// sequenceBehind is a sequence that would return a number that a row has.
 type sequenceBehind struct {
 	Name string
 	At   int64
 	Used int64
 }
 
-// advanceSequences sets each sequence that is behind its table to the greatest value in it. It is
-// done before the first payment is stored in an incarnation of the database.
+// advanceSequences sets each sequence that is behind its table to the greatest value in it. This
+// happens before the first payment is stored in an incarnation of the database.
 func (s *Store) advanceSequences(ctx context.Context, conn *pgx.Conn) error {
 	rows, err := conn.Query(ctx, selectSequencesBehind)
 	if err != nil {

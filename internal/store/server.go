@@ -7,23 +7,24 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// lockClassProbe is of the advisory locks by which checkServer tries a server, and lockClassMigrate
-// of the one that is held while the version table is prepared.
 const (
-	lockClassProbe   = 1_886_413_926
+	// lockClassProbe is the class of the advisory locks with which checkServer tests a server.
+	lockClassProbe = 1_886_413_926
+	// lockClassMigrate is held while the version table is prepared.
 	lockClassMigrate = 1_886_413_927
 )
 
 const (
 	tryProbeLock = `select pg_try_advisory_lock($1, $2)`
 	drawNumber   = `select nextval('payments_seq')`
-	// Citus: a table that is spread over several servers has neither.
+	// selectIsDistributed detects Citus. A table that is spread over several servers has no working
+	// advisory locks and no ordered sequence.
 	selectIsDistributed = `select to_regclass('pg_catalog.pg_dist_partition') is not null`
 )
 
-// checkServer tries what this program rests on, by two sessions: advisory locks exclude each other,
-// and numbers of a sequence only grow. Some servers that speak PostgreSQL's protocol have neither,
-// and say nothing (CockroachDB, YugabyteDB).
+// checkServer tests by two sessions what this program relies on: advisory locks exclude each other,
+// and the numbers of a sequence only grow. Some servers that speak PostgreSQL's protocol do
+// neither, without an error (CockroachDB, YugabyteDB).
 func checkServer(ctx context.Context, a, b *pgx.Conn) error {
 	object := rand.Int32()
 	var first, second bool
@@ -58,8 +59,9 @@ func checkServer(ctx context.Context, a, b *pgx.Conn) error {
 	return nil
 }
 
-// admit checks an incarnation of the database that this process does not know yet, before anything
-// is read or stored there; one connection at a time, the others wait.
+// admit checks an incarnation of the database that is new to this process, before anything is read
+// or stored there. It checks one connection at a time; the others wait. It returns the
+// incarnation's cache.
 func (s *Store) admit(ctx context.Context, conn *pgx.Conn, incarnation string) (*cache, error) {
 	select {
 	case s.admitting <- struct{}{}:

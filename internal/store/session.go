@@ -143,7 +143,7 @@ func (s *Session) HasUnsent(ctx context.Context) (unsent bool, err error) {
 		if err := row.Scan(&unsent, &sameRow, &last); err != nil {
 			return false, translate(err)
 		}
-		holds = s.floor.looked(sameRow, last)
+		holds = s.floor.checked(sameRow, last)
 	}
 	return unsent, nil
 }

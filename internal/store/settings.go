@@ -7,14 +7,14 @@ import (
 	"strings"
 )
 
-// lockTimeout bounds the wait for a row that another transaction holds. It stays below the time
-// that a request has (5 s), so that the client gets a response.
+// lockTimeout bounds the wait for a row that another transaction has locked. It is below the time
+// of a request (5 s), so that the client gets a response.
 const lockTimeout = "4s"
 
 // connectionSettings are all parameters on which the meaning or the bounds of our statements
-// depend. They go with the startup message, so they apply whatever role, database, server and URL
-// say. PostgreSQL lets every role set each of them, from version 15 on.
-// Source: https://www.postgresql.org/docs/current/runtime-config-client.html
+// depend. They are in the startup message, so they override the settings of the role, the database,
+// the server and the URL. Every role may set each of them, from version 15 on. Source:
+// https://www.postgresql.org/docs/current/runtime-config-client.html
 var connectionSettings = map[string]string{
 	// Text and its form.
 	"client_encoding":             "UTF8",
@@ -45,10 +45,10 @@ var connectionSettings = map[string]string{
 	"tcp_keepalives_interval":             "1",
 	"tcp_keepalives_count":                "3",
 	"tcp_user_timeout":                    "10000",
-	// Plans. A statement is planned once for a connection, which costs more than to execute it.
-	// Such a plan must not have been made for the few rows that were there at first: every
-	// statement on the path of a payment has an index, and what reads a whole table does so all the
-	// same.
+	// Plans. A statement is planned once for each connection, since planning costs more than
+	// execution. Such a plan must not depend on how few rows there were at first. Every statement
+	// on the path of a payment has an index, and a statement that reads a whole table does so with
+	// these settings, too.
 	"plan_cache_mode":      "force_generic_plan",
 	"enable_seqscan":       "off",
 	"enable_indexscan":     "on",
@@ -59,16 +59,16 @@ var connectionSettings = map[string]string{
 	// A claim walks the index in its order, and never sorts all that waits.
 	"enable_sort": "off",
 	"jit":         "off",
-	// Where migrations create what they create.
+	// Where migrations create tables and functions.
 	"default_tablespace":          "",
 	"default_table_access_method": "heap",
 	"check_function_bodies":       "on",
 }
 
-// defaultSchema holds the tables unless the URL names another schema by search_path.
+// defaultSchema holds the tables unless search_path in the URL names another schema.
 const defaultSchema = "public"
 
-// schemaForm is what the search_path of a URL may be: one schema, as an unquoted identifier.
+// schemaForm is the form of search_path in a URL: one schema, as an unquoted identifier.
 var schemaForm = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
 
 // applySettings sets connectionSettings, and the schema that the URL names, in the parameters of a
@@ -82,7 +82,7 @@ func applySettings(params map[string]string) (schema string, err error) {
 		return "", fmt.Errorf("database URL: search_path %q must name one schema, in lower case", schema)
 	}
 	maps.Copy(params, connectionSettings)
-	// pg_temp last: a temporary table hides none of ours.
+	// pg_temp is last, so that a temporary table hides none of ours.
 	params["search_path"] = schema + ", pg_temp"
 	return schema, nil
 }

@@ -1,10 +1,10 @@
 package store
 
-// outcome is what an error of PostgreSQL means for the request that met it.
+// outcome is what an error of PostgreSQL means for the request.
 type outcome int
 
-// The outcomes. The zero value is the strictest one, so that a code that the table does not know
-// is reported and not retried.
+// The outcomes. The zero value is the strictest one, so that an unknown code is reported and not
+// retried.
 const (
 	// The statement or the schema is wrong: the same request fails again.
 	bug         outcome = iota
@@ -12,8 +12,8 @@ const (
 	notMigrated         // The schema lacks what this program needs.
 )
 
-// classOutcomes has every class of SQLSTATE, by its first two characters.
-// Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
+// classOutcomes has all classes of SQLSTATE, by their first two characters. Source:
+// https://www.postgresql.org/docs/current/errcodes-appendix.html
 var classOutcomes = map[string]outcome{
 	"00": bug,    // Successful completion: no error has it.
 	"01": bug,    // Warning: no error has it.
@@ -62,7 +62,7 @@ var classOutcomes = map[string]outcome{
 	"XX": bug,    // Internal error, corrupted data or index.
 }
 
-// codeOutcomes has the codes whose outcome is another than that of their class.
+// codeOutcomes has the codes whose outcome differs from that of their class.
 var codeOutcomes = map[string]outcome{
 	"25006": notNow,      // Read-only transaction: the server is a standby.
 	"25P02": notNow,      // In failed transaction: the error before it says why.
@@ -88,8 +88,8 @@ func outcomeOf(code string) outcome {
 	return classOutcomes[code[:2]]
 }
 
-// sessionFaults are the codes that speak of the session and not of the statement. A session that
-// returns one is closed and never used again: another one does not have the fault.
+// sessionFaults are the codes that concern the session and not the statement. A session that
+// returns one is closed and not used again, since another session does not have the fault.
 var sessionFaults = map[string]bool{
 	"25001": true, // Active transaction.
 	"25006": true, // Read-only: after a failover a new session leads to the primary.
@@ -101,8 +101,8 @@ var sessionFaults = map[string]bool{
 	"3D000": true, // The database was dropped.
 }
 
-// sessionFault reports whether an error makes the session useless: a class of the connection's or
-// the server's own end, or one of sessionFaults.
+// sessionFault reports whether an error makes the session useless: the connection or the server
+// ends (classes 08 and 57P), or it is one of sessionFaults.
 func sessionFault(code string) bool {
 	return sessionFaults[code] || len(code) == 5 && (code[:2] == "08" || code[:3] == "57P")
 }

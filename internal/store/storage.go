@@ -2,22 +2,24 @@ package store
 
 import "context"
 
-// Storage is what the payments take, in bytes.
+// Storage is the disk space of the payments, in bytes.
 type Storage struct {
 	Payments int64 `json:"payments"`
-	// By the budget's own measure: sum(pg_column_size(row) + 24).
+	// RowBytes is sum(pg_column_size(row) + 24), by which the row's budget of 200 bytes is
+	// measured.
 	RowBytes int64 `json:"row_bytes"`
-	// The table's file, with what is dead or free in it.
+	// Heap is the table's file, including dead rows and free space.
 	Heap int64 `json:"heap"`
-	// Of the heap: rows that vacuum will free, by PostgreSQL's own count and the mean row.
+	// Dead is the part of Heap in rows that vacuum will free, by PostgreSQL's own count and the
+	// mean row.
 	Dead int64 `json:"dead"`
-	// Of the payments.
+	// Indexes are those of the payments.
 	Indexes int64 `json:"indexes"`
-	// Table and indexes.
+	// Parties is the table and its indexes.
 	Parties int64 `json:"parties"`
-	// Table and indexes.
+	// Accounts is the table and its indexes.
 	Accounts int64 `json:"accounts"`
-	// All of these together.
+	// TotalDisk is the sum of Heap, Indexes, Parties and Accounts.
 	TotalDisk int64 `json:"total_disk"`
 }
 
@@ -30,7 +32,7 @@ const selectStorage = `
 	select rows.n, rows.bytes, heap, (dead.n * rows.bytes / greatest(rows.n, 1))::bigint, indexes, parties, accounts,
 		heap + indexes + parties + accounts from rows, disk, dead`
 
-// Storage measures what the payments take. It reads the whole table.
+// Storage measures the disk space. It reads the whole table.
 func (s *Store) Storage(ctx context.Context) (Storage, error) {
 	var m Storage
 	err := s.pool.QueryRow(ctx, selectStorage).Scan(&m.Payments, &m.RowBytes, &m.Heap, &m.Dead, &m.Indexes, &m.Parties,

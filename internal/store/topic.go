@@ -7,15 +7,15 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// topicInfo is what intake must know of the topic: its name, for answers, and how many partitions
+// topicInfo is what creates and lookups must know of the topic: its name, and how many partitions
 // payments are spread over.
 type topicInfo struct {
 	name       string
 	partitions int32
 }
 
-// topicCache remembers the topic once it is set up. What is stored is stored only if the count is
-// still right: see create_gate_is_open.
+// topicCache caches the topic once it is set up. A payment is stored only if the count is still
+// right: see create_gate_is_open.
 type topicCache struct{ known atomic.Pointer[topicInfo] }
 
 const selectTopic = `select topic, count(*)::integer from topic_partitions group by topic`

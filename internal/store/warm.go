@@ -15,9 +15,9 @@ const copyNewest = `insert into payments (id, tenant_id, amount, currency, origi
 		receiver_id, partition
 	from (select * from payments order by id desc limit 1) newest`
 
-// warm prepares a new connection for the first request: it executes the statements on the path of a
-// payment once, so that they are parsed and planned, and reads which topic there is. It rolls back,
-// since a commit might wait for a standby.
+// warm prepares a new connection for the first request. It executes the statements on the path of a
+// payment once, so that they are parsed and planned, and reads the topic. It rolls back, since a
+// commit might wait for a standby.
 func warm(ctx context.Context, conn *pgx.Conn) error {
 	const noPartitions = 0
 	nothing, err := columns(conn, nil, noPartitions)
@@ -38,7 +38,7 @@ func warm(ctx context.Context, conn *pgx.Conn) error {
 	batch.Queue(findPayments, [][16]byte{})
 	batch.Queue(selectTenantByKey, []byte{})
 	batch.Queue(copyNewest)
-	// A connection that is not warm is slower once, and no worse.
+	// An error is dropped: a connection that is not warm is slower once.
 	_ = conn.SendBatch(ctx, batch).Close()
 	if _, err := conn.Exec(ctx, `rollback`); err != nil {
 		return translate(err)
