@@ -11,8 +11,9 @@ import (
 	"testing"
 )
 
-// privateWords are words that this project once used in a sense of its own.
-var privateWords = regexp.MustCompile(`(?i)\b(tells whether|whoever|take-over|strangers?|anew|for ever|heirs?)\b`)
+// privateWords are words that this project once used in a sense of its own. The brackets keep a
+// search for the words from finding them here.
+var privateWords = regexp.MustCompile(`(?i)\b(tells[ ]whether|who[e]ver|take[-]over|st[r]angers?|a[n]ew|for[ ]ever|heirs?)\b`)
 
 // TestWords checks that no document uses a private word, but the history and the generated
 // documents: these have the words of the programs' help.
@@ -26,9 +27,9 @@ func TestWords(t *testing.T) {
 			t.Errorf("%s: got %q, want a word of the field", d.name, word)
 		}
 	}
-	control := parse("control", "Whoever takes it over.\n\n| It is made anew | a new one |\n")
-	if got := privateWordsOf(control); !slices.Equal(got, []string{"Whoever", "anew"}) {
-		t.Errorf("got %q of the control, want Whoever and anew", got)
+	control := parse("control", "Its heir takes it.\n\n| Heirs take it | a new one |\n")
+	if got := privateWordsOf(control); !slices.Equal(got, []string{"heir", "Heirs"}) {
+		t.Errorf("got %q of the control, want heir and Heirs", got)
 	}
 }
 
