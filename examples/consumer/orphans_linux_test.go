@@ -2,5 +2,5 @@ package main
 
 import "syscall"
 
-// endWithUs lets the kernel end a process that the tests started when they die themselves, so that none is left behind.
+// endWithUs has the kernel end a process when the test process that started it dies.
 func endWithUs() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }

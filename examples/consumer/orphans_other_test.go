@@ -4,5 +4,5 @@ package main
 
 import "syscall"
 
-// endWithUs is for Linux; elsewhere a process outlives tests that are killed.
+// endWithUs does nothing outside Linux: there a process outlives tests that are killed.
 func endWithUs() *syscall.SysProcAttr { return nil }
