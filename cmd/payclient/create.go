@@ -19,8 +19,8 @@ const bodyBytesMax = 64 << 10
 const createWaitMax = 30 * time.Second
 
 type createCommand struct {
-	JSON           string        `name:"json" placeholder:"FILE" help:"Read the payment from a file, or from standard input with \"-\", instead of the flags below."`
-	IdempotencyKey string        `placeholder:"KEY" help:"The key that makes retries safe. Without it a new UUIDv7, printed before anything is sent."`
+	JSON           string        `name:"json" placeholder:"FILE" help:"${help_create_json}"`
+	IdempotencyKey string        `placeholder:"KEY" help:"${help_create_key}"`
 	Wait           time.Duration `help:"Wait until it is sent, at most this long, such as 10s; at most 30s."`
 
 	Amount          int64  `placeholder:"N" help:"Amount in minor units: 25687 is 256.87 USD."`

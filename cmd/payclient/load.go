@@ -21,22 +21,22 @@ const (
 )
 
 type loadCommand struct {
-	Rate     string        `placeholder:"R[,R…]" help:"Open load: planned payments per second, such as 200/s, 90/m, or 100,200,400 for steps. Status requests come on top. Latencies count from the planned time."`
+	Rate     string        `placeholder:"R[,R…]" help:"${help_rate}"`
 	Step     time.Duration `help:"Duration of each rate; with one rate, --duration."`
-	InFlight *int          `placeholder:"N" help:"With --rate: bound the requests in flight, 1000 unless given. A request beyond it is dropped: counted, and not sent."`
-	Workers  *int          `placeholder:"N" help:"Closed loop, without --rate: number of clients, 16 unless given. Each waits for its response."`
+	InFlight *int          `placeholder:"N" help:"${help_in_flight}"`
+	Workers  *int          `placeholder:"N" help:"${help_workers}"`
 	Duration time.Duration `help:"Duration; 10s unless --count is given."`
 	Count    int64         `placeholder:"N" help:"Stop after this many payments."`
 	Reads    int           `default:"10" help:"Status requests for each payment."`
 	Accounts int           `default:"10000" help:"Number of account holders."`
-	Retry    bool          `default:"true" negatable:"" help:"Retry what is unavailable, too many or lost, as clients do."`
+	Retry    bool          `default:"true" negatable:"" help:"Retry requests, as clients do."`
 
 	Kafka  kafkaFlags    `embed:""`
-	Settle time.Duration `default:"30s" help:"With --kafka-brokers: how long to wait, after the load, for payments that are not visible yet."`
+	Settle time.Duration `default:"30s" help:"${help_settle}"`
 
-	SLO     []string `name:"slo" placeholder:"OBJECTIVE" help:"A latency that must hold, or the exit code is 4: p99=50ms for create and status, create.p99.9=80ms, status.p95=5ms, end_to_end.p99=200ms; p50 p90 p95 p99 p99.9 max. May be repeated or comma-separated."`
-	Journal string   `placeholder:"FILE" help:"Append every key, before it is sent, and every outcome to this file: for audit."`
-	Audit   bool     `help:"With --journal and --kafka-brokers: audit the journal after the load, as payclient audit does. The report has the result."`
+	SLO     []string `name:"slo" placeholder:"OBJECTIVE" help:"${help_slo}"`
+	Journal string   `placeholder:"FILE" help:"${help_journal}"`
+	Audit   bool     `help:"${help_audit}"`
 	HTML    string   `name:"html" placeholder:"FILE" help:"Write the report with plots, as one page."`
 	JSON    bool     `name:"json" help:"Print the report as JSON; durations in nanoseconds."`
 
@@ -52,7 +52,8 @@ func (cmd *loadCommand) Validate() error {
 	if cmd.Accounts < 2 || cmd.Accounts > loadtest.AccountsMax {
 		return fmt.Errorf("--accounts must be from 2 to %d", loadtest.AccountsMax)
 	}
-	if err := errors.Join(checkInFlight("--workers", cmd.Workers), checkInFlight("--in-flight", cmd.InFlight)); err != nil {
+	err := errors.Join(checkInFlight("--workers", cmd.Workers), checkInFlight("--in-flight", cmd.InFlight))
+	if err != nil {
 		return err
 	}
 	for _, text := range cmd.SLO {

@@ -50,6 +50,7 @@ func run(
 	parser, err := kong.New(&flags,
 		kong.Name("payclient"),
 		kong.Description(description),
+		longHelp,
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(int) { helped = true }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoAppDescFormat: true, WrapUpperBound: 100}),

@@ -50,15 +50,15 @@ Exit codes: 0 done · 1 refused or failed · 2 wrong usage · 3 outcome unknown:
 // commandLine has all flags. The help names the environment variables; they are read through the
 // env that run gets.
 type commandLine struct {
-	Server         []string      `placeholder:"URL" help:"Base address of a replica; may be repeated or comma-separated. PAYLATCH_SERVER, otherwise http://127.0.0.1:8080."`
-	Key            []string      `placeholder:"KEY" help:"API key of the tenant. Prefer PAYLATCH_API_KEY: other users of this machine can see flags. load and audit take several, of as many tenants: repeated or comma-separated."`
+	Server         []string      `placeholder:"URL" help:"${help_server}"`
+	Key            []string      `placeholder:"KEY" help:"${help_key}"`
 	AttemptTimeout time.Duration `default:"5s" help:"Bound the time of one request."`
 	RetryFor       time.Duration `default:"30s" help:"Bound the time of one call with all its retries."`
 
-	Simulate simulateCommand `cmd:"" help:"Make plausible payments, follow each until it is sent, and print their positions."`
+	Simulate simulateCommand `cmd:"" help:"${help_simulate}"`
 	Create   createCommand   `cmd:"" help:"Make one payment."`
 	Get      getCommand      `cmd:"" help:"Print a payment, by its id or by its idempotency key."`
-	Load     loadCommand     `cmd:"" help:"Make payments and read them, at a rate or as fast as the responses come, and measure it."`
+	Load     loadCommand     `cmd:"" help:"${help_load}"`
 	Audit    auditCommand    `cmd:"" help:"Compare the journal of a load with the service and the topic."`
 }
 
@@ -88,7 +88,7 @@ func (s *session) client(connections int) (*client.Client, error) {
 	}
 	if len(clients) > 1 {
 		clients[0].Close()
-		return nil, &usageError{fmt.Errorf("key: this command is for one tenant, but %d API keys are given", len(clients))}
+		return nil, &usageError{fmt.Errorf("key: %d API keys are given to a command for one tenant", len(clients))}
 	}
 	return clients[0], nil
 }

@@ -34,10 +34,10 @@ type AuditConfig struct {
 // Audit compares a journal with the service and the topic. It needs a client for each tenant of the
 // journal.
 //
-//   - A payment with a 202 must be on record, sent, and in the topic once, where the service says.
+//   - A payment with a 202 must be on record, sent, and in the topic once, where the service reports.
 //   - A key that was refused, or reached no server, must have no payment.
-//   - A key of unknown outcome is counted as what it turns out to be. If it has a payment, that must
-//     be in the topic like the others.
+//   - A key of unknown outcome may have a payment or none. If it has one, that must be in the topic
+//     like the others.
 //   - Records of other payments are counted. They may be those of other clients.
 //
 // Audit reads the whole topic, read_committed. An error means that it could not be carried out; the
@@ -120,7 +120,7 @@ type audit struct {
 // audited is a payment that is on record.
 type audited struct {
 	key string
-	// position is nil if the service says that the payment is not sent.
+	// position is nil if the payment is not sent, as the service reports.
 	position *client.Position
 	found    []client.Position
 }
@@ -136,7 +136,9 @@ func (a *audit) checkTenants(list []*entry) error {
 	var faults []error
 	for _, name := range slices.Sorted(maps.Keys(unknown)) {
 		faults = append(faults, fmt.Errorf(
-			"key: the journal has %d payments of a tenant whose API key is not given (fingerprint %q)", unknown[name], name))
+			"key: the journal has %d payments of a tenant whose API key is not given (fingerprint %q)",
+			unknown[name], name,
+		))
 	}
 	return errors.Join(faults...)
 }
@@ -263,7 +265,7 @@ func (a *audit) readTopic(ctx context.Context, reader *TopicReader) error {
 	return nil
 }
 
-// judge compares the topic with what the service says, payment by payment in order of key.
+// judge compares the topic with what the service reports, payment by payment in order of key.
 func (a *audit) judge() {
 	byKey := func(x, y uuid.UUID) int { return strings.Compare(a.payments[x].key, a.payments[y].key) }
 	for _, id := range slices.SortedFunc(maps.Keys(a.payments), byKey) {
@@ -280,7 +282,7 @@ func (a *audit) judge() {
 		case len(p.found) == 0:
 			a.judgeAbsent(id, *p.position)
 		case !slices.Contains(p.found, *p.position):
-			a.report.Misplaced.add("payment %s is in the topic at %s; the service says at %s",
+			a.report.Misplaced.add("payment %s is in the topic at %s; the service reports at %s",
 				id, positions(p.found), positions([]client.Position{*p.position}))
 		default:
 			a.report.Confirmed++
@@ -298,7 +300,7 @@ func (a *audit) judgeAbsent(id uuid.UUID, at client.Position) {
 		a.report.Undecided.add("payment %s is at %s, which an open transaction hides from offset %d on",
 			id, place, ends.stable)
 	default:
-		a.report.Missing.add("payment %s is not in the topic; the service says at %s", id, place)
+		a.report.Missing.add("payment %s is not in the topic; the service reports at %s", id, place)
 	}
 }
 

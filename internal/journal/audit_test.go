@@ -17,8 +17,8 @@ import (
 	"github.com/paylatch/paylatch/client/clienttest"
 )
 
-// auditCase is an installation in which everything is as it should be until a test changes it: six
-// payments, the last of which is refused, in a service, a topic and a journal.
+// auditCase is an installation without faults, until a test adds one. Service and journal have six
+// payments; the last one is refused. Tests put the others into the topic.
 type auditCase struct {
 	t       *testing.T
 	topic   *testTopic
@@ -32,10 +32,13 @@ const auditTaken = 5
 
 func newAuditCase(t *testing.T) *auditCase {
 	t.Helper()
-	a := &auditCase{t: t, topic: newTestTopic(t), service: clienttest.New(), path: filepath.Join(t.TempDir(), "journal"), at: map[int]client.Position{}}
+	a := &auditCase{
+		t: t, topic: newTestTopic(t), service: clienttest.New(), path: filepath.Join(t.TempDir(), "journal"),
+		at: map[int]client.Position{},
+	}
 	a.service.PositionOf = func(n int) (int32, int64) { return a.at[n].Partition, a.at[n].Offset }
 	refusal := clienttest.Respond(422, "application/problem+json", `{"code":"invalid_payment"}`)
-	// The second one's answer is lost, and comes again.
+	// The response to the second one is lost, and retried.
 	a.client = newTestClient(t, nil, a.service.Serve(t, nil, clienttest.LoseResponse, nil, nil, nil, nil, refusal).URL)
 	j := openJournal(t, a.path)
 	err := j.Begin()
@@ -43,7 +46,9 @@ func newAuditCase(t *testing.T) *auditCase {
 		key, keyErr := client.NewKey()
 		err = errors.Join(err, keyErr, j.Sent(a.client.KeyFingerprint(), key))
 		r, createErr := a.client.Create(t.Context(), key, testRequest())
-		err = errors.Join(err, j.Ended(key, Outcome{ID: r.ID, Replayed: r.Replayed, Attempts: r.Attempts, Err: createErr}))
+		err = errors.Join(err, j.Ended(key, Outcome{
+			ID: r.ID, Replayed: r.Replayed, Attempts: r.Attempts, Err: createErr,
+		}))
 	}
 	if err := errors.Join(err, j.Close()); err != nil {
 		t.Fatal(err)
@@ -54,7 +59,7 @@ func newAuditCase(t *testing.T) *auditCase {
 	return a
 }
 
-// send puts payments into the topic, where the service then says that they are.
+// send puts payments into the topic. The service reports the positions of their first records.
 func (a *auditCase) send(payments ...int) {
 	a.t.Helper()
 	for _, n := range payments {
@@ -65,7 +70,7 @@ func (a *auditCase) send(payments ...int) {
 	}
 }
 
-// note appends to the journal what a client would.
+// note appends a run to the journal.
 func (a *auditCase) note(notes ...func(*Journal) error) {
 	a.t.Helper()
 	j := openJournal(a.t, a.path)
@@ -88,7 +93,9 @@ func ended(key string, o Outcome) func(*Journal) error {
 
 func (a *auditCase) audit(wait time.Duration) Report {
 	a.t.Helper()
-	r, err := Audit(a.t.Context(), []*client.Client{a.client}, strings.NewReader(readFile(a.t, a.path)), AuditConfig{Topic: a.topic.Topic, Wait: wait})
+	journal := strings.NewReader(readFile(a.t, a.path))
+	cfg := AuditConfig{Topic: a.topic.Topic, Wait: wait}
+	r, err := Audit(a.t.Context(), []*client.Client{a.client}, journal, cfg)
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -105,44 +112,49 @@ func (a *auditCase) audit(wait time.Duration) Report {
 	return r
 }
 
-// All is as it should be; other clients' payments, aborted records and foreign ones are no matter,
-// nor is an unknown outcome, whatever it turns out to be.
+// TestAudit_Holds: payments of other clients, aborted records, and keys of unknown outcome are no
+// findings.
 func TestAudit_Holds(t *testing.T) {
 	a := newAuditCase(t)
 	a.topic.send(kgo.TryAbort, 1, clienttest.PaymentID(0), clienttest.PaymentID(1))
 	a.send(0, 1, 2)
 	a.topic.send(kgo.TryCommit, 2, "foreign", clienttest.PaymentID(77))
 	a.send(3, 4)
-	a.topic.send(kgo.TryAbort, 0, clienttest.PaymentID(3)) // the log ends with nothing to be seen
+	a.topic.send(kgo.TryAbort, 0, clienttest.PaymentID(3)) // The log ends with an aborted record.
 	taken, err := a.client.Create(t.Context(), "killed", testRequest())
 	if err != nil || taken.ID != clienttest.PaymentID(5) {
 		t.Fatal(taken.ID, err)
 	}
 	a.send(5)
-	a.note(a.sent("killed"), a.sent("never-arrived"), ended("never-arrived", Outcome{Err: &client.UnknownError{Key: "k", Err: errors.New("EOF")}}))
+	lost := Outcome{Err: &client.UnknownError{Key: "k", Err: errors.New("EOF")}}
+	a.note(a.sent("killed"), a.sent("never-arrived"), ended("never-arrived", lost))
 	r := a.audit(time.Minute)
-	want := Report{Keys: 8, Taken: 5, Refused: 1, Unknown: 2, UnknownTaken: 1, UnknownNotTaken: 1, Records: 8, Others: 2, Confirmed: 6}
+	want := Report{
+		Keys: 8, Taken: 5, Refused: 1, Unknown: 2, UnknownTaken: 1, UnknownNotTaken: 1, Records: 8, Others: 2,
+		Confirmed: 6,
+	}
 	if err := r.Fault(); err != nil || fmt.Sprint(r) != fmt.Sprint(want) {
 		t.Errorf("%v\n%+v, want\n%+v", err, r, want)
 	}
 }
 
-// The controls: each thing that may not be is caught, as itself and as nothing else.
+// TestAudit_Catches has the controls: each violation is found, and nothing else.
 func TestAudit_Catches(t *testing.T) {
 	for name, wrong := range map[string]func(*auditCase){
 		"lost 1":       func(a *auditCase) { a.send(0, 1, 2, 3, 4); a.service.Forget(2) },
 		"missing 1":    func(a *auditCase) { a.send(0, 1, 2, 3); a.at[4] = a.at[3] },
 		"duplicates 1": func(a *auditCase) { a.send(0, 1, 2, 3, 4, 2) },
 		"misplaced 1":  func(a *auditCase) { a.send(0, 1, 2, 3, 4); a.at[4] = a.at[1] },
-		"missing 2": func(a *auditCase) { // aborted: no consumer has it
+		"missing 2": func(a *auditCase) { // Aborted: no consumer has it.
 			a.send(0, 1, 2)
 			at := a.topic.send(kgo.TryAbort, 1, clienttest.PaymentID(3), clienttest.PaymentID(4))
 			a.at[3], a.at[4] = at[0], at[1]
 		},
-		"missing 3": func(a *auditCase) { // the topic has lost its end: at the high watermark, and beyond it
+		"missing 3": func(a *auditCase) { // The topic has lost its end.
 			a.send(0, 1)
 			for n := 2; n < auditTaken; n++ {
-				a.at[n] = client.Position{Topic: "payments", Offset: int64(n)} // 2 is where the next record goes, behind payment 0 and its marker
+				// 2 is the offset of the next record, after payment 0 and its marker.
+				a.at[n] = client.Position{Topic: "payments", Offset: int64(n)}
 			}
 		},
 		"undecided 2": func(a *auditCase) {
@@ -154,7 +166,7 @@ func TestAudit_Catches(t *testing.T) {
 			a.send(0, 1, 2, 4)
 			a.at[3] = a.at[2]
 		},
-		"stored 1": func(a *auditCase) { // a refused key, of which there is a payment
+		"stored 1": func(a *auditCase) { // A refused key that has a payment.
 			a.send(0, 1, 2, 3, 4)
 			if _, err := a.client.Create(a.t.Context(), "refused", testRequest()); err != nil {
 				a.t.Fatal(err)
@@ -162,7 +174,7 @@ func TestAudit_Catches(t *testing.T) {
 			a.send(5)
 			a.note(a.sent("refused"), ended("refused", Outcome{Err: &client.ProblemError{Status: 422}}))
 		},
-		"lost 2": func(a *auditCase) { // answers for ids that the service does not know
+		"lost 2": func(a *auditCase) { // Responses with ids that the service does not know.
 			a.send(0, 1, 2, 3, 4)
 			for n := range 2 {
 				key := fmt.Sprint("k", n)
@@ -185,11 +197,10 @@ func TestAudit_Catches(t *testing.T) {
 	}
 }
 
-// TestAudit_MarkerLate ends the open transaction after the first look at the ends: all is well at a
-// later one.
+// TestAudit_MarkerLate: a transaction that ends after the first reading of the ends is no finding.
 func TestAudit_MarkerLate(t *testing.T) {
 	a := newAuditCase(t)
-	abort, looked := a.topic.open(1), a.topic.looked(1)
+	abort, looked := a.topic.open(1), a.topic.endsRead(1)
 	a.send(0, 1, 2, 3, 4)
 	aborted := make(chan error, 1)
 	go func() {
@@ -205,18 +216,20 @@ func TestAudit_MarkerLate(t *testing.T) {
 	}
 }
 
-// Payments that the service has not sent, one of which is in the topic all the same.
+// TestAudit_Unsent: payments that the service reports as created, one of which is in the topic.
 func TestAudit_Unsent(t *testing.T) {
 	a := newAuditCase(t)
 	a.service.NeverSend = true
 	a.send(0)
 	r := a.audit(0)
-	if err := r.Fault(); err == nil || !strings.HasSuffix(err.Error(), ": unsent 5") || !strings.Contains(r.Unsent.First[1]+r.Unsent.First[0], "is in the topic at payments/0:0") {
+	err := r.Fault()
+	if err == nil || !strings.HasSuffix(err.Error(), ": unsent 5") ||
+		!strings.Contains(strings.Join(r.Unsent.First, "\n"), "is in the topic at payments/0:0") {
 		t.Errorf("%v %v", err, r.Unsent)
 	}
 }
 
-// What keeps an audit from being carried out is an error, and never a verdict.
+// TestAudit_CannotJudge: what keeps an audit from being carried out is an error and no finding.
 func TestAudit_CannotJudge(t *testing.T) {
 	a := newAuditCase(t)
 	a.send(0, 1, 2, 3, 4)
@@ -228,7 +241,7 @@ func TestAudit_CannotJudge(t *testing.T) {
 	wrongAddress := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(wrongAddress.Close)
 	dead := func(cfg *client.Config) { cfg.RetryFor = 50 * time.Millisecond }
-	for says, try := range map[string]struct {
+	for want, try := range map[string]struct {
 		client  *client.Client
 		journal string
 		topic   Topic
@@ -241,8 +254,10 @@ func TestAudit_CannotJudge(t *testing.T) {
 		"topic others":                         {a.client, journal, Topic{a.topic.Brokers, "others"}},
 		"brokers and a topic":                  {a.client, journal, Topic{Name: "payments"}},
 	} {
-		if _, err := Audit(t.Context(), []*client.Client{try.client}, strings.NewReader(try.journal), AuditConfig{Topic: try.topic}); err == nil || !strings.Contains(err.Error(), says) {
-			t.Errorf("%q is not in %v", says, err)
+		clients, journal := []*client.Client{try.client}, strings.NewReader(try.journal)
+		_, err := Audit(t.Context(), clients, journal, AuditConfig{Topic: try.topic})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got error %v, want %q in it", err, want)
 		}
 	}
 }

@@ -17,7 +17,7 @@ const (
 	lineBytesMax = 16 << 10
 )
 
-// entry is what a journal says about one key.
+// entry is one key of a journal with its outcome.
 type entry struct {
 	key     string
 	tenant  string

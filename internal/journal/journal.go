@@ -211,7 +211,7 @@ func (j *Journal) write(event string, members func([]byte) []byte) error {
 // appendMember replaces what is not UTF-8.
 func appendMember(b []byte, name, value string) []byte {
 	b = append(append(append(b, `,"`...), name...), `":`...)
-	b, _ = jsontext.AppendQuote(b, value) // The error says that bytes were replaced.
+	b, _ = jsontext.AppendQuote(b, value) // The error means that bytes were replaced.
 	return b
 }
 

@@ -24,7 +24,9 @@ const testKey = "pl_test_0123456789"
 
 func newTestClient(t *testing.T, change func(*client.Config), servers ...string) *client.Client {
 	t.Helper()
-	cfg := client.Config{Servers: servers, APIKey: testKey, BackoffFirst: time.Millisecond, BackoffMax: 4 * time.Millisecond}
+	cfg := client.Config{
+		Servers: servers, APIKey: testKey, BackoffFirst: time.Millisecond, BackoffMax: 4 * time.Millisecond,
+	}
 	if change != nil {
 		change(&cfg)
 	}
@@ -64,8 +66,8 @@ func readFile(t *testing.T, path string) string {
 	return string(text)
 }
 
-// What is written is what is read, over several runs, and also what a killed client has not
-// finished.
+// TestJournal_RoundTrip: all outcomes are read as they were written, over several runs. A key
+// without an outcome is of unknown outcome.
 func TestJournal_RoundTrip(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "journal")
 	id := clienttest.PaymentID(7)
@@ -75,9 +77,11 @@ func TestJournal_RoundTrip(t *testing.T) {
 		err := j.Begin()
 		for name, outcome := range map[string]error{
 			"taken": nil, "refused": &client.ProblemError{Status: 422, Code: "invalid\x1b\"", Detail: "über"},
-			"unknown": &client.UnknownError{Key: "k", Attempts: 2, Err: errors.New("EOF")}, "not_sent": errors.New("no server reached"),
+			"unknown":  &client.UnknownError{Key: "k", Attempts: 2, Err: errors.New("EOF")},
+			"not_sent": &client.NotSentError{Err: errors.New("connection refused")},
 		} {
-			err = errors.Join(err, j.Sent("tenant", key(name)), j.Ended(key(name), Outcome{ID: id, Replayed: true, Err: outcome}))
+			ended := Outcome{ID: id, Replayed: true, Err: outcome}
+			err = errors.Join(err, j.Sent("tenant", key(name)), j.Ended(key(name), ended))
 		}
 		err = errors.Join(err, j.Sent("tenant", key("killed")), j.Close())
 		if err != nil {
@@ -99,12 +103,15 @@ func TestJournal_RoundTrip(t *testing.T) {
 	}
 }
 
-// A client may be killed in the middle of any line: what is left is read, at each length that it
-// can have; and the next run goes on in the same file.
-func TestJournal_HalfWritten(t *testing.T) {
+// TestJournal_Incomplete: a client may be killed within any line. The rest of the file is read, and
+// the next run appends to it.
+func TestJournal_Incomplete(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "journal")
 	j := openJournal(t, path)
-	if err := errors.Join(j.Begin(), j.Sent("t", "a"), j.Ended("a", Outcome{ID: clienttest.PaymentID(0)}), j.Sent("t", "b"), j.Close()); err != nil {
+	err := errors.Join(
+		j.Begin(), j.Sent("t", "a"), j.Ended("a", Outcome{ID: clienttest.PaymentID(0)}), j.Sent("t", "b"), j.Close(),
+	)
+	if err != nil {
 		t.Fatal(err)
 	}
 	whole := readFile(t, path)
@@ -133,24 +140,27 @@ func TestJournal_HalfWritten(t *testing.T) {
 	}
 }
 
-// A line that nobody can have left half-written is no journal's, wherever it is but at the end of a
-// run.
+// TestJournal_Faults: an invalid line is an error, except as the last one of a run.
 func TestJournal_Faults(t *testing.T) {
-	const begin, sent = `{"event":"begin","version":1}` + "\n", `{"event":"sent","tenant":"t","key":"a"}` + "\n"
-	for says, text := range map[string]string{
+	const (
+		begin = `{"event":"begin","version":1}` + "\n"
+		sent  = `{"event":"sent","tenant":"t","key":"a"}` + "\n"
+		taken = `{"event":"answer","key":"a","outcome":"taken"`
+	)
+	for want, text := range map[string]string{
 		"line 2: unexpected end":         begin + `{"event":"se` + "\n" + sent,
 		"line 3: invalid character":      begin + sent + "garbage\nmore\n",
 		`key "a" is there twice`:         begin + sent + sent,
 		"which was not sent":             begin + `{"event":"answer","key":"b","outcome":"taken"}` + "\n",
 		"no outcome":                     begin + sent + `{"event":"answer","key":"a"}` + "\n",
-		"invalid UUID length":            begin + sent + `{"event":"answer","key":"a","outcome":"taken","id":"x"}` + "\n",
+		"invalid UUID length":            begin + sent + taken + `,"id":"x"}` + "\n",
 		"version 2":                      `{"event":"begin","version":2}` + "\n" + sent,
 		"no key":                         begin + `{"event":"sent"}` + "\n" + sent,
 		`event "other" is not supported`: begin + `{"event":"other"}` + "\n" + sent,
 		"token too long":                 begin + `{"event":"sent","key":"` + strings.Repeat("x", lineBytesMax),
 	} {
-		if _, err := readEntries(strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), says) {
-			t.Errorf("%q is not in %v", says, err)
+		if _, err := readEntries(strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got error %v, want %q in it", err, want)
 		}
 	}
 }

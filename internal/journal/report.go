@@ -30,7 +30,7 @@ type Report struct {
 	Records int64 `json:"records"`
 	// Others counts the records of payments that are not in the journal.
 	Others int64 `json:"others"`
-	// Confirmed counts the payments that are in the topic once, where the service says.
+	// Confirmed counts the payments that are in the topic once, where the service reports.
 	Confirmed int64 `json:"confirmed"`
 
 	// Lost are payments with a 202 that the service does not have.
@@ -43,7 +43,7 @@ type Report struct {
 	Missing Findings `json:"missing"`
 	// Duplicates are payments that are in the topic more than once.
 	Duplicates Findings `json:"duplicates"`
-	// Misplaced are payments that are in the topic, but not where the service says.
+	// Misplaced are payments that are in the topic, but not where the service reports.
 	Misplaced Findings `json:"misplaced"`
 	// Undecided are payments that are sent, and hidden from consumers by an open transaction.
 	Undecided Findings `json:"undecided"`
@@ -118,7 +118,7 @@ func (r *Report) Write(out io.Writer) error {
 		fmt.Fprintf(&b, "; %d incomplete lines of killed clients", r.Torn)
 	}
 	fmt.Fprintf(&b, "\ntopic     %d records, %d of them of payments that are not in the journal\n", r.Records, r.Others)
-	fmt.Fprintf(&b, "confirmed %d payments are in the topic once, where the service says\n", r.Confirmed)
+	fmt.Fprintf(&b, "confirmed %d payments are in the topic once, where the service reports\n", r.Confirmed)
 	var counts []string
 	for _, k := range r.kinds() {
 		counts = append(counts, fmt.Sprintf("%s %d", k.name, k.found.Count))

@@ -11,8 +11,7 @@ import (
 	"github.com/paylatch/paylatch/client"
 )
 
-// testTopic is a topic on a broker of its own, in which a test writes records of payments as the
-// service would, or should not.
+// testTopic is a topic on a broker of its own, with a producer.
 type testTopic struct {
 	Topic
 	t      *testing.T
@@ -29,23 +28,26 @@ func newTestTopic(t *testing.T) *testTopic {
 		t.Fatal(err)
 	}
 	t.Cleanup(cluster.Close)
-	client, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.TransactionalID("sender"), kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.DisableClientMetrics())
+	kafka, err := kgo.NewClient(
+		kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.TransactionalID("sender"),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.DisableClientMetrics(),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(client.Close)
-	return &testTopic{Topic{cluster.ListenAddrs(), "payments"}, t, cluster, client}
+	t.Cleanup(kafka.Close)
+	return &testTopic{Topic{cluster.ListenAddrs(), "payments"}, t, cluster, kafka}
 }
 
-// send writes one transaction, committed or aborted, and returns where its records are.
+// send writes one transaction, ends it, and returns the positions of its records.
 func (s *testTopic) send(end kgo.TransactionEndTry, partition int32, ids ...string) (at []client.Position) {
 	s.t.Helper()
 	if err := s.kafka.BeginTransaction(); err != nil {
 		s.t.Fatal(err)
 	}
 	for _, id := range ids {
-		r, err := s.kafka.ProduceSync(s.t.Context(), &kgo.Record{Topic: s.Name, Partition: partition, Key: []byte(id), Value: []byte("{}")}).First()
+		record := &kgo.Record{Topic: s.Name, Partition: partition, Key: []byte(id), Value: []byte("{}")}
+		r, err := s.kafka.ProduceSync(s.t.Context(), record).First()
 		if err != nil {
 			s.t.Fatal(err)
 		}
@@ -57,28 +59,31 @@ func (s *testTopic) send(end kgo.TransactionEndTry, partition int32, ids ...stri
 	return at
 }
 
-// open begins a transaction of another producer in a partition, and returns what aborts it.
+// open begins a transaction of another producer in a partition. The returned function aborts it.
 func (s *testTopic) open(partition int32) (abort func() error) {
 	s.t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(s.Brokers...), kgo.TransactionalID("other"), kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.TransactionTimeout(10*time.Minute), kgo.DisableClientMetrics())
+	kafka, err := kgo.NewClient(
+		kgo.SeedBrokers(s.Brokers...), kgo.TransactionalID("other"), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.TransactionTimeout(10*time.Minute), kgo.DisableClientMetrics(),
+	)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.t.Cleanup(client.Close)
-	if err := client.BeginTransaction(); err != nil {
+	s.t.Cleanup(kafka.Close)
+	if err := kafka.BeginTransaction(); err != nil {
 		s.t.Fatal(err)
 	}
-	if err := client.ProduceSync(s.t.Context(), &kgo.Record{Topic: s.Name, Partition: partition, Key: []byte("other")}).FirstErr(); err != nil {
+	record := &kgo.Record{Topic: s.Name, Partition: partition, Key: []byte("other")}
+	if err := kafka.ProduceSync(s.t.Context(), record).FirstErr(); err != nil {
 		s.t.Fatal(err)
 	}
-	return func() error { return client.EndTransaction(s.t.Context(), kgo.TryAbort) }
+	return func() error { return kafka.EndTransaction(s.t.Context(), kgo.TryAbort) }
 }
 
-// looked returns a channel that is closed once the ends of the topic have been read so many times.
-func (s *testTopic) looked(times int) <-chan struct{} {
+// endsRead returns a channel that is closed when the ends of the topic were read so many times.
+func (s *testTopic) endsRead(times int) <-chan struct{} {
 	done := make(chan struct{})
-	left := 3 * times // A look is three requests.
+	left := 3 * times // A reading is three requests.
 	s.broker.ControlKey(int16(kmsg.ListOffsets), func(kmsg.Request) (kmsg.Response, error, bool) {
 		s.broker.KeepControl()
 		if left--; left == 0 {
