@@ -6,18 +6,20 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds of an account, in characters: ISO 20022 gives other identifications Max34Text; the scheme name is Max35Text.
+// Bounds of an account. ISO 20022 has Max34Text for an account number that is not an IBAN, and
+// Max35Text for the name of its scheme.
 const (
-	accountTypeMax   = 35
-	accountNumberMax = 34
+	accountTypeCharactersMax   = 35
+	accountNumberCharactersMax = 34
 )
 
-// IBAN is the one account type whose numbers are checked (ISO 13616: length of the country, structure, mod 97).
+// IBAN is the account type whose numbers are checked (ISO 13616: country, length, check digits).
 const IBAN = "iban"
 
-// Account is an account by the name of its scheme and its number there.
+// Account is an account, identified by the name of a scheme and a number in it.
 type Account struct {
-	Type   string // IBAN, or a name the tenant chose: checking, bban, ….
+	// Type is IBAN, or a name that the tenant chose, such as checking or bban.
+	Type   string
 	Number Private
 }
 
@@ -25,15 +27,16 @@ type Account struct {
 func (a Account) Format(w fmt.State, _ rune) { _, _ = io.WriteString(w, a.Type+" account "+mask) }
 
 func (f *faults) account(atType, atNumber string, c AccountContent) Account {
-	a := Account{Type: f.text(atType, c.Type, accountTypeMax)}
-	if a.Type != "" && !accountTypeForm(a.Type) {
-		f.add(atType, "format", "an account type is lower-case letters, digits, hyphen and underscore, and begins with a letter")
+	a := Account{Type: f.text(atType, c.Type, accountTypeCharactersMax)}
+	if a.Type != "" && !isAccountType(a.Type) {
+		f.add(atType, "format", "an account type is lower-case letters, digits, hyphen and underscore, "+
+			"and begins with a letter")
 	}
 	number := c.Number
 	if a.Type == IBAN && utf8.ValidString(number) {
 		number = normalIBAN(number)
 	}
-	number = f.text(atNumber, number, accountNumberMax)
+	number = f.text(atNumber, number, accountNumberCharactersMax)
 	if a.Type == IBAN && number != "" {
 		f.iban(atNumber, number)
 	}
@@ -41,9 +44,9 @@ func (f *faults) account(atType, atNumber string, c AccountContent) Account {
 	return a
 }
 
-// accountTypeForm tells whether s is a name of a scheme: it is part of the partition's hash and of the consumers' switch statements,
-// so that one scheme must not have two spellings.
-func accountTypeForm(s string) bool {
+// isAccountType reports whether s can name a scheme. One scheme must not have two spellings: its
+// name is part of the partition hash, and consumers compare it.
+func isAccountType(s string) bool {
 	for i := range len(s) {
 		c := s[i]
 		if c >= 'a' && c <= 'z' || i > 0 && (c >= '0' && c <= '9' || c == '_' || c == '-') {

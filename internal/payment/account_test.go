@@ -8,54 +8,76 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// bothAccounts runs a test for the account paid from and for the one paid to.
-func bothAccounts(t *testing.T, run func(t *testing.T, at string, asked func(kind, number string) payment.Content, get func(payment.Payment) payment.Account)) {
+// accountField is an account in the content of a payment.
+type accountField struct {
+	pointer string
+	content func(kind, number string) payment.Content
+	get     func(payment.Payment) payment.Account
+}
+
+// forBothAccounts runs a test for the sender and for the receiver account.
+func forBothAccounts(t *testing.T, run func(t *testing.T, a accountField)) {
 	t.Run("Sender", func(t *testing.T) {
-		run(t, "/sender", func(kind, number string) payment.Content {
-			return content(func(c *payment.Content) { c.Sender = payment.AccountContent{Type: kind, Number: number} })
-		}, func(p payment.Payment) payment.Account { return p.Sender })
+		run(t, accountField{
+			pointer: "/sender",
+			content: func(kind, number string) payment.Content {
+				return content(func(c *payment.Content) {
+					c.Sender = payment.AccountContent{Type: kind, Number: number}
+				})
+			},
+			get: func(p payment.Payment) payment.Account { return p.Sender },
+		})
 	})
 	t.Run("Receiver", func(t *testing.T) {
-		run(t, "/receiver", func(kind, number string) payment.Content {
-			return content(func(c *payment.Content) { c.Receiver = payment.AccountContent{Type: kind, Number: number} })
-		}, func(p payment.Payment) payment.Account { return p.Receiver })
+		run(t, accountField{
+			pointer: "/receiver",
+			content: func(kind, number string) payment.Content {
+				return content(func(c *payment.Content) {
+					c.Receiver = payment.AccountContent{Type: kind, Number: number}
+				})
+			},
+			get: func(p payment.Payment) payment.Account { return p.Receiver },
+		})
 	})
 }
 
 func TestNew_AccountType(t *testing.T) {
-	bothAccounts(t, func(t *testing.T, at string, asked func(kind, number string) payment.Content, get func(payment.Payment) payment.Account) {
+	forBothAccounts(t, func(t *testing.T, a accountField) {
 		for kind, want := range map[string]string{
 			"checking": "checking", "bban": "bban", "a": "a", "a1-b_2": "a1-b_2", " savings\n": "savings",
 			strings.Repeat("x", 35): strings.Repeat("x", 35),
 		} {
-			if got := get(create(t, asked(kind, "42"))).Type; got != want {
-				t.Errorf("type %q became %q, want %q", kind, got, want)
+			if got := a.get(create(t, a.content(kind, "42"))).Type; got != want {
+				t.Errorf("type %q: got %q, want %q", kind, got, want)
 			}
 		}
 		for kind, code := range map[string]string{
-			"": "required", " \t": "required", strings.Repeat("x", 36): "length", "\xff": "characters", "Checking": "format", "IBAN": "format",
-			"1st": "format", "-a": "format", "_a": "format", "a b": "format", "a.b": "format", "sparbüchse": "format", "ſavings": "format",
+			"": "required", " \t": "required", strings.Repeat("x", 36): "length", "\xff": "characters",
+			"Checking": "format", "IBAN": "format",
+			"1st": "format", "-a": "format", "_a": "format", "a b": "format", "a.b": "format", "sparbüchse": "format",
+			"ſavings": "format",
 		} {
-			wantFaults(t, asked(kind, "42"), at+"/type "+code)
+			wantFaults(t, a.content(kind, "42"), a.pointer+"/type "+code)
 		}
-		for _, kind := range []string{"a\x00b", "a\nb", "a\u2028b"} { // The form is told beside the character.
-			if got := faultsOf(t, asked(kind, "42")); len(got) == 0 || got[0] != at+"/type characters" {
-				t.Errorf("type %q: faults %q, want characters", kind, got)
-			}
+		for _, kind := range []string{"a\x00b", "a\nb", "a\u2028b"} {
+			wantFaults(t, a.content(kind, "42"), a.pointer+"/type characters")
 		}
 	})
 }
 
-// registered are examples of the IBAN registry, one for each kind of structure.
+// registered are examples from the IBAN registry, one for each kind of structure.
 var registered = []string{
-	"AE070331234567890123456", "AT611904300234573201", "BE68539007547034", "BR1800360305000010009795493C1", "CH9300762011623852957",
+	"AE070331234567890123456", "AT611904300234573201", "BE68539007547034", "BR1800360305000010009795493C1",
+	"CH9300762011623852957",
 	"DE89370400440532013000", "ES9121000418450200051332", "FR1420041010050500013M02606", "GB29NWBK60161331926819",
-	"IT60X0542811101000000123456", "LC55HEMM000100010012001200023015", "MT84MALT011000012345MTLCAST001S", "NL91ABNA0417164300",
-	"NO9386011117947", "PL61109010140000071219812874", "SA0380000000608010167519", "SE4550000000058398257466", "TR330006100519786457841326",
+	"IT60X0542811101000000123456", "LC55HEMM000100010012001200023015", "MT84MALT011000012345MTLCAST001S",
+	"NL91ABNA0417164300",
+	"NO9386011117947", "PL61109010140000071219812874", "SA0380000000608010167519", "SE4550000000058398257466",
+	"TR330006100519786457841326",
 }
 
 func TestNew_IBAN(t *testing.T) {
-	bothAccounts(t, func(t *testing.T, at string, asked func(kind, number string) payment.Content, get func(payment.Payment) payment.Account) {
+	forBothAccounts(t, func(t *testing.T, a accountField) {
 		for _, iban := range registered {
 			for form, written := range map[string]string{
 				"Electronic": iban,
@@ -64,8 +86,9 @@ func TestNew_IBAN(t *testing.T) {
 				"Surrounded": "\t" + printed(strings.ToLower(iban)) + "\u00a0\n",
 			} {
 				t.Run(iban[:2]+"/"+form, func(t *testing.T) {
-					if got := get(create(t, asked("iban", written))); got != (payment.Account{Type: payment.IBAN, Number: payment.Private(iban)}) {
-						t.Errorf("%q became %q, want %q", written, got.Number.Reveal(), iban)
+					want := payment.Account{Type: payment.IBAN, Number: payment.Private(iban)}
+					if got := a.get(create(t, a.content("iban", written))); got != want {
+						t.Errorf("%q: got %q, want %q", written, got.Number.Reveal(), iban)
 					}
 				})
 			}
@@ -89,27 +112,27 @@ func TestNew_IBAN(t *testing.T) {
 			"ControlCharacterInside": {"DE8937040044053201300\x00", "characters"},
 		} {
 			t.Run("Refused/"+name, func(t *testing.T) {
-				got := faultsOf(t, asked("iban", c.number))
-				if !slices.Contains(got, at+"/number "+c.code) {
-					t.Errorf("%q: faults %q, want %s", c.number, got, c.code)
+				got := faultsOf(t, a.content("iban", c.number))
+				if !slices.Contains(got, a.pointer+"/number "+c.code) {
+					t.Errorf("%q: got faults %q, want %s", c.number, got, c.code)
 				}
 				for _, fault := range got {
-					if !strings.HasPrefix(fault, at+"/number ") {
-						t.Errorf("%q: fault %q at another member", c.number, fault)
+					if !strings.HasPrefix(fault, a.pointer+"/number ") {
+						t.Errorf("%q: got fault %q, want faults of the number only", c.number, fault)
 					}
 				}
 			})
 		}
 		t.Run("OtherSchemesAreNotChecked", func(t *testing.T) {
-			const number = "de88 3704" // Neither upper case nor without blanks: what is not an IBAN is the tenant's own.
-			if got := get(create(t, asked("checking", number))).Number.Reveal(); got != number {
-				t.Errorf("number became %q", got)
+			const number = "de88 3704"
+			if got := a.get(create(t, a.content("checking", number))).Number.Reveal(); got != number {
+				t.Errorf("got number %q, want it unchanged", got)
 			}
 		})
 	})
 }
 
-// printed writes an IBAN in groups of four, as on paper.
+// printed returns an IBAN in groups of four, as on paper.
 func printed(iban string) string {
 	return strings.Join(slices.Collect(func(yield func(string) bool) {
 		for group := range slices.Chunk([]byte(iban), 4) {

@@ -11,23 +11,28 @@ import (
 	"strings"
 )
 
-// An API key is pl_<env>_<random><checksum>: 32 random characters of base 62 (190 bits) and the CRC-32 of all before it in 6. The
-// checksum lets a mistyped key be refused without asking the database, and lets scanners find leaked keys with few false alarms.
+// An API key is pl_<env>_<random><checksum>: 32 random characters in base 62 (190 bits), and the
+// CRC-32 of all that precedes it in 6. The checksum has two purposes. A mistyped key is refused
+// without a query. A scanner finds leaked keys with few false positives.
 const (
-	apiKeyRandom   = 32
-	apiKeyChecksum = 6
-	base62         = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	apiKeyRandomChars   = 32
+	apiKeyChecksumChars = 6
+	apiKeyEnvCharsMax   = 16
+	base62              = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 )
 
-// apiKeyForm tells whether s is pl_, 1 to 16 of a-z and 0-9, an underscore, and 38 of base 62. By hand, since each request asks.
-func apiKeyForm(s string) bool {
+// hasAPIKeyForm reports whether s is pl_, 1 to 16 characters of a-z and 0-9, an underscore, and 38
+// characters of base 62. It runs for each request, so it uses no regular expression.
+func hasAPIKeyForm(s string) bool {
 	rest, ok := strings.CutPrefix(s, "pl_")
 	env, secret, found := strings.Cut(rest, "_")
-	if !ok || !found || len(env) < 1 || len(env) > 16 || len(secret) != apiKeyRandom+apiKeyChecksum {
+	if !ok || !found || len(env) < 1 || len(env) > apiKeyEnvCharsMax ||
+		len(secret) != apiKeyRandomChars+apiKeyChecksumChars {
 		return false
 	}
 	for i := range len(env) {
-		if c := env[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') {
+		c := env[i]
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') {
 			return false
 		}
 	}
@@ -41,15 +46,17 @@ func apiKeyForm(s string) bool {
 
 var errAPIKey = errors.New("not an API key (pl_<env>_<random><checksum>)")
 
-// APIKey is an API key as its owner holds it. It masks itself when printed; Reveal shows it, once, to its owner.
+// APIKey is an API key. It masks itself when it is printed; Reveal returns it.
 type APIKey struct{ s string }
 
-// APIKeyHash is what is stored of a key: its SHA-256. A key has too much entropy to be guessed from it, so no slow hash is needed.
+// APIKeyHash is the SHA-256 of a key, which is what is stored. A key has too much entropy to be
+// guessed, so a slow hash is not needed.
 type APIKeyHash [sha256.Size]byte
 
-// NewAPIKey makes a random key for an environment (live, test, dev: what the name says is up to the operator).
+// NewAPIKey returns a random key for an environment. The operator chooses its name, such as live,
+// test or dev.
 func NewAPIKey(env string) (APIKey, error) {
-	random := make([]byte, apiKeyRandom)
+	random := make([]byte, apiKeyRandomChars)
 	for i := range random {
 		n, err := rand.Int(rand.Reader, big.NewInt(int64(len(base62))))
 		if err != nil {
@@ -60,39 +67,40 @@ func NewAPIKey(env string) (APIKey, error) {
 	return APIKeyOf(env, string(random))
 }
 
-// APIKeyOf makes the key with the given random part; paylatch-dev uses it for a key that is the same on every machine.
+// APIKeyOf returns the key with the given random part. paylatch-dev uses it for a key that is the
+// same on every machine.
 func APIKeyOf(env, random string) (APIKey, error) {
 	body := "pl_" + env + "_" + random
 	return ParseAPIKey(body + apiKeySum(body))
 }
 
-// ParseAPIKey checks form and checksum.
+// ParseAPIKey checks the form and the checksum. The error does not contain s.
 func ParseAPIKey(s string) (APIKey, error) {
-	if !apiKeyForm(s) {
+	if !hasAPIKeyForm(s) {
 		return APIKey{}, errAPIKey
 	}
-	body, sum := s[:len(s)-apiKeyChecksum], s[len(s)-apiKeyChecksum:]
+	body, sum := s[:len(s)-apiKeyChecksumChars], s[len(s)-apiKeyChecksumChars:]
 	if apiKeySum(body) != sum {
 		return APIKey{}, errAPIKey
 	}
 	return APIKey{s}, nil
 }
 
-// apiKeySum writes the CRC-32 (IEEE) of the body in base 62, most significant digit first.
+// apiKeySum returns the CRC-32 (IEEE) of the body in base 62, most significant digit first.
 func apiKeySum(body string) string {
-	var out [apiKeyChecksum]byte
+	var out [apiKeyChecksumChars]byte
 	sum := crc32.ChecksumIEEE([]byte(body))
-	for i := apiKeyChecksum - 1; i >= 0; i-- {
+	for i := apiKeyChecksumChars - 1; i >= 0; i-- {
 		out[i] = base62[sum%uint32(len(base62))]
 		sum /= uint32(len(base62))
 	}
 	return string(out[:])
 }
 
-// Hash returns what is stored of the key.
+// Hash returns the hash under which the key is stored.
 func (k APIKey) Hash() APIKeyHash { return sha256.Sum256([]byte(k.s)) }
 
-// Hint returns what may be shown of the key later, to tell one from another: the environment and the last four characters.
+// Hint returns the environment and the last four characters. It may be shown, to distinguish keys.
 func (k APIKey) Hint() string {
 	if k.s == "" {
 		return ""

@@ -19,7 +19,8 @@ func apiKey(t testing.TB, s string) payment.APIKey {
 	return k
 }
 
-// TestAPIKey_Vectors holds checksum, hash and hint against testdata/apikeys.json, computed by this Python:
+// TestAPIKey_Vectors holds checksum, hash and hint against testdata/apikeys.json, computed by this
+// Python:
 //
 //	def key(env, random):
 //	    body = 'pl_%s_%s' % (env, random)
@@ -33,23 +34,24 @@ func TestAPIKey_Vectors(t *testing.T) {
 		t.Run(v.Env, func(t *testing.T) {
 			k, err := payment.APIKeyOf(v.Env, v.Random)
 			if err != nil || k.Reveal() != v.Key {
-				t.Fatalf("APIKeyOf = %q, %v, want %q", k.Reveal(), err, v.Key)
+				t.Fatalf("APIKeyOf: got %q, %v, want %q", k.Reveal(), err, v.Key)
 			}
 			if apiKey(t, v.Key) != k {
-				t.Error("the key read is another one than the key made")
+				t.Error("ParseAPIKey: got another key than APIKeyOf")
 			}
 			hash := k.Hash()
 			if got := hex.EncodeToString(hash[:]); got != v.SHA256 {
-				t.Errorf("hash %s, want %s", got, v.SHA256)
+				t.Errorf("got hash %s, want %s", got, v.SHA256)
 			}
 			if k.Hint() != v.Hint {
-				t.Errorf("hint %q, want %q", k.Hint(), v.Hint)
+				t.Errorf("got hint %q, want %q", k.Hint(), v.Hint)
 			}
 		})
 	}
 }
 
-// TestParseAPIKey_Typos shows that each key with one character mistyped, or two neighbours swapped, is refused without the database.
+// TestParseAPIKey_Typos shows that each key with one character mistyped, or two neighbours swapped,
+// is refused without the database.
 func TestParseAPIKey_Typos(t *testing.T) {
 	for _, v := range vectors[struct{ Key string }](t, "apikeys.json") {
 		good := apiKey(t, v.Key).Reveal()
@@ -57,7 +59,7 @@ func TestParseAPIKey_Typos(t *testing.T) {
 			for _, c := range base62 + "_-. " {
 				typo := good[:i] + string(c) + good[i+1:]
 				if _, err := payment.ParseAPIKey(typo); err == nil && typo != good {
-					t.Errorf("%q is taken for %q: character %d", typo, good, i)
+					t.Errorf("%q with character %d mistyped, %q: got no error", good, i, typo)
 				}
 			}
 			if i == 0 || good[i] == good[i-1] {
@@ -65,7 +67,7 @@ func TestParseAPIKey_Typos(t *testing.T) {
 			}
 			swapped := good[:i-1] + good[i:i+1] + good[i-1:i] + good[i+1:]
 			if _, err := payment.ParseAPIKey(swapped); err == nil {
-				t.Errorf("%q is taken for %q: characters %d and %d", swapped, good, i-1, i)
+				t.Errorf("%q with characters %d and %d swapped, %q: got no error", good, i-1, i, swapped)
 			}
 		}
 	}
@@ -90,9 +92,9 @@ func TestParseAPIKey_Form(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if k, err := payment.ParseAPIKey(s); err == nil || k != (payment.APIKey{}) {
-				t.Errorf("%q is taken for a key", s)
+				t.Errorf("ParseAPIKey(%q): got key %q, want an error", s, k.Reveal())
 			} else if s != "" && strings.Contains(err.Error(), s) {
-				t.Errorf("the error repeats what was refused: %v", err)
+				t.Errorf("got error %q, want one without the credential", err)
 			}
 		})
 	}
@@ -101,12 +103,14 @@ func TestParseAPIKey_Form(t *testing.T) {
 func TestAPIKeyOf_Refused(t *testing.T) {
 	const random = "0123456789ABCDEFGHIJKLMNOPQRSTUV"
 	for name, c := range map[string]struct{ env, random string }{
-		"NoEnv": {"", random}, "UpperEnv": {"Live", random}, "LongEnv": {strings.Repeat("e", 17), random}, "EnvWithUnderscore": {"a_b", random},
-		"ShortRandom": {"dev", random[1:]}, "LongRandom": {"dev", random + "0"}, "OtherRandom": {"dev", random[1:] + "-"},
+		"NoEnv": {"", random}, "UpperEnv": {"Live", random}, "LongEnv": {strings.Repeat("e", 17), random},
+		"EnvWithUnderscore": {"a_b", random},
+		"ShortRandom":       {"dev", random[1:]}, "LongRandom": {"dev", random + "0"},
+		"OtherRandom": {"dev", random[1:] + "-"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if k, err := payment.APIKeyOf(c.env, c.random); err == nil || k != (payment.APIKey{}) {
-				t.Errorf("APIKeyOf(%q, %q) made a key", c.env, c.random)
+				t.Errorf("APIKeyOf(%q, %q): got key %q, want an error", c.env, c.random, k.Reveal())
 			}
 		})
 	}
@@ -120,28 +124,29 @@ func TestNewAPIKey(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !strings.HasPrefix(k.Reveal(), "pl_live_") || len(k.Reveal()) != len("pl_live_")+38 {
-			t.Errorf("key of form %q", k.Reveal())
+			t.Errorf("got key %q, want pl_live_ and 38 characters", k.Reveal())
 		}
 		if apiKey(t, k.Reveal()) != k {
-			t.Error("the key is another one after being read")
+			t.Error("ParseAPIKey: got another key than NewAPIKey")
 		}
 		if seen[k.Hash()] {
-			t.Error("two random keys are the same")
+			t.Error("got the same random key twice")
 		}
 		seen[k.Hash()] = true
 	}
 	if _, err := payment.NewAPIKey("Live"); err == nil {
-		t.Error("a key was made for an environment that no key can name")
+		t.Error("NewAPIKey(Live): got a key, want an error")
 	}
 }
 
-// TestAPIKey_Hint shows that the hint holds the environment and the last four characters, and nothing else of the key.
+// TestAPIKey_Hint shows that the hint holds the environment and the last four characters, and
+// nothing else of the key.
 func TestAPIKey_Hint(t *testing.T) {
 	for _, v := range vectors[struct{ Key, Env string }](t, "apikeys.json") {
 		k := apiKey(t, v.Key)
 		rest, ok := strings.CutPrefix(k.Hint(), "pl_"+v.Env+"_…")
 		if !ok || len(rest) != 4 || !strings.HasSuffix(v.Key, rest) {
-			t.Errorf("hint %q of %q", k.Hint(), v.Key)
+			t.Errorf("%q: got hint %q", v.Key, k.Hint())
 		}
 	}
 }

@@ -6,30 +6,36 @@ import (
 	"strings"
 )
 
-// ErrNotFound says that the tenant has no such payment. Whether another tenant has is not told.
+// ErrNotFound is returned if the tenant has no such payment. It does not say whether another tenant
+// has one.
 var ErrNotFound = errors.New("payment not found")
 
-// ErrUnauthorized says that a credential is no live API key.
+// ErrUnauthorized is returned if a credential is no API key, or one that is unknown or revoked.
 var ErrUnauthorized = errors.New("not a live API key")
 
-// ErrUnavailable says that a part that is needed is away or full. What was asked for did not happen, or is found by the same request
-// made again: a retry is always safe. It never means "refused".
+// ErrUnavailable is returned if a dependency is away or full. The operation was not carried out, or
+// its outcome is unknown and the same request finds it. A retry is always safe. ErrUnavailable
+// never means "refused".
 var ErrUnavailable = errors.New("temporarily unavailable")
 
-// ErrNoSchema and ErrNoTopic are the cases of ErrUnavailable that last until an operator acts.
+// ErrNoSchema and ErrNoTopic are kinds of ErrUnavailable that last until an operator acts.
 var (
 	ErrNoSchema = fmt.Errorf("%w: the database has no schema, or one that is older than this program", ErrUnavailable)
 	ErrNoTopic  = fmt.Errorf("%w: the topic is not set up", ErrUnavailable)
 )
 
-// Fault is one thing wrong with a payment's content.
+// Fault is one fault in the content of a payment.
 type Fault struct {
-	Pointer string // RFC 6901 JSON pointer of the member.
-	Code    string // For programs: required, type, integer, range, unknown, length, characters, format, iban_….
-	Detail  string // For people; never holds the value.
+	// Pointer is the JSON pointer of the member (RFC 6901).
+	Pointer string
+	// Code is for programs: required, type, integer, range, unknown, length, characters, format,
+	// iban_….
+	Code string
+	// Detail is for people. It never contains the value.
+	Detail string
 }
 
-// Invalid says that the content of a payment is wrong, with every fault.
+// Invalid is returned if the content of a payment is invalid. It has all faults.
 type Invalid struct{ Faults []Fault }
 
 func (e *Invalid) Error() string {
@@ -41,17 +47,19 @@ func (e *Invalid) Error() string {
 	return b.String()
 }
 
-// KeyReused says that the tenant's key already stands for a payment with other content.
+// KeyReused is returned if the tenant has another payment under the same idempotency key.
 type KeyReused struct {
-	ID      ID       // The payment that the key stands for.
-	Differs []string // JSON pointers of the members that differ, never their values.
+	// ID is the id of the payment that is stored.
+	ID ID
+	// Differs lists the JSON pointers of the members that differ. It never contains values.
+	Differs []string
 }
 
 func (e *KeyReused) Error() string {
 	return "idempotency key reused with other content: " + strings.Join(e.Differs, ", ")
 }
 
-// faults gathers what is wrong while the checks go on to the next field.
+// faults collects the faults of all fields.
 type faults []Fault
 
 func (f *faults) add(pointer, code, detail string) {

@@ -3,6 +3,7 @@ package payment_test
 import (
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -10,14 +11,14 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// FuzzNew holds New to its promises for any content a client may write:
+// FuzzNew checks the promises of New for any content:
 //
 //   - it does not panic;
 //   - it returns a payment or an *Invalid, never both;
 //   - each fault is at a member of the contract, in the contract's order, with a known code;
-//   - what it accepts is a fixed point: the normal form, fed back, makes the very same payment, so that a client which retries with
-//     what it was answered gets a replay and no "other content";
-//   - what it accepts is within the bounds that the schema repeats.
+//   - what it accepts is a fixed point: the normal form makes the same payment, so that a client
+//     may retry with what is in the response;
+//   - what it accepts is within the bounds of the schema.
 func FuzzNew(f *testing.F) {
 	seed := func(c payment.Content) {
 		reference := ""
@@ -44,7 +45,10 @@ func FuzzNew(f *testing.F) {
 		c.Sender = payment.AccountContent{Type: "iban", Number: "\ufb01\u0131\u017f\u212a" + strings.Repeat("é", 20)}
 	}))
 
-	f.Fuzz(func(t *testing.T, amount, currency, oid, oname, bid, bname, stype, snumber, rtype, rnumber, reference string, given bool) {
+	f.Fuzz(func(
+		t *testing.T,
+		amount, currency, oid, oname, bid, bname, stype, snumber, rtype, rnumber, reference string, given bool,
+	) {
 		c := payment.Content{
 			Amount: amount, Currency: currency,
 			Originator:  payment.PartyContent{ID: oid, Name: oname},
@@ -64,17 +68,17 @@ func FuzzNew(f *testing.F) {
 		checkBounds(t, p)
 		again, err := payment.New(tenant(), k, normalForm(p))
 		if err != nil {
-			t.Fatalf("the normal form of an accepted payment is refused: %v", err)
+			t.Fatalf("normal form of an accepted payment: got error %v, want none", err)
 		}
 		if again != p || again.Differences(p) != nil {
-			t.Fatalf("the normal form makes another payment, which differs in %q", again.Differences(p))
+			t.Fatalf("normal form: got another payment, which differs in %q", again.Differences(p))
 		}
 	})
 }
 
-// normalForm is the content that p would be asked for with by a client that repeats what it was answered.
+// normalForm returns the content that a client sends if it repeats what is in the response.
 func normalForm(p payment.Payment) payment.Content {
-	amount, _, _ := strings.Cut(payment.Money{Minor: p.Money.Minor, Currency: "JPY"}.String(), " ") // A currency without decimals.
+	amount := strconv.FormatInt(p.Money.Minor, 10)
 	c := payment.Content{
 		Amount: amount, Currency: p.Money.Currency,
 		Originator:  payment.PartyContent{ID: p.Originator.ID, Name: p.Originator.Name.Reveal()},
@@ -92,28 +96,32 @@ func checkInvalid(t *testing.T, p payment.Payment, err error) {
 	t.Helper()
 	invalid, ok := errors.AsType[*payment.Invalid](err)
 	if !ok || len(invalid.Faults) == 0 || p != (payment.Payment{}) {
-		t.Fatalf("New: a payment or an error of type %T", err)
+		t.Fatalf("got payment %v and error of type %T, want an *Invalid with faults only", p, err)
 	}
 	codes := []string{
-		"required", "integer", "range", "unknown", "length", "characters", "format", "iban_country", "iban_length", "iban_checksum", "iban_format",
+		"required", "integer", "range", "unknown", "length", "characters", "format", "iban_country", "iban_length",
+		"iban_checksum", "iban_format",
 	}
 	last := 0
 	for _, fault := range invalid.Faults {
 		at := slices.Index(contract, fault.Pointer)
 		if at < last {
-			t.Errorf("fault at %q, which is no member of the contract or out of its order", fault.Pointer)
+			t.Errorf("got a fault at %q, want members in the order of the contract", fault.Pointer)
 		}
 		last = at
 		if !slices.Contains(codes, fault.Code) || fault.Detail == "" {
-			t.Errorf("fault at %s with code %q and detail %q", fault.Pointer, fault.Code, fault.Detail)
+			t.Errorf("%s: got code %q and detail %q", fault.Pointer, fault.Code, fault.Detail)
 		}
 	}
 }
 
 func checkBounds(t *testing.T, p payment.Payment) {
 	t.Helper()
-	if p.Money.Minor < 1 || p.Money.Minor > 999_999_999_999_999 || len(p.Money.Currency) != 3 || p.Status != payment.Created {
-		t.Errorf("money %d %q, status %q", p.Money.Minor, p.Money.Currency, p.Status)
+	if p.Money.Minor < 1 || p.Money.Minor > 999_999_999_999_999 || len(p.Money.Currency) != 3 {
+		t.Errorf("got money %d %q, want it within its bounds", p.Money.Minor, p.Money.Currency)
+	}
+	if p.Status != payment.Created {
+		t.Errorf("got status %q, want created", p.Status)
 	}
 	for _, text := range []struct {
 		at, s    string
@@ -129,23 +137,27 @@ func checkBounds(t *testing.T, p payment.Payment) {
 		{"/receiver/number", p.Receiver.Number.Reveal(), 1, 34},
 		{"/reference", p.Reference, 0, 35},
 	} {
-		if n := utf8.RuneCountInString(text.s); n < text.min || n > text.max || !utf8.ValidString(text.s) || strings.ContainsAny(text.s, "\x00\r\n\u0085\u2028\u2029") {
-			t.Errorf("%s was accepted as %q", text.at, text.s)
+		n := utf8.RuneCountInString(text.s)
+		if n < text.min || n > text.max || !utf8.ValidString(text.s) ||
+			strings.ContainsAny(text.s, "\x00\r\n\u0085\u2028\u2029") {
+			t.Errorf("%s: got %q, want it refused", text.at, text.s)
 		}
 	}
 	for _, a := range []payment.Account{p.Sender, p.Receiver} {
 		if a.Type == payment.IBAN && strings.Trim(a.Number.Reveal(), "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
-			t.Errorf("IBAN %q was accepted", a.Number.Reveal())
+			t.Errorf("got IBAN %q, want it refused", a.Number.Reveal())
 		}
 	}
 }
 
-// FuzzParseKey: a key that is taken is 1 to 255 visible ASCII characters; written quoted it is the same key again, and written bare too
-// unless it begins with a quote, which would make it the quoted form.
+// FuzzParseKey: a valid key has 1 to 255 visible ASCII characters. Its bare form and its quoted
+// form are the same key.
 func FuzzParseKey(f *testing.F) {
 	for _, s := range []string{
-		"", "k", "order-4711", `"order-4711"`, `"a\"b\\c"`, `a"b`, `a\b`, `"`, `""`, `"\`, `"\"`, `"a"b"`, "a b", "ü", "\xff", strings.Repeat("k", 255),
-		strings.Repeat("k", 256), `"` + strings.Repeat(`\\`, 255) + `"`, "01932c07-209f-7c3e-8a4b-5d6e7f809112", "{01932c07-209f-7c3e-8a4b-5d6e7f809112}",
+		"", "k", "order-4711", `"order-4711"`, `"a\"b\\c"`, `a"b`, `a\b`, `"`, `""`, `"\`, `"\"`, `"a"b"`, "a b", "ü",
+		"\xff", strings.Repeat("k", 255),
+		strings.Repeat("k", 256), `"` + strings.Repeat(`\\`, 255) + `"`, "01932c07-209f-7c3e-8a4b-5d6e7f809112",
+		"{01932c07-209f-7c3e-8a4b-5d6e7f809112}",
 	} {
 		f.Add(s)
 	}
@@ -154,36 +166,40 @@ func FuzzParseKey(f *testing.F) {
 		k, err := payment.ParseKey(s)
 		if err != nil {
 			if !errors.Is(err, payment.ErrKey) || k != (payment.Key{}) {
-				t.Fatalf("ParseKey(%q) = %q, %v", s, k, err)
+				t.Fatalf("ParseKey(%q): got %q, %v, want no key and ErrKey", s, k, err)
 			}
 			return
 		}
 		bare := k.String()
-		if len(bare) < 1 || len(bare) > 255 || strings.ContainsFunc(bare, func(r rune) bool { return r < 0x21 || r > 0x7e }) {
-			t.Fatalf("%q was taken as %q", s, bare)
+		invisible := func(r rune) bool { return r < 0x21 || r > 0x7e }
+		if len(bare) < 1 || len(bare) > 255 || strings.ContainsFunc(bare, invisible) {
+			t.Fatalf("ParseKey(%q): got %q, want an error", s, bare)
 		}
 		if s[0] != '"' && bare != s {
-			t.Errorf("the bare key %q became %q", s, bare)
+			t.Errorf("ParseKey(%q): got %q, want it unchanged", s, bare)
 		}
 		if again, err := payment.ParseKey(`"` + escape.Replace(bare) + `"`); err != nil || again != k {
-			t.Errorf("%q written quoted became %q, %v", bare, again, err)
+			t.Errorf("%q in quotes: got %q, %v, want the same key", bare, again, err)
 		}
 		if again, err := payment.ParseKey(bare); bare[0] != '"' && (err != nil || again != k) {
-			t.Errorf("%q written bare became %q, %v", bare, again, err)
+			t.Errorf("%q: got %q, %v, want the same key", bare, again, err)
 		}
 		id := payment.DeriveID(tenant().Salt, k)
 		if parsed, err := payment.ParseID(id.String()); err != nil || parsed != id || id[6]>>4 != 8 || id[8]>>6 != 2 {
-			t.Errorf("key %q has id %s: %v", k, id, err)
+			t.Errorf("key %q: got id %s and %v, want a UUIDv8", k, id, err)
 		}
 	})
 }
 
-// FuzzParseAPIKey: what is taken is the very text of the key, with its prefix and length; its hint shows no more than the environment and
-// the last four characters; what is refused is not repeated in the error.
+// FuzzParseAPIKey: what is taken is the very text of the key, with its prefix and length; its hint
+// shows no more than the environment and the last four characters; what is refused is not repeated
+// in the error.
 func FuzzParseAPIKey(f *testing.F) {
 	for _, s := range []string{
-		"", "pl_", "pl_live_", "pl_live_0123456789ABCDEFGHIJKLMNOPQRSTUV1zHMvl", "pl_dev_0000000000000000000000000000000028Q3nr",
-		"pl_dev_0000000000000000000000000000000028Q3nR", "pl_e_ZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZ3vkasA", "PL_dev_0", "pl__\xff", "pl_é_",
+		"", "pl_", "pl_live_", "pl_live_0123456789ABCDEFGHIJKLMNOPQRSTUV1zHMvl",
+		"pl_dev_0000000000000000000000000000000028Q3nr",
+		"pl_dev_0000000000000000000000000000000028Q3nR", "pl_e_ZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZ3vkasA", "PL_dev_0",
+		"pl__\xff", "pl_é_",
 	} {
 		f.Add(s)
 	}
@@ -191,12 +207,13 @@ func FuzzParseAPIKey(f *testing.F) {
 		k, err := payment.ParseAPIKey(s)
 		if err != nil {
 			if k != (payment.APIKey{}) || len(s) > 16 && strings.Contains(err.Error(), s) {
-				t.Fatalf("ParseAPIKey(%q): %v", s, err)
+				t.Fatalf("ParseAPIKey(%q): got key %q and error %v", s, k.Reveal(), err)
 			}
 		} else {
 			checkAPIKey(t, k, s)
 		}
-		if made, err := payment.APIKeyOf("dev", s); err == nil { // Any text that can be a random part makes a key that can be read.
+		// A key that can be made can be parsed.
+		if made, err := payment.APIKeyOf("dev", s); err == nil {
 			checkAPIKey(t, made, made.Reveal())
 		}
 	})
@@ -206,14 +223,15 @@ func checkAPIKey(t *testing.T, k payment.APIKey, s string) {
 	t.Helper()
 	env, rest, ok := strings.Cut(strings.TrimPrefix(s, "pl_"), "_")
 	if !ok || len(rest) != 38 || k.Reveal() != s || k.Hint() != "pl_"+env+"_…"+rest[34:] {
-		t.Errorf("%q was taken as a key, with hint %q", s, k.Hint())
+		t.Errorf("ParseAPIKey(%q): got hint %q", s, k.Hint())
 	}
 	if again, err := payment.ParseAPIKey(k.Reveal()); err != nil || again.Hash() != k.Hash() {
-		t.Errorf("%q is another key when read again: %v", s, err)
+		t.Errorf("ParseAPIKey(%q) again: got error %v or another hash", s, err)
 	}
 }
 
-// FuzzPartition: for any sender and any count of partitions, the partition exists, and is the same each time.
+// FuzzPartition: for any sender and any count of partitions, the partition exists, and is the same
+// each time.
 func FuzzPartition(f *testing.F) {
 	f.Add("acme", "checking", "765543322", uint32(12))
 	f.Add("acme", "iban", "DE89370400440532013000", uint32(1))
@@ -224,15 +242,15 @@ func FuzzPartition(f *testing.F) {
 		a := payment.Account{Type: kind, Number: payment.Private(number)}
 		hash := payment.HashSender(name, a)
 		if p := payment.PartitionOf(hash, count); p < 0 || p >= count {
-			t.Errorf("partition %d of %d", p, count)
+			t.Errorf("got partition %d of %d", p, count)
 		}
 		if payment.HashSender(name, a) != hash {
-			t.Error("one sender has two hashes")
+			t.Error("one sender: got two hashes, want one")
 		}
 		if kind != "" { // The same bytes with another border are another sender.
 			moved := payment.Account{Type: kind[1:], Number: a.Number}
 			if payment.HashSender(name+kind[:1], moved) == hash {
-				t.Errorf("%q + %q hash like %q + %q", name, kind, name+kind[:1], moved.Type)
+				t.Errorf("%q + %q: got the hash of %q + %q", name, kind, name+kind[:1], moved.Type)
 			}
 		}
 	})
@@ -241,7 +259,10 @@ func FuzzPartition(f *testing.F) {
 // FuzzParseID: an id that is taken is written the one way it came.
 func FuzzParseID(f *testing.F) {
 	const id = "6d4648ad-0c3b-8a0e-99ee-9c65d3c4f30e"
-	for _, s := range []string{"", id, strings.ToUpper(id), "{" + id + "}", "urn:uuid:" + id, strings.ReplaceAll(id, "-", ""), id + "\n", "\xff"} {
+	for _, s := range []string{
+		"", id, strings.ToUpper(id), "{" + id + "}", "urn:uuid:" + id, strings.ReplaceAll(id, "-", ""), id + "\n",
+		"\xff",
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -252,10 +273,12 @@ func FuzzParseID(f *testing.F) {
 	})
 }
 
-// FuzzParseTraceParent: a header is kept as it is or dropped, and what is kept survives storage in 25 bytes.
+// FuzzParseTraceParent: a header is kept as it is or dropped, and what is kept survives storage in
+// 25 bytes.
 func FuzzParseTraceParent(f *testing.F) {
 	for _, s := range []string{
-		"", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+		"", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+		"00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
 		"01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x", "00-", "\xff",
 	} {
 		f.Add(s)
@@ -266,7 +289,7 @@ func FuzzParseTraceParent(f *testing.F) {
 			return
 		}
 		if string(kept) != s || len(kept.Bytes()) != 25 || payment.TraceParentOf(kept.Bytes()) != kept {
-			t.Errorf("%q was kept as %q, stored as %x", s, kept, kept.Bytes())
+			t.Errorf("%q: got %q and %x, want it unchanged", s, kept, kept.Bytes())
 		}
 	})
 }

@@ -9,12 +9,14 @@ import (
 	"github.com/google/uuid"
 )
 
-// ID identifies a payment: a UUIDv8 (RFC 9562 section 5.8) made from the tenant's salt and the idempotency key by DeriveID.
+// ID identifies a payment. It is a UUIDv8 (RFC 9562 section 5.8) that DeriveID makes from the
+// tenant's salt and the idempotency key.
 type ID uuid.UUID
 
 var errID = errors.New("not a payment id")
 
-// ParseID reads the 36-character form. Every other form that UUIDs are sometimes written in is refused, so that one payment has one URL.
+// ParseID parses the lower-case form of 36 characters. It refuses the other forms of UUIDs, so that
+// a payment has only one URL.
 func ParseID(s string) (ID, error) {
 	u, err := uuid.Parse(s)
 	if err != nil || u.String() != s {
@@ -23,10 +25,10 @@ func ParseID(s string) (ID, error) {
 	return ID(u), nil
 }
 
-// String returns the 36-character lower-case form.
+// String returns the lower-case form of 36 characters.
 func (id ID) String() string { return uuid.UUID(id).String() }
 
-// Append appends the 36-character form.
+// Append appends the form that String returns.
 func (id ID) Append(b []byte) []byte {
 	b = hex.AppendEncode(b, id[:4])
 	for _, group := range [][]byte{id[4:6], id[6:8], id[8:10], id[10:]} {
@@ -38,18 +40,24 @@ func (id ID) Append(b []byte) []byte {
 // MarshalText implements encoding.TextMarshaler.
 func (id ID) MarshalText() ([]byte, error) { return uuid.UUID(id).MarshalText() }
 
-// DeriveID makes the id of the payment that a tenant asks for under key: the first 128 bits of HMAC-SHA-256(salt, key), with version
-// 8 and the RFC 9562 variant set. When the key is itself a UUIDv7, its 48 bits of time go first, for index locality only.
+// DeriveID returns the id of the payment of a tenant under key: the first 128 bits of
+// HMAC-SHA-256(salt, key), with version 8 and the variant of RFC 9562. If the key is a UUIDv7, its
+// 48 bits of time come first, which only improves the locality of the index.
 //
-// The id is a pure function of salt and key, never of the clock: a retry finds its payment on any replica, at any time, and after the
-// database was put back to an earlier state. The salt is the tenant's own, so that two tenants may use one key.
+// The id depends on salt and key, and never on the clock. So a retry finds its payment on any
+// replica, at any time, and after a restore of the database. Each tenant has a salt of its own, so
+// that two tenants may use the same key.
+//
+// The derivation must never change: testdata/ids.json has test vectors.
 func DeriveID(salt Salt, key Key) ID {
 	mac := hmac.New(sha256.New, salt[:])
 	mac.Write([]byte(key.s))
 	var id ID
 	copy(id[:], mac.Sum(nil))
-	if len(key.s) == 36 { // uuid.Parse also takes braces and urn: forms, which are not what clients generate.
-		if u, err := uuid.Parse(key.s); err == nil && u.Version() == 7 && u.Variant() == uuid.RFC4122 {
+	// uuid.Parse also accepts longer and shorter forms, which no client generates.
+	if len(key.s) == 36 {
+		u, err := uuid.Parse(key.s)
+		if err == nil && u.Version() == 7 && u.Variant() == uuid.RFC4122 {
 			copy(id[:6], u[:6])
 		}
 	}

@@ -11,11 +11,13 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// TestDeriveID_Vectors holds the ids against testdata/ids.json, computed by this Python, which shares no code with ours:
+// TestDeriveID_Vectors holds the ids against testdata/ids.json, computed by this Python, which
+// shares no code with ours:
 //
 //	def pid(salt, key):
 //	    b = bytearray(hmac.new(salt, key.encode(), hashlib.sha256).digest()[:16])
-//	    try: u = uuid.UUID(key) if [i for i, c in enumerate(key) if c == '-'] == [8, 13, 18, 23] and len(key) == 36 else None
+//	    hyphens = [i for i, c in enumerate(key) if c == '-']
+//	    try: u = uuid.UUID(key) if hyphens == [8, 13, 18, 23] and len(key) == 36 else None
 //	    except ValueError: u = None
 //	    if u and u.version == 7 and u.variant == uuid.RFC_4122: b[:6] = u.bytes[:6]
 //	    b[6] = b[6] & 15 | 128
@@ -28,18 +30,18 @@ func TestDeriveID_Vectors(t *testing.T) {
 		t.Run(v.Name, func(t *testing.T) {
 			var salt payment.Salt
 			if n, err := hex.Decode(salt[:], []byte(v.Salt)); err != nil || n != len(salt) {
-				t.Fatalf("salt of %d bytes: %v", n, err)
+				t.Fatalf("got a salt of %d bytes, error %v", n, err)
 			}
 			k := key(t, v.Written)
 			if k.String() != v.Key {
-				t.Errorf("key %q, want %q", k, v.Key)
+				t.Errorf("got key %q, want %q", k, v.Key)
 			}
 			id := payment.DeriveID(salt, k)
 			if id.String() != v.ID {
-				t.Errorf("id %s, want %s", id, v.ID)
+				t.Errorf("got id %s, want %s", id, v.ID)
 			}
 			if u := uuid.UUID(id); u.Version() != 8 || u.Variant() != uuid.RFC4122 {
-				t.Errorf("id %s is version %d, variant %s", id, u.Version(), u.Variant())
+				t.Errorf("id %s: got version %d, variant %s, want a UUIDv8", id, u.Version(), u.Variant())
 			}
 		})
 	}
@@ -50,10 +52,10 @@ func TestParseID(t *testing.T) {
 	t.Run("RoundTrip", func(t *testing.T) {
 		id, err := payment.ParseID(written)
 		if err != nil || id.String() != written {
-			t.Fatalf("ParseID = %s, %v", id, err)
+			t.Fatalf("ParseID: got %s, %v, want %s", id, err, written)
 		}
 		if b, err := json.Marshal(id); err != nil || string(b) != `"`+written+`"` {
-			t.Errorf("JSON %s, %v", b, err)
+			t.Errorf("got JSON %s, %v, want the id in quotes", b, err)
 		}
 	})
 	for name, s := range map[string]string{
@@ -73,7 +75,7 @@ func TestParseID(t *testing.T) {
 	} {
 		t.Run("Refused/"+name, func(t *testing.T) {
 			if id, err := payment.ParseID(s); err == nil || id != (payment.ID{}) {
-				t.Errorf("ParseID(%q) = %s, %v, want an error", s, id, err)
+				t.Errorf("ParseID(%q): got %s, %v, want an error", s, id, err)
 			}
 		})
 	}

@@ -2,25 +2,31 @@ package payment
 
 import "errors"
 
-// keyMax is the longest idempotency key, in bytes: what most of the field takes (facts: Stripe, Column 255).
-const keyMax = 255
+// keyBytesMax is the length of the longest idempotency key. Stripe's API has the same limit:
+// https://docs.stripe.com/api/idempotent_requests
+const keyBytesMax = 255
 
-// Key is an idempotency key: 1 to 255 visible ASCII characters. The zero value is no key.
+// Key is an idempotency key: 1 to 255 visible ASCII characters. The zero value is not a key.
 type Key struct{ s string }
 
-// ErrKey says what an idempotency key must look like.
-var ErrKey = errors.New("an idempotency key is 1 to 255 visible ASCII characters (0x21 to 0x7E) that do not begin with a quote, bare or as a quoted string (RFC 8941)")
+// ErrKey is returned for an invalid idempotency key.
+var ErrKey = errors.New("an idempotency key is 1 to 255 visible ASCII characters (0x21 to 0x7E) " +
+	"that do not begin with a quote, bare or as a quoted string (RFC 8941)")
 
-// ParseKey reads an idempotency key as clients write it: bare, as most do, or as the quoted string (RFC 8941 section 3.3.3) that
-// draft-ietf-httpapi-idempotency-key-header asks for. Both forms of one value are the same key.
+// ParseKey parses an idempotency key. It accepts the bare form, which most clients send, and the
+// quoted string (RFC 8941 section 3.3.3) of draft-ietf-httpapi-idempotency-key-header. Both forms
+// of a value are the same key.
+//
+// A value that begins with a quote is refused: its bare form would be parsed as another key.
 func ParseKey(s string) (Key, error) {
 	if s != "" && s[0] == '"' {
 		var ok bool
-		if s, ok = unquote(s); !ok {
+		s, ok = unquote(s)
+		if !ok {
 			return Key{}, ErrKey
 		}
 	}
-	if s == "" || len(s) > keyMax || s[0] == '"' { // A value that begins with a quote would read back as another key.
+	if s == "" || len(s) > keyBytesMax || s[0] == '"' {
 		return Key{}, ErrKey
 	}
 	for i := range len(s) {
@@ -34,7 +40,7 @@ func ParseKey(s string) (Key, error) {
 // String returns the bare form.
 func (k Key) String() string { return k.s }
 
-// unquote reads an RFC 8941 string, in which only the quote and the backslash may be escaped.
+// unquote parses a string of RFC 8941, in which only the quote and the backslash may be escaped.
 func unquote(s string) (string, bool) {
 	if len(s) < 2 || s[len(s)-1] != '"' {
 		return "", false

@@ -28,7 +28,7 @@ func TestParseKey(t *testing.T) {
 	} {
 		t.Run("Taken/"+name, func(t *testing.T) {
 			if got := key(t, c.written).String(); got != c.want {
-				t.Errorf("key %q, want %q", got, c.want)
+				t.Errorf("got key %q, want %q", got, c.want)
 			}
 		})
 	}
@@ -61,7 +61,7 @@ func TestParseKey(t *testing.T) {
 		t.Run("Refused/"+name, func(t *testing.T) {
 			k, err := payment.ParseKey(written)
 			if !errors.Is(err, payment.ErrKey) || k != (payment.Key{}) {
-				t.Errorf("ParseKey(%q) = %q, %v, want no key and ErrKey", written, k, err)
+				t.Errorf("ParseKey(%q): got %q, %v, want no key and ErrKey", written, k, err)
 			}
 		})
 	}
@@ -69,6 +69,6 @@ func TestParseKey(t *testing.T) {
 
 func TestParseKey_BothFormsAreOneKey(t *testing.T) {
 	if key(t, "order-4711") != key(t, `"order-4711"`) {
-		t.Error("the bare and the quoted form are two keys")
+		t.Error("bare and quoted form: got two keys, want one")
 	}
 }

@@ -7,34 +7,39 @@ import (
 	"github.com/bojanz/currency"
 )
 
-// amountMax is the largest amount, in minor units: 15 digits are exact in every JSON parser (RFC 7493 section 2.2 promises 2^53 - 1).
-const amountMax = 999_999_999_999_999
+// amountMinorUnitsMax is the largest amount. JSON parsers represent integers of 15 digits exactly
+// (RFC 7493 section 2.2: up to 2^53 - 1).
+const amountMinorUnitsMax = 999_999_999_999_999
 
-// Money is an amount in minor units of an ISO 4217 currency: {25687 USD} is 256.87 dollars, {1500 JPY} is 1,500 yen.
+// Money is an amount of a currency: {25687 USD} is 256.87 dollars, {1500 JPY} is 1,500 yen.
 type Money struct {
-	Minor    int64
+	// Minor is the amount in minor units.
+	Minor int64
+	// Currency is an ISO 4217 code.
 	Currency string
 }
 
-// String returns the amount in major units with the digits that ISO 4217 gives the currency, and its code: "256.87 USD".
+// String returns the amount in major units and the code: "256.87 USD". The number of digits is that
+// of ISO 4217. If a currency has left ISO 4217 since, it returns minor units.
 func (m Money) String() string {
 	a, err := currency.NewAmountFromInt64(m.Minor, m.Currency)
-	if err != nil { // A currency that has left ISO 4217 since the payment was stored.
+	if err != nil {
 		return strconv.FormatInt(m.Minor, 10) + " minor units " + m.Currency
 	}
 	return a.Number() + " " + a.CurrencyCode()
 }
 
-// money checks an amount literal and a currency code. 12.50 and 1e3 are refused even where they would be integers in value: what is
-// signed, compared and stored is then the same text everywhere.
+// money checks an amount literal and a currency code. It refuses 12.00 and 1e3 although their
+// values are integers. So an amount has the same text wherever it is signed, compared or stored.
 func (f *faults) money(literal, code string) Money {
 	minor, err := strconv.ParseInt(literal, 10, 64)
 	switch {
 	case literal == "":
 		f.add("/amount", "required", "amount is required")
-	case !integerLiteral(literal):
-		f.add("/amount", "integer", "amount is in minor units and must be written as an integer, without fraction or exponent")
-	case err != nil || minor < 1 || minor > amountMax:
+	case !isIntegerLiteral(literal):
+		f.add("/amount", "integer",
+			"amount is in minor units and must be written as an integer, without fraction or exponent")
+	case err != nil || minor < 1 || minor > amountMinorUnitsMax:
 		f.add("/amount", "range", "amount must be between 1 and 999999999999999")
 	}
 	switch {
@@ -46,8 +51,8 @@ func (f *faults) money(literal, code string) Money {
 	return Money{Minor: minor, Currency: code}
 }
 
-// integerLiteral tells whether a JSON number literal (RFC 8259 section 6) is an integer by its form.
-func integerLiteral(s string) bool {
+// isIntegerLiteral reports whether a JSON number (RFC 8259 section 6) is written as an integer.
+func isIntegerLiteral(s string) bool {
 	digits := strings.TrimPrefix(s, "-")
 	if digits == "" || digits[0] == '0' && len(digits) > 1 {
 		return false

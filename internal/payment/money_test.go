@@ -41,7 +41,7 @@ func TestNew_Amount(t *testing.T) {
 	for literal, minor := range map[string]int64{"1": 1, "25687": 25687, "999999999999999": 999_999_999_999_999} {
 		t.Run("Taken/"+literal, func(t *testing.T) {
 			if p := create(t, content(func(c *payment.Content) { c.Amount = literal })); p.Money.Minor != minor {
-				t.Errorf("amount %d, want %d", p.Money.Minor, minor)
+				t.Errorf("got amount %d, want %d", p.Money.Minor, minor)
 			}
 		})
 	}
@@ -49,8 +49,10 @@ func TestNew_Amount(t *testing.T) {
 
 func TestNew_Currency(t *testing.T) {
 	for code, fault := range map[string]string{
-		"": "required", "usd": "unknown", "Usd": "unknown", " USD": "unknown", "US": "unknown", "USDX": "unknown", "ZZZ": "unknown",
-		"840": "unknown", "DEM": "unknown", " ": "unknown", "US\x00": "unknown", "\xff\xff\xff": "unknown", "ＵＳＤ": "unknown",
+		"": "required", "usd": "unknown", "Usd": "unknown", " USD": "unknown", "US": "unknown", "USDX": "unknown",
+		"ZZZ": "unknown",
+		"840": "unknown", "DEM": "unknown", " ": "unknown", "US\x00": "unknown", "\xff\xff\xff": "unknown",
+		"ＵＳＤ": "unknown",
 	} {
 		t.Run("Refused/"+code, func(t *testing.T) {
 			wantFaults(t, content(func(c *payment.Content) { c.Currency = code }), "/currency "+fault)
@@ -59,7 +61,7 @@ func TestNew_Currency(t *testing.T) {
 	for _, code := range []string{"USD", "EUR", "JPY", "KWD", "CHF", "CLF"} {
 		t.Run("Taken/"+code, func(t *testing.T) {
 			if p := create(t, content(func(c *payment.Content) { c.Currency = code })); p.Money.Currency != code {
-				t.Errorf("currency %q, want %q", p.Money.Currency, code)
+				t.Errorf("got currency %q, want %q", p.Money.Currency, code)
 			}
 		})
 	}
@@ -75,7 +77,7 @@ func TestMoney_String(t *testing.T) {
 		"25687 minor units ZZZ": {Minor: 25687, Currency: "ZZZ"},
 	} {
 		if got := m.String(); got != want {
-			t.Errorf("%d %s is written %q, want %q", m.Minor, m.Currency, got, want)
+			t.Errorf("%d %s: got %q, want %q", m.Minor, m.Currency, got, want)
 		}
 	}
 }

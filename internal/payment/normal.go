@@ -9,45 +9,51 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// referenceMax is the longest reference, in characters: ISO 20022 EndToEndId is Max35Text, and longer ones would break the budget of
-// 200 bytes a row.
-const referenceMax = 35
+// referenceCharactersMax is the length of the longest reference: EndToEndId of ISO 20022 is
+// Max35Text. A row has at most 200 bytes, so there is no room for more.
+const referenceCharactersMax = 35
 
-// normal returns the form in which text is stored, compared and answered: Unicode NFC without outer blanks. Two spellings of one name
-// are then one content, and a retry from another client library is no "other content".
+// normal returns the form in which text is stored, compared and sent: Unicode NFC without outer
+// blanks. So two encodings of a name are the same content, and a retry from another client library
+// is not refused for other content.
 func normal(s string) string { return strings.TrimSpace(norm.NFC.String(s)) }
 
-// text brings a required text into its normal form and checks its bounds. It returns an empty one when a fault was added.
+// text normalizes a required text and checks it. It returns "" if it added a fault.
 func (f *faults) text(at, s string, charactersMax int) string {
-	normalised := normal(s)
+	normalized := normal(s)
 	switch {
 	case !utf8.ValidString(s):
 		f.add(at, "characters", "must be valid UTF-8")
-	case !strings.ContainsFunc(normalised, visible):
+	case !strings.ContainsFunc(normalized, isVisible):
 		f.add(at, "required", "is required and must not be blank")
-	case utf8.RuneCountInString(normalised) > charactersMax:
+	case utf8.RuneCountInString(normalized) > charactersMax:
 		f.add(at, "length", "must have at most "+strconv.Itoa(charactersMax)+" characters")
-	case strings.ContainsFunc(normalised, unprintable):
+	case strings.ContainsFunc(normalized, isForbidden):
 		f.add(at, "characters", "must not contain control characters, line breaks or changes of writing direction")
 	default:
-		return normalised
+		return normalized
 	}
 	return ""
 }
 
-// visible tells what a text must have one of: a name of nothing but zero-width characters is blank to everyone who reads it.
-func visible(r rune) bool { return unicode.IsGraphic(r) && !unicode.IsSpace(r) }
+// isVisible reports whether a text that contains r is not blank. Zero-width characters alone are
+// blank.
+func isVisible(r rune) bool { return unicode.IsGraphic(r) && !unicode.IsSpace(r) }
 
-// reference checks the optional reference. An empty one is refused rather than taken as none: it is a fault of the client's.
+// reference checks the optional reference. If it is present, it must not be empty.
 func (f *faults) reference(s *string) string {
 	if s == nil {
 		return ""
 	}
-	return f.text("/reference", *s, referenceMax)
+	return f.text("/reference", *s, referenceCharactersMax)
 }
 
-// unprintable tells what no text may hold: controls (PostgreSQL cannot store NUL; terminals obey the others), line breaks, and the embeddings and
-// isolates that make a text read otherwise than it is stored (UTS #39).
-func unprintable(r rune) bool {
+// isForbidden reports whether no text may contain r. Forbidden are:
+//
+//   - control characters: PostgreSQL cannot store NUL, and terminals execute others;
+//   - line breaks;
+//   - bidirectional embeddings, overrides and isolates, which change how a text is displayed
+//     (UTS #39).
+func isForbidden(r rune) bool {
 	return unicode.IsControl(r) || r >= '\u2028' && r <= '\u202e' || r >= '\u2066' && r <= '\u2069'
 }

@@ -5,21 +5,26 @@ import (
 	"hash/fnv"
 )
 
-// HashSender picks a payment's Kafka partition: 64-bit FNV-1a over the tenant's name, the sender account's type and its number, each
-// preceded by its length in bytes as a big-endian uint32 (so that no two triples run together). All payments from one account share
-// a partition, which is what their order rests on. The function is a contract: stored payments and consumers depend on it.
+// HashSender returns the hash that selects the Kafka partition of a payment. It is the 64-bit
+// FNV-1a of three texts: the tenant's name, the type and the number of the sender account. Before
+// each text stands its length in bytes, as a big-endian uint32, so that no two triples have the
+// same input.
+//
+// All payments from one account are in the same partition, which keeps their order. The function is
+// a contract and must never change: stored payments and consumers depend on it.
 func HashSender(tenant string, sender Account) uint64 {
 	h := fnv.New64a()
 	for _, s := range []string{tenant, sender.Type, sender.Number.Reveal()} {
 		var length [4]byte
-		binary.BigEndian.PutUint32(length[:], uint32(len(s))) //nolint:gosec // G115: bounded far below 2^32 by the checks of New.
+		n := uint32(len(s)) //nolint:gosec // G115: the bounds of New are far below 2^32.
+		binary.BigEndian.PutUint32(length[:], n)
 		_, _ = h.Write(length[:])
 		_, _ = h.Write([]byte(s))
 	}
 	return h.Sum64()
 }
 
-// PartitionOf returns the partition for a hash among count partitions.
+// PartitionOf returns the partition of a hash among count partitions.
 func PartitionOf(hash uint64, count int32) int32 {
 	return int32(hash % uint64(count)) //nolint:gosec // G115: less than count, which is positive.
 }

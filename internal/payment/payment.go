@@ -1,9 +1,10 @@
-// Package payment says what a payment is: its identity, money, parties, accounts and status, which content is valid, and what can
-// go wrong with it. It does no I/O and imports no other room; every other room may import it.
+// Package payment defines a payment: its identity, money, parties, accounts and status, the rules
+// for valid content, and the errors of all packages. It does no I/O and imports no other package of
+// this module.
 //
-// A Payment is made in one way only, by New, which brings the content into its normal form and refuses it otherwise with all faults
-// at once. What comes back from the database was once made by New and is trusted: rules may become stricter without making old rows
-// unreadable.
+// New is the only way to create a Payment. It normalizes the content and reports all faults
+// together. Rows of the database were created by New, and are not checked again. So a rule can
+// become stricter without making old rows unreadable.
 package payment
 
 import (
@@ -12,62 +13,73 @@ import (
 	"time"
 )
 
-// Payment is one payment, as it is stored, emitted and answered.
+// Payment is a payment as it is stored, emitted and returned to clients.
 type Payment struct {
-	ID          ID
-	Tenant      TenantRef
-	Money       Money
-	Originator  Party   // Who orders the payment (ISO 20022: ultimate debtor).
-	Beneficiary Party   // Who is to have the money (ISO 20022: ultimate creditor).
-	Sender      Account // The account paid from (ISO 20022: debtor account).
-	Receiver    Account // The account paid to (ISO 20022: creditor account).
-	Reference   string  // Empty when there is none.
+	ID     ID
+	Tenant TenantRef
+	Money  Money
+	// Originator orders the payment (ISO 20022: ultimate debtor).
+	Originator Party
+	// Beneficiary is to receive the money (ISO 20022: ultimate creditor).
+	Beneficiary Party
+	// Sender is the account that is debited (ISO 20022: debtor account).
+	Sender Account
+	// Receiver is the account that is credited (ISO 20022: creditor account).
+	Receiver Account
+	// Reference is empty if there is none.
+	Reference string
 
-	// TraceParent is the W3C trace context of the request that created the payment, or empty. It is no part of the content: a retry
-	// from another trace is still the same payment.
+	// TraceParent is the W3C trace context of the request that created the payment, or empty. It is
+	// not part of the content: a retry from another trace is the same payment.
 	TraceParent TraceParent
 
-	// PartitionHash picks the Kafka partition; see HashSender.
+	// PartitionHash selects the Kafka partition; see HashSender.
 	PartitionHash uint64
 
-	// The fields below are given by the database.
+	// The database sets the fields below.
 
-	Partition int32 // The Kafka partition, fixed at creation.
-	Seq       int64 // The order of emission within the partition.
+	// Partition is the Kafka partition. It is fixed when the payment is created.
+	Partition int32
+	// Seq is the order of emission within the partition.
+	Seq       int64
 	Status    Status
 	CreatedAt time.Time
-	Sent      *Emission // Nil until the payment is sent.
+	// Sent is nil until the payment is sent.
+	Sent *Emission
 }
 
 // Format implements fmt.Formatter; see Party.
 func (p Payment) Format(w fmt.State, _ rune) { _, _ = io.WriteString(w, "payment "+p.ID.String()) }
 
-// Emission says when and where a payment was emitted. The partition is the payment's own.
+// Emission is when and where a payment was emitted. The partition is that of the payment.
 type Emission struct {
 	At     time.Time
 	Topic  string
 	Offset int64
 }
 
-// Content is what a client asks for, as it wrote it: New normalises and checks it.
+// Content is the content of a payment as a client sent it. New normalizes and checks it.
 type Content struct {
-	Amount      string // The JSON number literal, in minor units.
+	// Amount is the JSON number as it was written, in minor units.
+	Amount      string
 	Currency    string
 	Originator  PartyContent
 	Beneficiary PartyContent
 	Sender      AccountContent
 	Receiver    AccountContent
-	Reference   *string // Nil when the member is absent.
+	// Reference is nil if the member is absent.
+	Reference *string
 }
 
-// PartyContent is a party as a client wrote it.
+// PartyContent is a party as a client sent it.
 type PartyContent struct{ ID, Name string }
 
-// AccountContent is an account as a client wrote it.
+// AccountContent is an account as a client sent it.
 type AccountContent struct{ Type, Number string }
 
-// New makes the payment that tenant t asks for under key. The same tenant, key and content always make the same payment, at any time
-// and on any replica. The error is an *Invalid with every fault, in the order of the contract's fields.
+// New returns the payment of tenant t with this key and content. The same arguments always give the
+// same payment, at any time and on any replica. The error is an *Invalid with all faults, in the
+// order of the members in the contract.
 func New(t Tenant, key Key, c Content) (Payment, error) {
 	var f faults
 	p := Payment{
@@ -88,11 +100,11 @@ func New(t Tenant, key Key, c Content) (Payment, error) {
 	return p, nil
 }
 
-// Differences names, as JSON pointers, the content fields in which p and q differ: what a reused key is refused with.
+// Differences returns the JSON pointers of the members in which the contents of p and q differ.
 func (p Payment) Differences(q Payment) []string {
 	var pointers []string
-	differ := func(pointer string, yes bool) {
-		if yes {
+	differ := func(pointer string, differs bool) {
+		if differs {
 			pointers = append(pointers, pointer)
 		}
 	}

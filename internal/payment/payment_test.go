@@ -9,22 +9,50 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// textField is a text member of the content: where it is, how many characters it may have, how a test writes it.
+// textField is a text member of the content.
 type textField struct {
-	pointer string
-	max     int
-	set     func(*payment.Content, string)
-	get     func(payment.Payment) string
+	pointer       string
+	charactersMax int
+	set           func(*payment.Content, string)
+	get           func(payment.Payment) string
 }
 
 var textFields = []textField{
-	{"/originator/id", 35, func(c *payment.Content, s string) { c.Originator.ID = s }, func(p payment.Payment) string { return p.Originator.ID }},
-	{"/originator/name", 140, func(c *payment.Content, s string) { c.Originator.Name = s }, func(p payment.Payment) string { return p.Originator.Name.Reveal() }},
-	{"/beneficiary/id", 35, func(c *payment.Content, s string) { c.Beneficiary.ID = s }, func(p payment.Payment) string { return p.Beneficiary.ID }},
-	{"/beneficiary/name", 140, func(c *payment.Content, s string) { c.Beneficiary.Name = s }, func(p payment.Payment) string { return p.Beneficiary.Name.Reveal() }},
-	{"/sender/number", 34, func(c *payment.Content, s string) { c.Sender.Number = s }, func(p payment.Payment) string { return p.Sender.Number.Reveal() }},
-	{"/receiver/number", 34, func(c *payment.Content, s string) { c.Receiver = payment.AccountContent{Type: "checking", Number: s} }, func(p payment.Payment) string { return p.Receiver.Number.Reveal() }},
-	{"/reference", 35, func(c *payment.Content, s string) { c.Reference = &s }, func(p payment.Payment) string { return p.Reference }},
+	{
+		"/originator/id", 35,
+		func(c *payment.Content, s string) { c.Originator.ID = s },
+		func(p payment.Payment) string { return p.Originator.ID },
+	},
+	{
+		"/originator/name", 140,
+		func(c *payment.Content, s string) { c.Originator.Name = s },
+		func(p payment.Payment) string { return p.Originator.Name.Reveal() },
+	},
+	{
+		"/beneficiary/id", 35,
+		func(c *payment.Content, s string) { c.Beneficiary.ID = s },
+		func(p payment.Payment) string { return p.Beneficiary.ID },
+	},
+	{
+		"/beneficiary/name", 140,
+		func(c *payment.Content, s string) { c.Beneficiary.Name = s },
+		func(p payment.Payment) string { return p.Beneficiary.Name.Reveal() },
+	},
+	{
+		"/sender/number", 34,
+		func(c *payment.Content, s string) { c.Sender.Number = s },
+		func(p payment.Payment) string { return p.Sender.Number.Reveal() },
+	},
+	{
+		"/receiver/number", 34,
+		func(c *payment.Content, s string) { c.Receiver = payment.AccountContent{Type: "checking", Number: s} },
+		func(p payment.Payment) string { return p.Receiver.Number.Reveal() },
+	},
+	{
+		"/reference", 35,
+		func(c *payment.Content, s string) { c.Reference = &s },
+		func(p payment.Payment) string { return p.Reference },
+	},
 }
 
 func TestNew_TextRefused(t *testing.T) {
@@ -32,8 +60,8 @@ func TestNew_TextRefused(t *testing.T) {
 		for name, c := range map[string]struct{ value, code string }{
 			"Empty":                {"", "required"},
 			"Blank":                {" \t\n\u00a0\u3000", "required"},
-			"TooLongByOne":         {strings.Repeat("x", f.max+1), "length"},
-			"TooLongByOneAfterNFC": {strings.Repeat("e\u0301", f.max+1), "length"},
+			"TooLongByOne":         {strings.Repeat("x", f.charactersMax+1), "length"},
+			"TooLongByOneAfterNFC": {strings.Repeat("e\u0301", f.charactersMax+1), "length"},
 			"NUL":                  {"a\x00b", "characters"},
 			"Newline":              {"a\nb", "characters"},
 			"Tab":                  {"a\tb", "characters"},
@@ -52,14 +80,16 @@ func TestNew_TextRefused(t *testing.T) {
 	}
 }
 
-func TestNew_TextNormalised(t *testing.T) {
+func TestNew_TextNormalized(t *testing.T) {
 	for _, f := range textFields {
+		repeat := func(s string) string { return strings.Repeat(s, f.charactersMax) }
+		longest := repeat("x")
 		for name, c := range map[string]struct{ value, want string }{
 			"OneCharacter":           {"x", "x"},
-			"ExactlyAtTheBound":      {strings.Repeat("x", f.max), strings.Repeat("x", f.max)},
-			"AtTheBoundInFourBytes":  {strings.Repeat("😀", f.max), strings.Repeat("😀", f.max)},
-			"AtTheBoundAfterNFC":     {strings.Repeat("e\u0301", f.max), strings.Repeat("\u00e9", f.max)},
-			"AtTheBoundWithinBlanks": {"  " + strings.Repeat("x", f.max) + "\r\n", strings.Repeat("x", f.max)},
+			"Longest":                {longest, longest},
+			"LongestInFourBytes":     {repeat("😀"), repeat("😀")},
+			"LongestAfterNFC":        {repeat("e\u0301"), repeat("\u00e9")},
+			"LongestWithinBlanks":    {"  " + longest + "\r\n", longest},
 			"NFC":                    {"Zoe\u0308", "Zo\u00eb"},
 			"Hangul":                 {"\u1112\u1161\u11ab", "\ud55c"},
 			"OuterBlanks":            {"\u00a0\t a \u2003", "a"},
@@ -70,7 +100,7 @@ func TestNew_TextNormalised(t *testing.T) {
 			t.Run(f.pointer+"/"+name, func(t *testing.T) {
 				p := create(t, content(func(x *payment.Content) { f.set(x, c.value) }))
 				if got := f.get(p); got != c.want {
-					t.Errorf("%q became %q, want %q", c.value, got, c.want)
+					t.Errorf("%q: got %q, want %q", c.value, got, c.want)
 				}
 			})
 		}
@@ -90,16 +120,19 @@ func TestNew_Reference(t *testing.T) {
 		"TooLong": {new(strings.Repeat("7", 36)), "", []string{"/reference length"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			asked := content(func(x *payment.Content) { x.Reference = c.reference })
-			wantFaults(t, asked, c.faults...)
-			if len(c.faults) == 0 && create(t, asked).Reference != c.want {
-				t.Errorf("reference %q, want %q", create(t, asked).Reference, c.want)
+			written := content(func(x *payment.Content) { x.Reference = c.reference })
+			wantFaults(t, written, c.faults...)
+			if len(c.faults) > 0 {
+				return
+			}
+			if got := create(t, written).Reference; got != c.want {
+				t.Errorf("got reference %q, want %q", got, c.want)
 			}
 		})
 	}
 }
 
-func TestNew_AllFaultsAtOnceInTheContractsOrder(t *testing.T) {
+func TestNew_AllFaultsInOrder(t *testing.T) {
 	t.Run("Missing", func(t *testing.T) {
 		var want []string
 		for _, pointer := range contract {
@@ -117,13 +150,14 @@ func TestNew_AllFaultsAtOnceInTheContractsOrder(t *testing.T) {
 			Sender:      payment.AccountContent{Type: "Checking", Number: "\xff"},
 			Receiver:    payment.AccountContent{Type: "iban", Number: "DE88370400440532013000"},
 			Reference:   new("a\u2028b"),
-		}, "/amount integer", "/currency unknown", "/originator/id length", "/originator/name characters", "/beneficiary/id required",
-			"/beneficiary/name length", "/sender/type format", "/sender/number characters", "/receiver/number iban_checksum",
+		}, "/amount integer", "/currency unknown", "/originator/id length", "/originator/name characters",
+			"/beneficiary/id required", "/beneficiary/name length", "/sender/type format", "/sender/number characters",
+			"/receiver/number iban_checksum",
 			"/reference characters")
 	})
 }
 
-func TestNew_MakesThePayment(t *testing.T) {
+func TestNew(t *testing.T) {
 	got := create(t, content())
 	want := payment.Payment{
 		ID:          payment.DeriveID(tenant().Salt, key(t, "order-4711")),
@@ -142,12 +176,12 @@ func TestNew_MakesThePayment(t *testing.T) {
 		t.Errorf("New made another payment; it differs from the expected one in content by %q", got.Differences(want))
 	}
 	if again := create(t, content()); again != got {
-		t.Error("the same tenant, key and content made two payments")
+		t.Error("same tenant, key and content: got two payments, want one")
 	}
 }
 
-// TestPayment_Differences shows that a reused key is refused with exactly the members that differ: a member forgotten here would make
-// another payment pass as a replay.
+// TestPayment_Differences shows that a reused key is refused with exactly the members that differ:
+// a member forgotten here would make another payment pass as a replay.
 func TestPayment_Differences(t *testing.T) {
 	original := create(t, content())
 	changes := []func(*payment.Payment){
@@ -164,7 +198,7 @@ func TestPayment_Differences(t *testing.T) {
 		func(p *payment.Payment) { p.Reference = "" },
 	}
 	if len(changes) != len(contract) {
-		t.Fatalf("%d changes for %d members", len(changes), len(contract))
+		t.Fatalf("got %d changes for %d members", len(changes), len(contract))
 	}
 	all := original
 	for i, change := range changes {
@@ -173,7 +207,7 @@ func TestPayment_Differences(t *testing.T) {
 			change(&other)
 			for _, got := range [][]string{original.Differences(other), other.Differences(original)} {
 				if !slices.Equal(got, contract[i:i+1]) {
-					t.Errorf("differences %q, want %q", got, contract[i])
+					t.Errorf("got differences %q, want %q", got, contract[i])
 				}
 			}
 		})
@@ -181,7 +215,7 @@ func TestPayment_Differences(t *testing.T) {
 	}
 	t.Run("All", func(t *testing.T) {
 		if got := original.Differences(all); !slices.Equal(got, contract) {
-			t.Errorf("differences %q, want all in the contract's order", got)
+			t.Errorf("got differences %q, want all in the contract's order", got)
 		}
 	})
 	t.Run("NoneInWhatIsNotContent", func(t *testing.T) {
@@ -192,7 +226,7 @@ func TestPayment_Differences(t *testing.T) {
 		other.PartitionHash, other.Partition, other.Seq, other.Status = 1, 2, 3, payment.Sent
 		other.CreatedAt, other.Sent = time.Unix(1, 0), &payment.Emission{Topic: "payments", Offset: 9}
 		if got := original.Differences(other); got != nil {
-			t.Errorf("differences %q, want none", got)
+			t.Errorf("got differences %q, want none", got)
 		}
 	})
 }

@@ -6,12 +6,14 @@ import (
 	"log/slog"
 )
 
-// mask stands in logs, errors and dumps for what may not be there.
+// mask replaces what must not appear in logs, errors and dumps.
 const mask = "***"
 
-// Private is a string that names a person or an account. It masks itself wherever it is printed, logged or marshalled without
-// anyone having thought about it; the rooms that must write it out (the answer, the row, the event) say so by Reveal. One way past the mask is left: fmt cannot ask a value in an unexported field
-// of another type, so such a struct is not to be printed.
+// Private is personal data: a name or an account number. All verbs of fmt, slog and encoders print
+// "***". Call Reveal for the value.
+//
+// fmt does not call Format on unexported fields. So do not print a struct that has a Private in
+// one.
 type Private string
 
 // Reveal returns the string itself.
@@ -20,11 +22,11 @@ func (p Private) Reveal() string { return string(p) }
 // String implements fmt.Stringer.
 func (Private) String() string { return mask }
 
-// Format implements fmt.Formatter, so that no verb (%x, %q, %#v) shows the string.
+// Format implements fmt.Formatter, so that no verb (%x, %q, %#v) prints the string.
 func (Private) Format(w fmt.State, _ rune) { _, _ = io.WriteString(w, mask) }
 
 // LogValue implements slog.LogValuer.
 func (Private) LogValue() slog.Value { return slog.StringValue(mask) }
 
-// MarshalText implements encoding.TextMarshaler, which is what JSON encoders use.
+// MarshalText implements encoding.TextMarshaler, which JSON encoders use.
 func (Private) MarshalText() ([]byte, error) { return []byte(mask), nil }

@@ -16,27 +16,31 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// verbs are all that fmt knows for strings, byte arrays and structs, with the flags that change how they are shown.
+// verbs are all that fmt knows for strings, byte arrays and structs, with the flags that change how
+// they are shown.
 var verbs = []string{
-	"%v", "%+v", "%#v", "%s", "%+s", "%q", "%+q", "%#q", "%x", "%X", "% x", "%#x", "% X", "%d", "%+d", "%#d", "%o", "%b", "%c", "%U", "%t", "%e",
+	"%v", "%+v", "%#v", "%s", "%+s", "%q", "%+q", "%#q", "%x", "%X", "% x", "%#x", "% X", "%d", "%+d", "%#d", "%o",
+	"%b", "%c", "%U", "%t", "%e",
 	"%200v", "%-200s", "%.3s", "%.300v", "%T",
 }
 
-// secret is what must not be seen, under a name for the failure's text.
+// secret is a value that must not appear. The name is for failure messages.
 type secret struct {
 	name  string
 	bytes []byte
 }
 
-// spellings are the ways in which printers and encoders write out bytes. Their first four are enough to call it a leak.
+// spellings returns the forms in which bytes are printed and encoded. Four bytes count as a leak.
 func (s secret) spellings() []string {
 	head := s.bytes[:4]
 	spaced := strings.ToLower(strings.TrimSpace(fmt.Sprintf("% x", head)))
 	decimal := strings.Trim(fmt.Sprintf("%d", head), "[]")
 	all := []string{
-		hex.EncodeToString(head), spaced, "0x" + strings.ReplaceAll(spaced, " ", ", 0x"), decimal, strings.ReplaceAll(decimal, " ", ","),
+		hex.EncodeToString(head), spaced, "0x" + strings.ReplaceAll(spaced, " ", ", 0x"), decimal,
+		strings.ReplaceAll(decimal, " ", ","),
 		base64.StdEncoding.EncodeToString(s.bytes)[:5],
-		strings.Trim(fmt.Sprintf("%o", head), "[]"), strings.Trim(fmt.Sprintf("%b", head), "[]"), strings.Trim(fmt.Sprintf("%U", head), "[]"),
+		strings.Trim(fmt.Sprintf("%o", head), "[]"), strings.Trim(fmt.Sprintf("%b", head), "[]"),
+		strings.Trim(fmt.Sprintf("%U", head), "[]"),
 	}
 	for i := 0; i+4 <= len(s.bytes); i++ { // Any four characters in a row, since a precision may cut.
 		all = append(all, string(s.bytes[i:i+4]))
@@ -44,22 +48,22 @@ func (s secret) spellings() []string {
 	return all
 }
 
-// wantMasked fails when the output shows one of the secrets.
+// wantMasked fails the test if the output contains one of the secrets.
 func wantMasked(t *testing.T, output string, secrets ...secret) {
 	t.Helper()
 	lower := strings.ToLower(output)
 	for _, s := range secrets {
 		for _, spelling := range s.spellings() {
 			if strings.Contains(lower, strings.ToLower(spelling)) {
-				t.Errorf("%s leaks, as %q, in %q", s.name, spelling, output)
+				t.Errorf("got the %s as %q in %q, want it masked", s.name, spelling, output)
 				return
 			}
 		}
 	}
 }
 
-// secrets are what masked holds. Numbers and key are letters that no hexadecimal number has, so that an address or a time in the output
-// cannot look like one of them.
+// secrets are the secrets in masked. Numbers and key consist of letters that are not hexadecimal
+// digits, so that an address or a time in the output cannot look like one.
 var secrets = []secret{
 	{"originator's name", []byte("Yolanda Quist")},
 	{"beneficiary's name", []byte("Xavier Zork")},
@@ -79,10 +83,10 @@ func lettered(c *payment.Content) {
 	c.Receiver = payment.AccountContent{Type: "wallet", Number: "Mwrtyplzux"}
 }
 
-// full is a payment with every field set, as it comes back from the database.
+// full returns a payment with every field set, as the database returns it.
 func full(t testing.TB) payment.Payment {
 	p := create(t, content(lettered))
-	p.ID, p.PartitionHash = payment.ID{}, 0 // Their digits could hold four of a secret's by chance.
+	p.ID, p.PartitionHash = payment.ID{}, 0 // Their digits could contain a part of a secret by chance.
 	p.TraceParent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 	p.Partition, p.Seq, p.Status = 3, 42, payment.Sent
 	p.CreatedAt = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
@@ -90,19 +94,23 @@ func full(t testing.TB) payment.Payment {
 	return p
 }
 
-// masked are the values that hold a secret, by type, each also behind a pointer and inside other values. A pointer inside another value
-// is not among them: for a verb that pointers do not have, fmt prints what it points to without asking its Formatter.
+// masked returns values that contain a secret, by type. Each is also behind a pointer and inside
+// other values.
 func masked(t testing.TB) map[string]any {
 	p, who := full(t), tenant()
 	k := apiKey(t, "pl_live_GHIJKLMNOPQRSTUVWXYZghijklmnopqr2hSQaj")
 	return map[string]any{
-		"Payment": p, "PaymentPointer": &p, "Payments": []payment.Payment{p}, "PaymentMap": map[string]payment.Payment{"p": p},
+		"Payment": p, "PaymentPointer": &p, "Payments": []payment.Payment{p},
+		"PaymentMap": map[string]payment.Payment{"p": p},
 		"PaymentAny": []any{p}, "PaymentField": struct{ P payment.Payment }{p},
 		"Party": p.Originator, "PartyPointer": &p.Beneficiary, "Parties": []payment.Party{p.Originator, p.Beneficiary},
 		"Account": p.Sender, "AccountPointer": &p.Receiver, "Accounts": [2]payment.Account{p.Sender, p.Receiver},
-		"Private": p.Sender.Number, "PrivatePointer": &p.Receiver.Number, "Privates": []payment.Private{p.Originator.Name},
-		"APIKey": k, "APIKeyPointer": &k, "APIKeys": []payment.APIKey{k}, "APIKeyField": struct{ K payment.APIKey }{k},
-		"Tenant": who, "TenantPointer": &who, "Tenants": []payment.Tenant{who}, "Salt": who.Salt, "SaltPointer": &who.Salt,
+		"Private": p.Sender.Number, "PrivatePointer": &p.Receiver.Number,
+		"Privates": []payment.Private{p.Originator.Name},
+		"APIKey":   k, "APIKeyPointer": &k, "APIKeys": []payment.APIKey{k},
+		"APIKeyField": struct{ K payment.APIKey }{k},
+		"Tenant":      who, "TenantPointer": &who, "Tenants": []payment.Tenant{who}, "Salt": who.Salt,
+		"SaltPointer": &who.Salt,
 	}
 }
 
@@ -134,7 +142,7 @@ func TestPrivate_NoLogReveals(t *testing.T) {
 				log.With("value", value).WithGroup("g").Info("bound", slog.Group("h", "value", value))
 				log.Error("formatted", "error", fmt.Errorf("of %v: %+v", value, value))
 				if strings.Count(b.String(), "value") < 3 {
-					t.Fatalf("the handler wrote %q", b.String())
+					t.Fatalf("got log %q, want value in it three times", b.String())
 				}
 				wantMasked(t, b.String(), secrets...)
 			})
@@ -142,10 +150,10 @@ func TestPrivate_NoLogReveals(t *testing.T) {
 	}
 }
 
-// TestPrivate_LogValue shows that a handler of another library, which may ask no TextMarshaler, is given the mask as well.
+// TestPrivate_LogValue: a handler that does not use TextMarshaler gets the mask, too.
 func TestPrivate_LogValue(t *testing.T) {
 	if got := slog.AnyValue(full(t).Originator.Name).Resolve(); got.Any() != "***" {
-		t.Errorf("a handler is given %v of kind %s", got.Any(), got.Kind())
+		t.Errorf("got %v of kind %s, want ***", got.Any(), got.Kind())
 	}
 }
 
@@ -163,7 +171,8 @@ func TestPrivate_NoJSONReveals(t *testing.T) {
 		for name, value := range masked(t) {
 			t.Run(encoderName+"/"+name, func(t *testing.T) {
 				b, err := encode(value)
-				if err != nil && encoderName != "Version2" { // Version 2 refuses a struct without exported fields, which hides it as well.
+				// Version 2 refuses a struct without exported fields, which hides it as well.
+				if err != nil && encoderName != "Version2" {
 					t.Fatal(err)
 				}
 				wantMasked(t, string(b)+fmt.Sprint(err), secrets...)
@@ -172,13 +181,14 @@ func TestPrivate_NoJSONReveals(t *testing.T) {
 	}
 }
 
-// TestInvalid_NeverHoldsTheValue shows that what a client sent wrong is not repeated in the error, which is logged and answered: a name
-// in the wrong field is still a name.
+// TestInvalid_NeverHoldsTheValue: an error does not contain the value that a client sent. The error
+// is logged and sent, and a name in the wrong field is still a name.
 func TestInvalid_NeverHoldsTheValue(t *testing.T) {
 	wrong := secret{"refused value", []byte("Qw7Zy-Kp9Xv")}
 	value := string(wrong.bytes)
 	for name, suffix := range map[string]string{
-		"ControlCharacter": "\x00", "LineBreak": "\n.", "NotUTF8": "\xff", "TooLong": strings.Repeat("~", 200), "AsItIs": "",
+		"ControlCharacter": "\x00", "LineBreak": "\n.", "NotUTF8": "\xff", "TooLong": strings.Repeat("~", 200),
+		"AsItIs": "",
 	} {
 		s := value + suffix
 		for _, kind := range []string{"iban", s} {
@@ -186,11 +196,11 @@ func TestInvalid_NeverHoldsTheValue(t *testing.T) {
 				_, err := payment.New(tenant(), key(t, "k"), payment.Content{
 					Amount: s, Currency: s,
 					Originator: payment.PartyContent{ID: s, Name: s}, Beneficiary: payment.PartyContent{ID: s, Name: s},
-					Sender: payment.AccountContent{Type: kind, Number: s}, Receiver: payment.AccountContent{Type: "iban", Number: "DE00" + s},
-					Reference: &s,
+					Sender:   payment.AccountContent{Type: kind, Number: s},
+					Receiver: payment.AccountContent{Type: "iban", Number: "DE00" + s}, Reference: &s,
 				})
 				if err == nil {
-					t.Fatal("the content is valid")
+					t.Fatal("got no error, want an *Invalid")
 				}
 				for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
 					wantMasked(t, fmt.Sprintf(verb, err), append(secrets, wrong)...)
@@ -210,21 +220,23 @@ func TestInvalid_NeverHoldsTheValue(t *testing.T) {
 
 func TestKeyReused_NamesMembersOnly(t *testing.T) {
 	p := full(t)
-	other := create(t, content(lettered, func(c *payment.Content) { c.Originator.Name, c.Sender.Number = "Nobody", "1" }))
+	other := create(t, content(lettered, func(c *payment.Content) {
+		c.Originator.Name, c.Sender.Number = "Nadia", "1"
+	}))
 	err := &payment.KeyReused{ID: p.ID, Differs: p.Differences(other)}
 	if !strings.Contains(err.Error(), "/originator/name, /sender/number") {
-		t.Errorf("error %q does not name the members", err)
+		t.Errorf("got error %q, want the members in it", err)
 	}
 	wantMasked(t, fmt.Sprintf("%v %+v %#v", err, err, err), secrets...)
 }
 
-// TestPrivate_Reveal shows that the one way that is meant to reveal does.
+// TestPrivate_Reveal: Reveal returns the value, and fmt does not.
 func TestPrivate_Reveal(t *testing.T) {
 	p := full(t)
 	if got := p.Originator.Name.Reveal() + "/" + p.Receiver.Number.Reveal(); got != "Yolanda Quist/Mwrtyplzux" {
-		t.Errorf("revealed %q", got)
+		t.Errorf("got %q, want the name and the number", got)
 	}
 	if got := fmt.Sprintf("%v", p.Originator.Name); got != "***" {
-		t.Errorf("masked as %q", got)
+		t.Errorf("got %q, want ***", got)
 	}
 }

@@ -11,13 +11,14 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// contract holds the JSON pointers of a payment's content in the order of the contract (internal/api/openapi.json).
+// contract holds the JSON pointers of a payment's content in the order of the contract
+// (internal/api/openapi.json).
 var contract = []string{
 	"/amount", "/currency", "/originator/id", "/originator/name", "/beneficiary/id", "/beneficiary/name",
 	"/sender/type", "/sender/number", "/receiver/type", "/receiver/number", "/reference",
 }
 
-// content is the valid example that all tests begin from, with the given changes on top.
+// content returns a valid content, with changes.
 func content(changes ...func(*payment.Content)) payment.Content {
 	c := payment.Content{
 		Amount:      "25687",
@@ -51,7 +52,7 @@ func key(t testing.TB, s string) payment.Key {
 	return k
 }
 
-// create makes the payment, which must be valid.
+// create returns the payment of a content, which must be valid.
 func create(t testing.TB, c payment.Content) payment.Payment {
 	t.Helper()
 	p, err := payment.New(tenant(), key(t, "order-4711"), c)
@@ -70,16 +71,16 @@ func faultsOf(t testing.TB, c payment.Content) []string {
 	}
 	invalid, ok := errors.AsType[*payment.Invalid](err)
 	if !ok || len(invalid.Faults) == 0 {
-		t.Fatalf("New: %T (%v), want an *Invalid with faults", err, err)
+		t.Fatalf("New: got %T (%v), want an *Invalid with faults", err, err)
 	}
 	if p != (payment.Payment{}) {
-		t.Errorf("New returned a payment beside its error")
+		t.Errorf("got payment %v with an error, want the zero value", p)
 	}
 	var got []string
 	for _, f := range invalid.Faults {
 		got = append(got, f.Pointer+" "+f.Code)
 		if f.Detail == "" || !strings.Contains(err.Error(), f.Pointer+": "+f.Detail) {
-			t.Errorf("error %q does not tell the fault %+v", err, f)
+			t.Errorf("got error %q, want the fault %+v in it", err, f)
 		}
 	}
 	return got
@@ -88,7 +89,7 @@ func faultsOf(t testing.TB, c payment.Content) []string {
 func wantFaults(t testing.TB, c payment.Content, want ...string) {
 	t.Helper()
 	if got := faultsOf(t, c); !slices.Equal(got, want) {
-		t.Errorf("faults %q, want %q", got, want)
+		t.Errorf("got faults %q, want %q", got, want)
 	}
 }
 
@@ -104,7 +105,7 @@ func vectors[V any](t testing.TB, file string) []V {
 		t.Fatalf("%s: %v", file, err)
 	}
 	if len(all) == 0 {
-		t.Fatalf("%s holds no vectors", file)
+		t.Fatalf("%s: got no vectors", file)
 	}
 	return all
 }

@@ -5,39 +5,33 @@ import (
 	"strings"
 )
 
-// Status is where a payment stands. The set is closed and spelled alike in Go, SQL and JSON.
+// Status is the status of a payment. It only moves forward:
 //
 //	created → sent → accepted | rejected
+//
+// The values are the same in Go, SQL and JSON.
 type Status string
 
-// The statuses. Accepted and Rejected are reserved for the outcomes that will be read from downstream.
 const (
-	Created  Status = "created"  // Stored; will be emitted.
-	Sent     Status = "sent"     // In the topic, at a known offset.
-	Accepted Status = "accepted" // Downstream took it. Final.
-	Rejected Status = "rejected" // Downstream refused it. Final.
+	// Created is a payment that is stored and will be emitted.
+	Created Status = "created"
+	// Sent is a payment that is in the topic, at a known offset.
+	Sent Status = "sent"
+	// Accepted and Rejected are final. They are reserved for outcomes from downstream.
+	Accepted Status = "accepted"
+	Rejected Status = "rejected"
 )
 
-// ParseStatus reads a status; one that the code does not know is an error, never passed on.
+// ParseStatus parses a status. An unknown one is an error.
 func ParseStatus(s string) (Status, error) {
 	for _, status := range [...]Status{Created, Sent, Accepted, Rejected} {
 		if s == string(status) {
 			return status, nil
 		}
 	}
-	return "", fmt.Errorf("unknown payment status %q", strings.Clone(s)) // A copy, so that s itself need not be on the heap: this is called for each row.
+	// This runs for each row. The copy for the error keeps s itself from escaping to the heap.
+	return "", fmt.Errorf("unknown payment status %q", strings.Clone(s))
 }
 
-// Final tells whether the status is the last one a payment will have.
+// Final reports whether the status cannot change any more.
 func (s Status) Final() bool { return s == Accepted || s == Rejected }
-
-// MayBecome tells whether a payment may go from s to next. A status only ever moves forward.
-func (s Status) MayBecome(next Status) bool {
-	switch s {
-	case Created:
-		return next == Sent
-	case Sent:
-		return next == Accepted || next == Rejected
-	}
-	return false
-}

@@ -7,13 +7,15 @@ import (
 	"regexp"
 )
 
-// TenantRef names a tenant: by its row and by the name that events carry.
+// TenantRef identifies a tenant.
 type TenantRef struct {
-	ID   int32
+	// ID is the key of its row.
+	ID int32
+	// Name is in each event.
 	Name string
 }
 
-// Tenant is a customer of the installation; payments, keys, parties and accounts belong to one.
+// Tenant is a customer of the installation. Payments, keys, parties and accounts belong to one.
 type Tenant struct {
 	TenantRef
 	Salt Salt
@@ -22,7 +24,8 @@ type Tenant struct {
 // Format implements fmt.Formatter; see Party.
 func (t Tenant) Format(w fmt.State, _ rune) { _, _ = io.WriteString(w, "tenant "+t.Name) }
 
-// Salt is a tenant's 256 random bits; ids are derived under it. It masks itself when printed: whoever knows salt and key can compute ids.
+// Salt is 256 random bits of a tenant, from which ids are derived; see DeriveID. It masks itself
+// when it is printed, since ids can be computed from salt and key.
 type Salt [32]byte
 
 // Format implements fmt.Formatter.
@@ -31,16 +34,17 @@ func (Salt) Format(w fmt.State, _ rune) { _, _ = io.WriteString(w, mask) }
 // LogValue implements slog.LogValuer.
 func (Salt) LogValue() slog.Value { return slog.StringValue(mask) }
 
-// MarshalText implements encoding.TextMarshaler, which is what JSON encoders use.
+// MarshalText implements encoding.TextMarshaler, which JSON encoders use.
 func (Salt) MarshalText() ([]byte, error) { return []byte(mask), nil }
 
-// tenantName is the form of a tenant's name: it stands in event headers, logs and on command lines.
+// tenantName is the form of a tenant's name. It is used in event headers, logs and command lines.
 var tenantName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 
-// CheckTenantName tells whether s can name a tenant.
+// CheckTenantName returns an error if s is not a valid name of a tenant.
 func CheckTenantName(s string) error {
 	if !tenantName.MatchString(s) {
-		return fmt.Errorf("tenant name %q: must be 1 to 63 lower-case letters, digits and hyphens, and begin with a letter or digit", s)
+		return fmt.Errorf("tenant name %q: must be 1 to 63 lower-case letters, digits and hyphens, "+
+			"and begin with a letter or digit", s)
 	}
 	return nil
 }
