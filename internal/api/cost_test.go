@@ -66,8 +66,8 @@ func newTestServer(tb testing.TB) (*Server, *fakeStore) {
 		tb.Fatal(err)
 	}
 	at := time.Date(2026, 11, 23, 12, 0, 0, 123_456_000, time.UTC)
-	store.stored.Status, store.stored.CreatedAt = payment.Sent, at
-	store.stored.Sent = &payment.Emission{At: at.Add(8 * time.Millisecond), Topic: "payments", Offset: 41}
+	store.stored.Status, store.stored.CreatedAt = payment.StatusSent, at
+	store.stored.Emission = &payment.Emission{At: at.Add(8 * time.Millisecond), Topic: "payments", Offset: 41}
 	limits := TenantLimits{InFlight: TenantInFlightDefault}
 	return New(store, limits, quiet, NewMetrics(prometheus.NewRegistry())), store
 }

@@ -54,10 +54,10 @@ func problemOf(err error) *problem {
 	if refused, ok := errors.AsType[*refusalError](err); ok {
 		return newProblem(refused.code, refused.detail)
 	}
-	if invalid, ok := errors.AsType[*payment.Invalid](err); ok {
+	if invalid, ok := errors.AsType[*payment.InvalidError](err); ok {
 		return invalidProblem(invalid)
 	}
-	if reused, ok := errors.AsType[*payment.KeyReused](err); ok {
+	if reused, ok := errors.AsType[*payment.KeyReusedError](err); ok {
 		return keyReusedProblem(reused)
 	}
 	if unready, ok := errors.AsType[*unreadyError](err); ok {
@@ -78,7 +78,7 @@ func problemOf(err error) *problem {
 	return newProblem("internal", internalDetail)
 }
 
-func invalidProblem(invalid *payment.Invalid) *problem {
+func invalidProblem(invalid *payment.InvalidError) *problem {
 	n := strconv.Itoa(len(invalid.Faults))
 	p := newProblem("invalid_payment", "members of the payment that are wrong: "+n+"; see errors")
 	for _, f := range invalid.Faults {
@@ -87,7 +87,7 @@ func invalidProblem(invalid *payment.Invalid) *problem {
 	return p
 }
 
-func keyReusedProblem(reused *payment.KeyReused) *problem {
+func keyReusedProblem(reused *payment.KeyReusedError) *problem {
 	id := reused.ID.String()
 	p := newProblem("idempotency_key_reused",
 		"the idempotency key already stands for payment "+id+", which has other content")

@@ -44,7 +44,7 @@ func (s *Server) create(x *exchange) error {
 	header["Location"] = []string{paymentPrefix + stored.ID.String()}
 	header["Retry-After"] = retryAfterOne
 	// A replay shows what the first response showed, whatever the status is now.
-	stored.Status, stored.Sent = payment.Created, nil
+	stored.Status, stored.Emission = payment.StatusCreated, nil
 	x.writePayment(http.StatusAccepted, &stored)
 	return nil
 }
@@ -72,14 +72,14 @@ func (x *exchange) newPayment() (payment.Payment, error) {
 // payment is committed, and the client can query its status.
 func (s *Server) awaitSent(x *exchange, stored payment.Payment, wait time.Duration) (sent payment.Payment, ok bool) {
 	// A replay may be sent already. What Store.Create returns survives a failover.
-	if stored.Status != payment.Created {
+	if stored.Status != payment.StatusCreated {
 		return stored, true
 	}
 	if s.awaitChange(x, stored, nil, wait) != waitChanged {
 		return payment.Payment{}, false
 	}
 	sent, err := s.find(x.Context(), x.tenant.TenantRef, statusQuery{id: stored.ID})
-	return sent, err == nil && sent.Status != payment.Created
+	return sent, err == nil && sent.Status != payment.StatusCreated
 }
 
 // statusByID handles GET /payments/{id}. No payment has an id that is malformed.
@@ -164,7 +164,7 @@ func (x *exchange) writeVersion(p *payment.Payment, known []string) {
 	header["Etag"] = []string{tag}
 	header["Cache-Control"] = privateNoCache
 	header["Vary"] = varyByClient
-	if p.Status == payment.Created {
+	if p.Status == payment.StatusCreated {
 		header["Retry-After"] = retryAfterOne
 	}
 	if len(known) > 0 && anyMatch(known, tag) {
@@ -234,7 +234,7 @@ func plainJSON(h http.Header) bool {
 // joinFaults joins the faults of JSON types with the error of payment.New. A member of the wrong
 // type is reported once, as that.
 func joinFaults(faults []payment.Fault, err error) error {
-	invalid, ok := errors.AsType[*payment.Invalid](err)
+	invalid, ok := errors.AsType[*payment.InvalidError](err)
 	if err != nil && !ok {
 		return err
 	}
@@ -248,5 +248,5 @@ func joinFaults(faults []payment.Fault, err error) error {
 	if len(faults) == 0 {
 		return nil
 	}
-	return &payment.Invalid{Faults: faults}
+	return &payment.InvalidError{Faults: faults}
 }

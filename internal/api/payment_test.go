@@ -38,14 +38,14 @@ func TestStatus_ETag(t *testing.T) {
 	}
 	seen := map[string]bool{tag: true}
 	for _, change := range []func(*payment.Payment){
-		func(p *payment.Payment) { p.Sent.Offset++ },
-		func(p *payment.Payment) { p.Sent.At = p.Sent.At.Add(time.Microsecond) },
-		func(p *payment.Payment) { p.Status = payment.Accepted },
-		func(p *payment.Payment) { p.Status, p.Sent = payment.Created, nil },
+		func(p *payment.Payment) { p.Emission.Offset++ },
+		func(p *payment.Payment) { p.Emission.At = p.Emission.At.Add(time.Microsecond) },
+		func(p *payment.Payment) { p.Status = payment.StatusAccepted },
+		func(p *payment.Payment) { p.Status, p.Emission = payment.StatusCreated, nil },
 	} {
 		p := store.stored
-		emission := *p.Sent
-		p.Sent = &emission
+		emission := *p.Emission
+		p.Emission = &emission
 		change(&p)
 		changed := etag(p)
 		if seen[changed] {
@@ -59,7 +59,7 @@ func TestStatus_ETag(t *testing.T) {
 func TestStatus_Created(t *testing.T) {
 	t.Parallel()
 	server, store := newTestServer(t)
-	store.stored.Status, store.stored.Sent = payment.Created, nil
+	store.stored.Status, store.stored.Emission = payment.StatusCreated, nil
 	w := do(t, server, http.MethodGet, "/payments/"+store.stored.ID.String(), "")
 	retryAfter, tag := w.Header().Get("Retry-After"), w.Header().Get("Etag")
 	if retryAfter != "1" || tag != `"created"` {

@@ -20,7 +20,7 @@ import (
 func TestProblem_OfError(t *testing.T) {
 	t.Parallel()
 	const secret = "password"
-	keyReused := &payment.KeyReused{Differs: []string{"/amount", "/sender/number"}}
+	keyReused := &payment.KeyReusedError{Differs: []string{"/amount", "/sender/number"}}
 	for name, row := range map[string]struct {
 		err        error
 		code       string
@@ -35,7 +35,7 @@ func TestProblem_OfError(t *testing.T) {
 		"Unknown":      {errors.New(secret), "internal", ""},
 		"Panic":        {nil, "internal", ""},
 		"KeyReused":    {keyReused, "idempotency_key_reused", ""},
-		"Invalid":      {&payment.Invalid{Faults: []payment.Fault{{Pointer: "/amount"}}}, "invalid_payment", ""},
+		"Invalid":      {&payment.InvalidError{Faults: []payment.Fault{{Pointer: "/amount"}}}, "invalid_payment", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server, memory := newTestServer(t)

@@ -119,7 +119,7 @@ func changed(p payment.Payment, known []string) bool {
 	if len(known) > 0 {
 		return !anyMatch(known, etag(p))
 	}
-	return p.Status != payment.Created
+	return p.Status != payment.StatusCreated
 }
 
 // anyMatch reports whether one of the listed entity tags is the current one. The comparison is weak

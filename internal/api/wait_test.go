@@ -36,7 +36,7 @@ var errAway = errors.Join(payment.ErrUnavailable, errors.New("the database is aw
 func (s *slowStore) at(sent bool) payment.Payment {
 	p := s.stored
 	if !sent {
-		p.Status, p.Sent = payment.Created, nil
+		p.Status, p.Emission = payment.StatusCreated, nil
 	}
 	return p
 }
@@ -65,7 +65,7 @@ func (s *slowStore) Find(ctx context.Context, _ payment.TenantRef, _ payment.ID)
 // response is that of a create that does not wait. Only a create that was not committed fails.
 func TestCreate_Wait(t *testing.T) {
 	const wait, second = 3 * time.Second, time.Second
-	keyReused := &payment.KeyReused{Differs: []string{"/amount"}}
+	keyReused := &payment.KeyReusedError{Differs: []string{"/amount"}}
 	for name, row := range map[string]struct {
 		store  *slowStore
 		prefer string
@@ -140,11 +140,11 @@ func wantCreateHeaders(t *testing.T, w *httptest.ResponseRecorder, id payment.ID
 	var status payment.Status
 	switch w.Code {
 	case http.StatusOK:
-		status = payment.Sent
+		status = payment.StatusSent
 		want["Content-Location"], want["Preference-Applied"] = path, "wait=3"
 		want["Cache-Control"], want["Vary"] = "private, no-cache", "Authorization, Prefer"
 	case http.StatusAccepted:
-		status = payment.Created
+		status = payment.StatusCreated
 		want["Location"], want["Retry-After"] = path, "1"
 	default:
 		return

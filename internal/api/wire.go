@@ -192,7 +192,7 @@ func appendPayment(b []byte, p *payment.Payment) []byte {
 	b = append(b, `","status":"`...)
 	b = append(b, p.Status...)
 	b = append(b, `","final":`...)
-	b = strconv.AppendBool(b, p.Status.Final())
+	b = strconv.AppendBool(b, p.Status.IsFinal())
 	b = append(b, `,"amount":`...)
 	b = strconv.AppendInt(b, p.Money.Minor, 10)
 	b = appendText(b, `,"currency":`, p.Money.Currency)
@@ -204,13 +204,13 @@ func appendPayment(b []byte, p *payment.Payment) []byte {
 		b = appendText(b, `,"reference":`, p.Reference)
 	}
 	b = appendTime(b, `,"created_at":"`, p.CreatedAt)
-	if p.Sent != nil {
-		b = appendTime(b, `,"sent_at":"`, p.Sent.At)
-		b = appendText(b, `,"position":{"topic":`, p.Sent.Topic)
+	if p.Emission != nil {
+		b = appendTime(b, `,"sent_at":"`, p.Emission.At)
+		b = appendText(b, `,"position":{"topic":`, p.Emission.Topic)
 		b = append(b, `,"partition":`...)
 		b = strconv.AppendInt(b, int64(p.Partition), 10)
 		b = append(b, `,"offset":`...)
-		b = append(strconv.AppendInt(b, p.Sent.Offset, 10), '}')
+		b = append(strconv.AppendInt(b, p.Emission.Offset, 10), '}')
 	}
 	return append(b, '}')
 }
@@ -233,11 +233,11 @@ func appendText(b []byte, name, text string) []byte {
 // etag returns the entity tag of a version of a payment. The content never changes, so status and
 // position identify the version.
 func etag(p payment.Payment) string {
-	if p.Sent == nil {
+	if p.Emission == nil {
 		return `"` + string(p.Status) + `"`
 	}
-	offset := strconv.FormatInt(p.Sent.Offset, 10)
-	return `"` + string(p.Status) + "-" + offset + "-" + strconv.FormatInt(p.Sent.At.UnixMicro(), 36) + `"`
+	offset := strconv.FormatInt(p.Emission.Offset, 10)
+	return `"` + string(p.Status) + "-" + offset + "-" + strconv.FormatInt(p.Emission.At.UnixMicro(), 36) + `"`
 }
 
 // Values of header fields that many responses share. net/http only reads them.

@@ -137,7 +137,7 @@ func TestAppendPayment(t *testing.T) {
 	if got := string(appendPayment(nil, &p)); got != want {
 		t.Errorf("sent:\ngot  %s\nwant %s", got, want)
 	}
-	p.Status, p.Sent, p.Reference = payment.Created, nil, ""
+	p.Status, p.Emission, p.Reference = payment.StatusCreated, nil, ""
 	want = `{"id":"` + id + `","status":"created","final":false,` + content +
 		`,"created_at":"2026-11-23T12:00:00.123456Z"}`
 	if got := string(appendPayment(nil, &p)); got != want {

@@ -35,10 +35,10 @@ type Fault struct {
 	Detail string
 }
 
-// Invalid is returned if the content of a payment is invalid. It has all faults.
-type Invalid struct{ Faults []Fault }
+// InvalidError is returned if the content of a payment is invalid. It has all faults.
+type InvalidError struct{ Faults []Fault }
 
-func (e *Invalid) Error() string {
+func (e *InvalidError) Error() string {
 	var b strings.Builder
 	b.WriteString("invalid payment")
 	for _, f := range e.Faults {
@@ -47,15 +47,15 @@ func (e *Invalid) Error() string {
 	return b.String()
 }
 
-// KeyReused is returned if the tenant has another payment under the same idempotency key.
-type KeyReused struct {
+// KeyReusedError is returned if the tenant has another payment under the same idempotency key.
+type KeyReusedError struct {
 	// ID is the id of the payment that is stored.
 	ID ID
 	// Differs lists the JSON pointers of the members that differ. It never contains values.
 	Differs []string
 }
 
-func (e *KeyReused) Error() string {
+func (e *KeyReusedError) Error() string {
 	return "idempotency key reused with other content: " + strings.Join(e.Differs, ", ")
 }
 

@@ -14,7 +14,7 @@ import (
 // FuzzNew checks the promises of New for any content:
 //
 //   - it does not panic;
-//   - it returns a payment or an *Invalid, never both;
+//   - it returns a payment or an *InvalidError, never both;
 //   - each fault is at a member of the contract, in the contract's order, with a known code;
 //   - what it accepts is a fixed point: the normal form makes the same payment, so that a client
 //     may retry with what is in the response;
@@ -94,9 +94,9 @@ func normalForm(p payment.Payment) payment.Content {
 
 func checkInvalid(t *testing.T, p payment.Payment, err error) {
 	t.Helper()
-	invalid, ok := errors.AsType[*payment.Invalid](err)
+	invalid, ok := errors.AsType[*payment.InvalidError](err)
 	if !ok || len(invalid.Faults) == 0 || p != (payment.Payment{}) {
-		t.Fatalf("got payment %v and error of type %T, want an *Invalid with faults only", p, err)
+		t.Fatalf("got payment %v and error of type %T, want an *InvalidError with faults only", p, err)
 	}
 	codes := []string{
 		"required", "integer", "range", "unknown", "length", "characters", "format", "iban_country", "iban_length",
@@ -120,7 +120,7 @@ func checkBounds(t *testing.T, p payment.Payment) {
 	if p.Money.Minor < 1 || p.Money.Minor > 999_999_999_999_999 || len(p.Money.Currency) != 3 {
 		t.Errorf("got money %d %q, want it within its bounds", p.Money.Minor, p.Money.Currency)
 	}
-	if p.Status != payment.Created {
+	if p.Status != payment.StatusCreated {
 		t.Errorf("got status %q, want created", p.Status)
 	}
 	for _, text := range []struct {

@@ -44,8 +44,8 @@ type Payment struct {
 	Seq       int64
 	Status    Status
 	CreatedAt time.Time
-	// Sent is nil until the payment is sent.
-	Sent *Emission
+	// Emission is nil until the payment is sent.
+	Emission *Emission
 }
 
 // Format implements fmt.Formatter; see Party.
@@ -78,7 +78,7 @@ type PartyContent struct{ ID, Name string }
 type AccountContent struct{ Type, Number string }
 
 // New returns the payment of tenant t with this key and content. The same arguments always give the
-// same payment, at any time and on any replica. The error is an *Invalid with all faults, in the
+// same payment, at any time and on any replica. The error is an *InvalidError with all faults, in the
 // order of the members in the contract.
 func New(t Tenant, key Key, c Content) (Payment, error) {
 	var f faults
@@ -91,10 +91,10 @@ func New(t Tenant, key Key, c Content) (Payment, error) {
 		Sender:      f.account("/sender/type", "/sender/number", c.Sender),
 		Receiver:    f.account("/receiver/type", "/receiver/number", c.Receiver),
 		Reference:   f.reference(c.Reference),
-		Status:      Created,
+		Status:      StatusCreated,
 	}
 	if len(f) > 0 {
-		return Payment{}, &Invalid{Faults: f}
+		return Payment{}, &InvalidError{Faults: f}
 	}
 	p.PartitionHash = HashSender(t.Name, p.Sender)
 	return p, nil

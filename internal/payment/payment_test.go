@@ -168,7 +168,7 @@ func TestNew(t *testing.T) {
 		Sender:      payment.Account{Type: "checking", Number: "765543322"},
 		Receiver:    payment.Account{Type: "iban", Number: "DE89370400440532013000"},
 		Reference:   "INV-7",
-		Status:      payment.Created,
+		Status:      payment.StatusCreated,
 
 		PartitionHash: payment.HashSender("acme", payment.Account{Type: "checking", Number: "765543322"}),
 	}
@@ -223,8 +223,8 @@ func TestPayment_Differences(t *testing.T) {
 		other.ID[0]++
 		other.Tenant = payment.TenantRef{ID: 8, Name: "other"}
 		other.TraceParent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-		other.PartitionHash, other.Partition, other.Seq, other.Status = 1, 2, 3, payment.Sent
-		other.CreatedAt, other.Sent = time.Unix(1, 0), &payment.Emission{Topic: "payments", Offset: 9}
+		other.PartitionHash, other.Partition, other.Seq, other.Status = 1, 2, 3, payment.StatusSent
+		other.CreatedAt, other.Emission = time.Unix(1, 0), &payment.Emission{Topic: "payments", Offset: 9}
 		if got := original.Differences(other); got != nil {
 			t.Errorf("got differences %q, want none", got)
 		}

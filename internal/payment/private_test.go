@@ -88,9 +88,9 @@ func full(t testing.TB) payment.Payment {
 	p := create(t, content(lettered))
 	p.ID, p.PartitionHash = payment.ID{}, 0 // Their digits could contain a part of a secret by chance.
 	p.TraceParent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-	p.Partition, p.Seq, p.Status = 3, 42, payment.Sent
+	p.Partition, p.Seq, p.Status = 3, 42, payment.StatusSent
 	p.CreatedAt = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
-	p.Sent = &payment.Emission{At: p.CreatedAt, Topic: "payments", Offset: 9}
+	p.Emission = &payment.Emission{At: p.CreatedAt, Topic: "payments", Offset: 9}
 	return p
 }
 
@@ -181,9 +181,9 @@ func TestPrivate_NoJSONReveals(t *testing.T) {
 	}
 }
 
-// TestInvalid_NeverHoldsTheValue: an error does not contain the value that a client sent. The error
+// TestInvalidError_NeverHoldsTheValue: an error does not contain the value that a client sent. The error
 // is logged and sent, and a name in the wrong field is still a name.
-func TestInvalid_NeverHoldsTheValue(t *testing.T) {
+func TestInvalidError_NeverHoldsTheValue(t *testing.T) {
 	wrong := secret{"refused value", []byte("Qw7Zy-Kp9Xv")}
 	value := string(wrong.bytes)
 	for name, suffix := range map[string]string{
@@ -200,7 +200,7 @@ func TestInvalid_NeverHoldsTheValue(t *testing.T) {
 					Receiver: payment.AccountContent{Type: "iban", Number: "DE00" + s}, Reference: &s,
 				})
 				if err == nil {
-					t.Fatal("got no error, want an *Invalid")
+					t.Fatal("got no error, want an *InvalidError")
 				}
 				for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
 					wantMasked(t, fmt.Sprintf(verb, err), append(secrets, wrong)...)
@@ -218,12 +218,12 @@ func TestInvalid_NeverHoldsTheValue(t *testing.T) {
 	}
 }
 
-func TestKeyReused_NamesMembersOnly(t *testing.T) {
+func TestKeyReusedError_NamesMembersOnly(t *testing.T) {
 	p := full(t)
 	other := create(t, content(lettered, func(c *payment.Content) {
 		c.Originator.Name, c.Sender.Number = "Nadia", "1"
 	}))
-	err := &payment.KeyReused{ID: p.ID, Differs: p.Differences(other)}
+	err := &payment.KeyReusedError{ID: p.ID, Differs: p.Differences(other)}
 	if !strings.Contains(err.Error(), "/originator/name, /sender/number") {
 		t.Errorf("got error %q, want the members in it", err)
 	}

@@ -69,9 +69,9 @@ func faultsOf(t testing.TB, c payment.Content) []string {
 	if err == nil {
 		return nil
 	}
-	invalid, ok := errors.AsType[*payment.Invalid](err)
+	invalid, ok := errors.AsType[*payment.InvalidError](err)
 	if !ok || len(invalid.Faults) == 0 {
-		t.Fatalf("New: got %T (%v), want an *Invalid with faults", err, err)
+		t.Fatalf("New: got %T (%v), want an *InvalidError with faults", err, err)
 	}
 	if p != (payment.Payment{}) {
 		t.Errorf("got payment %v with an error, want the zero value", p)

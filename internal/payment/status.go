@@ -13,18 +13,18 @@ import (
 type Status string
 
 const (
-	// Created is a payment that is stored and will be emitted.
-	Created Status = "created"
-	// Sent is a payment that is in the topic, at a known offset.
-	Sent Status = "sent"
-	// Accepted and Rejected are final. They are reserved for outcomes from downstream.
-	Accepted Status = "accepted"
-	Rejected Status = "rejected"
+	// StatusCreated is a payment that is stored and will be emitted.
+	StatusCreated Status = "created"
+	// StatusSent is a payment that is in the topic, at a known offset.
+	StatusSent Status = "sent"
+	// StatusAccepted and StatusRejected are final. They are reserved for outcomes from downstream.
+	StatusAccepted Status = "accepted"
+	StatusRejected Status = "rejected"
 )
 
 // ParseStatus parses a status. An unknown one is an error.
 func ParseStatus(s string) (Status, error) {
-	for _, status := range [...]Status{Created, Sent, Accepted, Rejected} {
+	for _, status := range [...]Status{StatusCreated, StatusSent, StatusAccepted, StatusRejected} {
 		if s == string(status) {
 			return status, nil
 		}
@@ -33,5 +33,5 @@ func ParseStatus(s string) (Status, error) {
 	return "", fmt.Errorf("unknown payment status %q", strings.Clone(s))
 }
 
-// Final reports whether the status cannot change any more.
-func (s Status) Final() bool { return s == Accepted || s == Rejected }
+// IsFinal reports whether the status cannot change any more.
+func (s Status) IsFinal() bool { return s == StatusAccepted || s == StatusRejected }

@@ -6,11 +6,11 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-func TestStatus_Final(t *testing.T) {
+func TestStatus_IsFinal(t *testing.T) {
 	for status, want := range map[payment.Status]bool{
-		payment.Created: false, payment.Sent: false, payment.Accepted: true, payment.Rejected: true,
+		payment.StatusCreated: false, payment.StatusSent: false, payment.StatusAccepted: true, payment.StatusRejected: true,
 	} {
-		if got := status.Final(); got != want {
+		if got := status.IsFinal(); got != want {
 			t.Errorf("%s: got final %t, want %t", status, got, want)
 		}
 	}
@@ -18,7 +18,7 @@ func TestStatus_Final(t *testing.T) {
 
 func TestParseStatus(t *testing.T) {
 	for want, s := range map[payment.Status]string{
-		payment.Created: "created", payment.Sent: "sent", payment.Accepted: "accepted", payment.Rejected: "rejected",
+		payment.StatusCreated: "created", payment.StatusSent: "sent", payment.StatusAccepted: "accepted", payment.StatusRejected: "rejected",
 	} {
 		if got, err := payment.ParseStatus(s); err != nil || got != want {
 			t.Errorf("ParseStatus(%q): got %q, %v, want %q", s, got, err, want)

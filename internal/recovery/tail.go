@@ -66,6 +66,6 @@ func (t *Tail) add(p store.Partition, r kafka.Record) {
 		}
 		return
 	}
-	one.Partition, one.Sent = p.Number, &payment.Emission{At: r.At, Topic: p.Topic, Offset: r.Offset}
+	one.Partition, one.Emission = p.Number, &payment.Emission{At: r.At, Topic: p.Topic, Offset: r.Offset}
 	t.Found = append(t.Found, one)
 }

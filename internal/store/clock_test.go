@@ -59,14 +59,14 @@ func TestClock_Restore(t *testing.T) {
 		payments = append(payments, f.find(p.ID))
 	}
 	found := inLog(payments, 0)
-	found[0].CreatedAt = found[0].Sent.At.Add(time.Second)
-	found[1].CreatedAt = found[1].Sent.At.Add(-time.Second)
+	found[0].CreatedAt = found[0].Emission.At.Add(time.Second)
+	found[1].CreatedAt = found[1].Emission.At.Add(-time.Second)
 	f.exec(`truncate payments`)
 	if got := f.recover(found, 2, false); got.Restored != 2 {
 		t.Fatalf("%d payments were put back, want 2", got.Restored)
 	}
-	for i, want := range []time.Time{found[0].CreatedAt, found[1].Sent.At} {
-		if got := f.find(payments[i].ID).Sent.At; !got.Equal(want) {
+	for i, want := range []time.Time{found[0].CreatedAt, found[1].Emission.At} {
+		if got := f.find(payments[i].ID).Emission.At; !got.Equal(want) {
 			t.Errorf("payment %d was sent at %s, want %s", i, got, want)
 		}
 	}

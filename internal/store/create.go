@@ -17,7 +17,7 @@ import (
 // Create stores p, unless its id exists.
 //
 // If the id exists with the same content, Create returns the stored payment and replayed is true.
-// If the content differs, it returns a *payment.KeyReused.
+// If the content differs, it returns a *payment.KeyReusedError.
 //
 // Without an error the payment is committed and survives any crash. With payment.ErrUnavailable the
 // outcome is unknown: either nothing was stored, or the same call made again finds it.
@@ -134,7 +134,7 @@ func replay(p payment.Payment, stored map[payment.ID]*payment.Payment) creation 
 		return creation{err: foreignRow(p.ID, p.Tenant, there.Tenant)}
 	}
 	if differs := p.Differences(*there); len(differs) > 0 {
-		return creation{err: &payment.KeyReused{ID: p.ID, Differs: differs}}
+		return creation{err: &payment.KeyReusedError{ID: p.ID, Differs: differs}}
 	}
 	return creation{stored: *there, replayed: true}
 }

@@ -84,7 +84,7 @@ func TestStore_Create_ConcurrentOtherContent(t *testing.T) {
 			wantSame(t, o.stored, stored)
 			continue
 		}
-		reused, ok := errors.AsType[*payment.KeyReused](o.err)
+		reused, ok := errors.AsType[*payment.KeyReusedError](o.err)
 		if !ok || reused.ID != stored.ID || !slices.Equal(reused.Differs, []string{"/amount"}) {
 			t.Errorf("a loser got %v, want a *KeyReused of /amount", o.err)
 		}
@@ -132,7 +132,7 @@ func TestStore_Create_WaitsForAnother(t *testing.T) {
 				t.Fatal(err)
 			}
 			o := receive(t, created)
-			if reused, ok := errors.AsType[*payment.KeyReused](o.err); ok != (c.differs != nil) || ok &&
+			if reused, ok := errors.AsType[*payment.KeyReusedError](o.err); ok != (c.differs != nil) || ok &&
 				!slices.Equal(reused.Differs, c.differs) {
 				t.Fatalf("error %v, want the differences %q", o.err, c.differs)
 			} else if ok {

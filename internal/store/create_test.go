@@ -44,7 +44,7 @@ func TestStore_Create_RoundTrip(t *testing.T) {
 				created.CreatedAt
 			wantSame(t, created, want)
 			wantSame(t, f.find(p.ID), want)
-			if created.Status != payment.Created || created.Seq < 1 {
+			if created.Status != payment.StatusCreated || created.Seq < 1 {
 				t.Errorf("status %q, seq %d", created.Status, created.Seq)
 			}
 			if created.CreatedAt.Before(before) || created.CreatedAt.After(after) ||
@@ -78,12 +78,12 @@ func TestStore_Create_SameKeySameContent(t *testing.T) {
 	replay(first)
 	f.exec(`update payments set status = 'sent', sent_at = now(), kafka_offset = 41`)
 	sent := f.find(first.ID)
-	if sent.Status != payment.Sent || sent.Sent == nil || sent.Sent.Offset != 41 || sent.Sent.Topic != topic {
-		t.Fatalf("the sent payment reads %q, %+v", sent.Status, sent.Sent)
+	if sent.Status != payment.StatusSent || sent.Emission == nil || sent.Emission.Offset != 41 || sent.Emission.Topic != topic {
+		t.Fatalf("the sent payment reads %q, %+v", sent.Status, sent.Emission)
 	}
 	got, replayed, err := openStore(t, f.url).Create(t.Context(), f.payment("order-1"))
-	if err != nil || !replayed || *got.Sent != *sent.Sent || got.Status != payment.Sent {
-		t.Errorf("replay of a sent payment, by another replica: %q, %+v, replayed %t, %v", got.Status, got.Sent,
+	if err != nil || !replayed || *got.Emission != *sent.Emission || got.Status != payment.StatusSent {
+		t.Errorf("replay of a sent payment, by another replica: %q, %+v, replayed %t, %v", got.Status, got.Emission,
 			replayed, err)
 	}
 	if rows := query[int](f, `select count(*) from payments`); rows != 1 {
@@ -117,7 +117,7 @@ func TestStore_Create_SameKeyOtherContent(t *testing.T) {
 	} {
 		t.Run(strings.ReplaceAll(pointers, "/", "."), func(t *testing.T) {
 			got, replayed, err := f.Create(t.Context(), f.payment("order-1", change))
-			reused, ok := errors.AsType[*payment.KeyReused](err)
+			reused, ok := errors.AsType[*payment.KeyReusedError](err)
 			if !ok || replayed || got != (payment.Payment{}) {
 				t.Fatalf("payment %v, replayed %t, error %v, want only a *KeyReused", got, replayed, err)
 			}

@@ -211,11 +211,11 @@ func scanPayments(rows pgx.Rows, topic string, about int) (s scanned, err error)
 		if q.Status, err = payment.ParseStatus(string(status)); err != nil {
 			return fmt.Errorf("payment %s: %w: %w", q.ID, errCorrupt, err)
 		}
-		if (q.Status == payment.Created) == sentAt.Valid || sentAt.Valid != offset.Valid {
+		if (q.Status == payment.StatusCreated) == sentAt.Valid || sentAt.Valid != offset.Valid {
 			return fmt.Errorf("payment %s: %w: sent without an offset, or unsent with one", q.ID, errCorrupt)
 		}
 		if sentAt.Valid {
-			q.Sent = &payment.Emission{At: sentAt.Time.UTC(), Topic: topic, Offset: offset.Int64}
+			q.Emission = &payment.Emission{At: sentAt.Time.UTC(), Topic: topic, Offset: offset.Int64}
 		}
 		s.payments = append(s.payments, q)
 		s.parties, s.accounts = append(s.parties, originator, beneficiary), append(s.accounts, sender, receiver)

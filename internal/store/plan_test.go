@@ -209,7 +209,7 @@ func TestClaim_Work(t *testing.T) {
 	p := f.create(f.inPartition("model", 0, 12))
 	f.exec(`update payments set status = 'sent', sent_at = now(), kafka_offset = 0; analyze payments`)
 	f.exec(`update payments set status = 'created', sent_at = null, kafka_offset = null`)
-	p.Sent = &payment.Emission{At: p.CreatedAt}
+	p.Emission = &payment.Emission{At: p.CreatedAt}
 	session := f.own(0)
 	mark := func(c *store.Claim) error { return c.MarkSent(t.Context(), 0, 1, 1) }
 	recover := func(c *store.Claim) error {

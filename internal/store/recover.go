@@ -64,7 +64,7 @@ func (c *Claim) Recover(ctx context.Context, found []payment.Payment, next int64
 	slices.SortFunc(marked, func(p, q payment.Payment) int { return slices.Compare(p.ID[:], q.ID[:]) })
 	ids, offsets := make([][16]byte, len(marked)), make([]int64, len(marked))
 	for i, p := range marked {
-		ids[i], offsets[i] = p.ID, p.Sent.Offset
+		ids[i], offsets[i] = p.ID, p.Emission.Offset
 	}
 	tag, err := c.conn.Exec(ctx, markFound, ids, offsets)
 	if err != nil {
@@ -104,7 +104,7 @@ func (c *Claim) compare(ctx context.Context, found []payment.Payment, r *Recover
 	unexpected := func(p payment.Payment, format string, args ...any) {
 		if r.Unexpected++; len(r.UnexpectedReasons) < reasonsMax {
 			r.UnexpectedReasons = append(r.UnexpectedReasons,
-				fmt.Sprintf("the record of payment %s at offset %d ", p.ID, p.Sent.Offset)+
+				fmt.Sprintf("the record of payment %s at offset %d ", p.ID, p.Emission.Offset)+
 					fmt.Sprintf(format, args...))
 		}
 	}
@@ -114,7 +114,7 @@ func (c *Claim) compare(ctx context.Context, found []payment.Payment, r *Recover
 		tenant, known := tenants[p.Tenant.Name]
 		p.Tenant.ID = tenant
 		switch {
-		case seen[p.ID], there && row.Sent != nil && row.Sent.Offset < p.Sent.Offset:
+		case seen[p.ID], there && row.Emission != nil && row.Emission.Offset < p.Emission.Offset:
 			r.Repeated++
 			continue
 		case !known:
@@ -127,10 +127,10 @@ func (c *Claim) compare(ctx context.Context, found []payment.Payment, r *Recover
 			unexpected(p, "is of partition %d by its row", row.Partition)
 		case len(p.Differences(*row)) > 0:
 			unexpected(p, "differs from its row in %v", p.Differences(*row))
-		case row.Sent == nil:
+		case row.Emission == nil:
 			marked = append(marked, p)
-		case row.Sent.Offset != p.Sent.Offset:
-			unexpected(p, "is marked at offset %d, where it is not", row.Sent.Offset)
+		case row.Emission.Offset != p.Emission.Offset:
+			unexpected(p, "is marked at offset %d, where it is not", row.Emission.Offset)
 		}
 		seen[p.ID] = true
 	}
@@ -201,8 +201,8 @@ func (c *Claim) restore(ctx context.Context, lost []payment.Payment) error {
 	created, sent := make([]time.Time, n), make([]time.Time, n)
 	for i, p := range lost {
 		where[i], seqs[i], offsets[i] = int16(c.Partition.Number), p.Seq,
-			p.Sent.Offset //nolint:gosec // G115: read from a smallint.
-		created[i], sent[i] = p.CreatedAt, p.Sent.At
+			p.Emission.Offset //nolint:gosec // G115: read from a smallint.
+		created[i], sent[i] = p.CreatedAt, p.Emission.At
 		if sent[i].Before(created[i]) {
 			// A record's time is in milliseconds, and by another machine's clock.
 			sent[i] = created[i]

@@ -19,7 +19,7 @@ func inLog(payments []payment.Payment, base int64) []payment.Payment {
 	found := slices.Clone(payments)
 	for i := range found {
 		found[i].Tenant.ID, found[i].Status = 0, ""
-		found[i].Sent = &payment.Emission{At: time.Date(2026, 11, 24, 12, 0, i, 0, time.UTC), Topic: topic,
+		found[i].Emission = &payment.Emission{At: time.Date(2026, 11, 24, 12, 0, i, 0, time.UTC), Topic: topic,
 			Offset: base + int64(i)}
 	}
 	return found
@@ -139,11 +139,11 @@ func TestRecover_Repeated(t *testing.T) {
 	f.recover(inLog(payments[:1], 0), 2, false)
 	found := append(inLog(payments, 2), inLog(payments[1:2], 9)...)
 	reading{f.recover(found, 11, false), 2, 0, 2, 0}.want(f)
-	if p := f.find(payments[0].ID); p.Sent.Offset != 0 {
-		t.Errorf("the first is marked at %d, where its second record is", p.Sent.Offset)
+	if p := f.find(payments[0].ID); p.Emission.Offset != 0 {
+		t.Errorf("the first is marked at %d, where its second record is", p.Emission.Offset)
 	}
-	if p := f.find(payments[1].ID); p.Sent.Offset != 3 {
-		t.Errorf("the second is marked at %d", p.Sent.Offset)
+	if p := f.find(payments[1].ID); p.Emission.Offset != 3 {
+		t.Errorf("the second is marked at %d", p.Emission.Offset)
 	}
 }
 

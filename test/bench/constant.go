@@ -57,7 +57,7 @@ func serveConstant(ctx context.Context, _ job, answer func(any) error) error {
 		return err
 	}
 	at := time.Now()
-	p.Status, p.CreatedAt, p.Sent = payment.Sent, at, &payment.Emission{At: at, Topic: "payments", Offset: 123_456}
+	p.Status, p.CreatedAt, p.Emission = payment.StatusSent, at, &payment.Emission{At: at, Topic: "payments", Offset: 123_456}
 	logger := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

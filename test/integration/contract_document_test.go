@@ -20,7 +20,7 @@ func (c *contract) testDocument(t *testing.T) {
 	wantEnum(t, "ProblemCode", doc.Components.Schemas["ProblemCode"].Value, slices.Collect(maps.Keys(statusOf)))
 	wantEnum(t, "Currency", doc.Components.Schemas["Currency"].Value, slices.Clone(currency.GetCurrencyCodes()))
 	wantEnum(t, "Status", doc.Components.Schemas["Status"].Value, []string{
-		string(payment.Created), string(payment.Sent), string(payment.Accepted), string(payment.Rejected),
+		string(payment.StatusCreated), string(payment.StatusSent), string(payment.StatusAccepted), string(payment.StatusRejected),
 	})
 	var examples int
 	for path, item := range doc.Paths.Map() {
