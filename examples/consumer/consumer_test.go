@@ -380,7 +380,8 @@ func (w *world) killMany() {
 		}
 		var open bool
 		w.row(&open, `select exists (select from pg_stat_activity
-			where application_name = $1 and datname = current_database() and state in ('active', 'idle in transaction') and query like '%ledger.entries%')`, name(slot))
+			where application_name = $1 and datname = current_database()
+				and state in ('active', 'idle in transaction') and query like '%ledger.entries%')`, name(slot))
 		if err := i.cmd.Process.Kill(); err != nil {
 			w.Fatal(err)
 		}
