@@ -31,7 +31,8 @@ var build = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	binaries = dir
-	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", dir+string(filepath.Separator), "./cmd/...")
+	out := dir + string(filepath.Separator)
+	cmd := exec.Command("go", "build", "-buildvcs=false", "-ldflags=-s -w", "-o", out, "./cmd/...")
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
@@ -71,19 +72,18 @@ var (
 )
 
 // helpOf returns the help of a program or command, in lines that are not wrapped.
-func helpOf(t *testing.T, args ...string) string {
-	t.Helper()
+func helpOf(args ...string) (string, error) {
 	dir, err := build()
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	cmd := exec.Command(filepath.Join(dir, args[0]), append(args[1:], "--help")...)
 	cmd.Env = append(cleanEnv(), "COLUMNS=4000")
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("%q --help: %v", args, err)
+		return "", fmt.Errorf("%q --help: %w", args, err)
 	}
-	return string(out)
+	return string(out), nil
 }
 
 // section returns the items under a title of a help text, "Flags:" for example.
@@ -99,8 +99,8 @@ func section(text, title string) (items []argument) {
 		case m == nil && strings.TrimSpace(line) != "" && len(items) > 0: // Wrapped all the same.
 			items[len(items)-1].help += " " + strings.TrimSpace(line)
 		case m != nil:
-			name, value, _ := strings.Cut(strings.Trim(m[1], "-<>[]. "), "=")
-			name = strings.TrimSuffix(strings.TrimPrefix(name, "no-]"), ">")
+			name, value, _ := strings.Cut(m[1], "=")
+			name = strings.TrimPrefix(strings.Trim(name, "-<>[]. "), "no-]") // --[no-]retry, <partitions> ...
 			items = append(items, argument{name: name, value: value, help: m[2]})
 		}
 	}
@@ -114,39 +114,69 @@ func section(text, title string) (items []argument) {
 	return items
 }
 
-// commandsOf returns the commands of a program, in the order of its help.
-func commandsOf(t *testing.T, program string) (all []command) {
-	t.Helper()
-	text := helpOf(t, program)
-	all = append(all, command{name: program, flags: section(text, "Flags:")})
+// readCommands reads the commands of a program from its help, in their order. The first one is the
+// program itself.
+func readCommands(program string) (commands []command, err error) {
+	text, err := helpOf(program)
+	if err != nil {
+		return nil, err
+	}
+	commands = append(commands, command{name: program, flags: section(text, "Flags:")})
 	for _, c := range section(text, "Commands:") {
-		path := strings.Fields(c.name)
-		own := helpOf(t, append([]string{program}, path...)...)
-		all = append(all, command{
-			name: program + " " + strings.Join(path, " "), help: c.help,
+		own, err := helpOf(append([]string{program}, strings.Fields(c.name)...)...)
+		if err != nil {
+			return nil, err
+		}
+		commands = append(commands, command{
+			name: program + " " + c.name, help: c.help,
 			args: section(own, "Arguments:"), flags: section(own, "Flags:"),
 		})
 	}
-	if len(all) < 2 {
-		t.Fatalf("got no commands in the help of %s:\n%s", program, text)
+	if len(commands) < 2 {
+		return nil, fmt.Errorf("got no commands in the help of %s: %s", program, text)
 	}
-	return all
+	return commands, nil
+}
+
+// readPrograms reads the commands of each program, once.
+var readPrograms = sync.OnceValues(func() (map[string][]command, error) {
+	entries, err := os.ReadDir(filepath.Join(root, "cmd"))
+	if err != nil {
+		return nil, err
+	}
+	all := map[string][]command{}
+	for _, e := range entries {
+		if all[e.Name()], err = readCommands(e.Name()); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+})
+
+// commandsOf returns the commands of a program, in the order of its help.
+func commandsOf(t *testing.T, program string) []command {
+	t.Helper()
+	all, err := readPrograms()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all[program]
 }
 
 // programs returns the commands of all programs, by name.
 func programs(t *testing.T) map[string]command {
 	t.Helper()
-	entries, err := os.ReadDir(filepath.Join(root, "cmd"))
+	all, err := readPrograms()
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := map[string]command{}
-	for _, e := range entries {
-		for _, c := range commandsOf(t, e.Name()) {
-			all[c.name] = c
+	byName := map[string]command{}
+	for _, commands := range all {
+		for _, c := range commands {
+			byName[c.name] = c
 		}
 	}
-	return all
+	return byName
 }
 
 // flagNames returns the names of a command's flags.
@@ -192,4 +222,43 @@ func wrongFlags(all map[string]command, words []string) (faults []string) {
 		}
 	}
 	return faults
+}
+
+// TestSection reads a help text as kong prints it.
+func TestSection(t *testing.T) {
+	t.Parallel()
+	const text = `Usage: p c <name> [flags]
+
+Arguments:
+  <name>           The name.
+  [<more> ...]     More names.
+
+Flags:
+  -h, --help       Show help.
+      --[no-]retry
+                   Send again,
+                   or not.
+      --listen="127.0.0.1:1"    Where ($PAYLATCH_LISTEN).
+
+Commands:
+  partitions list    List them.
+`
+	tests := []struct {
+		title string
+		want  []argument
+	}{
+		{"Arguments:", []argument{{name: "name", help: "The name."}, {name: "more", help: "More names."}}},
+		{"Flags:", []argument{
+			{name: "help", help: "Show help."},
+			{name: "retry", help: "Send again, or not."},
+			{name: "listen", value: `"127.0.0.1:1"`, variable: "PAYLATCH_LISTEN", help: "Where."},
+		}},
+		{"Commands:", []argument{{name: "partitions list", help: "List them."}}},
+		{"Other:", nil},
+	}
+	for _, test := range tests {
+		if got := section(text, test.title); !slices.Equal(got, test.want) {
+			t.Errorf("%s got %+v, want %+v", test.title, got, test.want)
+		}
+	}
 }

@@ -13,7 +13,8 @@ import (
 
 // privateWords are words that this project once used in a sense of its own. The brackets keep a
 // search for the words from finding them here.
-var privateWords = regexp.MustCompile(`(?i)\b(tells[ ]whether|who[e]ver|take[-]over|st[r]angers?|a[n]ew|for[ ]ever|heirs?)\b`)
+var privateWords = regexp.MustCompile(
+	`(?i)\b(tells[ ]whether|who[e]ver|take[-]over|st[r]angers?|a[n]ew|for[ ]ever|heirs?)\b`)
 
 // TestWords checks that no document uses a private word, but the history and the generated
 // documents: these have the words of the programs' help.
