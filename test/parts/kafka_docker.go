@@ -54,8 +54,8 @@ func newDockerBroker(p purpose) (*Broker, func() error, error) {
 			"KAFKA_LOG_DIRS":                                 "/tmp/kafka",
 		}),
 		testcontainers.WithCmd("sh", "-c", atStart+
-			`KAFKA_ADVERTISED_LISTENERS="$KAFKA_ADVERTISED_LISTENERS,OWN://$(hostname -i):9095" exec
-				/etc/kafka/docker/run`),
+			`KAFKA_ADVERTISED_LISTENERS="$KAFKA_ADVERTISED_LISTENERS,OWN://$(hostname -i):9095" `+
+			`exec /etc/kafka/docker/run`),
 		testcontainers.WithWaitStrategyAndDeadline(startTimeout, ready))
 	end := func() error { return testcontainers.TerminateContainer(c) }
 	if err != nil {

@@ -172,8 +172,8 @@ func startGuardedContainer() (addr string, admin []kgo.Opt, end func() error, er
 			return "", nil, nil, err
 		}
 	}
-	const jaas = `org.apache.kafka.common.security.plain.PlainLoginModule required username="admin" password="admin"
-		user_admin="admin";`
+	const jaas = `org.apache.kafka.common.security.plain.PlainLoginModule required ` +
+		`username="admin" password="admin" user_admin="admin";`
 	c, err := testcontainers.Run(ctx, "apache/kafka:4.3.1",
 		testcontainers.WithExposedPorts("9092/tcp", "9094/tcp"),
 		testcontainers.WithHostConfigModifier(func(hc *container.HostConfig) {
