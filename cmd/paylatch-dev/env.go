@@ -23,8 +23,8 @@ type addresses struct {
 	Key      string
 }
 
-// files are the lock of the demo's directory, and next to it the addresses of the demo that holds the
-// lock.
+// files are the lock of the demo's directory, and next to it the addresses of the demo that holds
+// the lock.
 type files struct {
 	lock *os.File
 	path string // Of the addresses.

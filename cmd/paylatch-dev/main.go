@@ -1,5 +1,5 @@
-// Command paylatch-dev is the demo: PostgreSQL, a Kafka broker, the API and senders on one machine, in
-// one process. Nothing in it is for production.
+// Command paylatch-dev is the demo: PostgreSQL, a Kafka broker, the API and senders on one machine,
+// in one process. Nothing in it is for production.
 package main
 
 import (

@@ -123,7 +123,8 @@ func (c *runCommand) postgresLog() io.Writer {
 // adminTries is how many ports are tried for the admin listener, after that of the API.
 const adminTries = 100
 
-// ports are those of the service, held until it opens them itself: starting PostgreSQL takes seconds.
+// ports are those of the service, held until it opens them itself: starting PostgreSQL takes
+// seconds.
 type ports struct{ api, admin net.Listener }
 
 // hold opens the API's port and that of the admin listener.

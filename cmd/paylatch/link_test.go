@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// demoOnly are packages and modules that paylatch must not link. paylatch-dev does, which shows that
-// the names are right.
+// demoOnly are packages and modules that paylatch must not link. paylatch-dev does, which shows
+// that the names are right.
 var demoOnly = []string{
 	"github.com/paylatch/paylatch/internal/embedded",
 	"github.com/paylatch/paylatch/client",
@@ -20,8 +20,8 @@ var demoOnly = []string{
 	"github.com/HdrHistogram/hdrhistogram-go",
 }
 
-// TestLinks: the production binary has no embedded server, no fake broker, no second PostgreSQL driver,
-// and no load generator with its report.
+// TestLinks: the production binary has no embedded server, no fake broker, no second PostgreSQL
+// driver, and no load generator with its report.
 func TestLinks(t *testing.T) {
 	links, demo := linked(t, "paylatch"), linked(t, "paylatch-dev")
 	for _, path := range demoOnly {

@@ -1,5 +1,5 @@
-// Command paylatch takes payments over HTTP, stores them in PostgreSQL, and emits them to Kafka. It also
-// has the operators' commands.
+// Command paylatch takes payments over HTTP, stores them in PostgreSQL, and emits them to Kafka. It
+// also has the operators' commands.
 package main
 
 import (
@@ -18,8 +18,8 @@ import (
 )
 
 // gcPercent lets the heap grow to five times what is live before it is collected. Some tens of
-// megabytes are live, and with Go's default a busy API spends a tenth of its time on collecting them
-// again and again. GOGC in the environment overrides it.
+// megabytes are live, and with Go's default a busy API spends a tenth of its time on collecting
+// them again and again. GOGC in the environment overrides it.
 const gcPercent = 400
 
 func main() {

@@ -20,8 +20,8 @@ func runCommand(t *testing.T, args ...string) (code int, stdout, stderr string) 
 	return code, out.String(), errs.String()
 }
 
-// TestSetup: setup prints what it created, and the second time what it found. It refuses a topic other
-// than that of the installation, and then leaves everything as it is.
+// TestSetup: setup prints what it created, and the second time what it found. It refuses a topic
+// other than that of the installation, and then leaves everything as it is.
 func TestSetup(t *testing.T) {
 	t.Parallel()
 	topic := parts.Topic()
@@ -29,25 +29,35 @@ func TestSetup(t *testing.T) {
 	setup := func(args ...string) (int, string, string) {
 		return runCommand(t, append(append([]string{"setup"}, flags...), args...)...)
 	}
+	development := []string{"--topic", topic, "--tenant", "dev", "--development-key"}
 	for i, row := range []struct {
 		args []string
 		code int
 		want []string
 	}{
 		{
-			[]string{"--topic", topic, "--partitions", "3", "--tenant", "acme"}, 0,
-			[]string{"schema version", "topic " + topic + " with 3 partitions, delivery fenced: created", "tenant acme key 1, shown this once: pl_"},
+			[]string{"--topic", topic, "--partitions", "3", "--tenant", "acme"},
+			0,
+			[]string{
+				"schema version", "topic " + topic + " with 3 partitions, delivery fenced: created",
+				"tenant acme key 1, shown this once: pl_",
+			},
 		},
 		{
-			[]string{"--topic", topic, "--tenant", "acme"}, 0, // 12 partitions by default: `grow` may have made more.
-			[]string{"topic " + topic + " with 3 partitions, delivery fenced: found, nothing was changed", "tenant acme: found, nothing was changed"},
+			[]string{"--topic", topic, "--tenant", "acme"}, // 12 partitions by default: `grow` may have made more.
+			0,
+			[]string{
+				"topic " + topic + " with 3 partitions, delivery fenced: found, nothing was changed",
+				"tenant acme: found, nothing was changed",
+			},
 		},
 		{
-			[]string{"--topic", "another", "--tenant", "beta"}, 1,
+			[]string{"--topic", "another", "--tenant", "beta"},
+			1,
 			[]string{"this installation has topic " + topic + ", not another"},
 		},
-		{[]string{"--topic", topic, "--tenant", "dev", "--development-key"}, 0, []string{"tenant dev with the development key: created"}},
-		{[]string{"--topic", topic, "--tenant", "dev", "--development-key"}, 0, []string{"development key: found, nothing was changed"}},
+		{development, 0, []string{"tenant dev with the development key: created"}},
+		{development, 0, []string{"development key: found, nothing was changed"}},
 	} {
 		code, stdout, stderr := setup(row.args...)
 		for _, want := range row.want {
@@ -56,13 +66,14 @@ func TestSetup(t *testing.T) {
 			}
 		}
 	}
-	if _, stdout, stderr := runCommand(t, "tenants", "list", "--database-url", flags[1]); strings.Contains(stdout, "beta") || stderr != "" {
+	_, stdout, stderr := runCommand(t, "tenants", "list", "--database-url", flags[1])
+	if strings.Contains(stdout, "beta") || stderr != "" {
 		t.Errorf("got %s%s, want no tenant of the setup that was refused", stdout, stderr)
 	}
 }
 
-// TestProbe: probe checks the API's address or a sender's, and readiness or liveness. It has no other
-// settings of the API.
+// TestProbe: probe checks the API's address or a sender's, and readiness or liveness. It has no
+// other settings of the API.
 func TestProbe(t *testing.T) {
 	serve := func(ready int) string {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -101,8 +112,10 @@ func TestProbe(t *testing.T) {
 // TestReservedPassword: no command shows a password that the URL does not hold in the right form.
 func TestReservedPassword(t *testing.T) {
 	for _, command := range []string{"serve", "api", "sender", "setup", "storage", "verify"} {
-		code, stdout, stderr := runCommand(t, command, "--database-url", "postgres://paylatch:12/sesame@127.0.0.1:1/paylatch")
-		if code != 2 || !strings.Contains(stderr, "percent-encode the password") || strings.Contains(stdout+stderr, "sesame") {
+		const url = "postgres://paylatch:12/sesame@127.0.0.1:1/paylatch"
+		code, stdout, stderr := runCommand(t, command, "--database-url", url)
+		advised := strings.Contains(stderr, "percent-encode the password")
+		if code != 2 || !advised || strings.Contains(stdout+stderr, "sesame") {
 			t.Errorf("%s: got %d, %s%s; want 2 and what to do, without the password", command, code, stdout, stderr)
 		}
 	}

@@ -74,7 +74,8 @@ func (c *partitionsListCommand) Run(ctx context.Context, out cli.Output) error {
 				owner = fmt.Sprintf("process %d", process)
 			}
 			_, _ = fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%d\t%s\t%s\t%s\t%s\n",
-				p.Topic, p.Number, p.Delivery, p.NextOffset, b.Unsent, b.OldestAge.Round(time.Millisecond), p.State, owner, p.Reason)
+				p.Topic, p.Number, p.Delivery, p.NextOffset, b.Unsent, b.OldestAge.Round(time.Millisecond),
+				p.State, owner, p.Reason)
 		}
 		return w.Flush()
 	})
@@ -184,7 +185,8 @@ type partitionsModeCommand struct {
 	Partitions []int32 `arg:"" optional:"" help:"These partitions; by default all."`
 }
 
-// Run changes how partitions are published, many at once: each may have to wait for what is under way.
+// Run changes how partitions are published, many at once: each may have to wait for what is under
+// way.
 func (c *partitionsModeCommand) Run(ctx context.Context, out cli.Output) error {
 	return withOperator(ctx, c.DatabaseURL, c.KafkaBrokers, func(op operator.Operator) error {
 		print := func(partition int32, tail store.Recovered) {
@@ -196,7 +198,9 @@ func (c *partitionsModeCommand) Run(ctx context.Context, out cli.Output) error {
 }
 
 // withOperator runs an operator's command on the partitions of the topic that is set up.
-func withOperator(ctx context.Context, url app.DatabaseURL, brokers app.Brokers, work func(operator.Operator) error) error {
+func withOperator(
+	ctx context.Context, url app.DatabaseURL, brokers app.Brokers, work func(operator.Operator) error,
+) error {
 	return app.WithClients(ctx, url, brokers, func(s *store.Store, cluster *kafka.Cluster) error {
 		partitions, err := s.Partitions(ctx)
 		if err != nil {

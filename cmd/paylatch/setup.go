@@ -14,8 +14,8 @@ import (
 	"github.com/paylatch/paylatch/migrations"
 )
 
-// setupCommand does at once, and as often as one likes, what migrate up, partitions init and tenants
-// create do one by one.
+// setupCommand does at once, and as often as one likes, what migrate up, partitions init and
+// tenants create do one by one.
 type setupCommand struct {
 	app.DatabaseSettings
 	app.KafkaSettings
@@ -53,7 +53,8 @@ func (c *setupCommand) Run(ctx context.Context, out cli.Output) error {
 	})
 }
 
-// ensureTenant creates the tenant, unless it exists. Its key comes last: scripts read the last word.
+// ensureTenant creates the tenant, unless it exists. Its key comes last: scripts read the last
+// word.
 func (c *setupCommand) ensureTenant(ctx context.Context, s *store.Store, out cli.Output) error {
 	if c.DevelopmentKey {
 		created, err := operator.EnsureDevelopmentTenant(ctx, s, c.Tenant)

@@ -21,7 +21,7 @@ type tenantsCommand struct {
 }
 
 type keySettings struct {
-	Env string `default:"live" help:"The environment that the key's name tells: live, test, …; for people and scanners only."`
+	Env string `default:"live" help:"The environment in the name of the key: live, test, …; for people and scanners only."`
 }
 
 // envForm is what an API key's environment may be.
@@ -84,7 +84,7 @@ func addKey(ctx context.Context, s *store.Store, out cli.Output, tenant string, 
 type tenantsRevokeKeyCommand struct {
 	app.DatabaseSettings
 	Name string `arg:"" help:"The tenant."`
-	Key  int32  `arg:"" help:"The key's number, as list tells it."`
+	Key  int32  `arg:"" help:"The number of the key, as list prints it."`
 }
 
 // Run ends a key.
@@ -117,7 +117,8 @@ func (c *tenantsListCommand) Run(ctx context.Context, out cli.Output) error {
 			if i.RevokedAt != nil {
 				revoked = i.RevokedAt.UTC().Format(time.DateTime)
 			}
-			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", i.Tenant, key, i.Hint, i.CreatedAt.UTC().Format(time.DateTime), revoked)
+			created := i.CreatedAt.UTC().Format(time.DateTime)
+			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", i.Tenant, key, i.Hint, created, revoked)
 		}
 		return w.Flush()
 	})

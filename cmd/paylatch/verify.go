@@ -134,7 +134,8 @@ func (c *storageCommand) Run(ctx context.Context, out cli.Output) error {
 			{"accounts", m.Accounts, "with indexes; shared by payments"},
 			{"total", m.TotalDisk, "on disk"},
 		} {
-			_, _ = fmt.Fprintf(out.Stdout, "%8s %14d %12.1f  %s\n", line.name, line.bytes, float64(line.bytes)/float64(max(m.Payments, 1)), line.means)
+			each := float64(line.bytes) / float64(max(m.Payments, 1))
+			_, _ = fmt.Fprintf(out.Stdout, "%8s %14d %12.1f  %s\n", line.name, line.bytes, each, line.means)
 		}
 		return nil
 	})

@@ -8,8 +8,9 @@ import (
 	"testing"
 )
 
-// TestVersion builds a clone that seems to belong to another user, as in a container that mounts it.
-// Git then refuses to describe it, and `go build` alone fails. The program must know its commit.
+// TestVersion builds a clone that seems to belong to another user, as in a container that mounts
+// it. Git then refuses to describe it, and `go build` alone fails. The program must know its
+// commit.
 func TestVersion(t *testing.T) {
 	const root = "../.."
 	otherOwner := append(os.Environ(), "GIT_TEST_ASSUME_DIFFERENT_OWNER=1")

@@ -13,8 +13,9 @@ const (
 	databaseRetryMax = time.Minute
 )
 
-// awaitDatabase waits for the database, and logs why it waits. A database on which this program does
-// not work is an error: only an operator can change that. Requests are served meanwhile, with 503.
+// awaitDatabase waits for the database, and logs why it waits. A database on which this program
+// does not work is an error: only an operator can change that. Requests are served at the same
+// time, with 503.
 func (s *Service) awaitDatabase(ctx context.Context) error {
 	for retry := databaseRetryMin; ; retry = min(2*retry, databaseRetryMax) {
 		err := s.store.Ping(ctx)

@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// senderHealth is what a sender alone responds to GET /livez and /readyz on its admin listener. Such a
-// process has no clients, so its readiness is for orchestrators: a rolling update waits for it.
+// senderHealth is what a sender alone responds to GET /livez and /readyz on its admin listener.
+// Such a process has no clients, so its readiness is for orchestrators: a rolling update waits for
+// it.
 //
 // The sender is ready once it has found a topic that is fit for payments, and while the database
 // responds. Kafka may be away then: payments are sent when it is back.

@@ -5,7 +5,8 @@ import (
 	"log/slog"
 )
 
-// NewLogger returns a logger that writes one JSON object in a line. Durations are numbers of seconds.
+// NewLogger returns a logger that writes one JSON object in a line. Durations are numbers of
+// seconds.
 func NewLogger(w io.Writer, level LogLevel) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: slog.Level(level), ReplaceAttr: inSeconds}))
 }

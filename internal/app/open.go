@@ -10,7 +10,7 @@ import (
 // WithStore opens the store, calls work, and closes the store. It is for operators' commands, which
 // do one thing after the other.
 func WithStore(ctx context.Context, url DatabaseURL, work func(*store.Store) error) error {
-	const connections = 3 // One for the work, one for what it tells the senders, one for slow commits.
+	const connections = 3 // One for the work, one for notifications of the senders, one for slow commits.
 	s, err := store.Open(ctx, string(url), connections)
 	if err != nil {
 		return err

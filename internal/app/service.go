@@ -185,7 +185,8 @@ func (s *Service) serveAdmin(ctx context.Context) error {
 	return api.ServeAdmin(ctx, s.admin, s.registry, health, s.logger)
 }
 
-// send waits for a topic that is fit for payments, and runs the senders. Payments are taken meanwhile.
+// send waits for a topic that is fit for payments, and runs the senders. The API
+// takes payments at the same time.
 func (s *Service) send(ctx context.Context) error {
 	if s.cluster == nil {
 		<-ctx.Done()

@@ -123,8 +123,9 @@ func senderSettings() *app.SenderSettings {
 	}
 }
 
-// TestService_Sender: a sender alone is live at once. It is ready once there is a topic, and it says why
-// it is not ready before. It stops with `stopping` and `stopped`, and logs durations as seconds.
+// TestService_Sender: a sender alone is live at once. It is ready once there is a topic, and it
+// says why it is not ready before. It stops with `stopping` and `stopped`, and logs durations as
+// seconds.
 func TestService_Sender(t *testing.T) {
 	t.Parallel()
 	database, broker := app.DatabaseURL(parts.Postgres(t)), parts.Kafka(t)
@@ -179,15 +180,16 @@ func setUp(t *testing.T, database app.DatabaseURL, broker string) {
 	}
 }
 
-// TestService_API: the admin listener of a process with an API has the API's readiness, and says which
-// build runs.
+// TestService_API: the admin listener of a process with an API has the API's readiness, and says
+// which build runs.
 func TestService_API(t *testing.T) {
 	t.Parallel()
 	r := start(t, app.Config{
 		DatabaseSettings: app.DatabaseSettings{DatabaseURL: "postgres://paylatch:x@127.0.0.1:1/paylatch?sslmode=disable"},
 		API:              &app.APISettings{Listen: "127.0.0.1:0"},
 	})
-	if status, body := r.get(t, "/readyz"); status != http.StatusServiceUnavailable || !strings.Contains(body, "database_unavailable") {
+	status, body := r.get(t, "/readyz")
+	if status != http.StatusServiceUnavailable || !strings.Contains(body, "database_unavailable") {
 		t.Errorf("readyz: got %d and %s, want 503 and the reason", status, body)
 	}
 	if status, _ := r.get(t, "/livez"); status != http.StatusOK {

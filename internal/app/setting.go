@@ -22,8 +22,8 @@ import (
 // Each type of this file is the value of a flag. UnmarshalText checks it; package cli reports the
 // faults of all flags together. A fault never holds a secret.
 
-// DatabaseURL is where the database is, with the password. It is shown without the password; convert
-// it to a string to connect.
+// DatabaseURL is where the database is, with the password. It is shown without the password;
+// convert it to a string to connect.
 type DatabaseURL string
 
 // UnmarshalText implements encoding.TextUnmarshaler.
@@ -225,8 +225,8 @@ func (t *Topic) UnmarshalText(text []byte) error {
 // DrainDelay is how long a process that is to stop continues to serve.
 type DrainDelay time.Duration
 
-// UnmarshalText implements encoding.TextUnmarshaler. The slowest balancer needs less than the longest
-// delay. A longer one is a mistake, and would hold a rollout.
+// UnmarshalText implements encoding.TextUnmarshaler. The slowest balancer needs less than the
+// longest delay. A longer one is a mistake, and would hold a rollout.
 func (d *DrainDelay) UnmarshalText(text []byte) error {
 	return parseDuration(d, text, 0, 10*time.Minute)
 }
@@ -237,8 +237,8 @@ func (d DrainDelay) String() string { return time.Duration(d).String() }
 // ShutdownTimeout is how long a stop may take.
 type ShutdownTimeout time.Duration
 
-// UnmarshalText implements encoding.TextUnmarshaler. A time-out below that of a batch would cut every
-// stop short; one that is longer than an orchestrator waits has no use.
+// UnmarshalText implements encoding.TextUnmarshaler. A time-out below that of a batch would cut
+// every stop short; one that is longer than an orchestrator waits has no use.
 func (d *ShutdownTimeout) UnmarshalText(text []byte) error {
 	return parseDuration(d, text, time.Second, 10*time.Minute)
 }

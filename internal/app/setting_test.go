@@ -14,8 +14,8 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// TestSettings: what a setting accepts. A wrong source would let every batch fail, and a rate that is
-// rounded to 0 would be no limit at all.
+// TestSettings: what a setting accepts. A wrong source would let every batch fail, and a rate that
+// is rounded to 0 would be no limit at all.
 func TestSettings(t *testing.T) {
 	for _, row := range []struct {
 		setting encoding.TextUnmarshaler

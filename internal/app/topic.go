@@ -60,7 +60,8 @@ type waitLog struct {
 	pause time.Duration
 }
 
-// due reports whether to log the cause now: at once when it is a new one, and then at growing intervals.
+// due reports whether to log the cause now: at once when it is a new one, and then at growing
+// intervals.
 func (w *waitLog) due(cause string, now time.Time) bool {
 	switch {
 	case cause != w.cause:

@@ -6,8 +6,8 @@ import (
 	"runtime/debug"
 )
 
-// The linker sets these: see LDFLAGS in the Makefile, and the Dockerfile. A build without them falls
-// back to what the Go tool has recorded.
+// The linker sets these: see LDFLAGS in the Makefile, and the Dockerfile. A build without them
+// falls back to what the Go tool has recorded.
 var (
 	version string
 	commit  string

@@ -1,8 +1,8 @@
 // Package cli runs the command lines of paylatch and paylatch-dev.
 //
-// A setting is a flag whose type has an UnmarshalText method. Package cli checks all settings of the
-// chosen command and reports all faults together; kong alone stops at the first one. Settings of
-// other commands are not checked.
+// A setting is a flag whose type has an UnmarshalText method. Package cli checks all settings of
+// the chosen command and reports all faults together; kong alone stops at the first one. Settings
+// of other commands are not checked.
 package cli
 
 import (
@@ -44,8 +44,8 @@ type Output struct {
 	Unknown []UnknownVariable
 }
 
-// Logger is a command that logs. It logs the unknown variables itself; for other commands Run prints
-// them.
+// Logger is a command that logs. It logs the unknown variables itself; for other commands Run
+// prints them.
 type Logger interface{ LogsUnknown() }
 
 // Checker is a command with faults beyond those of single settings.

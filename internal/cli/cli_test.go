@@ -176,8 +176,8 @@ func TestUnknownVariables(t *testing.T) {
 	}
 }
 
-// TestOtherVariables: the list names all variables of the programs in cmd, or a program would warn of
-// another one's. No setting looks like a service link.
+// TestOtherVariables: the list names all variables of the programs in cmd, or a program would warn
+// of another one's. No setting looks like a service link.
 func TestOtherVariables(t *testing.T) {
 	sources, err := filepath.Glob("../../cmd/pay*/*.go")
 	if err != nil || len(sources) == 0 {

@@ -40,8 +40,8 @@ func (s settings) attachTo(node *kong.Node) {
 
 // decode decodes one value of a setting and notes its fault.
 //
-// kong decodes the command line first, each value into a variable of its own, and then variables and
-// defaults into the grammar.
+// kong decodes the command line first, each value into a variable of its own, and then variables
+// and defaults into the grammar.
 func (s settings) decode(ctx *kong.DecodeContext, target reflect.Value) error {
 	var text string
 	if err := ctx.Scan.PopValueInto("value", &text); err != nil {

@@ -24,8 +24,8 @@ func (u UnknownVariable) String() string {
 
 const variablePrefix = "PAYLATCH_"
 
-// OtherVariables are those of the project's other programs and of docker-compose.yml. They may be in
-// the same environment.
+// OtherVariables are those of the project's other programs and of docker-compose.yml. They may be
+// in the same environment.
 var OtherVariables = []string{
 	"PAYLATCH_API_KEY", "PAYLATCH_SERVER", // payclient
 	"PAYLATCH_DATA", "PAYLATCH_KAFKA_LISTEN", "PAYLATCH_POSTGRES_BIN", "PAYLATCH_SENDERS", // paylatch-dev

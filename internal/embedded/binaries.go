@@ -16,7 +16,8 @@ import (
 	embeddedpostgres "github.com/fergusstrange/embedded-postgres"
 )
 
-// binaries are PostgreSQL's programs and their version, whole ("18.3.0", "15.18") and major, as PG_VERSION in data has it.
+// binaries are PostgreSQL's programs and their version, whole ("18.3.0", "15.18") and major, as
+// PG_VERSION in data has it.
 type binaries struct {
 	dir     string
 	version string
@@ -33,22 +34,26 @@ var (
 
 // givenBinaries checks the directory of --postgres-bin.
 func givenBinaries(ctx context.Context, dir string) (binaries, error) {
-	const ask = "give --postgres-bin a directory with initdb, pg_ctl and postgres"
+	const advice = "give --postgres-bin a directory with initdb, pg_ctl and postgres"
 	for _, program := range []string{"initdb", "pg_ctl", "postgres"} {
 		if _, err := exec.LookPath(filepath.Join(dir, program)); err != nil {
-			return binaries{}, faultf(ErrBinaries, "%s has no %s that uid %d can run (%v): %s", dir, program, os.Geteuid(), reason(err), ask)
+			return binaries{}, faultf(ErrBinaries, "%s has no %s that uid %d can run (%v): %s",
+				dir, program, os.Geteuid(), reason(err), advice)
 		}
 	}
 	output, err := exec.CommandContext(ctx, filepath.Join(dir, "postgres"), "--version").CombinedOutput()
 	if err != nil {
-		return binaries{}, faultf(ErrBinaries, "postgres in %s does not run (%v: %s): %s", dir, err, lastRelevantLine(string(output)), ask)
+		return binaries{}, faultf(ErrBinaries, "postgres in %s does not run (%v: %s): %s",
+			dir, err, lastRelevantLine(string(output)), advice)
 	}
 	match := versionPattern.FindStringSubmatch(string(output))
 	if match == nil {
-		return binaries{}, faultf(ErrBinaries, "postgres in %s calls itself %q: %s", dir, lastRelevantLine(string(output)), ask)
+		return binaries{}, faultf(ErrBinaries, "postgres in %s calls itself %q: %s",
+			dir, lastRelevantLine(string(output)), advice)
 	}
 	if major, err := strconv.Atoi(match[2]); err != nil || major < oldestMajor {
-		return binaries{}, faultf(ErrBinaries, "%s holds PostgreSQL %s: give --postgres-bin one of version %d or newer", dir, match[1], oldestMajor)
+		return binaries{}, faultf(ErrBinaries, "%s holds PostgreSQL %s: give --postgres-bin one of version %d or newer",
+			dir, match[1], oldestMajor)
 	}
 	return binaries{dir: dir, version: match[1], major: match[2]}, nil
 }
@@ -67,8 +72,8 @@ func reason(err error) error {
 // fetchedVersion is what the library fetches: its newest PostgreSQL 18.
 const fetchedVersion = embeddedpostgres.V18
 
-// fetch keeps one PostgreSQL in a cache that processes share. What is there counts only once a marker says that it is complete:
-// a fetch that was killed in the middle is removed by the next.
+// fetch keeps one PostgreSQL in a cache that processes share. What is there counts only once a
+// marker says that it is complete: a fetch that was killed in the middle is removed by the next.
 type fetch struct {
 	cache   string
 	scratch string
@@ -89,7 +94,8 @@ func (f *fetch) binaries(ctx context.Context) (binaries, error) {
 	}
 	lock, err := waitForLock(ctx, filepath.Join(f.cache, "lock"), fetchMax+ownerStopMax)
 	if err != nil {
-		return binaries{}, faultf(ErrFetch, "PostgreSQL is being fetched by another process (%v): wait for it and start again", err)
+		return binaries{}, faultf(ErrFetch, "PostgreSQL is being fetched by another process (%v): wait for it and start "+
+			"again", err)
 	}
 	defer func() { _ = lock.Close() }()
 	if exists(marker) {
@@ -111,8 +117,8 @@ func (f *fetch) binaries(ctx context.Context) (binaries, error) {
 	return found, nil
 }
 
-// fetch has the library fetch, unpack and, since it offers no part of that alone, run PostgreSQL once on data that nobody needs.
-// So "complete" also says that it runs on this machine.
+// fetch has the library fetch, unpack and, since it offers no part of that alone, run PostgreSQL
+// once on data that is thrown away. So "complete" also says that it runs on this machine.
 func (f *fetch) fetch(dir string) error {
 	archive := filepath.Join(dir, "archive")
 	l := library{
@@ -138,10 +144,13 @@ func (f *fetch) explain(err error, bin string) error {
 	text := lastRelevantLine(cause.Error())
 	switch {
 	case saysDiskFull(err.Error()):
-		return faultf(ErrFetch, "PostgreSQL could not be unpacked (%s): free some disk space for %s and start again", text, f.cache)
+		return faultf(ErrFetch, "PostgreSQL could not be unpacked (%s): free some disk space for %s and start again",
+			text, f.cache)
 	case exists(filepath.Join(bin, "postgres")):
-		return faultf(ErrBinaries, "the fetched PostgreSQL does not run here (%s): give --postgres-bin a directory with initdb, pg_ctl and postgres", text)
+		return faultf(ErrBinaries, "the fetched PostgreSQL does not run here (%s): give --postgres-bin a directory with "+
+			"initdb, pg_ctl and postgres", text)
 	default:
-		return faultf(ErrFetch, "PostgreSQL could not be fetched (%s): connect to the network once, or give --postgres-bin a directory with initdb, pg_ctl and postgres", text)
+		return faultf(ErrFetch, "PostgreSQL could not be fetched (%s): connect to the network once, or give "+
+			"--postgres-bin a directory with initdb, pg_ctl and postgres", text)
 	}
 }

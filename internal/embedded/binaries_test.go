@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// openTempDir is a temporary directory that PostgreSQL's user may enter; the test's own is closed to others when root runs it.
+// openTempDir is a temporary directory that PostgreSQL's user may enter; the test's own is closed
+// to others when root runs it.
 func openTempDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "embedded-test-")
@@ -21,7 +22,8 @@ func openTempDir(t *testing.T) string {
 	return dir
 }
 
-// Binaries from a directory that the user gives; here those that were fetched, by way of a directory that is not called bin.
+// Binaries from a directory that the user gives; here those that were fetched, by way of a
+// directory that is not called bin.
 func TestPostgres_GivenBinaries(t *testing.T) {
 	t.Parallel()
 	p := start(t, PostgresConfig{}) // so that they have been fetched
@@ -77,14 +79,16 @@ func TestPostgres_UnusableBinaries(t *testing.T) {
 	}
 }
 
-// No network at the first start, and a fetch that was killed in the middle before: what that one left has all the programs, but not the
-// mark that it is complete, so it must be neither run nor kept.
+// No network at the first start, and a fetch that was killed in the middle before: what that one
+// left has all the programs, but not the mark that it is complete, so it must be neither run nor
+// kept.
 func TestPostgres_NoNetwork(t *testing.T) {
 	proxy := os.Getenv("HTTPS_PROXY")
-	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1") // nobody listens there
+	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1") // no process listens there
 	cache := openTempDir(t)
 	dir := t.TempDir()
-	refused(t, PostgresConfig{Dir: dir, cache: cache}, ErrFetch, "connection refused", "connect to the network once", "--postgres-bin")
+	refused(t, PostgresConfig{Dir: dir, cache: cache}, ErrFetch,
+		"connection refused", "connect to the network once", "--postgres-bin")
 
 	left := filepath.Join(cache, "postgres", string(fetchedVersion)+"-"+runtime.GOOS+"-"+runtime.GOARCH, "dist", "bin")
 	if err := os.MkdirAll(left, 0o755); err != nil {
@@ -125,8 +129,9 @@ func TestLastRelevantLine(t *testing.T) {
 	for output, want := range map[string]string{
 		"":               "",
 		"one\n\ntwo\n\n": "two",
-		"running ok\ninitdb: error: could not write: No space left on device\ninitdb: removing contents\n": "initdb: error: could not write: No space left on device",
-		"LOG:  a\nscript ... 2026-11-23 UTC [1] FATAL:  b\nHINT:  c\nLOG:  d\n":                            "FATAL:  b",
+		"LOG:  a\nscript ... 2026-11-23 UTC [1] FATAL:  b\nHINT:  c\nLOG:  d\n": "FATAL:  b",
+		"running ok\ninitdb: error: could not write: No space left on device\ninitdb: removing contents\n": "" +
+			"initdb: error: could not write: No space left on device",
 	} {
 		if got := lastRelevantLine(output); got != want {
 			t.Errorf("%q: got %q, want %q", output, got, want)

@@ -22,13 +22,13 @@ type BrokerConfig struct {
 	Log    *slog.Logger // nil = nowhere
 }
 
-// Broker is a Kafka cluster of one broker, franz-go's kfake, in this process. With a directory, each batch is on disk before it is
-// acknowledged.
+// Broker is a Kafka cluster of one broker, franz-go's kfake, in this process. With a directory,
+// each batch is on disk before it is acknowledged.
 //
-// A crash loses one thing that Kafka keeps: the end of a transaction that was open. kfake then counts
-// it as aborted, but only in memory. No abort marker is written, so a later commit by the same producer
-// id, after another restart, would commit the old records too. A program with transactions must
-// therefore use new transactional ids after each start, as paylatch-dev does.
+// A crash loses one thing that Kafka keeps: the end of a transaction that was open. kfake then
+// counts it as aborted, but only in memory. No abort marker is written, so a later commit by the
+// same producer id, after another restart, would commit the old records too. A program with
+// transactions must therefore use new transactional ids after each start, as paylatch-dev does.
 type Broker struct {
 	cluster *kfake.Cluster
 	addr    string
@@ -47,7 +47,8 @@ func StartBroker(c BrokerConfig) (*Broker, error) {
 	b := &Broker{addr: listener.Addr().String(), log: &brokerLog{to: c.Log}}
 	options := []kfake.Opt{
 		kfake.NumBrokers(1),
-		// Ours is bound already. What clients are told is its address, so a directory may be reopened on another port.
+		// Ours is bound already. Clients get its address, so a directory may be
+		// reopened on another port.
 		kfake.ListenFn(func(string, string) (net.Listener, error) { return listener, nil }),
 		kfake.WithLogger(b.log),
 	}
@@ -65,8 +66,9 @@ func StartBroker(c BrokerConfig) (*Broker, error) {
 	return b, nil
 }
 
-// listenBroker binds the address before anything else is touched. Only loopback is taken: the broker asks nobody who they are, and tells
-// clients the very address it is bound to, so that one bound to all addresses could not be reached.
+// listenBroker binds the address before anything else is touched. Only loopback is taken: the
+// broker authenticates no client, and gives clients the very address it is bound to, so that one
+// bound to all addresses could not be reached.
 func listenBroker(address string) (net.Listener, error) {
 	host, text, err := net.SplitHostPort(address)
 	if err != nil {
@@ -80,12 +82,14 @@ func listenBroker(address string) (net.Listener, error) {
 		host = "127.0.0.1"
 	}
 	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
-		return nil, fmt.Errorf("the embedded broker listens on loopback only, not on %q: use 127.0.0.1, or a real Kafka", host)
+		return nil, fmt.Errorf("the embedded broker listens on loopback only, not on %q: use 127.0.0.1, or a real Kafka",
+			host)
 	}
 	listener, err := listenFree(host, int(port))
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, faultf(ErrPortInUse, "port %d on %s is in use: stop what uses it, or choose another port for the broker", port, host)
+		return nil, faultf(ErrPortInUse, "port %d on %s is in use: stop what uses it, or choose another port for the broker",
+			port, host)
 	case err != nil:
 		return nil, fmt.Errorf("the broker cannot listen on %s: %w", address, err)
 	}
@@ -110,8 +114,9 @@ func lockBrokerDir(dir string) (*os.File, error) {
 // Addr is host:port, with the port really used.
 func (b *Broker) Addr() string { return b.addr }
 
-// Stop ends the broker and all connections to it. It returns an error if the state that is written only now (a broker's configuration,
-// a clean end) could not be; records were written when they were acknowledged. Further calls return what the first one did.
+// Stop ends the broker and all connections to it. It returns an error if the state that is written
+// only now (a broker's configuration, a clean end) could not be; records were written when they
+// were acknowledged. Further calls return what the first one did.
 func (b *Broker) Stop() error {
 	b.stop.Do(func() {
 		b.log.forget()
@@ -128,8 +133,8 @@ func (b *Broker) unlock() error {
 	return b.lock.Close()
 }
 
-// brokerLog gives kfake's log to slog. What kfake calls info is each request, and so debug to us. Errors of closing are only
-// logged by kfake; Stop finds them here.
+// brokerLog gives kfake's log to slog. What kfake calls info is each request, and so debug to us.
+// Errors of closing are only logged by kfake; Stop finds them here.
 type brokerLog struct {
 	to *slog.Logger
 

@@ -57,7 +57,8 @@ func produce(t *testing.T, b *Broker, values ...string) {
 	c := client(t, b, kgo.RequiredAcks(kgo.AllISRAcks()), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	defer c.Close()
 	for _, value := range values {
-		if err := c.ProduceSync(kafkaContext(t), &kgo.Record{Topic: topic, Partition: 1, Value: []byte(value)}).FirstErr(); err != nil {
+		record := &kgo.Record{Topic: topic, Partition: 1, Value: []byte(value)}
+		if err := c.ProduceSync(kafkaContext(t), record).FirstErr(); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -27,13 +27,14 @@ func dataDir(home string) string { return filepath.Join(home, "postgres") }
 
 func (d *data) dir() string { return dataDir(d.home) }
 
-// unfinished is there while the data are being initialised, and nothing of a user is in them yet. Only with this proof are data
-// ever removed.
+// unfinished is there while the data are being initialised, and nothing of a user is in them yet.
+// Only with this proof are data ever removed.
 func (d *data) unfinished() string { return filepath.Join(d.home, "postgres.unfinished") }
 
 func (d *data) passwordFile() string { return filepath.Join(d.home, "postgres.password") }
 
-// prepare makes sure that there are data of our version and that nobody works on them. The owner's lock is held.
+// prepare makes sure that there are data of our version and that no process works on them. The
+// owner's lock is held.
 func (d *data) prepare(ctx context.Context) error {
 	if err := d.stopStale(ctx); err != nil {
 		return err
@@ -48,7 +49,8 @@ func (d *data) prepare(ctx context.Context) error {
 	case err == nil && has == d.bin.major:
 		return nil
 	case err == nil:
-		return faultf(ErrOtherVersion, "the data in %s were written by PostgreSQL %s and this is %s: give --postgres-bin a PostgreSQL %s, or use another directory",
+		return faultf(ErrOtherVersion, "the data in %s were written by PostgreSQL %s and this is %s: give --postgres-bin "+
+			"a PostgreSQL %s, or use another directory",
 			d.dir(), has, d.bin.version, has)
 	case !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("the data cannot be read by uid %d: %w", os.Geteuid(), err)
@@ -70,8 +72,8 @@ func (d *data) initialise() error {
 	if err := writeDurably(d.passwordFile(), password+"\n"); err != nil {
 		return d.explain(err)
 	}
-	// The library wants binaries in a directory named bin. Which directory those of --postgres-bin are in is the user's affair; the programs
-	// find their own files by where they really are.
+	// The library wants binaries in a directory named bin. Which directory those of --postgres-bin
+	// are in is the user's affair; the programs find their own files by where they really are.
 	above := filepath.Join(scratchDir(d.home), "dist")
 	if err := errors.Join(os.MkdirAll(above, 0o700), os.Symlink(d.bin.dir, filepath.Join(above, "bin"))); err != nil {
 		return d.explain(err)
@@ -98,12 +100,15 @@ func (d *data) initialise() error {
 func (d *data) explain(err error) error {
 	text := lastRelevantLine(err.Error())
 	if saysDiskFull(err.Error()) {
-		return faultf(err, "PostgreSQL could not initialise its data (%s): free some disk space for %s and start again", text, d.home)
+		return faultf(err, "PostgreSQL could not initialise its data (%s): free some disk space for %s and start again",
+			text, d.home)
 	}
-	return faultf(err, "PostgreSQL could not initialise its data in %s (%s): its log says more; start again, or use another directory", d.home, text)
+	return faultf(err, "PostgreSQL could not initialise its data in %s (%s): its log says more; start again, or use "+
+		"another directory", d.home, text)
 }
 
-// password is random for each directory: every user of the machine reaches loopback, and our role, a superuser, may run programs.
+// password is random for each directory: every user of the machine reaches loopback, and our role,
+// a superuser, may run programs.
 func (d *data) password() (string, error) {
 	content, err := os.ReadFile(d.passwordFile())
 	if err != nil {
@@ -112,15 +117,16 @@ func (d *data) password() (string, error) {
 	return strings.TrimSpace(string(content)), nil
 }
 
-// stopStale stops a server left by an owner that was killed, and clears away a postmaster.pid whose number now is another
-// process's, which is common in containers, where the same few numbers are used at each start. PostgreSQL would take that process for a
-// server and refuse to start. A pid that no process has is left to PostgreSQL. Removing the file is safe under our lock: from
-// version 12 on the server itself notices, by shared memory, what else may still work on its data.
+// stopStale stops a server left by an owner that was killed, and clears away a postmaster.pid whose
+// number now is another process's, which is common in containers, where the same few numbers are
+// used at each start. PostgreSQL would take that process for a server and refuse to start. A pid
+// that no process has is left to PostgreSQL. Removing the file is safe under our lock: from version
+// 12 on the server itself notices, by shared memory, what else may still work on its data.
 func (d *data) stopStale(ctx context.Context) error {
 	file := filepath.Join(d.dir(), "postmaster.pid")
 	content, err := os.ReadFile(file)
 	if err != nil {
-		return nil // none, or unreadable data: the version is read next and tells
+		return nil // none, or unreadable data: the version is read next
 	}
 	first, _, _ := strings.Cut(string(content), "\n")
 	pid, err := strconv.Atoi(strings.TrimSpace(first))
@@ -136,7 +142,9 @@ func (d *data) stopStale(ctx context.Context) error {
 	}
 	var output []byte
 	for _, mode := range []string{"fast", "immediate"} {
-		output, err = exec.CommandContext(ctx, filepath.Join(d.bin.dir, "pg_ctl"), "stop", "-D", d.dir(), "-m", mode, "-w", "-t", "30").CombinedOutput()
+		stop := exec.CommandContext(ctx, filepath.Join(d.bin.dir, "pg_ctl"),
+			"stop", "-D", d.dir(), "-m", mode, "-w", "-t", "30")
+		output, err = stop.CombinedOutput()
 		if err == nil {
 			return nil
 		}
@@ -144,7 +152,8 @@ func (d *data) stopStale(ctx context.Context) error {
 			return nil // it ended between our look and pg_ctl's
 		}
 	}
-	return faultf(ErrDirInUse, "an earlier PostgreSQL (process %d) still runs on %s and does not stop (%s): end it and start again",
+	return faultf(ErrDirInUse, "an earlier PostgreSQL (process %d) still runs on %s and does not stop (%s): end it and "+
+		"start again",
 		pid, d.dir(), lastRelevantLine(string(output)))
 }
 

@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// What a caller may want to tell apart, by errors.Is. The text of an error that wraps one of these is a sentence for the user.
+// What a caller may want to distinguish, by errors.Is. The text of an error that wraps one of these
+// is a sentence for the user.
 var (
 	ErrPortInUse    = errors.New("port in use")
 	ErrDirInUse     = errors.New("directory in use")
@@ -25,11 +26,12 @@ var faultKinds = map[string]error{
 	"binaries": ErrBinaries,
 }
 
-var errOwnerEnded = errors.New("the process that owns PostgreSQL ended without an answer: PostgreSQL's log may say why; start again")
+var errOwnerEnded = errors.New("the process that owns PostgreSQL ended without an answer: PostgreSQL's log may say " +
+	"why; start again")
 
 // fault is an error of a kind whose text is already the whole sentence.
 type fault struct {
-	kind error // nil for those nobody branches on
+	kind error // nil for those that no caller branches on
 	text string
 }
 
@@ -50,8 +52,9 @@ func answerOf(err error) answer {
 	return answer{Error: err.Error()}
 }
 
-// lastRelevantLine finds, in the output of a PostgreSQL program, what went wrong: after an error come hints and cleaning up, and
-// before it, on its line, the time. All of these programs run with LC_ALL=C, so the words are these.
+// lastRelevantLine finds, in the output of a PostgreSQL program, what went wrong: after an error
+// come hints and cleaning up, and before it, on its line, the time. All of these programs run with
+// LC_ALL=C, so the words are these.
 func lastRelevantLine(output string) string {
 	var last, relevant string
 	for line := range strings.Lines(output) {
@@ -73,7 +76,7 @@ func lastRelevantLine(output string) string {
 // The server's severities, and "initdb: error:".
 var severityPattern = regexp.MustCompile(`FATAL:|PANIC:|ERROR:|\w+: error:`)
 
-// shorten bounds what is quoted of somebody else's output.
+// shorten bounds what is quoted of another program's output.
 func shorten(line string) string {
 	const lineMax = 300
 	if len(line) <= lineMax {
@@ -86,7 +89,8 @@ func saysDiskFull(text string) bool {
 	return strings.Contains(strings.ToLower(text), "no space left on device")
 }
 
-// PostgreSQL's words ("could not bind … Address already in use") and the library's ("process already listening on port").
+// PostgreSQL's words ("could not bind … Address already in use") and the library's ("process
+// already listening on port").
 func saysPortInUse(text string) bool {
 	return strings.Contains(text, "Address already in use") || strings.Contains(text, "already listening on port")
 }

@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// head passes a log on and keeps the first part of it, to explain with why a server did not start. A server that has started may
-// log for weeks: what exceeds the bound is passed on and not kept.
+// head passes a log on and keeps the first part of it, to explain with why a server did not start.
+// A server that has started may log for weeks: what exceeds the bound is passed on and not kept.
 type head struct {
 	to io.Writer
 
@@ -16,7 +16,7 @@ type head struct {
 
 const keptMax = 64 << 10
 
-// Write never fails: whoever reads our log may be gone, and the server must not notice.
+// Write never fails: the reader of our log may be gone, and the server must not notice.
 func (t *head) Write(p []byte) (int, error) {
 	_, _ = t.to.Write(p)
 	t.mu.Lock()

@@ -52,7 +52,7 @@ func kill(t *testing.T, p *Postgres) {
 	})
 }
 
-// await asks until the answer is yes. The bound is there for the test to end, not to measure.
+// await polls until the condition holds. The bound is there for the test to end, not to measure.
 func await(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(20 * time.Millisecond) {

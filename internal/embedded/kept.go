@@ -14,8 +14,9 @@ import (
 	"syscall"
 )
 
-// makeKept makes and locks the directory that is kept across restarts, and returns the owner's home for it: dir itself, or as root a
-// directory of the owner's outside any closed home, found again by the id in dir.
+// makeKept makes and locks the directory that is kept across restarts, and returns the owner's home
+// for it: dir itself, or as root a directory of the owner's outside any closed home, found again by
+// the id in dir.
 func (pl *place) makeKept(dir string) (string, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -37,7 +38,8 @@ func (pl *place) makeKept(dir string) (string, error) {
 	return pl.makeInstance(dir)
 }
 
-// makeInstance finds or makes root's home for the data of dir, and a link to them in dir for whoever looks there.
+// makeInstance finds or makes root's home for the data of dir, and a link to them in dir for
+// a user who looks there.
 func (pl *place) makeInstance(dir string) (string, error) {
 	id, err := instanceOf(dir)
 	if err != nil {
@@ -55,8 +57,9 @@ func (pl *place) makeInstance(dir string) (string, error) {
 
 var instancePattern = regexp.MustCompile(`^[0-9a-f]{32}$`)
 
-// instanceOf reads the id from dir, or writes a new one. Deleting dir thus begins anew. The id becomes part of a path in which root
-// makes directories and gives them away, so nothing but the form written here is taken.
+// instanceOf reads the id from dir, or writes a new one. Deleting dir thus starts from nothing. The
+// id becomes part of a path in which root makes directories and gives them away, so nothing but the
+// form written here is taken.
 func instanceOf(dir string) (string, error) {
 	path := filepath.Join(dir, "instance")
 	content, err := os.ReadFile(path)
@@ -95,8 +98,9 @@ func linkData(target, link string) error {
 	return nil
 }
 
-// executable is what to run as the owner: ourselves, or for another user a copy, since ours may lie in a closed directory (go test
-// builds in one). It goes to root's cache, where PostgreSQL is executed too, rather than to /tmp, which may be mounted noexec.
+// executable is what to run as the owner: ourselves, or for another user a copy, since ours may lie
+// in a closed directory (go test builds in one). It goes to root's cache, where PostgreSQL is
+// executed too, rather than to /tmp, which may be mounted noexec.
 func (pl *place) executable() (path string, remove func(), err error) {
 	path, err = os.Executable()
 	if err != nil {
@@ -118,8 +122,9 @@ func (pl *place) executable() (path string, remove func(), err error) {
 	return copied, remove, nil
 }
 
-// copyProgram holds off all forks of this process while the copy is open for writing: a child forked meanwhile would hold it open until
-// its own exec, and ours would fail with "text file busy" (golang/go#22315).
+// copyProgram holds off all forks of this process while the copy is open for writing: a child
+// forked at the same time would hold it open until its own exec, and ours would fail with "text
+// file busy" (golang/go#22315).
 func copyProgram(from, to string) error {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()

@@ -8,9 +8,10 @@ import (
 	embeddedpostgres "github.com/fergusstrange/embedded-postgres"
 )
 
-// library is fergusstrange/embedded-postgres, used for what happens once: fetching binaries and initialising data. It is kept away
-// from existing data, since it removes them when their version is not the one it expects (dataDirIsValid, cleanDataDirectoryAndInit).
-// Running the server is ours too (server.go): the library offers neither its log as it is written nor a stop as by a crash.
+// library is fergusstrange/embedded-postgres, used for what happens once: fetching binaries and
+// initialising data. It is kept away from existing data, since it removes them when their version
+// is not the one it expects (dataDirIsValid, cleanDataDirectoryAndInit). Running the server is ours
+// too (server.go): the library offers neither its log as it is written nor a stop as by a crash.
 type library struct {
 	version  embeddedpostgres.PostgresVersion
 	binaries string // the directory above bin; filled if it has no bin/pg_ctl
@@ -21,8 +22,9 @@ type library struct {
 	log      io.Writer
 }
 
-// initialise makes data with our role and our database, and leaves the server stopped. The library must have it run for that, and
-// over TCP, so it needs a port, which another process may take between our look and its use.
+// initialise makes data with our role and our database, and leaves the server stopped. The library
+// must have it run for that, and over TCP, so it needs a port, which another process may take
+// between our look and its use.
 func (l library) initialise() error {
 	const tries = 5
 	var err error
@@ -32,14 +34,16 @@ func (l library) initialise() error {
 		}
 	}
 	if err != nil {
-		// Its errors hold whole logs. Those belong into the log; the caller quotes the line that matters.
+		// Its errors hold whole logs. Those belong into the log; the caller quotes the line that
+		// matters.
 		_, _ = fmt.Fprintln(l.log, err)
 	}
 	return err
 }
 
 func (l library) initialiseOnce() error {
-	// Otherwise the second try would find what the first one initialised, take it for finished, and make no database.
+	// Otherwise the second try would find what the first one initialised, take it for finished, and
+	// make no database.
 	if err := removeAll(l.data); err != nil {
 		return err
 	}

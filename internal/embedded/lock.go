@@ -12,9 +12,9 @@ import (
 // ErrLocked is returned by LockFile.
 var ErrLocked = errors.New("locked by another process")
 
-// LockFile takes the exclusive lock of a file, which it creates if absent, or returns ErrLocked. The
-// lock ends when the file is closed or the process dies, by whatever signal. Children do not inherit
-// it, since Go opens files close-on-exec.
+// LockFile takes the exclusive lock of a file, which it creates if absent, or returns ErrLocked.
+// The lock ends when the file is closed or the process dies, by whatever signal. Children do not
+// inherit it, since Go opens files close-on-exec.
 func LockFile(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -30,8 +30,8 @@ func LockFile(path string) (*os.File, error) {
 	return f, nil
 }
 
-// waitForLock tries LockFile until it succeeds, at most for the time given. It asks again and again rather than block in the
-// kernel, where a context could not end it.
+// waitForLock tries LockFile until it succeeds, at most for the time given. It tries repeatedly
+// rather than block in the kernel, where a context could not end it.
 func waitForLock(ctx context.Context, path string, most time.Duration) (*os.File, error) {
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()

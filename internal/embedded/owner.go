@@ -18,19 +18,21 @@ import (
 // ownerName is argv[0] of an owner: how Main knows it, and what ps shows.
 const ownerName = "paylatch-postgres-owner"
 
-// mainCalled guards StartPostgres. Without Main, the second process would not become an owner but do what the first does, and
-// start a third.
+// mainCalled guards StartPostgres. Without Main, the second process would not become an owner but
+// do what the first does, and start a third.
 var mainCalled atomic.Bool
 
-// Main must be the first call of main, and of TestMain, in every program that starts an embedded PostgreSQL. In the process that
-// StartPostgres starts as owner it does the owner's work and exits; in every other it returns at once.
+// Main must be the first call of main, and of TestMain, in every program that starts an embedded
+// PostgreSQL. In the process that StartPostgres starts as owner it does the owner's work and exits;
+// in every other it returns at once.
 func Main() {
 	mainCalled.Store(true)
 	if os.Args[0] != ownerName {
 		return
 	}
-	// Signals sent to all of us are the parent's to answer; SIGPIPE would otherwise end us at the first line logged to a parent that is gone,
-	// before PostgreSQL is stopped. Caught rather than ignored, because children would inherit an ignored signal.
+	// Signals sent to all of us are the parent's to answer; SIGPIPE would otherwise end us at the
+	// first line logged to a parent that is gone, before PostgreSQL is stopped. Caught rather than
+	// ignored, because children would inherit an ignored signal.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	runOwner(os.Stdin, os.Stdout, os.Stderr)
 	os.Exit(0) // whatever went wrong has been answered
@@ -51,31 +53,32 @@ func runOwner(in io.Reader, out, log io.Writer) {
 	if orders.Decode(&s) != nil {
 		return // the parent ended before it said anything
 	}
-	// The answers' reader may be gone. There is nobody else to tell.
-	tell := func(a answer) { _ = json.NewEncoder(out).Encode(a) }
+	// The parent may be gone, and there is no other reader.
+	respond := func(a answer) { _ = json.NewEncoder(out).Encode(a) }
 
 	ctx, restarts := listen(orders)
 	o := &owner{spec: s, log: log}
 	opened, err := o.open(ctx)
 	if err != nil {
 		err = errors.Join(err, o.close())
-		tell(answerOf(err))
+		respond(answerOf(err))
 		return
 	}
-	tell(opened)
+	respond(opened)
 	for order := range restarts {
 		if err := o.server.restart(ctx, order.Immediate); err != nil {
-			tell(answerOf(err))
+			respond(answerOf(err))
 			continue
 		}
-		tell(answer{})
+		respond(answer{})
 	}
 	if err := o.close(); err != nil {
-		tell(answerOf(err))
+		respond(answerOf(err))
 	}
 }
 
-// listen reads orders until there are none to come. The context then ends, so that whatever is under way is given up.
+// listen reads orders until there are none to come. The context then ends, so that whatever is
+// under way is given up.
 func listen(orders *json.Decoder) (context.Context, <-chan restartOrder) {
 	ctx, cancel := context.WithCancel(context.Background())
 	restarts := make(chan restartOrder)
@@ -87,21 +90,24 @@ func listen(orders *json.Decoder) (context.Context, <-chan restartOrder) {
 			if err := orders.Decode(&order); err != nil {
 				return
 			}
-			// The parent awaits each answer before it sends more, so this blocks only while PostgreSQL is being started.
+			// The parent awaits each answer before it sends more, so this blocks only while
+			// PostgreSQL is being started.
 			restarts <- order
 		}
 	}()
 	return ctx, restarts
 }
 
-// open does all from an empty directory to a server that takes connections. Each step finds what an interrupted one left.
+// open does all from an empty directory to a server that takes connections. Each step finds what an
+// interrupted one left.
 func (o *owner) open(ctx context.Context) (answer, error) {
 	const stopping = ownerStopMax // an earlier owner whose parent was killed may be at it
 	var err error
 	o.lock, err = waitForLock(ctx, filepath.Join(o.spec.Home, "postgres.owner.lock"), stopping)
 	switch {
 	case errors.Is(err, ErrLocked):
-		return answer{}, faultf(ErrDirInUse, "an earlier PostgreSQL on %s has not stopped yet: wait for it, or end the process %s", o.spec.Home, ownerName)
+		return answer{}, faultf(ErrDirInUse, "an earlier PostgreSQL on %s has not stopped yet: wait for it, or end the "+
+			"process %s", o.spec.Home, ownerName)
 	case err != nil:
 		return answer{}, fmt.Errorf("lock of the data: %w", err)
 	}
@@ -140,14 +146,16 @@ func (o *owner) close() error {
 	if o.spec.Temporary {
 		remove = o.spec.Home
 	}
-	// As root's owner we may not remove a temporary home itself where its parent directory is closed to us; the parent process does.
+	// As root's owner we may not remove a temporary home itself where its parent directory is
+	// closed to us; the parent process does.
 	if err := os.RemoveAll(remove); err != nil && !errors.Is(err, os.ErrPermission) {
 		errs = append(errs, fmt.Errorf("remove %s: %w", remove, err))
 	}
 	return errors.Join(append(errs, o.lock.Close())...)
 }
 
-// scratchDir is for what the library leaves behind: it is emptied at each start, and is the owner's TMPDIR.
+// scratchDir is for what the library leaves behind: it is emptied at each start, and is the owner's
+// TMPDIR.
 func scratchDir(home string) string { return filepath.Join(home, "postgres.scratch") }
 
 func (o *owner) renewScratch() error {
@@ -166,7 +174,8 @@ func (o *owner) binaries(ctx context.Context) (binaries, error) {
 		return givenBinaries(ctx, o.spec.Bin)
 	}
 	network := &network{ctx: ctx}
-	// The library uses the default client, which waits for ever and cannot be told to stop; this process has no other use for it.
+	// The library uses the default client, which has no time-out and cannot be cancelled; this
+	// process has no other use for it.
 	http.DefaultClient = &http.Client{Transport: network, Timeout: fetchMax}
 	f := &fetch{cache: o.spec.Cache, scratch: scratchDir(o.spec.Home), network: network, log: o.log}
 	return f.binaries(ctx)
@@ -174,7 +183,8 @@ func (o *owner) binaries(ctx context.Context) (binaries, error) {
 
 const fetchMax = 5 * time.Minute // some 15 MB
 
-// network is the default transport, ended by a context, and remembers what went wrong: the library does not say.
+// network is the default transport, ended by a context, and remembers what went wrong: the library
+// does not say.
 type network struct {
 	ctx  context.Context
 	last error

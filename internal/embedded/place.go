@@ -11,14 +11,15 @@ import (
 	"syscall"
 )
 
-// Root's data and binaries: PostgreSQL then runs as another user, to whom root's home is closed.
-// Data there outlive the directory whose id names them: whoever deletes that begins anew, and removes the old data by hand if ever.
+// Root's data and binaries: PostgreSQL then runs as another user, who cannot enter root's home.
+// Data there outlive the directory whose id names them. Deleting that directory starts from
+// nothing; the old data are then to be removed by hand.
 const (
 	rootData  = "/var/lib/paylatch"
 	rootCache = "/var/cache/paylatch"
 )
 
-// place is where an owner works and as whom.
+// place is where an owner works and as which user.
 type place struct {
 	spec spec
 	user *syscall.Credential // nil = as ourselves
@@ -69,8 +70,8 @@ func unprivileged() (*syscall.Credential, error) {
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil // no Groups: the child's are cleared
 }
 
-// makeCache makes the directory for binaries. Root's is the owner's own, one level down, so that what root puts beside it (the
-// copied executable) cannot be exchanged by that user.
+// makeCache makes the directory for binaries. Root's is the owner's own, one level down, so that
+// what root puts beside it (the copied executable) cannot be exchanged by that user.
 func (pl *place) makeCache(given string) (string, error) {
 	dir := given
 	switch {
@@ -96,12 +97,13 @@ func userCache() string {
 			return filepath.Join(dir, "paylatch")
 		}
 	}
-	// A user without a home, or whose home cannot be written: the uid in the name keeps users apart.
+	// A user without a home, or whose home cannot be written: the uid in the name keeps users
+	// apart.
 	return filepath.Join(os.TempDir(), "paylatch-"+strconv.Itoa(os.Geteuid()))
 }
 
-// makeOwn makes a directory that belongs to the owner alone, and refuses one that is somebody else's, who could exchange what is
-// run from it. A link counts as its maker's.
+// makeOwn makes a directory that belongs to the owner alone, and refuses one of another user,
+// who could exchange what is run from it. A link counts as its maker's.
 func (pl *place) makeOwn(dir string) (string, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
@@ -141,7 +143,7 @@ func (pl *place) makeTemporary() (string, error) {
 	return dir, os.Chown(dir, int(pl.user.Uid), int(pl.user.Gid))
 }
 
-// openToAll tells whether everybody may pass through dir and all above it.
+// openToAll reports whether every user may pass through dir and all above it.
 func openToAll(dir string) bool {
 	for {
 		info, err := os.Stat(dir)
@@ -156,8 +158,8 @@ func openToAll(dir string) bool {
 	}
 }
 
-// environment is all the owner, and through it PostgreSQL, gets of ours: the library's client and PostgreSQL's programs read PG…
-// variables, which are about other databases than this one.
+// environment is all the owner, and through it PostgreSQL, gets of ours: the library's client and
+// PostgreSQL's programs read PG… variables, which are about other databases than this one.
 func (pl *place) environment() []string {
 	env := []string{"HOME=" + pl.spec.Home, "TMPDIR=" + scratchDir(pl.spec.Home), "LC_ALL=C", "TZ=UTC"}
 	for _, name := range []string{
@@ -171,8 +173,8 @@ func (pl *place) environment() []string {
 	return env
 }
 
-// processAttributes puts the owner into a process group of its own, so that Ctrl-C in a terminal reaches only us: the order of
-// stopping is ours to decide.
+// processAttributes puts the owner into a process group of its own, so that Ctrl-C in a terminal
+// reaches only us: the order of stopping is ours to decide.
 func (pl *place) processAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Credential: pl.user}
 }

@@ -8,9 +8,10 @@ import (
 	"syscall"
 )
 
-// A free port is drawn from below the range that Linux (32768 on) and macOS (49152 on) give to outgoing connections. From within
-// it, a client that dials a stopped server's port may be given that very port as its own and so connect to itself; the server
-// could then not come back. Tests that restart servers under load meet this.
+// A free port is drawn from below the range that Linux (32768 on) and macOS (49152 on) give to
+// outgoing connections. From within it, a client that dials a stopped server's port may be given
+// that very port as its own and so connect to itself; the server could then not come back. Tests
+// that restart servers under load meet this.
 const (
 	freePortFirst = 20000
 	freePortLast  = 32767
@@ -32,7 +33,7 @@ func listenFree(host string, port int) (net.Listener, error) {
 	return net.Listen("tcp", net.JoinHostPort(host, "0"))
 }
 
-// freePort finds a port that was free a moment ago. Whoever uses it must be ready to try another.
+// freePort finds a port that was free a moment ago. Its user must be ready to try another one.
 func freePort() (int, error) {
 	l, err := listenFree("127.0.0.1", 0)
 	if err != nil {

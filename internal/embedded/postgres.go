@@ -1,14 +1,16 @@
-// Package embedded runs PostgreSQL and a Kafka broker on one machine, for paylatch-dev and for tests, so that neither needs
-// anything installed.
+// Package embedded runs PostgreSQL and a Kafka broker on one machine, for paylatch-dev and for
+// tests, so that neither needs anything installed.
 //
-// PostgreSQL belongs to an owner: a second process of the same executable (see Main) that fetches the binaries once, initialises
-// the data, runs the server as its child and stops it when the pipe from us closes. The pipe closes however we end, so PostgreSQL
-// does not outlive a parent killed with -9. As root, which PostgreSQL refuses, the owner is another user. The broker runs in our own
+// PostgreSQL belongs to an owner: a second process of the same executable (see Main) that fetches
+// the binaries once, initialises the data, runs the server as its child and stops it when the pipe
+// from us closes. The pipe closes however we end, so PostgreSQL does not outlive a parent killed
+// with -9. As root, which PostgreSQL refuses, the owner is another user. The broker runs in our own
 // process and ends with it.
 //
-// Promised: data of a kept directory are never removed, whatever version they are; no two processes work on one directory;
-// each error is one sentence that says what to do. Not promised: anything beyond loopback and one machine. This package
-// needs flock, process groups and uids, and so a Unix.
+// Promised: data of a kept directory are never removed, whatever version they are; no two processes
+// work on one directory; each error is one sentence that says what to do. Not promised: anything
+// beyond loopback and one machine. This package needs flock, process groups and uids, and so a
+// Unix.
 package embedded
 
 import (
@@ -26,8 +28,9 @@ const (
 	roleName     = "paylatch"
 	databaseName = "paylatch"
 
-	// ownerStopMax is how long an owner may take to stop: the server's own escalation (fastStopMax and what follows) plus the step it may
-	// be in the middle of, the longest of which is the library's pg_ctl start with its 60 s. Then the owner is killed.
+	// ownerStopMax is how long an owner may take to stop: the server's own escalation (fastStopMax
+	// and what follows) plus the step it may be in the middle of, the longest of which is the
+	// library's pg_ctl start with its 60 s. Then the owner is killed.
 	ownerStopMax = 3 * time.Minute
 )
 
@@ -42,7 +45,8 @@ type PostgresConfig struct {
 	cache string // for tests of the fetch: another cache for the binaries than the user's
 }
 
-// Postgres is a running PostgreSQL. Its methods may be called by several goroutines; they run one after another.
+// Postgres is a running PostgreSQL. Its methods may be called by several goroutines; they run one
+// after another.
 type Postgres struct {
 	url   string
 	place *place
@@ -55,8 +59,9 @@ type Postgres struct {
 	stopErr error
 }
 
-// StartPostgres starts an owner, which starts PostgreSQL, and returns once it takes connections. If it returns an error, or
-// if ctx ends first, nothing is left running; data already in c.Dir stay as they were.
+// StartPostgres starts an owner, which starts PostgreSQL, and returns once it takes connections. If
+// it returns an error, or if ctx ends first, nothing is left running; data already in c.Dir stay as
+// they were.
 func StartPostgres(ctx context.Context, c PostgresConfig) (*Postgres, error) {
 	if !mainCalled.Load() {
 		return nil, errors.New("embedded.Main was not called: make it the first call of main, or of TestMain")
@@ -69,7 +74,7 @@ func StartPostgres(ctx context.Context, c PostgresConfig) (*Postgres, error) {
 	if err != nil {
 		return nil, errors.Join(err, pl.leave())
 	}
-	a, err := p.ask(ctx, pl.spec)
+	a, err := p.request(ctx, pl.spec)
 	if err == nil {
 		err = ctx.Err() // it ended together with the answer
 	}
@@ -82,8 +87,8 @@ func StartPostgres(ctx context.Context, c PostgresConfig) (*Postgres, error) {
 	return p, nil
 }
 
-// startOwner starts this executable again as the owner. The copy made for another user is removed as soon as it runs: the
-// kernel keeps the file for as long as the process lives.
+// startOwner starts this executable again as the owner. The copy made for another user is removed
+// as soon as it runs: the kernel keeps the file for as long as the process lives.
 func startOwner(pl *place, log io.Writer) (*Postgres, error) {
 	path, remove, err := pl.executable()
 	if err != nil {
@@ -112,22 +117,25 @@ func startOwner(pl *place, log io.Writer) (*Postgres, error) {
 	return &Postgres{place: pl, cmd: cmd, stdin: stdin, answers: json.NewDecoder(stdout)}, nil
 }
 
-// URL is what to connect with. The role is a superuser, so that tests can make databases of their own.
+// URL is what to connect with. The role is a superuser, so that tests can make databases of their
+// own.
 func (p *Postgres) URL() string { return p.url }
 
-// Restart stops and starts PostgreSQL on the same port and data; immediate stops it as a crash would, so that it recovers from its
-// log. If ctx ends first, PostgreSQL is stopped for good: half a restart is no state to leave behind.
+// Restart stops and starts PostgreSQL on the same port and data; immediate stops it as a crash
+// would, so that it recovers from its log. If ctx ends first, PostgreSQL is stopped for good: half
+// a restart is no state to leave behind.
 func (p *Postgres) Restart(ctx context.Context, immediate bool) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.stopped {
-		return errors.New("PostgreSQL is stopped already: start it anew instead of restarting it")
+		return errors.New("PostgreSQL is stopped already: start it instead of restarting it")
 	}
-	_, err := p.ask(ctx, restartOrder{Immediate: immediate})
+	_, err := p.request(ctx, restartOrder{Immediate: immediate})
 	return err
 }
 
-// Stop ends PostgreSQL cleanly and waits for it; temporary data are removed. Further calls return what the first one did.
+// Stop ends PostgreSQL cleanly and waits for it; temporary data are removed. Further calls return
+// what the first one did.
 func (p *Postgres) Stop() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -141,18 +149,19 @@ func (p *Postgres) Stop() error {
 	_ = p.stdin.Close() // already closed when a context ended; it is the sign to stop either way
 	_, said := p.read()
 	if errors.Is(said, errOwnerEnded) {
-		said = nil // then its exit status, below, tells whether that was in order
+		said = nil // its exit status, below, says whether that was in order
 	}
 	ended := p.cmd.Wait()
 	if ended != nil {
-		ended = fmt.Errorf("the process that owns PostgreSQL ended badly (%w): the next start on this directory puts it right", ended)
+		ended = fmt.Errorf("the process that owns PostgreSQL ended badly (%w): the next start on this directory puts it "+
+			"right", ended)
 	}
 	p.stopErr = errors.Join(said, ended, p.place.leave())
 	return p.stopErr
 }
 
-// ask sends the owner one line and awaits its answer.
-func (p *Postgres) ask(ctx context.Context, order any) (answer, error) {
+// request sends the owner one line and waits for its response.
+func (p *Postgres) request(ctx context.Context, order any) (answer, error) {
 	type reply struct {
 		answer answer
 		err    error

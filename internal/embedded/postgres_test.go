@@ -41,7 +41,8 @@ func start(t *testing.T, c PostgresConfig) *Postgres {
 	return p
 }
 
-// refused starts what must not start, and checks that the refusal is of the kind, is one line, and says what it must.
+// refused starts what must not start, and checks that the refusal is of the kind, is one line, and
+// says what it must.
 func refused(t *testing.T, c PostgresConfig, kind error, says ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), startMost)
@@ -97,8 +98,8 @@ func show(t *testing.T, url, sql string) string {
 
 const kept = "SELECT string_agg(word, ' ' ORDER BY word) FROM kept"
 
-// What is committed is there after a stop and a start, after a restart, and after a restart as by a crash, which this proves to be
-// one: the unlogged table is empty after a recovery only.
+// What is committed is there after a stop and a start, after a restart, and after a restart as by a
+// crash, which this proves to be one: the unlogged table is empty after a recovery only.
 func TestPostgres_DataAreKept(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "data")
@@ -175,7 +176,8 @@ func TestPostgres_Temporary(t *testing.T) {
 	}
 }
 
-// The parent is killed with -9 and can do nothing any more. PostgreSQL and its temporary data must go all the same.
+// The parent is killed with -9 and can do nothing any more. PostgreSQL and its temporary data must
+// go all the same.
 func TestPostgres_ParentKilled(t *testing.T) {
 	t.Parallel()
 	parent := exec.Command(os.Args[0])
@@ -216,8 +218,8 @@ func TestPostgres_ParentKilled(t *testing.T) {
 	}
 }
 
-// The owner itself is killed with -9, so that PostgreSQL runs on with nobody to stop it. The next start on the directory does, and finds
-// what was committed.
+// The owner itself is killed with -9, so that PostgreSQL runs on with no process to stop it. The
+// next start on the directory does, and finds what was committed.
 func TestPostgres_OwnerKilled(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -239,17 +241,18 @@ func TestPostgres_OwnerKilled(t *testing.T) {
 	}
 }
 
-// As after a power cut in a container: postmaster.pid names a process that lives and has nothing to do with it.
+// As after a power cut in a container: postmaster.pid names a process that lives and has nothing to
+// do with it.
 func TestPostgres_PidOfAnother(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	p := start(t, PostgresConfig{Dir: dir})
-	stranger := exec.Command("sleep", "600")
-	stranger.SysProcAttr = p.place.processAttributes() // the same user: PostgreSQL ignores the processes of others
-	if err := stranger.Start(); err != nil {
+	other := exec.Command("sleep", "600")
+	other.SysProcAttr = p.place.processAttributes() // the same user: PostgreSQL ignores the processes of others
+	if err := other.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = stranger.Process.Kill(); _ = stranger.Wait() }()
+	defer func() { _ = other.Process.Kill(); _ = other.Wait() }()
 	file := filepath.Join(dir, "postgres", "postmaster.pid")
 	content, err := os.ReadFile(file)
 	if err != nil {
@@ -259,15 +262,15 @@ func TestPostgres_PidOfAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, rest, _ := strings.Cut(string(content), "\n")
-	if err := os.WriteFile(file, []byte(itoa(stranger.Process.Pid)+"\n"+rest), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte(itoa(other.Process.Pid)+"\n"+rest), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	again := start(t, PostgresConfig{Dir: dir})
 	if got := show(t, again.URL(), "SELECT 'here'"); got != "here" {
 		t.Errorf("got %q", got)
 	}
-	if err := stranger.Process.Signal(syscall.Signal(0)); err != nil {
-		t.Errorf("the stranger was ended: %v", err)
+	if err := other.Process.Signal(syscall.Signal(0)); err != nil {
+		t.Errorf("the other was ended: %v", err)
 	}
 }
 
@@ -316,7 +319,8 @@ func TestPostgres_NotData(t *testing.T) {
 	}
 }
 
-// An initialisation that was cut off has left half a data directory. It holds nothing of a user, and is made anew.
+// An initialisation that was cut off has left half a data directory. It holds nothing of a user,
+// and is made again.
 func TestPostgres_InitialisationCutOff(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -325,7 +329,8 @@ func TestPostgres_InitialisationCutOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := &data{home: p.place.spec.Home}
-	if err := errors.Join(os.WriteFile(d.unfinished(), nil, 0o600), removeAll(filepath.Join(d.dir(), "base"))); err != nil {
+	marked := os.WriteFile(d.unfinished(), nil, 0o600)
+	if err := errors.Join(marked, removeAll(filepath.Join(d.dir(), "base"))); err != nil {
 		t.Fatal(err)
 	}
 	again := start(t, PostgresConfig{Dir: dir})
@@ -367,7 +372,8 @@ func TestPostgres_UnusableDir(t *testing.T) {
 	refused(t, PostgresConfig{Dir: filepath.Join(file, "data")}, nil, "a directory that this user may write")
 }
 
-// A start given up, before it and in its middle, leaves no process, and what it leaves on disk is started from.
+// A start given up, before it and in its middle, leaves no process, and what it leaves on disk is
+// started from.
 func TestPostgres_StartCancelled(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -398,7 +404,8 @@ func cancelled(t *testing.T, ctx context.Context, c PostgresConfig) {
 	}
 }
 
-// A signal to all of us, as from Ctrl-C, is the parent's to answer: the owner must hold PostgreSQL until the parent is done with it.
+// A signal to all of us, as from Ctrl-C, is the parent's to answer: the owner must hold PostgreSQL
+// until the parent is done with it.
 func TestPostgres_SignalsAreTheParents(t *testing.T) {
 	t.Parallel()
 	p := start(t, PostgresConfig{})
@@ -422,7 +429,8 @@ func TestPostgres_SignalsAreTheParents(t *testing.T) {
 	}
 }
 
-// Without Main, each process would start another. The test runs before the parallel ones resume, so nobody else sees the flag.
+// Without Main, each process would start another. The test runs before the parallel ones resume, so
+// no other test sees the flag.
 func TestPostgres_WithoutMain(t *testing.T) {
 	mainCalled.Store(false)
 	defer mainCalled.Store(true)

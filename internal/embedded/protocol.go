@@ -1,7 +1,8 @@
 package embedded
 
-// The owner reads one JSON value per line from its standard input: first a spec, then any number of restart orders; the end
-// of input is the order to stop. It answers each, the stop too, with one line on its standard output.
+// The owner reads one JSON value per line from its standard input: first a spec, then any number of
+// restart orders; the end of input is the order to stop. It answers each, the stop too, with one
+// line on its standard output.
 
 // spec is all that an owner needs to know. Every path is absolute and open to the owner's user.
 type spec struct {

@@ -21,7 +21,8 @@ const (
 	crashStopMax = 10 * time.Second // an immediate one gives its children 5 s and then kills them
 )
 
-// server is the postgres process, a direct child: its end is seen at once, and its log comes through a pipe.
+// server is the postgres process, a direct child: its end is seen at once, and its log comes
+// through a pipe.
 type server struct {
 	bin   string
 	data  string
@@ -34,7 +35,8 @@ type server struct {
 	output *head
 }
 
-// startOn starts the server on the port; 0 = any free one, and another one if that has been taken meanwhile.
+// startOn starts the server on the port; 0 = any free one, and another one if that has been taken
+// meanwhile.
 func (s *server) startOn(ctx context.Context, port int) error {
 	if port != 0 {
 		s.port = port
@@ -53,8 +55,8 @@ func (s *server) startOn(ctx context.Context, port int) error {
 	return err
 }
 
-// restart stops the server and starts it on the port it had. That port is ours to have again, but for an instant somebody else's
-// connection may have it as its own end.
+// restart stops the server and starts it on the port it had. That port is ours to have again, but
+// for an instant another connection may have it as its own end.
 func (s *server) restart(ctx context.Context, immediate bool) error {
 	stop := s.stop
 	if immediate {
@@ -89,7 +91,8 @@ func (s *server) start(ctx context.Context) error {
 	cmd.WaitDelay = crashStopMax // for children that outlive it and hold its log
 	begun := time.Now()
 	if err := cmd.Start(); err != nil {
-		return faultf(ErrBinaries, "PostgreSQL could not be started (%v): give --postgres-bin a directory with initdb, pg_ctl and postgres", err)
+		return faultf(ErrBinaries, "PostgreSQL could not be started (%v): give --postgres-bin a directory with initdb, "+
+			"pg_ctl and postgres", err)
 	}
 	exited := make(chan struct{})
 	go func() {
@@ -128,9 +131,9 @@ func (s *server) arguments() []string {
 	return args
 }
 
-// ready reads what pg_ctl start -w reads: the server writes its pid, its start (line 3) and its status (line 8) to
-// postmaster.pid. The file may be an earlier server's, even one with the same pid; its start is earlier then.
-// (src/include/utils/pidfile.h)
+// ready reads what pg_ctl start -w reads: the server writes its pid, its start (line 3) and its
+// status (line 8) to postmaster.pid. The file may be an earlier server's, even one with the same
+// pid; its start is earlier then. (src/include/utils/pidfile.h)
 func (s *server) ready(begun time.Time) bool {
 	content, err := os.ReadFile(filepath.Join(s.data, "postmaster.pid"))
 	if err != nil {
@@ -159,7 +162,8 @@ func (s *server) explain() error {
 	}
 }
 
-// stop ends the server cleanly, if need be by ever harder means. Committed data survive all of them; the harder ones cost a recovery.
+// stop ends the server cleanly, if need be by ever harder means. Committed data survive all of
+// them; the harder ones cost a recovery.
 func (s *server) stop() error {
 	for _, step := range []struct {
 		signal os.Signal
@@ -184,8 +188,8 @@ func (s *server) crash() error {
 	return s.stop()
 }
 
-// signal tells whether the server has ended, at most so much later.
-func (s *server) signal(signal os.Signal, most time.Duration) bool {
+// signal sends a signal and reports whether the server ended within the timeout.
+func (s *server) signal(signal os.Signal, timeout time.Duration) bool {
 	if s.cmd == nil {
 		return true
 	}
@@ -193,7 +197,7 @@ func (s *server) signal(signal os.Signal, most time.Duration) bool {
 	select {
 	case <-s.exited:
 		return true
-	case <-time.After(most):
+	case <-time.After(timeout):
 		return false
 	}
 }

@@ -12,15 +12,15 @@ import (
 // PartitionsMax bounds the partitions: senders have a database session for each.
 const PartitionsMax = 1000
 
-// GrowPartitions adds partitions until there are to of them. An account's payments may go to another
-// partition from then on, so nothing may be left to be sent in the one before: the intake is closed
-// until the senders have sent all, at most for drainTimeout, and while the partitions are recorded.
-// It returns for how long.
+// GrowPartitions adds partitions until there are to of them. An account's payments may go to
+// another partition from then on, so nothing may be left to be sent in the one before: the intake
+// is closed until the senders have sent all, at most for drainTimeout, and while the partitions are
+// recorded. It returns for how long.
 //
 // A failure may leave a topic with more partitions than the database knows. Nothing is sent to the
 // additional ones, and the same command goes on from there. If they hold records, the database was
-// restored from a copy that is older than the growth. All that the copy holds unsent was sent before,
-// so there is nothing to wait for.
+// restored from a copy that is older than the growth. All that the copy holds unsent was sent
+// before, so there is nothing to wait for.
 func GrowPartitions(
 	ctx context.Context, s *store.Store, cluster *kafka.Cluster, to int32, drainTimeout time.Duration,
 ) (closed time.Duration, err error) {
@@ -134,6 +134,6 @@ func awaitDrained(ctx context.Context, intake *store.CreateGate, timeout time.Du
 	}
 }
 
-// drainPoll is the time between two checks whether all is sent. It also keeps the session from being
-// idle.
+// drainPoll is the time between two checks whether all is sent. It also keeps the session from
+// being idle.
 const drainPoll = 20 * time.Millisecond

@@ -22,8 +22,8 @@ func Halt(ctx context.Context, s *store.Store, partition int32, reason string) e
 	return nil
 }
 
-// Retry lets the senders try a halted partition again. It decides nothing: the partition halts again
-// if its log still contradicts the database.
+// Retry lets the senders try a halted partition again. It decides nothing: the partition halts
+// again if its log still contradicts the database.
 func Retry(ctx context.Context, s *store.Store, partition int32) error {
 	if err := s.Resume(ctx, partition); err != nil {
 		return fmt.Errorf("partition %d: %w", partition, err)
@@ -32,14 +32,14 @@ func Retry(ctx context.Context, s *store.Store, partition int32) error {
 	return nil
 }
 
-// changesMax bounds the partitions whose delivery is changed at once. Each has a database session and
-// a producer, next to those of the senders. In locked delivery each waits for the time-out of a
+// changesMax bounds the partitions whose delivery is changed at once. Each has a database session
+// and a producer, next to those of the senders. In locked delivery each waits for the time-out of a
 // produce request, so a thousand partitions take seven minutes.
 const changesMax = 20
 
-// ChangeDeliveries changes how the given partitions are emitted, all if none is given, many at once.
-// It calls changed for each one that had the other delivery, from several goroutines, one after the
-// other.
+// ChangeDeliveries changes how the given partitions are emitted, all if none is given, many at
+// once. It calls changed for each one that had the other delivery, from several goroutines, one
+// after the other.
 func (op Operator) ChangeDeliveries(
 	ctx context.Context, partitions []int32, to store.Delivery, changed func(partition int32, tail store.Recovered),
 ) error {

@@ -46,11 +46,11 @@ func (o *operation) close() {
 }
 
 const (
-	// logTimeout bounds the reading of the log: a tail of some million records is read within it. The
-	// statements that read a whole table have bounds of their own.
+	// logTimeout bounds the reading of the log: a tail of some million records is read within it.
+	// The statements that read a whole table have bounds of their own.
 	logTimeout = 5 * time.Minute
-	// silenceMax is below the session's idle-in-transaction time-out, which ends an operation that is
-	// silent for longer.
+	// silenceMax is below the session's idle-in-transaction time-out, which ends an operation that
+	// is silent for longer.
 	silenceMax = store.PublishTimeout + 2*time.Second
 )
 
@@ -61,8 +61,8 @@ func refusal(partition int32, format string, args ...any) error {
 
 // begin claims the partition, and makes sure that its former owner can no longer publish: in fenced
 // delivery by fencing, in locked delivery by waiting until what may be under way has ended. The
-// takeover is counted after that, which proves that the partition is still locked: see package sender,
-// fenced.fence.
+// takeover is counted after that, which proves that the partition is still locked: see package
+// sender, fenced.fence.
 func (op Operator) begin(ctx context.Context, partition int32) (*operation, error) {
 	session, err := op.Store.Operate(ctx, partition)
 	if err != nil {
@@ -126,10 +126,10 @@ func (op Operator) judgeOnce(ctx context.Context, o *operation) (kafka.Range, st
 // ErrSameDelivery says that there is nothing to change.
 var ErrSameDelivery = errors.New("it has this delivery already")
 
-// ChangeDelivery changes how the payments of an active partition are emitted. The table is brought up
-// to what the log says, and from the commit on only senders of the other delivery send to the
-// partition. It returns what was found in the tail of the log; locked delivery may have left records
-// there that repeat payments.
+// ChangeDelivery changes how the payments of an active partition are emitted. The table is brought
+// up to what the log says, and from the commit on only senders of the other delivery send to the
+// partition. It returns what was found in the tail of the log; locked delivery may have left
+// records there that repeat payments.
 func (op Operator) ChangeDelivery(
 	ctx context.Context, partition int32, to store.Delivery,
 ) (tail store.Recovered, err error) {
@@ -174,9 +174,9 @@ func (op Operator) commit(ctx context.Context, claim *store.Claim) error {
 	return nil
 }
 
-// readAll brings the table up to what the log says, in the claim's transaction. Unexpected records of
-// both kinds, those that are no events and those that contradict the table, are counted together.
-// Unless they are to be passed over, it ends at the first one.
+// readAll brings the table up to what the log says, in the claim's transaction. Unexpected records
+// of both kinds, those that are no events and those that contradict the table, are counted
+// together. Unless they are to be passed over, it ends at the first one.
 func (op Operator) readAll(
 	ctx context.Context, claim *store.Claim, end int64, passOver bool,
 ) (all store.Recovered, err error) {

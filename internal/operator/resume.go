@@ -21,8 +21,8 @@ const (
 )
 
 const (
-	// InDoubtDefault is how many payments are in doubt by default if the log has lost anything: what
-	// one batch holds by default.
+	// InDoubtDefault is how many payments are in doubt by default if the log has lost anything:
+	// what one batch holds by default.
 	InDoubtDefault = 1000
 	// InDoubtMax is what the largest batch holds.
 	InDoubtMax = 10 * InDoubtDefault
@@ -49,8 +49,8 @@ type Resumption struct {
 // ResumeOptions are what the operator decides.
 type ResumeOptions struct {
 	Choice Choice
-	// InDoubt is how many of the oldest unsent payments may be in what the log lost. A negative number
-	// stands for InDoubtDefault if the log has lost anything, and for none otherwise.
+	// InDoubt is how many of the oldest unsent payments may be in what the log lost. A negative
+	// number stands for InDoubtDefault if the log has lost anything, and for none otherwise.
 	InDoubt int
 	// DryRun changes nothing on record.
 	DryRun bool
@@ -62,8 +62,8 @@ type ResumeOptions struct {
 //     contradicts it is passed over.
 //   - What is in doubt is decided by the choice.
 //
-// Like every reading of the log under the lock it fences the former producer, and ends a transaction
-// that the producer has left open. A dry run does so, too.
+// Like every reading of the log under the lock it fences the former producer, and ends a
+// transaction that the producer has left open. A dry run does so, too.
 func (op Operator) Resume(ctx context.Context, partition int32, options ResumeOptions) (r Resumption, err error) {
 	o, err := op.begin(ctx, partition)
 	if err != nil {

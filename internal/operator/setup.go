@@ -18,7 +18,8 @@ type Topic struct {
 	Partitions  int32
 	Replication int16
 	Delivery    store.Delivery
-	// FromEnd accepts a topic that holds records already: what is below its present end is not ours.
+	// FromEnd accepts a topic that holds records already: what is below its present end is not
+	// ours.
 	FromEnd bool
 }
 
@@ -92,8 +93,8 @@ type Found struct {
 }
 
 // EnsureTopic creates the topic and records its partitions, unless that was done before. It refuses
-// an installation with a topic of another name. Partitions and delivery may differ from those given:
-// `partitions grow` and `partitions mode` change them.
+// an installation with a topic of another name. Partitions and delivery may differ from those
+// given: `partitions grow` and `partitions mode` change them.
 func EnsureTopic(ctx context.Context, s *store.Store, cluster *kafka.Cluster, topic Topic) (f Found, err error) {
 	err = InitPartitions(ctx, s, cluster, topic)
 	f.Created = err == nil

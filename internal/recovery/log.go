@@ -23,18 +23,18 @@ type Ender interface {
 	EndHanging(ctx context.Context, commit bool) error
 }
 
-// Confirmer is the claim that holds the partition's row lock. Confirm returns nil if the lock was in
-// force at some moment after the call: on a primary that a failover has left behind it is not.
+// Confirmer is the claim that holds the partition's row lock. Confirm returns nil if the lock was
+// in force at some moment after the call: on a primary that a failover has left behind it is not.
 type Confirmer interface {
 	Confirm(ctx context.Context) error
 }
 
-// ShrunkAfter is how long an end of the log below our next offset must last to be believed: a leader
-// that has just been elected may not know its high watermark yet (KIP-207).
+// ShrunkAfter is how long an end of the log below our next offset must last to be believed: a
+// leader that has just been elected may not know its high watermark yet (KIP-207).
 const ShrunkAfter = 5 * time.Second
 
-// Timeout bounds a recovery, which reads the ends of the log, twice if the log seems to have shrunk.
-// It stays below the idle-in-transaction time-out of the session.
+// Timeout bounds a recovery, which reads the ends of the log, twice if the log seems to have
+// shrunk. It stays below the idle-in-transaction time-out of the session.
 const Timeout = ShrunkAfter + 8*time.Second
 
 var (
@@ -90,9 +90,9 @@ func LacksMarker(p store.Partition, log kafka.Range) bool {
 }
 
 // JudgeStable is like Judge, and also requires that no transaction is open in the log. The caller
-// must have fenced the former producer, with ender; ender is nil in locked delivery, where there was
-// none. It returns ErrOpenTransaction while a transaction is open. One of the partition's own is
-// ended, and the error is ErrTransactionEnded as well: try again.
+// must have fenced the former producer, with ender; ender is nil in locked delivery, where there
+// was none. It returns ErrOpenTransaction while a transaction is open. One of the partition's own
+// is ended, and the error is ErrTransactionEnded as well: try again.
 func JudgeStable(
 	ctx context.Context, log Log, ender Ender, lock Confirmer, p store.Partition,
 ) (r kafka.Range, reason string, err error) {
@@ -104,10 +104,11 @@ func JudgeStable(
 }
 
 // EndHanging returns an error that describes the open transaction, and ends it if it is the
-// partition's own. Such a transaction has lost its marker, since the fence leaves nothing under way:
+// partition's own. Such a transaction has lost its marker, since the fence leaves nothing under
+// way:
 //
-//   - If it begins before next_offset, the table has it on record: it was committed, and is committed
-//     again.
+//   - If it begins before next_offset, the table has it on record: it was committed, and is
+//     committed again.
 //   - Otherwise its payments are `created` and no consumer has seen its records. It is aborted.
 //
 // The partition must have been seen to be locked after the fence, which lock confirms.

@@ -38,8 +38,8 @@ type Tail struct {
 // errStepFull ends a step early.
 var errStepFull = errors.New("enough for a step")
 
-// ReadTail reads the payments in the log from a partition's next_offset up to the offset to, or less
-// far, as a read_committed consumer does.
+// ReadTail reads the payments in the log from a partition's next_offset up to the offset to, or
+// less far, as a read_committed consumer does.
 func ReadTail(ctx context.Context, log Log, p store.Partition, to int64) (Tail, error) {
 	t, began := Tail{To: to}, time.Now()
 	err := log.Read(ctx, p.Topic, p.Number, p.NextOffset, to, func(r kafka.Record) error {

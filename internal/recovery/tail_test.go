@@ -13,8 +13,10 @@ import (
 // first record that it did not take.
 func TestReadTail_Bytes(t *testing.T) {
 	got, err := ReadTail(t.Context(), heavy{}, store.Partition{NextOffset: 100}, 200)
-	if err != nil || got.To != 116 || got.Unexpected != 16 || len(got.Examples) != ExamplesMax || got.bytes > stepBytesMax {
-		t.Errorf("got %d unexpected records of %d bytes up to offset %d, %v; want 16 up to 116", got.Unexpected, got.bytes, got.To, err)
+	if err != nil || got.To != 116 || got.Unexpected != 16 ||
+		len(got.Examples) != ExamplesMax || got.bytes > stepBytesMax {
+		t.Errorf("got %d unexpected records of %d bytes up to offset %d, %v; want 16 up to 116",
+			got.Unexpected, got.bytes, got.To, err)
 	}
 }
 
