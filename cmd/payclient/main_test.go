@@ -344,7 +344,7 @@ func TestRun_Usage(t *testing.T) {
 		{"--audit needs --kafka-brokers", []string{"load", "--audit", "--journal=j"}},
 		{"missing flags: --journal", []string{"audit"}},
 		{"--kafka-brokers is needed", []string{"audit", "--journal=j"}},
-		{"no such file", []string{"audit", "--kafka-brokers=127.0.0.1:1", "--journal=" + filepath.Join(t.TempDir(), "x")}},
+		{"no such file", []string{"audit", "--kafka-brokers=b:1", "--journal=" + filepath.Join(t.TempDir(), "x")}},
 		{"--wait must not be negative", []string{"audit", "--journal=j", "--wait=-1s"}},
 		{"2 API keys are given to a command for one tenant", []string{"--key=a,b", "simulate"}},
 		{"an API key is given twice", []string{"--key=a", "--key=a", "load"}},
@@ -370,7 +370,11 @@ func TestRun_Usage(t *testing.T) {
 
 func TestRun_Help(t *testing.T) {
 	for _, args := range [][]string{
-		{"--help"}, {"simulate", "--help"}, {"create", "--help"}, {"get", "--help"}, {"load", "--help"},
+		{"--help"},
+		{"simulate", "--help"},
+		{"create", "--help"},
+		{"get", "--help"},
+		{"load", "--help"},
 		{"audit", "--help"},
 	} {
 		o := payclientRun(t, "", "", args...)

@@ -34,7 +34,7 @@ type AuditConfig struct {
 // Audit compares a journal with the service and the topic. It needs a client for each tenant of the
 // journal.
 //
-//   - A payment with a 202 must be on record, sent, and in the topic once, where the service reports.
+//   - A payment with a 202 must be on record, sent, and in the topic once, where it is reported.
 //   - A key that was refused, or reached no server, must have no payment.
 //   - A key of unknown outcome may have a payment or none. If it has one, that must be in the topic
 //     like the others.
@@ -51,7 +51,7 @@ func Audit(ctx context.Context, tenants []*client.Client, journal io.Reader, cfg
 		return Report{}, errors.New("journal: it has no payment")
 	}
 	a := &audit{
-		tenants: map[string]*client.Client{}, end: time.Now().Add(cfg.Wait), wait: cfg.Wait, topic: cfg.Topic.Name,
+		tenants: map[string]*client.Client{}, end: time.Now().Add(cfg.Wait), topic: cfg.Topic.Name,
 		payments: map[uuid.UUID]*audited{},
 	}
 	a.report.Torn = all.torn
@@ -104,7 +104,6 @@ func (a *audit) progress(time.Duration) string {
 type audit struct {
 	tenants map[string]*client.Client // By the fingerprints of their keys.
 	end     time.Time                 // A payment that is not sent by then is unsent.
-	wait    time.Duration
 	topic   string
 
 	// total, queried and read are for the progress.
@@ -265,50 +264,31 @@ func (a *audit) readTopic(ctx context.Context, reader *TopicReader) error {
 	return nil
 }
 
-// judge compares the topic with what the service reports, payment by payment in order of key.
+// judge compares the payments with the topic, in order of key.
 func (a *audit) judge() {
 	byKey := func(x, y uuid.UUID) int { return strings.Compare(a.payments[x].key, a.payments[y].key) }
+	var c Comparison
 	for _, id := range slices.SortedFunc(maps.Keys(a.payments), byKey) {
 		p := a.payments[id]
-		if len(p.found) > 1 {
-			a.report.Duplicates.add("payment %s is in the topic %d times: at %s", id, len(p.found), positions(p.found))
-		}
-		switch {
-		case p.position == nil && len(p.found) > 0:
-			a.report.Unsent.add("payment %s is in the topic at %s, and not marked sent after %v",
-				id, positions(p.found), a.wait)
-		case p.position == nil:
-			a.report.Unsent.add("payment %s is not sent after %v", id, a.wait)
-		case len(p.found) == 0:
-			a.judgeAbsent(id, *p.position)
-		case !slices.Contains(p.found, *p.position):
-			a.report.Misplaced.add("payment %s is in the topic at %s; the service reports at %s",
-				id, positions(p.found), positions([]client.Position{*p.position}))
-		default:
-			a.report.Confirmed++
-		}
+		c.add(Payment{ID: id, Sent: p.position != nil, Position: p.position}, p.found, func(p Payment) {
+			a.judgeAbsent(p, &c)
+		})
 	}
+	a.report.Confirmed, a.report.Unsent, a.report.Missing = c.Confirmed, c.Unsent, c.Missing
+	a.report.Duplicates, a.report.Misplaced = c.Duplicates, c.Misplaced
 }
 
-// judgeAbsent judges a payment that is not in the topic, though the service has a position for it.
-func (a *audit) judgeAbsent(id uuid.UUID, at client.Position) {
+// judgeAbsent judges a payment that is not in the topic, though the service reports a position.
+func (a *audit) judgeAbsent(p Payment, c *Comparison) {
+	at := *p.Position
 	ends, place := a.ends[at.Partition], positions([]client.Position{at})
 	switch {
 	case at.Topic == a.topic && at.Offset < ends.start:
-		a.report.NotJudged.add("payment %s is at %s, which the topic no longer has", id, place)
+		a.report.NotJudged.add("payment %s is at %s, which the topic no longer has", p.ID, place)
 	case at.Topic == a.topic && ends.stable <= at.Offset && at.Offset < ends.end:
 		a.report.Undecided.add("payment %s is at %s, which an open transaction hides from offset %d on",
-			id, place, ends.stable)
+			p.ID, place, ends.stable)
 	default:
-		a.report.Missing.add("payment %s is not in the topic; the service reports at %s", id, place)
+		c.missing(p)
 	}
-}
-
-// positions formats them as topic/partition:offset.
-func positions(list []client.Position) string {
-	var parts []string
-	for _, p := range list[:min(len(list), findingsShown)] {
-		parts = append(parts, fmt.Sprintf("%s/%d:%d", p.Topic, p.Partition, p.Offset))
-	}
-	return strings.Join(parts, ", ")
 }

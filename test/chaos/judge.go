@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/paylatch/paylatch/client"
+	"github.com/paylatch/paylatch/internal/journal"
 	"github.com/paylatch/paylatch/test/harness"
 )
 
@@ -62,45 +64,40 @@ func (v *verdict) found(n *int, format string, args ...any) {
 	}
 }
 
-// judge holds the topic against the table, and both against the journal. Each answered payment must be in both once, and in order.
-func judge(journal []entry, rows []row, records []record) *verdict {
+// judge compares topic, table and the requests that were sent. Each payment with a response must be in
+// both once, and in order.
+func judge(sent []entry, rows []row, records []record) *verdict {
 	v := &verdict{}
 	records = slices.Clone(records)
 	slices.SortFunc(records, harness.InLogOrder)
-	first := v.topic(rows, records)
-	v.answers(journal, rows)
-	v.order(journal, first)
+	first := v.compareTopic(rows, records)
+	v.answers(sent, rows)
+	v.order(sent, first)
 	return v
 }
 
-// topic judges the table against the topic, and returns where each payment is first.
-func (v *verdict) topic(rows []row, records []record) (first map[uuid.UUID]record) {
-	table := make(map[uuid.UUID]row, len(rows))
+// compareTopic compares the table with the topic, and returns the first record of each payment.
+func (v *verdict) compareTopic(rows []row, records []record) (first map[uuid.UUID]record) {
+	var payments []journal.Payment
 	for _, r := range rows {
-		table[r.id] = r
+		at := client.Position{Topic: harness.Topic, Partition: r.partition, Offset: r.offset}
+		payments = append(payments, journal.Payment{ID: r.id, Sent: r.offset >= 0, Position: &at})
 	}
+	var read []journal.Record
 	first = make(map[uuid.UUID]record, len(records))
 	for _, r := range records {
-		before, again := first[r.ID]
-		if _, known := table[r.ID]; !known {
-			v.found(&v.Unexpected, "unexpected %s at %d/%d", r.ID, r.Partition, r.Offset)
+		at := client.Position{Topic: harness.Topic, Partition: r.Partition, Offset: r.Offset}
+		read = append(read, journal.Record{ID: r.ID, Position: at})
+		if _, there := first[r.ID]; !there {
+			first[r.ID] = r
 		}
-		if again {
-			v.found(&v.Duplicates, "duplicate %s at %d/%d, first at %d/%d", r.ID, r.Partition, r.Offset, before.Partition, before.Offset)
-			continue
-		}
-		first[r.ID] = r
 	}
-	for _, r := range rows {
-		in, there := first[r.id]
-		switch {
-		case !there && r.offset < 0:
-			v.found(&v.Unsent, "unsent %s of partition %d", r.id, r.partition)
-		case !there:
-			v.found(&v.Missing, "missing %s, marked at %d/%d", r.id, r.partition, r.offset)
-		case in.Partition != r.partition || in.Offset != r.offset:
-			v.found(&v.Misplaced, "misplaced %s, marked at %d/%d, is at %d/%d", r.id, r.partition, r.offset, in.Partition, in.Offset)
-		}
+	c := journal.Compare(payments, read)
+	v.Duplicates = int(c.Repeated)
+	v.Missing, v.Unexpected = int(c.Missing.Count), int(c.Unexpected.Count)
+	v.Misplaced, v.Unsent = int(c.Misplaced.Count), int(c.Unsent.Count)
+	for _, found := range []journal.Findings{c.Duplicates, c.Missing, c.Unexpected, c.Misplaced, c.Unsent} {
+		v.Examples = append(v.Examples, found.First...)
 	}
 	return first
 }

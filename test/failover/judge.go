@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/paylatch/paylatch/client"
+	"github.com/paylatch/paylatch/internal/journal"
 	"github.com/paylatch/paylatch/test/harness"
 )
 
@@ -41,8 +43,8 @@ type verdict struct {
 	Early    int // Responses other than 503 while no standby could confirm.
 	Reverted int // Queries that found `created`, and began after the client was told `sent`.
 	Moved    int // Payments that were told with two positions in the topic.
-	Twice    int // Payments that a witness read more than once.
-	Missing  int // Payments that are stored, and that a witness did not read.
+	Twice    int // Payments that a witness read more than once, summed over the witnesses.
+	Missing  int // Payments that are stored, and that a witness did not read, summed likewise.
 	Faulty   int // Responses that the contract does not have for these requests.
 	Examples []string
 }
@@ -66,10 +68,14 @@ func judge(e evidence) *verdict {
 			byKey[r.key] = append(byKey[r.key], r)
 		}
 	}
+	var told []uuid.UUID
 	for key, responses := range byKey {
 		slices.SortFunc(responses, func(a, b response) int { return cmp.Compare(a.began, b.began) })
-		v.judgeKey(e, key, responses)
+		if id, ok := v.judgeKey(e, key, responses); ok {
+			told = append(told, id)
+		}
 	}
+	v.compareTopic(e, told)
 	return v
 }
 
@@ -100,11 +106,12 @@ func (v *verdict) judgeResponse(r response, away []window) {
 	}
 }
 
-// judgeKey judges all responses about one payment, in order of their requests.
-func (v *verdict) judgeKey(e evidence, key int32, responses []response) {
+// judgeKey judges all responses about one payment, in order of their requests. It returns the id of
+// the payment if a client knows it.
+func (v *verdict) judgeKey(e evidence, key int32, responses []response) (id uuid.UUID, ok bool) {
 	first, ok := earliest(responses, response.exists)
 	if !ok {
-		return
+		return uuid.Nil, false
 	}
 	v.Told++
 	sent, wasSent := earliest(responses, func(r response) bool { return r.payment.sent })
@@ -140,17 +147,28 @@ func (v *verdict) judgeKey(e evidence, key int32, responses []response) {
 	if absent != "" && wasSent {
 		v.found(&v.LostSent, "key %d: payment %s, told as sent at %s, %s", key, first.payment.id, sent.ended, absent)
 	}
-	v.judgeTopic(e, first.payment.id, stored)
+	return first.payment.id, true
 }
 
-// judgeTopic judges what the witnesses read of a payment.
-func (v *verdict) judgeTopic(e evidence, id uuid.UUID, stored bool) {
-	kcat, console := len(e.kcat[id]), len(e.console[id])
-	if max(kcat, console) > 1 {
-		v.found(&v.Twice, "payment %s: kcat read %v, the console consumer %v", id, e.kcat[id], e.console[id])
-	}
-	if stored && min(kcat, console) == 0 {
-		v.found(&v.Missing, "payment %s: kcat read %v, the console consumer %v", id, e.kcat[id], e.console[id])
+// compareTopic compares the payments that clients know with what each witness read.
+func (v *verdict) compareTopic(e evidence, told []uuid.UUID) {
+	for _, read := range []map[uuid.UUID][]harness.Record{e.kcat, e.console} {
+		var payments []journal.Payment
+		var records []journal.Record
+		for _, id := range told {
+			if e.rows[id] || len(read[id]) > 0 { // A payment that was lost need not be in the topic.
+				payments = append(payments, journal.Payment{ID: id, Sent: true})
+			}
+			for _, r := range read[id] {
+				at := client.Position{Topic: harness.Topic, Partition: r.Partition, Offset: r.Offset}
+				records = append(records, journal.Record{ID: id, Position: at})
+			}
+		}
+		c := journal.Compare(payments, records)
+		v.Twice, v.Missing = v.Twice+int(c.Duplicates.Count), v.Missing+int(c.Missing.Count)
+		for _, found := range []journal.Findings{c.Duplicates, c.Missing} {
+			v.Examples = append(v.Examples, found.First[:min(len(found.First), examplesMax)]...)
+		}
 	}
 }
 

@@ -38,7 +38,7 @@ const (
 // load is the clients of one failover. Each payment has a key and content that follow from its
 // number, so that it can be sent again at any time.
 type load struct {
-	*journal
+	*recorder
 	name   string
 	seed   uint64
 	client *client.Client
@@ -55,9 +55,9 @@ type load struct {
 func newLoad(name string, servers []string, byHost map[string]int8, apiKey string, conflicts bool) (*load, error) {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(name))
-	l := &load{journal: newJournal(byHost), name: name, seed: h.Sum64(), conflicts: conflicts}
+	l := &load{recorder: newRecorder(byHost), name: name, seed: h.Sum64(), conflicts: conflicts}
 	client, err := client.New(client.Config{
-		Servers: servers, APIKey: apiKey, HTTPClient: &http.Client{Transport: l.journal},
+		Servers: servers, APIKey: apiKey, HTTPClient: &http.Client{Transport: l.recorder},
 		AttemptTimeout: attemptTimeout, RetryFor: retryFor,
 		BackoffFirst: 50 * time.Millisecond, BackoffMax: 500 * time.Millisecond,
 	})
@@ -114,7 +114,7 @@ func (l *load) keysUsed() int32 {
 }
 
 // pay makes a payment as a customer does: it creates it, with retries, and then wants to know what
-// became of it. What the service responds is in the journal; errors need no handling here.
+// became of it. What the service responds is recorded; errors need no handling here.
 func (l *load) pay(ctx context.Context, n int32) {
 	if n%4 == 0 { // Some want to know at once that it is sent.
 		_, _ = l.client.CreateAndWait(withCall(ctx, call{key: n, request: requestCreate}), l.key(n), l.content(n), time.Second)
@@ -174,7 +174,7 @@ func (l *load) settle(ctx context.Context) error {
 }
 
 // probe queries each payment that a client knows, by id and by key. The responses are in the
-// journal, a 404 among them. It returns an error if there is no response, since then nothing can
+// recorder, a 404 among them. It returns an error if there is no response, since then nothing can
 // be said about that payment.
 func (l *load) probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)

@@ -1,6 +1,6 @@
 // Command failover proves what a client may rely on when PostgreSQL fails over. Replicas of
 // `paylatch serve` reach a primary and its standby by one URL with both hosts. Under load the
-// primary is lost and the standby promoted, again and again and in several ways. A journal keeps
+// primary is lost and the standby promoted, again and again and in several ways. A recorder keeps
 // every response that a client received.
 //
 // With a synchronous standby nothing that a client was told may be lost, or be in the topic twice.

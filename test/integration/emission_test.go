@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/paylatch/paylatch/client"
+	"github.com/paylatch/paylatch/internal/journal"
 	"github.com/paylatch/paylatch/internal/kafka"
 )
 
@@ -45,27 +46,29 @@ func load(t *testing.T, c *client.Client, workers int) (stop func() []string) {
 	}
 }
 
-// repeats says how often each accepted payment is in the topic, and fails on one that is missing and on a record that is nobody's.
-func repeats(t *testing.T, accepted []string, records []kafka.Record) (repeated int) {
+// repeats returns how many records of the accepted payments are repeated. It fails if a payment is
+// missing, and on a record of another payment.
+func repeats(t *testing.T, accepted []string, records []kafka.Record) int {
 	t.Helper()
-	times := make(map[string]int, len(records))
-	for _, r := range records {
-		times[string(r.Key)]++
-	}
-	missing := 0
+	var payments []journal.Payment
 	for _, id := range accepted {
-		switch n := times[id]; n {
-		case 0:
-			missing++
-		default:
-			repeated += n - 1
+		payments = append(payments, journal.Payment{ID: uuid.MustParse(id), Sent: true})
+	}
+	var read []journal.Record
+	for _, r := range records {
+		id, err := uuid.ParseBytes(r.Key)
+		if err != nil {
+			t.Fatalf("record at offset %d: %v", r.Offset, err)
 		}
-		delete(times, id)
+		read = append(read, journal.Record{ID: id, Position: client.Position{Offset: r.Offset}})
 	}
-	if missing > 0 || len(times) > 0 {
-		t.Errorf("of %d accepted payments %d are missing in the topic; %d records are of no accepted payment", len(accepted), missing, len(times))
+	c := journal.Compare(payments, read)
+	if c.Missing.Count > 0 || c.Unexpected.Count > 0 {
+		t.Errorf("of %d accepted payments %d are missing in the topic; %d records are of other payments\n%s",
+			len(accepted), c.Missing.Count, c.Unexpected.Count,
+			strings.Join(append(c.Missing.First, c.Unexpected.First...), "\n"))
 	}
-	return repeated
+	return int(c.Repeated)
 }
 
 // TestSender_KilledAndStartedAgain: under load, the only sender is killed with -9 and another one started, three times. Nothing is lost. Nothing is repeated in fenced

@@ -23,7 +23,7 @@ const (
 	requestByKey                   // GET by the idempotency key.
 )
 
-// call says what a request is about. It travels in the request's context to the journal.
+// call says what a request is about. It travels in the request's context to the recorder.
 type call struct {
 	key     int32 // Number of the payment within the load; unusedKey for a key that is never created.
 	request request
@@ -63,10 +63,10 @@ func (r response) exists() bool { return r.payment.id != uuid.Nil }
 // bodyBytesMax bounds what is read of a response; a payment is below 8 KiB.
 const bodyBytesMax = 64 << 10
 
-// journal keeps every response that the clients of one load received, also those that a client
+// recorder keeps every response that the clients of one load received, also those that a client
 // retried without showing them to its caller. It is the transport of those clients. Safe for
 // concurrent use.
-type journal struct {
+type recorder struct {
 	began   time.Time
 	servers map[string]int8 // By host:port.
 	next    *http.Transport
@@ -76,18 +76,18 @@ type journal struct {
 	ids       map[int32]uuid.UUID // What the clients know, by key.
 }
 
-func newJournal(servers map[string]int8) *journal {
-	return &journal{
+func newRecorder(servers map[string]int8) *recorder {
+	return &recorder{
 		began: time.Now(), servers: servers, ids: map[int32]uuid.UUID{},
 		next: &http.Transport{MaxIdleConnsPerHost: inFlightMax, IdleConnTimeout: 30 * time.Second},
 	}
 }
 
 // RoundTrip implements http.RoundTripper.
-func (j *journal) RoundTrip(r *http.Request) (*http.Response, error) {
+func (rec *recorder) RoundTrip(r *http.Request) (*http.Response, error) {
 	c, _ := r.Context().Value(callKey{}).(call)
-	began := time.Since(j.began)
-	res, err := j.next.RoundTrip(r)
+	began := time.Since(rec.began)
+	res, err := rec.next.RoundTrip(r)
 	if err != nil {
 		return nil, err
 	}
@@ -97,19 +97,19 @@ func (j *journal) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	res.Body = io.NopCloser(bytes.NewReader(body))
-	j.add(response{
-		call: c, server: j.servers[r.URL.Host], code: int16(res.StatusCode),
-		began: began, ended: time.Since(j.began), payment: decodeTold(res.StatusCode, body),
+	rec.add(response{
+		call: c, server: rec.servers[r.URL.Host], code: int16(res.StatusCode),
+		began: began, ended: time.Since(rec.began), payment: decodeTold(res.StatusCode, body),
 	})
 	return res, nil
 }
 
-func (j *journal) add(r response) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.responses = append(j.responses, r)
+func (rec *recorder) add(r response) {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	rec.responses = append(rec.responses, r)
 	if r.exists() && r.key != unusedKey {
-		j.ids[r.key] = r.payment.id
+		rec.ids[r.key] = r.payment.id
 	}
 }
 
@@ -141,17 +141,17 @@ func decodeTold(code int, body []byte) (t told) {
 }
 
 // known returns the id of a key, or the zero id.
-func (j *journal) known(key int32) uuid.UUID {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.ids[key]
+func (rec *recorder) known(key int32) uuid.UUID {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	return rec.ids[key]
 }
 
 // count counts the responses that match.
-func (j *journal) count(match func(response) bool) (n int) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	for _, r := range j.responses {
+func (rec *recorder) count(match func(response) bool) (n int) {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	for _, r := range rec.responses {
 		if match(r) {
 			n++
 		}
@@ -159,12 +159,12 @@ func (j *journal) count(match func(response) bool) (n int) {
 	return n
 }
 
-// write writes the journal as comma-separated values.
-func (j *journal) write(w io.Writer) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
+// write writes the responses as comma-separated values.
+func (rec *recorder) write(w io.Writer) {
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
 	_, _ = fmt.Fprintln(w, "key,request,final,replica,began_ns,ended_ns,code,payment,created_us,sent,partition,offset")
-	for _, r := range j.responses {
+	for _, r := range rec.responses {
 		p := r.payment
 		_, _ = fmt.Fprintf(w, "%d,%d,%t,%d,%d,%d,%d,%s,%d,%t,%d,%d\n",
 			r.key, r.request, r.final, r.server, r.began, r.ended, r.code, p.id, p.created, p.sent, p.partition, p.offset)
