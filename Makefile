@@ -1,4 +1,4 @@
-# One word does the whole: `make` alone lists them.
+# `make` lists the targets.
 
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
@@ -7,7 +7,7 @@ GOLANGCI := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.
 GOVULNCHECK := go run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 # The tag and the commit, for `paylatch version` and paylatch_build_info. Git refuses a clone of
-# another user unless it is told otherwise, and the go command then fails to record the commit itself.
+# another user unless it is configured otherwise, and the go command then fails to record the commit itself.
 GIT := git -c safe.directory='*'
 export VERSION ?= $(shell $(GIT) describe --tags --always --dirty 2> /dev/null || echo unknown)
 export COMMIT ?= $(shell $(GIT) rev-parse HEAD 2> /dev/null || echo unknown)
@@ -17,19 +17,19 @@ export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
 BIN ?= bin/
 
 .PHONY: help
-help: ## This list.
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+help: ## List the targets.
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## The programs, in bin/.
+build: ## Build the programs into bin/.
 	go build -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/...
 
 .PHONY: run
-run: build ## Everything on this machine; twelve payments and the way of each; serves until Ctrl-C.
+run: build ## Run everything on this machine until Ctrl-C; make twelve payments and show where they go.
 	@bin/paylatch-dev run --simulate 12
 
 .PHONY: test
-test: ## All tests, with containers where Docker answers and embedded parts elsewhere.
+test: ## Run all tests, with containers if Docker responds, else with embedded dependencies.
 	@go run ./test/parts/which
 	go test -count=1 -timeout 20m ./...
 
@@ -41,17 +41,18 @@ test-race: ## The same with the race detector (needs a C compiler; PACKAGES=./..
 PACKAGES ?= ./...
 
 .PHONY: test-hostile
-test-hostile: ## The integration tests on databases whose settings would break the service, if it did not set its own (RACE=-race).
+test-hostile: ## Run the integration tests on databases with harmful settings (RACE=-race).
 	PAYLATCH_TEST_HOSTILE=1 go test -count=1 $(RACE) -timeout 30m ./test/integration
 
 FUZZTIME ?= 20s
 .PHONY: fuzz
-fuzz: ## Each fuzz target for FUZZTIME (20s).
-	@for package in internal/payment internal/kafka; do for target in $$(grep -rhoE '^func Fuzz[A-Za-z]+' $$package | cut -c6-); do \
+fuzz: ## Run each fuzz target for FUZZTIME (20s).
+	@for package in internal/payment internal/kafka; do \
+		for target in $$(grep -rhoE '^func Fuzz[A-Za-z]+' $$package | cut -c6-); do \
 		go test ./$$package -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x || exit 1; done; done
 
 .PHONY: up
-up: ## The installation of docker-compose.yml, with REPLICAS (2) replicas.
+up: ## Start docker-compose.yml with REPLICAS (2) replicas.
 	docker compose up --build --detach --wait --scale paylatch=$(REPLICAS)
 
 REPLICAS ?= 2
@@ -60,55 +61,56 @@ down: ## Stop it and delete its data.
 	docker compose down --volumes
 
 .PHONY: simulate
-simulate: ## Twelve payments through it, and the way of each.
+simulate: ## Make twelve payments through it and show where they go.
 	docker compose run --rm -T client simulate -n 12
 
 .PHONY: scale-test
 scale-test: BROKERS ?= 3
-scale-test: ## Under load: scaling, kill -9 of replicas and of a broker, rolling updates; then four audits (STEP=15s, BROKERS=3 or 1; needs Docker and kcat).
+scale-test: ## Scale, kill and update under load, then audit (STEP=15s, BROKERS=3 or 1; needs Docker, kcat).
 	go run ./test/scale --step $(STEP) --brokers $(BROKERS)
 
 STEP ?= 15s
 .PHONY: chaos
 chaos: BROKERS ?= 1
-chaos: ## Random faults for MINUTES (5) from SEED (1) on BROKERS (1) brokers, under load; then the verdict (needs Docker and kcat).
+chaos: ## Inject random faults under load (MINUTES=5, SEED=1, BROKERS=1; needs Docker, kcat).
 	go run ./test/chaos --minutes $(MINUTES) --seed $(SEED) --brokers $(BROKERS)
 
 MINUTES ?= 5
 SEED ?= 1
 .PHONY: failover-test
-failover-test: ## PostgreSQL fails over FAILOVERS (5) times under load; what clients were told survives (needs Docker and kcat; AWAY=30s).
+failover-test: ## Fail PostgreSQL over under load (FAILOVERS=5, AWAY=30s; needs Docker, kcat).
 	go run ./test/failover --failovers $(FAILOVERS) --away $(AWAY)
 
 FAILOVERS ?= 5
 AWAY ?= 30s
 .PHONY: bench
-bench: ## What it costs, each line beside its baseline; half an hour (RECORD=1 writes test/bench/record.json, LINES=key,key, PROFILE=dir, OUTAGE=1m).
-	cd test/bench && go run . $(if $(RECORD),--record) $(if $(OUTAGE),--outage $(OUTAGE)) $(if $(LINES),--lines $(LINES)) $(if $(PROFILE),--profile $(abspath $(PROFILE)))
+bench: ## Measure costs next to baselines, half an hour (RECORD=1, LINES=key,key, PROFILE=dir, OUTAGE=1m).
+	cd test/bench && go run . $(if $(RECORD),--record) $(if $(OUTAGE),--outage $(OUTAGE)) \
+		$(if $(LINES),--lines $(LINES)) $(if $(PROFILE),--profile $(abspath $(PROFILE)))
 
 .PHONY: bench-test
-bench-test: ## The bench's own tests, among them the controls of its gate.
+bench-test: ## Test the bench, with the controls of its gate.
 	cd test/bench && go test -count=1 ./...
 
 .PHONY: bench-short
-bench-short: bench-test ## The gate: the short form of the lines; fails when one is more than 25 % worse than recorded (LINES=key,key).
+bench-short: bench-test ## Run the gate: fails if a line is over 25 % worse than recorded (LINES=key,key).
 	cd test/bench && go run . --gate $(if $(LINES),--lines $(LINES))
 
 .PHONY: matrix
-matrix: ## Each fault at each point of the protocol, one table (with containers where Docker answers).
+matrix: ## Inject each fault at each point of the protocol, with containers if Docker responds.
 	go test -count=1 -v -run 'TestMatrix' ./test/matrix | grep -v '^=== \|level='
 
 .PHONY: model
-model: ## The protocol, checked exhaustively, and that each guard is needed (needs spin and gcc).
+model: ## Check the protocol exhaustively, and that each guard is needed (needs spin and gcc).
 	test/model/run.sh
 
 .PHONY: lint
-lint: ## golangci-lint, with the rules of .golangci.yml.
+lint: ## Run golangci-lint with the rules of .golangci.yml.
 	$(GOLANGCI) run ./...
 	cd test/bench && $(GOLANGCI) run ./...
 
 .PHONY: schema
-schema: ## Write migrations/schema.sql anew from the migrations.
+schema: ## Write migrations/schema.sql from the migrations.
 	go test ./migrations -run TestSchema_FileIsCurrent -update
 
 .PHONY: docs
@@ -117,7 +119,7 @@ docs: ## Write docs/configuration.md and docs/metrics.md, and check all document
 	go test -count=1 ./test/docs
 
 .PHONY: verify
-verify: ## See that what is written by tools is current: go.mod, schema.sql, formatting.
+verify: ## Check that generated files are current: go.mod, schema.sql, documents, formatting.
 	go mod tidy -diff
 	go mod verify
 	cd test/bench && go mod tidy -diff && go mod verify
@@ -126,10 +128,11 @@ verify: ## See that what is written by tools is current: go.mod, schema.sql, for
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
 
 .PHONY: vuln
-vuln: ## Known vulnerabilities in what we use (needs the network).
+vuln: ## Check the dependencies for known vulnerabilities (needs the network).
 	$(GOVULNCHECK) ./...
 
 .PHONY: clean
-clean: ## Remove what make made, and the data of `make run`.
-	@if [ -L .paylatch/postgres ]; then rm -rf "$$(dirname "$$(readlink .paylatch/postgres)")"; fi # As root the data are elsewhere.
+clean: ## Remove what make created, and the data of `make run`.
+	@# As root the data are elsewhere, behind a link.
+	@if [ -L .paylatch/postgres ]; then rm -rf "$$(dirname "$$(readlink .paylatch/postgres)")"; fi
 	rm -rf bin .paylatch .cache
