@@ -8,13 +8,13 @@ import (
 )
 
 // clockOffsetMax is how far this machine's clock may be from the database's without a warning. NTP
-// keeps clocks within a second; Kafka's own bounds are hours.
+// keeps clocks within a second, and Kafka's own bounds are hours.
 const clockOffsetMax = time.Minute
 
-// noteClock measures how far this machine's clock is ahead of the database's, and warns of a great
-// difference. Records bear this machine's time: Kafka deletes them by it (retention.ms), and
+// measureClock measures how far this machine's clock is ahead of the database's, and warns of a
+// large difference. Records have this machine's time. Kafka deletes them by it (retention.ms), and
 // refuses those that are too far ahead (message.timestamp.after.max.ms, an hour by default).
-func (s *Sender) noteClock(ctx context.Context, presence *store.Presence) error {
+func (s *Sender) measureClock(ctx context.Context, presence *store.Presence) error {
 	began := s.now()
 	theirs, err := presence.Now(ctx)
 	if err != nil {

@@ -27,7 +27,7 @@ func TestSender_Clock(t *testing.T) {
 		var log bytes.Buffer
 		s := r.replica(func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 		s.now = func() time.Time { return time.Now().Add(row.ahead) }
-		if err := s.noteClock(bounded(t), presence); err != nil {
+		if err := s.measureClock(bounded(t), presence); err != nil {
 			t.Fatal(err)
 		}
 		if got := strings.Contains(log.String(), "clock differs from the database's"); got != row.warns {

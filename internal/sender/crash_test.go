@@ -35,7 +35,7 @@ func TestSender_Pass_CrashAfterPublish(t *testing.T) {
 	pass(t, first)
 
 	first.sender.Publisher = bent{Publisher: first.sender.Publisher, after: func() { r.terminate(0) }}
-	if again, err := first.pass(bounded(t)); err == nil || again || !first.session.Lost() {
+	if again, err := first.sendBatch(bounded(t)); err == nil || again || !first.session.Lost() {
 		t.Fatalf("again %t, error %v, session lost %t: nothing was tested", again, err, first.session.Lost())
 	}
 	r.wantInOrder(0, all[:20])
@@ -60,7 +60,7 @@ func TestSender_Pass_LostAtCommit(t *testing.T) {
 		'begin perform pg_terminate_backend(pg_backend_pid()); return null; end'`)
 	r.exec(`create constraint trigger die after update on topic_partitions deferrable initially deferred for each row
 		execute function die()`)
-	if again, err := o.pass(bounded(t)); err == nil || again || !o.session.Lost() {
+	if again, err := o.sendBatch(bounded(t)); err == nil || again || !o.session.Lost() {
 		t.Fatalf("again %t, error %v, session lost %t: nothing was tested", again, err, o.session.Lost())
 	}
 	r.exec(`drop trigger die on topic_partitions`)
@@ -83,7 +83,7 @@ func TestSender_Pass_CommitAnswerLost(t *testing.T) {
 	o := r.own(r.replica(batches(10), func(c *Config) { c.Store = r.open(w.url) }), 0)
 	pass(t, o)
 	w.loseNextCommit()
-	if again, err := o.pass(bounded(t)); err == nil || again || !w.hasLost() {
+	if again, err := o.sendBatch(bounded(t)); err == nil || again || !w.hasLost() {
 		t.Fatalf("again %t, error %v, answer lost %t: nothing was tested", again, err, w.hasLost())
 	}
 	r.wantUnsent(0, 10)
@@ -107,7 +107,7 @@ func TestSender_Pass_SessionLostWhilePublishing(t *testing.T) {
 	inHand, goOn, done := make(chan struct{}), make(chan struct{}), make(chan error)
 	slow.sender.Publisher = bent{Publisher: slow.sender.Publisher, before: func() { close(inHand); <-goOn }}
 	go func() {
-		_, err := slow.pass(bounded(t))
+		_, err := slow.sendBatch(bounded(t))
 		done <- err
 	}()
 	<-inHand

@@ -11,8 +11,8 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// Producer publishes to one partition until another one is made for the same transactional id;
-// package kafka says what it promises.
+// Producer publishes to one partition until another producer is made for the same transactional id.
+// See kafka.Producer.
 type Producer interface {
 	Settled(ctx context.Context, next int64) error
 	Produce(ctx context.Context, next int64, events []kafka.Event) error
@@ -26,7 +26,7 @@ type Fencer interface {
 	Fence(ctx context.Context, partition int32, transactionalID string) (Producer, error)
 }
 
-// FencerOf makes producers with package kafka's fencer.
+// FencerOf returns a Fencer that uses f.
 func FencerOf(f *kafka.Fencer) Fencer { return kafkaFencer{f} }
 
 type kafkaFencer struct{ *kafka.Fencer }
@@ -35,47 +35,47 @@ type kafkaFencer struct{ *kafka.Fencer }
 func (f kafkaFencer) Fence(ctx context.Context, partition int32, transactionalID string) (Producer, error) {
 	p, err := f.Fencer.Fence(ctx, partition, transactionalID)
 	if err != nil {
-		return nil, err // Not p, which would be an interface that is not nil.
+		return nil, err // Not p: an interface that holds a nil pointer is not nil.
 	}
 	return p, nil
 }
 
-// fenced delivers a partition's payments exactly once, as read_committed consumers see it. What it
-// rests on: the log alone says what was emitted; a payment is selected only when the table knows
-// all of the log; and only one producer can commit.
+// fenced delivers the payments of a partition exactly once, as read_committed consumers see them.
+// It relies on three rules. The log alone says what was emitted. A payment is selected only when
+// the table has all of the log. Only one producer can commit.
 //
-// After any error, from Kafka or PostgreSQL, the producer and the session are dropped, and the next
-// piece of work is a take-over. There is one branch on what the error was: a batch that the broker
-// refuses for what it is halts the partition. It is refused before it could be committed, and its
-// rows stay `created`.
+// After any error, of Kafka or PostgreSQL, the producer and the session are dropped, and a takeover
+// follows. Only one kind of error is treated differently: a batch that the broker refuses for its
+// content halts the partition. It is refused before it could be committed, and its rows stay
+// `created`.
 type fenced struct {
 	*owner
-	// Nil until the partition is taken over, and after any error.
+	// producer is nil until the fence of a takeover, and after any error.
 	producer Producer
-	// The table knows all of the log.
+	// caughtUp is true if the table has all of the log.
 	caughtUp bool
-	// What looks for the marker of the last batch; nil once it has been seen.
+	// marker waits for the marker of the last batch. It is nil once the marker has been seen.
 	marker *marker
 
-	// Of the take-over under way,
+	// began is the start of the takeover in progress.
 	began time.Time
-	// and what it found.
+	// tail is what the takeover in progress has found.
 	tail store.Recovered
 }
 
-// work takes the partition over, a step of the tail at a time; then it makes passes.
+// work makes a step of the takeover, or sends a batch once the takeover is finished.
 func (f *fenced) work(ctx context.Context) (again bool, err error) {
 	if f.caughtUp {
-		return f.pass(ctx)
+		return f.sendBatch(ctx)
 	}
-	return true, f.takeOver(ctx)
+	return true, f.takeover(ctx)
 }
 
-// failed drops all that may be in doubt.
+// failed drops the session, the producer and the marker, all of which may be in doubt.
 func (f *fenced) failed() {
-	f.session.Close() // First: whoever comes next need not wait for it.
+	f.session.Close() // First, so that the next owner need not wait.
 	if f.marker != nil {
-		f.marker.giveUp()
+		f.marker.stop()
 	}
 	if f.producer != nil {
 		f.producer.Close()
@@ -83,17 +83,17 @@ func (f *fenced) failed() {
 	f.session, f.producer, f.caughtUp, f.marker = nil, nil, false, nil
 }
 
-// indebted implements delivery: nobody else does worse.
-func (f *fenced) indebted() bool { return false }
+// mustKeep implements delivery. Any other owner can take over.
+func (f *fenced) mustKeep() bool { return false }
 
-// takeOver makes a step towards the table's knowing all of the log, under the partition's lock. The
-// first one fences whoever had the partition before. If power fails
+// takeover makes one step of a takeover, under the partition's lock. The first step fences the
+// former owner. If power fails
 //
-//	before the fence:  nothing happened;
-//	after it:          whoever had the partition cannot publish any more, and takes over again;
-//	before a commit:   the step is made again, by whoever comes next;
-//	after it:          the table knows the log up to next_offset, and the next step goes on from there.
-func (f *fenced) takeOver(ctx context.Context) error {
+//	before the fence:  nothing has happened;
+//	after the fence:   the former owner cannot publish any more, and has to take over again;
+//	before a commit:   the next owner makes the step again;
+//	after a commit:    the table has the log up to next_offset, and the next step goes on from there.
+func (f *fenced) takeover(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, recovery.Timeout)
 	defer cancel()
 	claim, err := f.session.Claim(ctx, 0)
@@ -101,22 +101,22 @@ func (f *fenced) takeOver(ctx context.Context) error {
 		return err
 	}
 	defer claim.Rollback()
-	f.at(TakeOverClaimed)
-	if err := f.mayNotSend(claim.Partition); err != nil {
+	f.at(TakeoverClaimed)
+	if err := f.checkMaySend(claim.Partition); err != nil {
 		return err
 	}
 
 	if f.producer == nil {
 		err = f.fence(ctx, claim)
 	} else {
-		err = f.remembers(claim.Partition)
+		err = f.checkUnchanged(claim.Partition)
 	}
 	if err != nil {
 		return err
 	}
 
 	log, reason, err := recovery.JudgeStable(ctx, f.sender.Log, f.producer, claim, claim.Partition)
-	f.undecided(log, err)
+	f.reportOpenTransaction(log, err)
 	if err != nil {
 		return err
 	}
@@ -131,52 +131,54 @@ func (f *fenced) takeOver(ctx context.Context) error {
 	if reason != "" {
 		return f.halt(ctx, claim, reason)
 	}
-	f.at(TakeOverMarked)
+	f.at(TakeoverMarked)
 	if err := claim.Commit(ctx); err != nil {
 		return err
 	}
-	f.at(TakeOverCommitted)
+	f.at(TakeoverCommitted)
 	f.known = claim.Partition
 	f.tail.Marked += step.Marked
 	f.tail.Restored += step.Restored
 	if f.known.NextOffset == log.End {
-		f.done()
+		f.finishTakeover()
 	}
 	return nil
 }
 
-// undecided has operators see what keeps a take-over from knowing the log.
-func (f *fenced) undecided(log kafka.Range, err error) {
+// reportOpenTransaction reports the open transactions that keep a takeover from knowing the log.
+func (f *fenced) reportOpenTransaction(log kafka.Range, err error) {
 	f.sender.Metrics.undecided(f.partition, log.End-log.StableEnd)
 	if errors.Is(err, recovery.ErrOpenTransaction) {
-		f.sender.Logger.Warn("the log is undecided", "partition", f.partition, "stable_end", log.StableEnd, "end",
+		f.sender.Logger.Warn("open transaction in log", "partition", f.partition, "stable_end", log.StableEnd, "end",
 			log.End, "error", err)
 	}
 }
 
-// fence makes the one producer that may publish, and counts the take-over: after the fence, and in
-// this order. That the row is still locked then proves that what it says is still so, and that
-// whatever hangs was left before the fence; a zombie that fences its heir with a row from before
-// would abort what the heir has put on record (the model finds it).
+// fence creates the only producer that may publish, and then increments the generation. The order
+// matters. The update after InitProducerID proves that the row is still locked, so that its
+// contents are still true, and that an open transaction is older than the fence.
+//
+// Otherwise a zombie could fence its successor with an old next_offset, and abort transactions that
+// the successor has already put on record. test/model finds this.
 func (f *fenced) fence(ctx context.Context, claim *store.Claim) (err error) {
 	f.began, f.tail = time.Now(), store.Recovered{}
 	if err := claim.Confirm(ctx); err != nil {
-		// An isolated primary's sender must not fence the new one's.
+		// The sender of an isolated primary must not fence that of the new primary.
 		return err
 	}
 	if f.producer, err = f.sender.Fencer.Fence(ctx, f.partition, claim.Partition.TransactionalID); err != nil {
 		return err
 	}
-	f.at(TakeOverFenced)
+	f.at(TakeoverFenced)
 	if err := claim.CountTakeover(ctx); err != nil {
 		return err
 	}
-	return f.knowsAllPartitions(ctx, claim)
+	return f.checkPartitions(ctx, claim)
 }
 
-// knowsAllPartitions refuses a database that was put back to a copy from before the topic grew:
-// payments in the partitions that it does not know would be taken, and sent, again.
-func (f *fenced) knowsAllPartitions(ctx context.Context, claim *store.Claim) error {
+// checkPartitions refuses a database that was restored to a copy from before the topic grew.
+// Payments in the partitions that it does not know would be taken, and sent, again.
+func (f *fenced) checkPartitions(ctx context.Context, claim *store.Claim) error {
 	topic := claim.Partition.Topic
 	known, err := claim.Partitions(ctx)
 	if err != nil {
@@ -194,15 +196,17 @@ func (f *fenced) knowsAllPartitions(ctx context.Context, claim *store.Claim) err
 	return nil
 }
 
-// remembers tells whether nobody had the partition since this owner's last commit.
-func (f *fenced) remembers(p store.Partition) error {
+// checkUnchanged returns an error if the partition had another owner since this owner's last
+// commit.
+func (f *fenced) checkUnchanged(p store.Partition) error {
 	if p.Generation != f.known.Generation || p.NextOffset != f.known.NextOffset {
-		return fmt.Errorf("partition %d was taken meanwhile: generation %d and next offset %d, left at %d and %d",
+		return fmt.Errorf("partition %d had another owner in between: generation %d and next offset %d, left at %d and %d",
 			p.Number, p.Generation, p.NextOffset, f.known.Generation, f.known.NextOffset)
 	}
 	return nil
 }
 
+// tailStep returns how many offsets a step of a takeover reads.
 func (s *Sender) tailStep() int64 {
 	if s.TailStep > 0 {
 		return int64(s.TailStep)
@@ -210,8 +214,8 @@ func (s *Sender) tailStep() int64 {
 	return recovery.StepDefault
 }
 
-// recover brings the payments of a step of the log between next_offset and the offset end into the
-// table. A reason is what in there cannot be.
+// recover brings the payments of a step of the log, from next_offset up to the offset end, into the
+// table. The reason says what in the step contradicts the table; it is empty if nothing does.
 func (f *fenced) recover(ctx context.Context, claim *store.Claim, end int64) (step store.Recovered, reason string,
 	err error) {
 	tail, err := recovery.ReadTail(ctx, f.sender.Log, claim.Partition,
@@ -222,7 +226,7 @@ func (f *fenced) recover(ctx context.Context, claim *store.Claim, end int64) (st
 	case tail.Unexpected > 0:
 		return step, tail.Examples[0], nil
 	}
-	f.at(TakeOverRead)
+	f.at(TakeoverRead)
 	step, err = claim.Recover(ctx, tail.Found, tail.To, false)
 	switch {
 	case err != nil:
@@ -234,31 +238,34 @@ func (f *fenced) recover(ctx context.Context, claim *store.Claim, end int64) (st
 	return step, reason, err
 }
 
-// done ends a take-over.
-func (f *fenced) done() {
+// finishTakeover ends a takeover.
+func (f *fenced) finishTakeover() {
 	f.caughtUp = true
 	f.sender.Metrics.tookOver(time.Since(f.began), f.tail)
-	f.sender.Logger.Info("took the partition over", "partition", f.partition, "generation", f.known.Generation,
+	f.sender.Logger.Info("partition acquired", "partition", f.partition, "generation", f.known.Generation,
 		"next_offset", f.known.NextOffset,
 		"found", f.tail.Marked, "restored", f.tail.Restored, "took", time.Since(f.began))
-	f.at(TakeOverDone)
+	f.at(TakeoverDone)
 }
 
-// pass emits one batch of the partition's payments, in order, and tells whether there may be more.
-// If power fails
+// sendBatch sends the next batch of the partition's payments, in order. again reports that there
+// may be more. If power fails
 //
-//	before produce:  nothing happened, unless the marker of the batch before is lost: the next take-over writes it;
-//	before commit:   the records are undecided: the next take-over aborts them, and the rows are `created`;
-//	during commit:   the log decides, and the next take-over reads it;
-//	after commit:    the records are in the log, and the next take-over marks their rows;
-//	after the mark's commit: the batch is in the log once, and marked where it is.
-func (f *fenced) pass(ctx context.Context) (again bool, err error) {
+//	before produce:  nothing has happened, unless the last batch's marker is lost: the next takeover
+//	                 writes it;
+//	before commit:   the transaction is open: the next takeover aborts it, and the rows are `created`;
+//	during commit:   the log decides, and the next takeover reads it;
+//	after commit:    the records are in the log, and the next takeover marks their rows;
+//	after the mark's commit:
+//	                 the batch is in the log once, and marked where it is.
+func (f *fenced) sendBatch(ctx context.Context) (again bool, err error) {
 	unsent, err := f.mayHaveUnsent(ctx)
 	if err != nil {
 		return false, err
 	}
 	if !unsent {
-		if err := f.settle(ctx); err != nil { // Before it rests: what it has sent must be seen.
+		if err := f.awaitMarker(ctx); err != nil {
+			// Before it waits: what it has sent must be visible.
 			return false, err
 		}
 		return false, f.endCheck.poll(f.sender, f.known)
@@ -269,7 +276,7 @@ func (f *fenced) pass(ctx context.Context) (again bool, err error) {
 		return false, err
 	}
 	defer claim.Rollback()
-	if err := f.remembers(claim.Partition); err != nil {
+	if err := f.checkUnchanged(claim.Partition); err != nil {
 		return false, err
 	}
 	if len(claim.Payments) == 0 {
@@ -279,7 +286,7 @@ func (f *fenced) pass(ctx context.Context) (again bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	f.at(PassSelected)
+	f.at(BatchSelected)
 
 	err = f.publish(ctx, claim, events)
 	if refused, ok := errors.AsType[*kafka.Refused](err); ok {
@@ -288,84 +295,88 @@ func (f *fenced) pass(ctx context.Context) (again bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	f.at(PassCommitted)
+	f.at(BatchCommitted)
 
 	ctx, cancel := context.WithTimeout(ctx, store.RecordTimeout)
 	defer cancel()
-	after := f.known.NextOffset + int64(len(events)) + 1 // The transaction's marker takes one.
+	// The transaction's marker takes one offset.
+	after := f.known.NextOffset + int64(len(events)) + 1
 	if err := claim.MarkSent(ctx, f.known.NextOffset, len(events), after); err != nil {
 		return false, err
 	}
-	f.at(PassMarked)
+	f.at(BatchMarked)
 	if err := claim.Commit(ctx); err != nil {
 		return false, err
 	}
-	f.at(PassRecorded)
+	f.at(BatchRecorded)
 	f.known.NextOffset = after
-	f.marker = lookFor(f.producer, after)
+	f.marker = watchMarker(f.producer, after)
 	f.sent(claim.Payments[:len(events)])
 	return true, nil
 }
 
-// publish appends the events and commits them, in one Kafka transaction, once the log says what
-// became of the one before. Its bound lies below the transaction's own time-out.
+// publish produces the events and commits them, in one Kafka transaction, once the marker of the
+// last one is in the log. Its bound is below the transaction's timeout.
 func (f *fenced) publish(ctx context.Context, claim *store.Claim, events []kafka.Event) error {
 	ctx, cancel := context.WithTimeout(ctx, store.PublishTimeout)
 	defer cancel()
 	began := time.Now()
-	err := f.settle(ctx)
+	err := f.awaitMarker(ctx)
 	if err == nil {
-		// What only an isolated primary has must not be emitted before what the new one has.
+		// Payments that only an isolated primary has must not be emitted before those of the new
+		// one.
 		err = claim.Confirm(ctx)
 	}
 	if err == nil {
 		err = f.producer.Produce(ctx, f.known.NextOffset, events)
 	}
 	if err == nil {
-		f.at(PassProduced)
+		f.at(BatchProduced)
 		err = f.producer.Commit(ctx)
 	}
 	f.sender.Metrics.published(time.Since(began), len(events), err)
 	return err
 }
 
-// settle waits for the marker of the last batch, once.
-func (f *fenced) settle(ctx context.Context) error {
+// awaitMarker waits for the marker of the last batch, once. It returns the error of the wait, or
+// that of ctx.
+func (f *fenced) awaitMarker(ctx context.Context) error {
 	if f.marker == nil {
 		return nil
 	}
 	select {
-	case <-f.marker.answered:
+	case <-f.marker.done:
 		err := f.marker.err
-		f.marker.giveUp()
-		f.marker = nil // Also after an error, which drops all else.
+		f.marker.stop()
+		f.marker = nil // Also after an error, after which failed drops the rest.
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// marker looks for a transaction's marker while the next batch is claimed: that need not wait, and
-// by now the marker is there in all likelihood.
+// marker waits for a transaction's marker while the next batch is claimed. The claim need not wait
+// for it, and after it the marker is probably there.
 type marker struct {
-	answered chan struct{}
-	// The answer, once there is one.
+	done chan struct{}
+	// err is the result, once done is closed.
 	err    error
 	cancel context.CancelFunc
 }
 
-func lookFor(p Producer, next int64) *marker {
-	ctx, cancel := context.WithCancel(context.Background()) // Settled bounds itself.
-	m := &marker{answered: make(chan struct{}), cancel: cancel}
+// watchMarker starts to wait for the marker of the transaction that ends at the offset next.
+func watchMarker(p Producer, next int64) *marker {
+	ctx, cancel := context.WithCancel(context.Background()) // Settled has a bound of its own.
+	m := &marker{done: make(chan struct{}), cancel: cancel}
 	go func() {
-		defer close(m.answered)
+		defer close(m.done)
 		m.err = p.Settled(ctx, next)
 	}()
 	return m
 }
 
-// giveUp ends the look, and returns when the producer is not used for it any more.
-func (m *marker) giveUp() {
+// stop ends the wait, and returns when it no longer uses the producer.
+func (m *marker) stop() {
 	m.cancel()
-	<-m.answered
+	<-m.done
 }

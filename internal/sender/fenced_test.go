@@ -47,7 +47,7 @@ func work(t *testing.T, f *fenced) {
 // the tail and marks it; nothing is emitted again.
 func TestFenced_SessionLostAt(t *testing.T) {
 	t.Parallel()
-	for _, point := range []Point{PassSelected, PassProduced, PassCommitted, PassMarked} {
+	for _, point := range []Point{BatchSelected, BatchProduced, BatchCommitted, BatchMarked} {
 		t.Run(string(point), func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, 1, nil)
@@ -87,7 +87,7 @@ func TestFenced_Zombie(t *testing.T) {
 	var second *fenced
 	zombie := r.ownFenced(r.replica(batches(10), r.inFenced(), func(c *Config) {
 		c.At = func(_ int32, p Point) {
-			if p == PassSelected && second == nil {
+			if p == BatchSelected && second == nil {
 				r.terminate(0)
 				second = r.ownFenced(r.replica(batches(10), r.inFenced()))
 				work(t, second)
@@ -155,7 +155,7 @@ func TestFenced_WithoutTailRead(t *testing.T) {
 	all := r.create(0, 20)
 	first := r.ownFenced(r.replica(batches(10), r.inFenced(), func(c *Config) {
 		c.At = func(_ int32, p Point) {
-			if p == PassCommitted {
+			if p == BatchCommitted {
 				r.terminate(0)
 			}
 		}

@@ -23,8 +23,8 @@ const (
 	endCheckTimeout = 5 * time.Second
 )
 
-// errContradiction is returned if the log is not what the owner has left. The owner drops its state
-// as after any error, and the take-over that follows judges the log under the partition's lock.
+// errContradiction means that the log is not what the owner has left. The owner drops its state as
+// after any error, and the takeover that follows compares the log under the partition's lock.
 var errContradiction = errors.New("the log contradicts the database")
 
 // endCheck looks at the end of a partition's log while its owner is idle. It does so in a goroutine

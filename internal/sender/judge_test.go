@@ -193,7 +193,7 @@ func (r *rig) terminate(partition int32) {
 // pass must succeed and send something.
 func pass(t testing.TB, o *locked) {
 	t.Helper()
-	if again, err := o.pass(bounded(t)); err != nil || !again {
+	if again, err := o.sendBatch(bounded(t)); err != nil || !again {
 		t.Fatalf("pass: again %t, error %v", again, err)
 	}
 }

@@ -13,40 +13,40 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// locked delivers a partition's payments with nothing asked of the broker but acks. The session's
-// locks keep others from emitting them meanwhile; what a crash interrupts between publish and
-// commit is repeated.
+// locked delivers the payments of a partition and needs only acks of the broker. The session's
+// locks keep other senders from emitting the payments during that. A batch that a crash interrupts
+// between publish and commit is repeated.
 type locked struct {
 	*owner
-	tookOver bool
-	// What is in the topic and could not be marked; nil when nothing is.
+	// acquired is true once the partition was taken over.
+	acquired bool
+	// acknowledged is in the topic and could not be marked; nil if there is no such batch.
 	acknowledged *batch
 }
 
-// work takes the partition over once; then it makes passes.
+// work takes the partition over once, and then sends batches.
 func (l *locked) work(ctx context.Context) (again bool, err error) {
-	if l.tookOver {
-		return l.pass(ctx)
+	if l.acquired {
+		return l.sendBatch(ctx)
 	}
-	return true, l.takeOver(ctx)
+	return true, l.takeover(ctx)
 }
 
-// failed keeps the session and what was acknowledged under it, unless the session is gone.
+// failed keeps the session and the acknowledged batch, unless the session is lost.
 func (l *locked) failed() {
 	if l.session.Lost() {
 		l.session.Close()
-		l.session, l.tookOver, l.acknowledged = nil, false, nil
+		l.session, l.acquired, l.acknowledged = nil, false, nil
 	}
 }
 
-// indebted implements delivery: with a batch that is acknowledged and not marked, giving up would
-// have another owner repeat it.
-func (l *locked) indebted() bool { return l.acknowledged != nil }
+// mustKeep implements delivery. While a batch is acknowledged and not marked, another owner would
+// repeat it.
+func (l *locked) mustKeep() bool { return l.acknowledged != nil }
 
-// takeOver makes sure, under the partition's lock, that the topic is the one the payments so far
-// went to, and that none of them can have been lost there. Otherwise the partition halts: nothing
-// is guessed, an operator decides.
-func (l *locked) takeOver(ctx context.Context) error {
+// takeover checks, under the partition's lock, that the topic is the one that the payments so far
+// went to, and that it cannot have lost any of them. Otherwise the partition halts for an operator.
+func (l *locked) takeover(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, recovery.Timeout)
 	defer cancel()
 	claim, err := l.session.Claim(ctx, 0)
@@ -54,7 +54,7 @@ func (l *locked) takeOver(ctx context.Context) error {
 		return err
 	}
 	defer claim.Rollback()
-	if err := l.mayNotSend(claim.Partition); err != nil {
+	if err := l.checkMaySend(claim.Partition); err != nil {
 		return err
 	}
 	_, reason, err := recovery.Judge(ctx, l.sender.Log, claim.Partition)
@@ -64,19 +64,21 @@ func (l *locked) takeOver(ctx context.Context) error {
 	if reason != "" {
 		return l.halt(ctx, claim, reason)
 	}
-	l.tookOver, l.known = true, claim.Partition
+	l.acquired, l.known = true, claim.Partition
 	return nil
 }
 
-// pass sends one batch of the partition's payments, in order, and tells whether there may be more.
-// Whatever fails, the payments that are not marked stay `created` and will be sent by a later pass,
-// here or elsewhere. If power fails
+// sendBatch sends the next batch of the partition's payments, in order. again reports that there
+// may be more. After any failure the payments that are not marked stay `created`, and are sent in a
+// later batch, here or by another replica. If power fails
 //
-//	before publish:  nothing happened;
-//	during publish:  the batch may be in the topic, but is not marked: it is repeated (the limit of locked delivery);
-//	before commit:   the batch is in the topic, but not marked: it will be repeated;
+//	before publish:  nothing has happened;
+//	during publish:  the batch may be in the topic, and is not marked: it is repeated;
+//	before commit:   the batch is in the topic, and is not marked: it is repeated;
 //	after commit:    the batch is in the topic once, and marked with its offsets.
-func (l *locked) pass(ctx context.Context) (again bool, err error) {
+//
+// The repetitions are the limit of locked delivery.
+func (l *locked) sendBatch(ctx context.Context) (again bool, err error) {
 	unsent, err := l.mayHaveUnsent(ctx)
 	if err != nil {
 		return false, err
@@ -84,7 +86,7 @@ func (l *locked) pass(ctx context.Context) (again bool, err error) {
 	if !unsent {
 		err := l.endCheck.poll(l.sender, l.known)
 		if err != nil {
-			l.tookOver = false // The session is kept, and the log judged again.
+			l.acquired = false // The session is kept, and the log is compared again.
 		}
 		return false, err
 	}
@@ -112,7 +114,8 @@ func (l *locked) pass(ctx context.Context) (again bool, err error) {
 		return false, err
 	}
 	if sent.base < claim.Partition.NextOffset {
-		// These are where the broker said; what was acknowledged before is gone, though.
+		// These records are where the broker said. But records that were acknowledged before are
+		// gone.
 		return false, l.halt(ctx, claim, wentBack(claim.Partition, sent.base))
 	}
 	if err := claim.Commit(ctx); err != nil {
@@ -123,23 +126,23 @@ func (l *locked) pass(ctx context.Context) (again bool, err error) {
 	return true, nil
 }
 
-// batch is what the broker has acknowledged.
+// batch is a batch that the broker has acknowledged.
 type batch struct {
 	ids []payment.ID
-	// The offset of the first; the others follow.
+	// base is the offset of the first payment. The others follow.
 	base int64
 }
 
-// isOf tells whether the batch is the beginning of the claim.
+// isOf reports whether the batch is the beginning of the claim.
 func (b *batch) isOf(claim *store.Claim) bool {
 	return b != nil && len(b.ids) <= len(claim.Payments) &&
 		slices.EqualFunc(b.ids, claim.Payments[:len(b.ids)],
 			func(id payment.ID, p payment.Payment) bool { return id == p.ID })
 }
 
-// publish has the claim's payments appended to the topic, as many as fit into one batch. A batch
-// that was acknowledged in an earlier pass of this owner and could not be marked then (a full disk,
-// say) is not published again.
+// publish appends the claim's payments to the topic, as many as fit into one batch. A batch that
+// this owner has published before and could not mark (because of a full disk, say) is not published
+// again.
 func (l *locked) publish(ctx context.Context, claim *store.Claim) (*batch, error) {
 	if l.acknowledged.isOf(claim) {
 		return l.acknowledged, nil
@@ -149,7 +152,7 @@ func (l *locked) publish(ctx context.Context, claim *store.Claim) (*batch, error
 		return nil, err
 	}
 	if err := claim.Confirm(ctx); err != nil {
-		// An isolated primary must not emit what the new one does not have.
+		// An isolated primary must not emit payments that the new one does not have.
 		return nil, err
 	}
 	base, err := l.append(ctx, events)
@@ -163,9 +166,9 @@ func (l *locked) publish(ctx context.Context, claim *store.Claim) (*batch, error
 	return l.acknowledged, nil
 }
 
-// append makes the one call to Kafka within a pass. The database transaction stays open meanwhile,
-// on purpose: its locks are what keeps others from emitting these payments. It is bounded by
-// store.PublishTimeout, which the session's time-outs allow for.
+// append makes the one request to Kafka within a batch. The database transaction stays open during
+// it, since its locks keep other senders from emitting these payments. store.PublishTimeout bounds
+// it, and the session's timeouts allow for that.
 func (l *locked) append(ctx context.Context, events []kafka.Event) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, store.PublishTimeout)
 	defer cancel()
@@ -175,6 +178,7 @@ func (l *locked) append(ctx context.Context, events []kafka.Event) (int64, error
 	return base, err
 }
 
+// wentBack describes a log whose end was below next_offset.
 func wentBack(p store.Partition, base int64) string {
 	return fmt.Sprintf("the log went back: a batch was appended at offset %d, before the next offset %d: "+
 		"acknowledged records are lost", base, p.NextOffset)

@@ -272,7 +272,7 @@ func (s replica) value(name string) float64 {
 func (r *rig) own(s replica, partition int32) *locked {
 	r.t.Helper()
 	o := r.ownOnly(s, partition)
-	if err := o.takeOver(bounded(r.t)); err != nil {
+	if err := o.takeover(bounded(r.t)); err != nil {
 		r.t.Fatalf("take over: %v", err)
 	}
 	return o
@@ -281,7 +281,8 @@ func (r *rig) own(s replica, partition int32) *locked {
 // ownOnly makes an owner that has yet to take over.
 func (r *rig) ownOnly(s replica, partition int32) *locked {
 	r.t.Helper()
-	o := &locked{owner: &owner{sender: s.Sender, partition: partition, news: make(chan struct{}, 1), cancel: func() {}}}
+	o := &locked{owner: &owner{sender: s.Sender, partition: partition, notified: make(chan struct{}, 1),
+		cancel: func() {}}}
 	until(r.t, "the partition is free", func() bool {
 		session, err := s.Store.Own(bounded(r.t), partition)
 		if err != nil && !errors.Is(err, store.ErrOwned) {
@@ -298,7 +299,7 @@ func (r *rig) ownOnly(s replica, partition int32) *locked {
 func (r *rig) drain(o *locked) int {
 	r.t.Helper()
 	for n := 0; ; n++ {
-		again, err := o.pass(bounded(r.t))
+		again, err := o.sendBatch(bounded(r.t))
 		if err != nil {
 			r.t.Fatal(err)
 		}

@@ -19,7 +19,7 @@ func TestSender_Pass_MarkRefused(t *testing.T) {
 		'disk_full'; end $$`)
 	r.exec(`create trigger refuse before update on payments for each statement execute function refuse()`)
 	for range 5 {
-		if again, err := o.pass(bounded(t)); err == nil || again || !strings.Contains(err.Error(), "53100") ||
+		if again, err := o.sendBatch(bounded(t)); err == nil || again || !strings.Contains(err.Error(), "53100") ||
 			o.session.Lost() {
 			t.Fatalf("again %t, error %v, session lost %t: nothing was tested", again, err, o.session.Lost())
 		}
@@ -48,7 +48,7 @@ func TestSender_Pass_IndexBuilt(t *testing.T) {
 	if _, err := tx.Exec(t.Context(), `lock table payments in share mode`); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := o.pass(bounded(t)); err == nil {
+	if _, err := o.sendBatch(bounded(t)); err == nil {
 		t.Error("the pass went through: nothing was tested")
 	}
 	r.wantInOrder(0)

@@ -101,7 +101,7 @@ func TestFenced_MarkerLost(t *testing.T) {
 		r := newLosing(t)
 		first := r.lose(func(c *Config) {
 			c.At = func(_ int32, p Point) {
-				if p == PassCommitted {
+				if p == BatchCommitted {
 					r.terminate(0)
 				}
 			}
@@ -138,7 +138,7 @@ func TestFenced_MarkerLost_ZombieFences(t *testing.T) {
 	var heir *fenced
 	zombie := r.ownFenced(r.replica(r.inFenced(), func(c *Config) {
 		c.At = func(_ int32, p Point) {
-			if p == TakeOverClaimed && heir == nil {
+			if p == TakeoverClaimed && heir == nil {
 				r.terminate(0)
 				heir = r.lose()
 			}

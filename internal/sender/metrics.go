@@ -10,7 +10,7 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// Metrics counts what a sender does.
+// Metrics counts what senders do. Safe for concurrent use.
 type Metrics struct {
 	payments      prometheus.Counter
 	passes        *prometheus.CounterVec
@@ -27,14 +27,14 @@ type Metrics struct {
 	ahead         prometheus.Gauge
 }
 
-// NewMetrics registers a sender's metrics. Several senders of one process share them.
+// NewMetrics registers the metrics of senders. Several senders of one process share them.
 func NewMetrics(r prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		payments: prometheus.NewCounter(prometheus.CounterOpts{Name: "paylatch_payments_sent_total",
 			Help: "Payments published and marked sent by this process."}),
 		passes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "paylatch_sender_passes_total",
-			Help: "Passes that sent a batch, and passes and take-overs that failed.",
+			Help: "Batches that were sent, and batches and takeovers that failed.",
 		}, []string{"outcome"}),
 		batch: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "paylatch_sender_batch_payments", Help: "Payments per published batch.",
@@ -42,7 +42,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		}),
 		publish: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "paylatch_sender_publish_seconds",
-			Help:    "Time from handing a batch to the broker to its answer, by outcome.",
+			Help:    "Time from handing a batch to the broker to its response, by outcome.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
 		}, []string{"outcome"}),
 		ownedNow: prometheus.NewGauge(prometheus.GaugeOpts{Name: "paylatch_sender_partitions_owned",
@@ -82,7 +82,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		}),
 		refusals: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "paylatch_sender_sessions_refused_total",
-			Help: "Database sessions that a sender did not get for want of connections. " +
+			Help: "Database sessions that a sender did not get for lack of connections. " +
 				"While this grows, partitions are served in rotation.",
 		}),
 	}
@@ -102,7 +102,7 @@ func (m *Metrics) refused() { m.refusals.Inc() }
 
 func (m *Metrics) taken() { m.ownedNow.Inc() }
 
-func (m *Metrics) givenBack(partition int32) {
+func (m *Metrics) released(partition int32) {
 	m.ownedNow.Dec()
 	m.open.DeleteLabelValues(strconv.Itoa(int(partition)))
 }
@@ -117,7 +117,7 @@ func (m *Metrics) tookOver(took time.Duration, tail store.Recovered) {
 	m.tail.WithLabelValues("restored").Add(float64(tail.Restored))
 }
 
-func (m *Metrics) passFailed() { m.passes.WithLabelValues("failed").Inc() }
+func (m *Metrics) batchFailed() { m.passes.WithLabelValues("failed").Inc() }
 
 func (m *Metrics) published(took time.Duration, n int, err error) {
 	outcome := "acknowledged"
@@ -128,7 +128,7 @@ func (m *Metrics) published(took time.Duration, n int, err error) {
 	m.batch.Observe(float64(n))
 }
 
-// sent counts a committed batch.
+// sent counts a batch that is on record.
 func (m *Metrics) sent(payments []payment.Payment) {
 	m.payments.Add(float64(len(payments)))
 	m.passes.WithLabelValues("sent").Inc()

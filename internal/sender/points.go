@@ -1,34 +1,44 @@
 package sender
 
-// Point names a step of fenced delivery after which a test may stop, kill or bend what it likes; in
-// operation nobody listens. The protocol must hold whatever happens at any of them.
+// Point names a step of fenced delivery after which a test may stop, kill or disturb what it likes.
+// The protocol must hold whatever happens at any of them. Outside of tests nothing happens there.
 type Point string
 
 // The points, in the order of the protocol.
 const (
-	TakeOverClaimed   Point = "take-over: claimed"   // The partition's row is locked.
-	TakeOverFenced    Point = "take-over: fenced"    // Nobody else can publish any more.
-	TakeOverRead      Point = "take-over: read"      // A step of the log's tail is read.
-	TakeOverMarked    Point = "take-over: marked"    // Its payments are marked, not yet committed.
-	TakeOverCommitted Point = "take-over: committed" // The step is on record.
-	TakeOverDone      Point = "take-over: done"      // The table knows all of the log.
-	PassSelected      Point = "pass: selected"       // A batch of payments is locked.
-	PassProduced      Point = "pass: produced"       // Its records are in the log, undecided.
-	// They are in the log for good: PostgreSQL does not know.
-	PassCommitted Point = "pass: committed"
-	PassMarked    Point = "pass: marked"   // It knows, but has not committed.
-	PassRecorded  Point = "pass: recorded" // It is on record.
+	// TakeoverClaimed: the partition's row is locked.
+	TakeoverClaimed Point = "takeover: claimed"
+	// TakeoverFenced: no other producer can publish any more.
+	TakeoverFenced Point = "takeover: fenced"
+	// TakeoverRead: a step of the log's tail is read.
+	TakeoverRead Point = "takeover: read"
+	// TakeoverMarked: the payments of the step are marked, and not yet committed.
+	TakeoverMarked Point = "takeover: marked"
+	// TakeoverCommitted: the step is on record.
+	TakeoverCommitted Point = "takeover: committed"
+	// TakeoverDone: the table has all of the log.
+	TakeoverDone Point = "takeover: done"
+	// BatchSelected: a batch of payments is locked.
+	BatchSelected Point = "batch: selected"
+	// BatchProduced: the records are in the log, in an open transaction.
+	BatchProduced Point = "batch: produced"
+	// BatchCommitted: the records are committed in Kafka, and the rows are `created`.
+	BatchCommitted Point = "batch: committed"
+	// BatchMarked: the rows are marked, and not yet committed.
+	BatchMarked Point = "batch: marked"
+	// BatchRecorded: the batch is on record.
+	BatchRecorded Point = "batch: recorded"
 )
 
-// Points lists them all.
+// Points returns all points.
 func Points() []Point {
 	return []Point{
-		TakeOverClaimed, TakeOverFenced, TakeOverRead, TakeOverMarked, TakeOverCommitted, TakeOverDone,
-		PassSelected, PassProduced, PassCommitted, PassMarked, PassRecorded,
+		TakeoverClaimed, TakeoverFenced, TakeoverRead, TakeoverMarked, TakeoverCommitted, TakeoverDone,
+		BatchSelected, BatchProduced, BatchCommitted, BatchMarked, BatchRecorded,
 	}
 }
 
-// at tells a test where the owner is.
+// at calls Config.At.
 func (o *owner) at(p Point) {
 	if o.sender.At != nil {
 		o.sender.At(o.partition, p)

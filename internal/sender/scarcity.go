@@ -10,67 +10,70 @@ import (
 )
 
 const (
-	// turnTime is how long an owner keeps a partition while others have none: long enough that most
-	// of the time goes into sending, since a takeover takes some tens of milliseconds.
-	turnTime = 3 * time.Second
-	// idleTurn is after how long a partition gets a turn although nothing waits in it: its last
-	// owner may have left a transaction whose marker a broker has lost.
-	idleTurn = time.Minute
-	// probeEvery paces the attempts to have one session more than the database last gave. Each that
-	// is refused is a line in PostgreSQL's log.
+	// rotationTime is how long an owner keeps a partition while others have none. Most of that time
+	// goes into sending, since a takeover takes some tens of milliseconds.
+	rotationTime = 3 * time.Second
+	// idleRotation is after how long a partition gets an owner although nothing waits in it. Its
+	// last owner may have left a transaction whose marker a broker has lost.
+	idleRotation = time.Minute
+	// probeEvery paces the attempts to have one session more than the database last granted. Each
+	// refusal is a line in PostgreSQL's log.
 	probeEvery = 5 * time.Second
-	// refusedPause is how long PostgreSQL may take to free the place of a session that was closed.
+	// refusedPause is how long PostgreSQL may take to free the slot of a session that was closed.
 	refusedPause = 250 * time.Millisecond
-	// noteEvery paces the queries for the limits and for the time, and logEvery the log of what
-	// lasts.
-	noteEvery = time.Minute
-	logEvery  = 10 * time.Minute
-	// sessionsOfReplica is how many sessions a replica has besides those of its owners: its
-	// presence, and the watch over another one.
+	// measureEvery paces the queries for limits and clocks.
+	measureEvery = time.Minute
+	// logEvery paces the log of a condition that lasts.
+	logEvery = 10 * time.Minute
+	// sessionsOfReplica is how many sessions a replica has in addition to those of its owners: its
+	// presence, and the watch over its peer.
 	sessionsOfReplica = 2
 )
 
-// scarcity is what a replica knows of the sessions that the database has for it. Once one was
-// refused there are at most as many owners as had one. They give their partitions back in rotation,
-// so that each partition is served in bounded time. The Sender's goroutine uses it.
+// scarcity is what a replica knows of the sessions that the database has for it. Once a session was
+// refused, there are at most as many owners as had a session. They release their partitions in
+// rotation, so that each partition is served in bounded time. Only the Sender's goroutine uses it.
 type scarcity struct {
 	scarce bool
-	// Owners at most.
-	most int
-	// When one more is tried.
-	probe  time.Time
+	// ownersMax is how many owners there may be while sessions are scarce.
+	ownersMax int
+	// probeAt is when one owner more is tried.
+	probeAt time.Time
+	// unsent has the partitions with unsent payments.
 	unsent map[int32]bool
-	noted  time.Time
-	logged time.Time
+	// measuredAt is when limits and clocks were last measured.
+	measuredAt time.Time
+	// loggedAt is when too few connections were last logged.
+	loggedAt time.Time
 }
 
-// refused notes that the database has sessions for so many owners.
+// refused notes that the database has sessions for only so many owners.
 func (s *scarcity) refused(owners int) {
 	if !s.scarce {
-		s.noted, s.logged = time.Time{}, time.Time{} // It begins: that is logged.
+		s.measuredAt, s.loggedAt = time.Time{}, time.Time{} // It begins, which is logged at once.
 	}
-	s.scarce, s.most, s.probe = true, owners, time.Now().Add(probeEvery)
+	s.scarce, s.ownersMax, s.probeAt = true, owners, time.Now().Add(probeEvery)
 }
 
-// allows reports whether there may be one more owner than so many. When one that was tried is not
-// refused, one more may follow.
+// allows reports whether there may be one owner more. If a session that was tried is not refused,
+// another one is tried.
 func (s *scarcity) allows(owners int) bool {
-	if s.scarce && owners >= s.most && time.Now().After(s.probe) {
-		s.most = owners + 1
-		s.probe = time.Now().Add(lookEvery)
+	if s.scarce && owners >= s.ownersMax && time.Now().After(s.probeAt) {
+		s.ownersMax = owners + 1
+		s.probeAt = time.Now().Add(observeEvery)
 	}
-	return !s.scarce || owners < s.most
+	return !s.scarce || owners < s.ownersMax
 }
 
-// mind updates what is known: limits and clocks now and then, and while sessions are scarce also
-// where payments wait.
-func (s *Sender) mind(ctx context.Context, presence *store.Presence, members store.Membership) error {
-	if time.Since(s.scarcity.noted) >= noteEvery {
-		s.scarcity.noted = time.Now()
-		if err := s.noteConnections(ctx, presence, members); err != nil {
+// updateScarcity updates what is known of limits and clocks now and then, and while sessions are
+// scarce also in which partitions payments wait.
+func (s *Sender) updateScarcity(ctx context.Context, presence *store.Presence, members store.Membership) error {
+	if time.Since(s.scarcity.measuredAt) >= measureEvery {
+		s.scarcity.measuredAt = time.Now()
+		if err := s.measureConnections(ctx, presence, members); err != nil {
 			return err
 		}
-		if err := s.noteClock(ctx, presence); err != nil {
+		if err := s.measureClock(ctx, presence); err != nil {
 			return err
 		}
 	}
@@ -78,7 +81,7 @@ func (s *Sender) mind(ctx context.Context, presence *store.Presence, members sto
 		return nil
 	}
 	if err := s.Store.Reserve(ctx); store.SessionRefused(err) {
-		// Owners cannot work without, nor can the API.
+		// Neither owners nor the API can work without a pooled connection.
 		s.scarcity.refused(max(len(s.owners)-1, 1))
 	}
 	unsent, err := presence.WithUnsent(ctx)
@@ -86,9 +89,9 @@ func (s *Sender) mind(ctx context.Context, presence *store.Presence, members sto
 	return err
 }
 
-// noteConnections measures how many connections are needed, and how many there may be. It logs when
-// these are too few.
-func (s *Sender) noteConnections(ctx context.Context, presence *store.Presence, members store.Membership) error {
+// measureConnections measures how many connections are needed and how many are allowed. It logs
+// when these are too few.
+func (s *Sender) measureConnections(ctx context.Context, presence *store.Presence, members store.Membership) error {
 	limits, err := presence.ConnectionLimits(ctx)
 	if err != nil {
 		return err
@@ -97,19 +100,20 @@ func (s *Sender) noteConnections(ctx context.Context, presence *store.Presence, 
 	sessions := len(members.Partitions) + sessionsOfReplica*members.Replicas
 	pooled := s.Store.ConnectionsMax() * members.Replicas
 	s.Metrics.connections(sessions+pooled, allowed)
-	if (s.scarcity.scarce || allowed < sessions+pooled) && time.Since(s.scarcity.logged) >= logEvery {
-		s.scarcity.logged = time.Now()
-		s.Logger.Warn("too few database connections", "partitions", len(members.Partitions), "senders", members.Replicas,
+	if (s.scarcity.scarce || allowed < sessions+pooled) && time.Since(s.scarcity.loggedAt) >= logEvery {
+		s.scarcity.loggedAt = time.Now()
+		s.Logger.Warn("too few database connections", "partitions", len(members.Partitions), "senders",
+			members.Replicas,
 			"sessions_needed", sessions, "pooled_connections", pooled, "allowed", allowed, "limit_of", by, "refused",
 			s.scarcity.scarce)
 	}
 	return nil
 }
 
-// order sorts the partitions that have no owner. While sessions are scarce those come first in
-// which payments wait, and of these the one that has been without for longest. Otherwise the order
-// is random, so that two replicas seldom reach for the same one; when they do, one gets ErrOwned
-// and looks again.
+// order sorts the partitions without an owner. While sessions are scarce, those with waiting
+// payments come first, and of these the one without an owner for longest. Otherwise the order is
+// random, so that two replicas seldom try the same one. If they do, one gets ErrOwned and tries
+// again.
 func (s *Sender) order(free []store.Partition) {
 	rand.Shuffle(len(free), func(i, j int) { free[i], free[j] = free[j], free[i] })
 	if !s.scarcity.scarce {
@@ -127,25 +131,25 @@ func (s *Sender) order(free []store.Partition) {
 	})
 }
 
-// takeTurns has owners give their partitions back, as many as other partitions are due for a turn,
-// or as there are sessions too few: first those that have nothing to send, and then those that have
-// had theirs for longest.
-func (s *Sender) takeTurns(free []store.Partition) {
+// rotate makes owners release their partitions: as many as other partitions are due, or as there
+// are too few sessions. First come those that have nothing to send, and then those that have had
+// their partition for longest.
+func (s *Sender) rotate(free []store.Partition) {
 	due := 0
 	for _, p := range free {
 		_, started := s.owners[p.Number]
-		if !started && (s.scarcity.unsent[p.Number] || time.Since(s.free[p.Number]) >= idleTurn) {
+		if !started && (s.scarcity.unsent[p.Number] || time.Since(s.free[p.Number]) >= idleRotation) {
 			due++
 		}
 	}
-	due = max(due, len(s.owners)-s.scarcity.most)
+	due = max(due, len(s.owners)-s.scarcity.ownersMax)
 	var had []*owner
 	for _, o := range s.owners {
 		switch {
 		case o.released:
 			due--
-		case time.Since(o.since) >= turnTime && o.failures.Load() == 0:
-			// One that fails may owe the table a batch.
+		case time.Since(o.since) >= rotationTime && o.failures.Load() == 0:
+			// One that fails may have to keep its partition: see delivery.
 			had = append(had, o)
 		}
 	}

@@ -1,17 +1,16 @@
-// Package sender takes what is stored and not yet sent, has it published, and records that it was.
+// Package sender claims stored payments, publishes them, and marks them sent.
 //
-// Any number of replicas share the partitions among them; none is configured with its share. A
-// partition has one owner at a time, which takes it over and then makes passes: claim, publish,
-// mark, commit. A payment leaves `created` only in the transaction that records its offset, so
-// nothing is ever lost.
+// Any number of replicas share the partitions. None is configured with its part. A partition has at
+// most one owner, which takes it over and then sends batches: claim, publish, mark, commit. A
+// payment leaves `created` only in the transaction that records its offset, so none is lost.
 //
-// In fenced delivery each batch is a Kafka transaction, and a new owner first reads what the log
-// holds beyond the table: each payment is emitted exactly once, whatever crashes. In locked
-// delivery no two replicas emit one payment while database sessions live; a crash, a lost answer,
-// or a session lost while a batch is being published repeats that batch.
+// In fenced delivery each batch is a Kafka transaction, and a new owner first reads the part of the
+// log that the table does not have. Each payment is emitted exactly once, whatever crashes. In
+// locked delivery no two replicas emit a payment while their database sessions live. A crash, a
+// lost response, or a session lost during the publishing repeats that batch.
 //
-// The parts: Sender shares the partitions (share.go), an owner paces the work on one partition
-// (owner.go), and a delivery does it (locked.go, fenced.go).
+// Sender shares the partitions (rebalance.go), an owner paces the work on one partition (owner.go),
+// and a delivery does the work (locked.go, fenced.go).
 package sender
 
 import (
@@ -27,21 +26,21 @@ import (
 )
 
 const (
-	// lookEvery is how often a replica looks at the others, unasked; that one died is known at
-	// once, see watch.
-	lookEvery = time.Second
-	// Backoff of a replica that cannot send: from the first to the last, doubled each time, with
-	// jitter. The last bounds how long payments wait after Kafka is back.
+	// observeEvery is how often a replica observes the others. The end of a replica is noticed at
+	// once; see peerWatch.
+	observeEvery = time.Second
+	// A replica that cannot send backs off from backoffMin to backoffMax, doubled each time, with
+	// jitter. backoffMax bounds how long payments wait after Kafka is back.
 	backoffMin = 250 * time.Millisecond
 	backoffMax = 5 * time.Second
 )
 
-// Publisher appends a batch to one partition of the topic; package kafka says what it promises.
+// Publisher appends a batch to one partition of the topic; see kafka.Locked.
 type Publisher interface {
 	Publish(ctx context.Context, partition int32, events []kafka.Event) (base int64, err error)
 }
 
-// Log tells how far a partition of the topic goes, and what is in it.
+// Log reads the topic; see kafka.Cluster.
 type Log interface {
 	Reach(ctx context.Context, topic string, partition int32) error
 	Range(ctx context.Context, topic string, partition int32) (kafka.Range, error)
@@ -49,96 +48,99 @@ type Log interface {
 	Read(ctx context.Context, topic string, partition int32, from, to int64, each func(kafka.Record) error) error
 }
 
-// Config is what a Sender is made of.
+// Config configures a Sender.
 type Config struct {
 	Store *store.Store
-	// Partitions set to the other mode are left alone.
+	// Delivery is that of the partitions to send to. Others are ignored.
 	Delivery store.Delivery
-	// For locked delivery.
+	// Publisher is needed for locked delivery.
 	Publisher Publisher
-	// For fenced delivery.
+	// Fencer is needed for fenced delivery.
 	Fencer  Fencer
 	Log     Log
 	Encoder kafka.Encoder
-	// Payments in one batch; 0 takes BatchMaxDefault.
+	// BatchMax is the number of payments in one batch at most; 0 means BatchMaxDefault.
 	BatchMax int
-	// Offsets of the log that a step of a take-over reads; 0 takes 10,000.
+	// TailStep is how many offsets of the log a step of a takeover reads; 0 means 10,000.
 	TailStep int
-	// EndCheckEvery is about how often an idle owner looks at the end of its log; 0 takes 10 s.
+	// EndCheckEvery is about how often an idle owner checks the end of its log; 0 means 10 s.
 	EndCheckEvery time.Duration
 	Logger        *slog.Logger
 	Metrics       *Metrics
-	// What a test does at a point of fenced delivery; nil in operation.
+	// At is called at each Point of fenced delivery. It is nil outside of tests.
 	At func(partition int32, p Point)
 }
 
-// BatchMaxDefault is at the knee of the measured curve (facts, exactly-once section 5).
+// BatchMaxDefault is at the knee of the measured curve of throughput by batch size. It also bounds
+// the transaction: see docs/adr/0007-publish-inside-the-transaction.md.
 const BatchMaxDefault = 1000
 
-// endedMax is how many owners may have ended before they are reaped; more wait, which only delays
-// their being forgotten.
+// endedMax is how many owners may have ended before Run handles them. More wait, without harm.
 const endedMax = 64
 
-// Sender is one replica of the sending side.
+// Sender sends the payments of its share of the partitions. It is one replica.
 type Sender struct {
 	Config
 	owners map[int32]*owner
 	ended  chan ended
-	// Partitions that this replica gave up, and until when it leaves them to others.
-	rested map[int32]time.Time
-	// Partitions that nobody owns, and since when, as this replica saw it.
+	// coolingDown has the partitions that this replica has released after failures, and until when
+	// it leaves them to others.
+	coolingDown map[int32]time.Time
+	// free has the partitions without an owner, and since when, as this replica has observed.
 	free map[int32]time.Time
-	// As last seen.
-	known []store.Partition
-	// Of database sessions.
+	// partitions are as last observed.
+	partitions []store.Partition
+	// scarcity is that of database sessions.
 	scarcity scarcity
-	// This machine's clock; see noteClock.
+	// now is this machine's clock; see measureClock.
 	now func() time.Time
 
-	// When a difference of the clocks was logged.
+	// clockLogged is when a difference of the clocks was last logged.
 	clockLogged time.Time
 
-	// A batch was sent since the last back-off.
+	// worked is set when a batch was sent since the last back-off.
 	worked atomic.Bool
 
-	// Ends the wait for news: an owner has ended.
+	// interrupt ends the wait for notifications when an owner has ended.
 	interrupt atomic.Pointer[context.CancelFunc]
 }
 
-// New returns a sender; Run sets it to work.
+// New returns a sender. It does nothing before Run.
 func New(c Config) *Sender {
 	if c.BatchMax == 0 {
 		c.BatchMax = BatchMaxDefault
 	}
 	s := &Sender{Config: c, now: time.Now, owners: map[int32]*owner{}, ended: make(chan ended, endedMax),
-		rested: map[int32]time.Time{}, free: map[int32]time.Time{}}
+		coolingDown: map[int32]time.Time{}, free: map[int32]time.Time{}}
 	s.interrupt.Store(new(context.CancelFunc(func() {})))
 	return s
 }
 
-// Run sends until ctx ends; then it finishes the passes in hand, gives the partitions back, and
-// returns. A kill at any point is as safe.
+// Run sends until ctx ends. Then it finishes the batches in progress, releases the partitions, and
+// returns. To kill the process at any point is as safe.
 func (s *Sender) Run(ctx context.Context) {
-	defer s.leave(ctx)
+	defer s.releaseAll(ctx)
 	backoff := backoffMin
 	for ctx.Err() == nil {
-		if err := s.attend(ctx); err != nil && ctx.Err() == nil {
-			if s.worked.Swap(false) { // It worked meanwhile: this is a new trouble.
+		if err := s.participate(ctx); err != nil && ctx.Err() == nil {
+			if s.worked.Swap(false) { // It has worked since, so this is a new failure.
 				backoff = backoffMin
 			}
-			s.Logger.Warn("sender stands back", "error", err, "retry_in", backoff)
-			s.standBack(ctx, jitter(backoff))
+			s.Logger.Warn("sender backing off", "error", err, "retry_in", backoff)
+			s.backOff(ctx, jitter(backoff))
 			backoff = min(2*backoff, backoffMax)
 		}
 	}
 }
 
-// attend counts this replica in and shares the partitions with the others until ctx ends, the
-// database is lost, or most owners fail. Whoever counts is given a share; a replica that Kafka does
-// not answer must not, or its partitions would be sent to by nobody.
-func (s *Sender) attend(ctx context.Context) error {
-	if n := len(s.known); n > 0 {
-		p := s.known[rand.IntN(n)] // Another one each time: brokers differ.
+// participate registers this replica and shares the partitions with the others until ctx ends, the
+// database is lost, or most owners fail.
+//
+// A registered replica gets a share. So a replica that cannot reach Kafka must not register, or no
+// replica would send its partitions.
+func (s *Sender) participate(ctx context.Context) error {
+	if n := len(s.partitions); n > 0 {
+		p := s.partitions[rand.IntN(n)] // Another one each time, since brokers differ.
 		if err := s.reach(ctx, p.Topic, p.Number); err != nil {
 			return err
 		}
@@ -146,15 +148,15 @@ func (s *Sender) attend(ctx context.Context) error {
 	presence, err := s.Store.Register(ctx, s.Delivery)
 	if store.SessionRefused(err) {
 		s.Metrics.refused()
-		s.Store.CloseIdle(ctx) // The next attempt may have what the pool does not use.
+		s.Store.CloseIdle(ctx) // The next attempt may use a connection that the pool does not need.
 	}
 	if err != nil {
 		return err
 	}
 	defer presence.Deregister()
-	s.Store.RequestRebalance(ctx) // Whoever has more than its share now gives some to us.
-	clear(s.free)                 // What was seen before is out of date.
-	watch := watch{store: s.Store}
+	s.Store.RequestRebalance(ctx) // Replicas that now own more than their share release some.
+	clear(s.free)                 // What was observed before is out of date.
+	watch := peerWatch{store: s.Store}
 	watched, unwatch := context.WithCancel(ctx)
 	defer watch.running.Wait()
 	defer unwatch()
@@ -163,20 +165,20 @@ func (s *Sender) attend(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s.known = members.Partitions
-		if err := s.mind(ctx, presence, members); err != nil {
+		s.partitions = members.Partitions
+		if err := s.updateScarcity(ctx, presence, members); err != nil {
 			return err
 		}
 		if s.scarcity.scarce {
-			members.Peer = 0 // Its session does more for a partition.
+			members.Peer = 0 // A session is worth more for a partition.
 		}
 		watch.follow(watched, members.Peer)
-		s.share(ctx, members)
-		if err := s.passOnNews(ctx, presence); err != nil {
+		s.rebalance(ctx, members)
+		if err := s.dispatch(ctx, presence); err != nil {
 			return err
 		}
-		gaveBack, err := s.reap()
-		if gaveBack && ctx.Err() == nil {
+		released, err := s.reapEnded()
+		if released && ctx.Err() == nil {
 			s.Store.RequestRebalance(ctx)
 		}
 		if err != nil || ctx.Err() != nil {
@@ -185,21 +187,21 @@ func (s *Sender) attend(ctx context.Context) error {
 	}
 }
 
-// reachTimeout bounds the question whether a partition's leader answers: one that takes longer
-// would let a batch fail, too.
+// reachTimeout bounds the check whether a partition's leader responds. With a slower leader a batch
+// would fail, too.
 const reachTimeout = 3 * time.Second
 
-// reach tells whether a partition's leader answers this replica.
+// reach returns nil if the partition's leader responds to this replica.
 func (s *Sender) reach(ctx context.Context, topic string, partition int32) error {
 	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
 	defer cancel()
 	return s.Log.Reach(ctx, topic, partition)
 }
 
-// passOnNews wakes the owners whose partitions have new payments, until it is time to look again,
-// or another replica asks to.
-func (s *Sender) passOnNews(ctx context.Context, presence *store.Presence) error {
-	ctx, cancel := context.WithTimeout(ctx, lookEvery)
+// dispatch notifies the owners whose partitions have new payments, until the next time to observe,
+// or until a replica requests a rebalance.
+func (s *Sender) dispatch(ctx context.Context, presence *store.Presence) error {
+	ctx, cancel := context.WithTimeout(ctx, observeEvery)
 	defer cancel()
 	s.interrupt.Store(&cancel)
 	for ctx.Err() == nil && len(s.ended) == 0 {
@@ -209,15 +211,15 @@ func (s *Sender) passOnNews(ctx context.Context, presence *store.Presence) error
 		}
 		for _, p := range notification.Created {
 			if o, ok := s.owners[p]; ok {
-				o.wake()
+				o.notify()
 			}
 		}
 	}
 	return nil
 }
 
-// standBack waits out a back-off, out of the others' count, while owners that still work go on.
-func (s *Sender) standBack(ctx context.Context, d time.Duration) {
+// backOff waits for d, while this replica is not registered. Owners that still work go on.
+func (s *Sender) backOff(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	for {
@@ -232,32 +234,32 @@ func (s *Sender) standBack(ctx context.Context, d time.Duration) {
 	}
 }
 
-// errGaveUp ends an owner whose passes failed maxFailures times in a row.
-var errGaveUp = errors.New("gave the partition up")
+// errReleased ends an owner whose batches failed maxFailures times in a row.
+var errReleased = errors.New("released the partition")
 
-// reap forgets owners that have ended, and tells whether there were any. The error is that of one
-// that gave up, if most others do no better: then the fault is this replica's. Otherwise it is the
-// partition's, and only that one rests.
-func (s *Sender) reap() (gaveBack bool, gaveUp error) {
+// reapEnded forgets owners that have ended, and reports whether there were any. It returns the
+// error of one that failed, if most other owners fail, too: then the fault is in this replica.
+// Otherwise the fault is in the partition, and only that one cools down.
+func (s *Sender) reapEnded() (released bool, gaveUp error) {
 	for {
 		select {
 		case e := <-s.ended:
 			s.forget(e)
-			gaveBack = true
-			if errors.Is(e.err, errGaveUp) && s.mostFail() {
+			released = true
+			if errors.Is(e.err, errReleased) && s.mostFail() {
 				gaveUp = e.err
 			}
 		default:
-			return gaveBack, gaveUp
+			return released, gaveUp
 		}
 	}
 }
 
-// mostFail tells whether more partitions fail here than work, those that were given up just now
-// among them.
+// mostFail reports whether more partitions fail here than work. Those that were just released after
+// failures count.
 func (s *Sender) mostFail() bool {
 	failing, working := 0, 0
-	for _, until := range s.rested {
+	for _, until := range s.coolingDown {
 		if time.Now().Before(until) {
 			failing++
 		}
@@ -272,10 +274,10 @@ func (s *Sender) mostFail() bool {
 	return failing > working
 }
 
-// forget drops an owner that has ended; its session is closed.
+// forget removes an owner that has ended. Its session is closed.
 func (s *Sender) forget(e ended) {
 	delete(s.owners, e.partition)
-	s.Metrics.givenBack(e.partition)
+	s.Metrics.released(e.partition)
 	switch {
 	case e.err == nil, errors.Is(e.err, store.ErrOwned):
 	case store.SessionRefused(e.err):
@@ -285,22 +287,22 @@ func (s *Sender) forget(e ended) {
 	case errors.Is(e.err, errHalted):
 		s.Logger.Error("partition halted; see `paylatch partitions list`", "partition", e.partition, "error", e.err)
 	default:
-		s.rested[e.partition] = time.Now().Add(jitter(backoffMax))
-		s.Logger.Info("partition given back", "partition", e.partition, "error", e.err)
+		s.coolingDown[e.partition] = time.Now().Add(jitter(backoffMax))
+		s.Logger.Info("partition released", "partition", e.partition, "error", e.err)
 	}
 }
 
-// leave gives every partition back, waits until the passes in hand are done, and tells the other
-// replicas to take over.
-func (s *Sender) leave(ctx context.Context) {
+// releaseAll releases all partitions, waits until the batches in progress are done, and requests a
+// rebalance.
+func (s *Sender) releaseAll(ctx context.Context) {
 	for _, o := range s.owners {
 		o.release()
 	}
 	for len(s.owners) > 0 {
 		s.forget(<-s.ended)
 	}
-	// Later than that they look by themselves.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookEvery)
+	// After that time they observe by themselves.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), observeEvery)
 	defer cancel()
 	s.Store.RequestRebalance(ctx)
 }

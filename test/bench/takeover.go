@@ -40,7 +40,7 @@ func measureTakeOver(ctx context.Context, b *bench, short bool) (_ map[string]fi
 	j := job{URL: i.URL, Broker: i.Broker, Topic: i.Topic, Delivery: string(store.Fenced)}
 	survivor, closeAll, err := newSender(j, prometheus.NewRegistry(), func(c *sender.Config) {
 		c.At = func(_ int32, p sender.Point) {
-			if p == sender.TakeOverDone {
+			if p == sender.TakeoverDone {
 				took.Store(time.Now().UnixNano())
 			}
 		}

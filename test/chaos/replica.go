@@ -48,7 +48,7 @@ func (b *logbook) read(log io.Reader, file io.Writer, slot int) {
 			continue
 		}
 		switch {
-		case line.Message == "took the partition over":
+		case line.Message == "partition acquired":
 			b.note(func() { b.takeOvers = append(b.takeOvers, line) })
 		case line.Level == "ERROR" && line.Message != "request": // A request answered with 503 is the client's to count.
 			b.note(func() { b.error(fmt.Sprintf("replica %d: %s", slot, lines.Text())) })

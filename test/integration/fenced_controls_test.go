@@ -48,7 +48,7 @@ func TestFencedControl_TailRead(t *testing.T) {
 			var killed atomic.Int64
 			i.runFenced(t, row.bend, func(c *sender.Config) {
 				c.At = func(partition int32, p sender.Point) {
-					if partition == 0 && p == sender.PassCommitted {
+					if partition == 0 && p == sender.BatchCommitted {
 						once.Do(func() { killed.Store(int64(i.count(t, killOwner))) })
 					}
 				}
@@ -101,13 +101,13 @@ func TestFencedControl_Zombie(t *testing.T) {
 					if partition != 0 {
 						return
 					}
-					if p == sender.PassSelected {
+					if p == sender.BatchSelected {
 						once.Do(func() {
 							killed <- i.count(t, killOwner)
 							<-held
 						})
 					}
-					if p == sender.PassCommitted {
+					if p == sender.BatchCommitted {
 						committed.Store(true)
 					}
 				}

@@ -165,7 +165,7 @@ func recovered(t *testing.T, p *process) (n int) {
 			Msg             string
 			Found, Restored int
 		}
-		if err := json.Unmarshal([]byte(line), &log); err == nil && log.Msg == "took the partition over" {
+		if err := json.Unmarshal([]byte(line), &log); err == nil && log.Msg == "partition acquired" {
 			n += log.Found + log.Restored
 		}
 	}

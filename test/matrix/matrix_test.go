@@ -75,8 +75,8 @@ func places() []place {
 	for _, p := range sender.Points() {
 		all = append(all, place{Point: p})
 	}
-	for _, p := range []sender.Point{sender.TakeOverRead, sender.TakeOverMarked, sender.TakeOverCommitted} {
-		at := slices.IndexFunc(all, func(a place) bool { return a.Point == sender.TakeOverDone })
+	for _, p := range []sender.Point{sender.TakeoverRead, sender.TakeoverMarked, sender.TakeoverCommitted} {
+		at := slices.IndexFunc(all, func(a place) bool { return a.Point == sender.TakeoverDone })
 		all = slices.Insert(all, at, place{p, 1})
 	}
 	return all
@@ -91,11 +91,11 @@ type exchange struct {
 }
 
 var exchanges = map[sender.Point]exchange{
-	sender.TakeOverClaimed: {"InitProducerID", true, isRequest(apiInitProducerID)},
-	sender.TakeOverMarked:  {"COMMIT", false, isCommit},
-	sender.PassSelected:    {"Produce", true, isRequest(apiProduce)},
-	sender.PassProduced:    {"EndTxn", true, isRequest(apiEndTxn)},
-	sender.PassMarked:      {"COMMIT", false, isCommit},
+	sender.TakeoverClaimed: {"InitProducerID", true, isRequest(apiInitProducerID)},
+	sender.TakeoverMarked:  {"COMMIT", false, isCommit},
+	sender.BatchSelected:   {"Produce", true, isRequest(apiProduce)},
+	sender.BatchProduced:   {"EndTxn", true, isRequest(apiEndTxn)},
+	sender.BatchMarked:     {"COMMIT", false, isCommit},
 }
 
 // TestMatrix runs every cell and prints the table.
@@ -133,7 +133,7 @@ func TestMatrix(t *testing.T) {
 // that Kafka has and PostgreSQL has not, and the verdict sees it.
 func TestMatrix_Control(t *testing.T) {
 	t.Parallel()
-	report := newRig(t).suffer(place{Point: sender.PassCommitted}, killed,
+	report := newRig(t).suffer(place{Point: sender.BatchCommitted}, killed,
 		func(c *sender.Config) { c.Log = blind{c.Log} })
 	if report.Duplicates != batch {
 		t.Errorf("%d duplicates, want %d: %+v", report.Duplicates, batch, report)
@@ -272,7 +272,7 @@ const (
 // left, sends some more, and audits. The senders besides the victim are bent.
 func (r *rig) suffer(at place, fault string, bend func(*sender.Config)) auditor.Report {
 	r.Helper()
-	if strings.HasPrefix(string(at.Point), "take-over") {
+	if strings.HasPrefix(string(at.Point), "takeover") {
 		r.leaveTail()
 	}
 	o := order{URL: r.url, Broker: r.broker, Topic: r.topic, Point: at.Point, Time: at.time}
@@ -329,7 +329,7 @@ func (r *rig) suffer(at place, fault string, bend func(*sender.Config)) auditor.
 // leaveTail leaves a batch that Kafka has and PostgreSQL has not, for a take-over to find.
 func (r *rig) leaveTail() {
 	r.Helper()
-	v := newVictim(r.T, order{URL: r.url, Broker: r.broker, Topic: r.topic, Point: sender.PassCommitted})
+	v := newVictim(r.T, order{URL: r.url, Broker: r.broker, Topic: r.topic, Point: sender.BatchCommitted})
 	r.await("the predecessor has committed to Kafka", v.at)
 	v.kill(r.T)
 }

@@ -16,7 +16,7 @@ func TestSender_Pass_NothingToSend(t *testing.T) {
 	r := newRig(t, 2, nil)
 	o := r.own(r.replica(), 0)
 	r.create(1, 3) // Another partition's.
-	if again, err := o.pass(bounded(t)); err != nil || again {
+	if again, err := o.sendBatch(bounded(t)); err != nil || again {
 		t.Errorf("again %t, error %v", again, err)
 	}
 	if log := r.log(); len(log) > 0 {
@@ -95,7 +95,7 @@ func TestSender_Pass_PublishError(t *testing.T) {
 	all := r.create(0, 15)
 	o.sender.Publisher = away
 	for range 2 {
-		if again, err := o.pass(bounded(t)); err == nil || again {
+		if again, err := o.sendBatch(bounded(t)); err == nil || again {
 			t.Fatalf("again %t, error %v: nothing was tested", again, err)
 		}
 	}
@@ -141,7 +141,7 @@ func TestSender_Pass_BaseBelowNextOffset(t *testing.T) {
 	o := r.own(r.replica(), 0)
 	all := r.create(0, 5)
 	r.exec(`update topic_partitions set next_offset = 1000`)
-	if again, err := o.pass(bounded(t)); !halted(err) || again {
+	if again, err := o.sendBatch(bounded(t)); !halted(err) || again {
 		t.Errorf("again %t, error %v", again, err)
 	}
 	if p := r.row(0); p.State != store.Halted || !strings.Contains(p.Reason, "the log went back") ||
@@ -157,7 +157,7 @@ func TestSender_OtherDelivery(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 3, nil)
 	r.exec(`update topic_partitions set delivery = 'fenced' where partition = 1`)
-	if err := r.ownOnly(r.replica(), 1).takeOver(bounded(t)); !halted(err) {
+	if err := r.ownOnly(r.replica(), 1).takeover(bounded(t)); !halted(err) {
 		t.Errorf("take over: error %v", err)
 	}
 	for p := range int32(3) {
@@ -180,7 +180,7 @@ func TestSender_Pass_DeliveryChanged(t *testing.T) {
 	o := r.own(r.replica(), 0)
 	r.create(0, 4)
 	r.exec(`update topic_partitions set delivery = 'fenced'`)
-	if again, err := o.pass(bounded(t)); !halted(err) || again {
+	if again, err := o.sendBatch(bounded(t)); !halted(err) || again {
 		t.Errorf("again %t, error %v", again, err)
 	}
 	r.wantUnsent(0, 4)

@@ -239,7 +239,7 @@ func TestWatch_BeginsAnew(t *testing.T) {
 	const waiting = `from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
 		and wait_event = 'advisory'`
 	ctx, stop := context.WithCancel(bounded(t))
-	w := watch{store: r.store}
+	w := peerWatch{store: r.store}
 	for range 3 {
 		until(t, "the peer is watched", func() bool {
 			w.follow(ctx, members.Peer)
