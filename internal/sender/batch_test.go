@@ -10,8 +10,8 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// Nothing to send: nobody is asked for anything, and no transaction id is used up.
-func TestSender_Pass_NothingToSend(t *testing.T) {
+// With nothing to send there is no request to Kafka, and no transaction id is used up.
+func TestSender_Batch_NothingToSend(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 2, nil)
 	o := r.own(r.replica(), 0)
@@ -26,15 +26,15 @@ func TestSender_Pass_NothingToSend(t *testing.T) {
 	r.wantUnsent(1, 3)
 }
 
-// Payments go out in the order in which they were taken, and are marked with the very offsets they
-// have. A second pass repeats nothing.
-func TestSender_Pass_InOrder(t *testing.T) {
+// Payments are sent in the order in which they were created, and are marked with their offsets. A
+// second batch repeats nothing.
+func TestSender_Batch_InOrder(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 2, nil)
 	s := r.replica(batches(7))
 	o := r.own(s, 1)
 	first := r.create(1, 10)
-	pass(t, o)
+	sendBatch(t, o)
 	r.wantInOrder(1, first[:7])
 	r.wantUnsent(1, 3)
 	r.wantRow(1, 7)
@@ -51,7 +51,7 @@ func TestSender_Pass_InOrder(t *testing.T) {
 	}
 }
 
-// wide makes payments as large as they get.
+// wide makes payments of the greatest size.
 func wide(c *payment.Content) {
 	text := func(n int) string { return strings.Repeat("\U0001D538", n) }
 	c.Originator = payment.PartyContent{ID: text(35), Name: text(140)}
@@ -60,14 +60,14 @@ func wide(c *payment.Content) {
 	c.Reference = new(text(35))
 }
 
-// More than fits into one batch: what does not fit is left for the next pass, unmarked, and nothing
-// is sent twice.
-func TestSender_Pass_MoreThanFits(t *testing.T) {
+// More than fits into one batch: the rest stays unmarked and is left for the next batch, and
+// nothing is sent twice.
+func TestSender_Batch_MoreThanFits(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
 	o := r.own(r.replica(), 0)
 	all := r.create(0, 450, wide)
-	pass(t, o)
+	sendBatch(t, o)
 	left := r.unsent(0)
 	if left == 0 || left == len(all) {
 		t.Fatalf("%d of %d are left: the test wants a batch that some fit into", left, len(all))
@@ -75,20 +75,20 @@ func TestSender_Pass_MoreThanFits(t *testing.T) {
 	sent := len(all) - left
 	r.wantRow(0, int64(sent))
 	r.wantInOrder(0, all[:sent])
-	pass(t, o)
+	sendBatch(t, o)
 	r.wantInOrder(0, all)
 	r.wantRow(0, int64(len(all)))
 	r.verdict()
 }
 
-// A broker that cannot be reached: the payments stay as they were, and go out once with the next
-// pass.
-func TestSender_Pass_PublishError(t *testing.T) {
+// With a broker that cannot be reached, the payments stay as they are. The next batch sends them
+// once.
+func TestSender_Batch_PublishError(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
 	s := r.replica(batches(10))
 	good := s.Publisher
-	// Nobody listens there.
+	// No program listens there.
 	away := kafka.NewLocked([]string{"127.0.0.1:1"}, r.topic, store.PublishTimeout)
 	t.Cleanup(away.Close)
 	o := r.own(s, 0)
@@ -107,8 +107,9 @@ func TestSender_Pass_PublishError(t *testing.T) {
 	r.verdict()
 }
 
-// A batch that the broker refuses for what it is stops its partition, with the reason on record and
-// the payments kept; the others go on. Once the operator has mended the topic, all is sent.
+// A batch that the broker refuses for its content halts its partition. The reason is on record, the
+// payments are kept, and the other partitions go on. Once an operator has corrected the topic, all
+// is sent.
 func TestSender_Refused(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 3, map[string]string{"max.message.bytes": "1500"})
@@ -133,9 +134,9 @@ func TestSender_Refused(t *testing.T) {
 	r.verdict()
 }
 
-// Records of a log that went back while we own it: they are where the broker says and so marked,
-// but what was acknowledged before is gone.
-func TestSender_Pass_BaseBelowNextOffset(t *testing.T) {
+// The log went back while its partition is owned. The new records are where the broker says, and
+// are marked there. Records that were acknowledged before are gone, so the partition halts.
+func TestSender_Batch_BaseBelowNextOffset(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
 	o := r.own(r.replica(), 0)
@@ -152,13 +153,13 @@ func TestSender_Pass_BaseBelowNextOffset(t *testing.T) {
 	r.verdict()
 }
 
-// Partitions set to the other delivery are not ours: no session is held there, and nothing is sent.
+// Partitions of the other delivery are ignored: no session is opened there, and nothing is sent.
 func TestSender_OtherDelivery(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 3, nil)
 	r.exec(`update topic_partitions set delivery = 'fenced' where partition = 1`)
 	if err := r.ownOnly(r.replica(), 1).takeover(bounded(t)); !halted(err) {
-		t.Errorf("take over: error %v", err)
+		t.Errorf("takeover: error %v", err)
 	}
 	for p := range int32(3) {
 		r.create(p, 4)
@@ -173,8 +174,8 @@ func TestSender_OtherDelivery(t *testing.T) {
 	}
 }
 
-// The mode is read under the lock of each pass: an owner that has taken over stops at the change.
-func TestSender_Pass_DeliveryChanged(t *testing.T) {
+// The delivery is read under the lock of each batch, so an owner stops at a change.
+func TestSender_Batch_DeliveryChanged(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
 	o := r.own(r.replica(), 0)
@@ -187,8 +188,8 @@ func TestSender_Pass_DeliveryChanged(t *testing.T) {
 	r.wantInOrder(0)
 }
 
-// A halted partition keeps its payments, however they come, until an operator resumes it; then each
-// goes out once.
+// A halted partition keeps its payments, and new ones, until an operator resumes it. Then each is
+// sent once.
 func TestSender_HaltAndResume(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 2, nil)
@@ -201,7 +202,7 @@ func TestSender_HaltAndResume(t *testing.T) {
 	kept := r.create(0, 5)
 	r.create(1, 5)
 	until(t, "the other partition is sent", func() bool { return r.unsent(1) == 0 })
-	until(t, "nobody owns the halted one", func() bool {
+	until(t, "the halted partition has no owner", func() bool {
 		return r.count(`select count(*) `+sessionsOfPartitions+
 			` and objid = 0`) == 0
 	})

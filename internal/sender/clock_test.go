@@ -10,8 +10,8 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// TestSender_Clock warns of a clock that is far from the database's, before it or behind it, and of
-// no other.
+// TestSender_Clock: a sender warns of a clock that is far from the database's, ahead or behind, and
+// of no other.
 func TestSender_Clock(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)

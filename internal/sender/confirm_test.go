@@ -11,9 +11,9 @@ import (
 	"github.com/paylatch/paylatch/test/parts"
 )
 
-// An owner that works sees a payment that only its primary has: the wait for the synchronous
-// standby was cancelled. It must not be emitted before the standby has it: after a failover the new
-// primary would not know it, and its own payments of the account would come later in the log.
+// An owner sees a payment that only its primary has: the wait for the synchronous standby was
+// cancelled. It must not be emitted before the standby has it. After a failover the new primary
+// would not know it, and later payments of the account would come after it in the log.
 func TestConfirm_OnlyThePrimaryHasIt(t *testing.T) {
 	t.Parallel()
 	for name, fenced := range map[string]bool{"Fenced": true, "Locked": false} {

@@ -7,13 +7,13 @@ import (
 	"github.com/paylatch/paylatch/internal/kafka"
 )
 
-// bent is a real publisher with a step of the test's before or after each batch.
-type bent struct {
+// hooked is a real publisher with a step of the test before or after each batch.
+type hooked struct {
 	Publisher
 	before, after func()
 }
 
-func (b bent) Publish(ctx context.Context, partition int32, events []kafka.Event) (int64, error) {
+func (b hooked) Publish(ctx context.Context, partition int32, events []kafka.Event) (int64, error) {
 	if b.before != nil {
 		b.before()
 	}
@@ -24,17 +24,17 @@ func (b bent) Publish(ctx context.Context, partition int32, events []kafka.Event
 	return base, err
 }
 
-// The limit of locked delivery, shown: a replica that dies between publishing a batch and marking
-// it leaves it to be repeated. It is exactly that batch and nothing else, and the marks are those
+// This shows the limit of locked delivery. A replica that dies between publishing a batch and
+// marking it causes a repetition: of exactly that batch, and of nothing else. The marks are those
 // of the records that its successor wrote.
-func TestSender_Pass_CrashAfterPublish(t *testing.T) {
+func TestSender_Batch_CrashAfterPublish(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
 	all := r.create(0, 30)
 	first := r.own(r.replica(batches(10)), 0)
-	pass(t, first)
+	sendBatch(t, first)
 
-	first.sender.Publisher = bent{Publisher: first.sender.Publisher, after: func() { r.terminate(0) }}
+	first.sender.Publisher = hooked{Publisher: first.sender.Publisher, after: func() { r.terminate(0) }}
 	if again, err := first.sendBatch(bounded(t)); err == nil || again || !first.session.Lost() {
 		t.Fatalf("again %t, error %v, session lost %t: nothing was tested", again, err, first.session.Lost())
 	}
@@ -48,14 +48,14 @@ func TestSender_Pass_CrashAfterPublish(t *testing.T) {
 	r.verdict(all[10:20]...)
 }
 
-// The same, at the last moment: the database loses the session while it commits. A deferred trigger
+// The same at the last moment: the database ends the session during the commit. A deferred trigger
 // does it, as a crash would.
-func TestSender_Pass_LostAtCommit(t *testing.T) {
+func TestSender_Batch_LostAtCommit(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
 	all := r.create(0, 30)
 	o := r.own(r.replica(batches(10)), 0)
-	pass(t, o)
+	sendBatch(t, o)
 	r.exec(`create function die() returns trigger language plpgsql as
 		'begin perform pg_terminate_backend(pg_backend_pid()); return null; end'`)
 	r.exec(`create constraint trigger die after update on topic_partitions deferrable initially deferred for each row
@@ -73,15 +73,15 @@ func TestSender_Pass_LostAtCommit(t *testing.T) {
 	r.verdict(all[10:20]...)
 }
 
-// A commit that was carried out but whose answer was lost: the owner does not know, the database
-// does. Nothing is repeated.
-func TestSender_Pass_CommitAnswerLost(t *testing.T) {
+// A commit succeeds, and its response is lost. The owner does not know the outcome, but the
+// database does. Nothing is repeated.
+func TestSender_Batch_CommitResponseLost(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
 	all := r.create(0, 30)
 	w := newWire(t, r.url)
 	o := r.own(r.replica(batches(10), func(c *Config) { c.Store = r.open(w.url) }), 0)
-	pass(t, o)
+	sendBatch(t, o)
 	w.loseNextCommit()
 	if again, err := o.sendBatch(bounded(t)); err == nil || again || !w.hasLost() {
 		t.Fatalf("again %t, error %v, answer lost %t: nothing was tested", again, err, w.hasLost())
@@ -94,18 +94,18 @@ func TestSender_Pass_CommitAnswerLost(t *testing.T) {
 	r.verdict()
 }
 
-// An owner is stopped while it publishes, longer than its session lives. Its successor takes over
-// and sends the batch; then the first one comes back to life, and so does its batch: it is in the
-// topic twice. It can mark nothing any more, and nothing else is repeated.
-func TestSender_Pass_SessionLostWhilePublishing(t *testing.T) {
+// An owner is stopped while it publishes, for longer than its session lives. Its successor takes
+// over and sends the batch. Then the first owner goes on, and so does its batch, which is in the
+// topic twice. The first owner cannot mark anything, and nothing else is repeated.
+func TestSender_Batch_SessionLostWhilePublishing(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
 	all := r.create(0, 30)
 	slow := r.own(r.replica(batches(10)), 0)
-	pass(t, slow)
+	sendBatch(t, slow)
 
 	inHand, goOn, done := make(chan struct{}), make(chan struct{}), make(chan error)
-	slow.sender.Publisher = bent{Publisher: slow.sender.Publisher, before: func() { close(inHand); <-goOn }}
+	slow.sender.Publisher = hooked{Publisher: slow.sender.Publisher, before: func() { close(inHand); <-goOn }}
 	go func() {
 		_, err := slow.sendBatch(bounded(t))
 		done <- err
@@ -118,15 +118,15 @@ func TestSender_Pass_SessionLostWhilePublishing(t *testing.T) {
 
 	close(goOn)
 	if err := <-done; err == nil || !slow.session.Lost() {
-		t.Errorf("the slow owner's pass: error %v, session lost %t", err, slow.session.Lost())
+		t.Errorf("the slow owner's batch: error %v, session lost %t", err, slow.session.Lost())
 	}
 	r.wantInOrder(0, all, all[10:20])
 	r.wantRow(0, 30)
 	r.verdict(all[10:20]...)
 }
 
-// After such a crash the log is ahead of next_offset: that is no contradiction, and the partition
-// does not halt. The story through whole senders: one dies in the middle, another carries on by
+// After such a crash the log is ahead of next_offset. That is no contradiction, and the partition
+// does not halt. Here whole senders run: one dies during a batch, and another one takes over by
 // itself.
 func TestSender_Crash_Successor(t *testing.T) {
 	t.Parallel()
@@ -136,7 +136,7 @@ func TestSender_Crash_Successor(t *testing.T) {
 	passes := 0
 	first := r.replica(batches(10), func(c *Config) {
 		c.Store = r.open(w.url)
-		c.Publisher = bent{Publisher: c.Publisher, after: func() {
+		c.Publisher = hooked{Publisher: c.Publisher, after: func() {
 			if passes++; passes == 2 {
 				w.cut()
 			}

@@ -11,7 +11,7 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// inFenced makes a replica send in fenced delivery, and the rig's partitions be sent to in it.
+// inFenced configures fenced delivery for a replica, and for the partitions of the rig.
 func (r *rig) inFenced() func(*Config) {
 	r.t.Helper()
 	r.exec(`update topic_partitions set delivery = 'fenced'`)
@@ -19,7 +19,7 @@ func (r *rig) inFenced() func(*Config) {
 	return func(c *Config) { c.Delivery, c.Fencer = store.Fenced, fencer }
 }
 
-// ownFenced makes an owner that has its session; its first work is a take-over.
+// ownFenced makes an owner with a session. Its first work is a takeover.
 func (r *rig) ownFenced(s replica) *fenced {
 	r.t.Helper()
 	f := &fenced{owner: r.ownOnly(s, 0).owner}
@@ -31,7 +31,7 @@ func (r *rig) ownFenced(s replica) *fenced {
 	return f
 }
 
-// work does pieces of work until nothing is left.
+// work makes takeover steps and batches until nothing is left to do.
 func work(t *testing.T, f *fenced) {
 	t.Helper()
 	for again := true; again; {
@@ -42,9 +42,9 @@ func work(t *testing.T, f *fenced) {
 	}
 }
 
-// An owner loses its session in a pass. Kafka knows nothing of that, and the owner, still its
-// partition's one producer, commits there; PostgreSQL does not. Its successor finds the batch in
-// the tail and marks it; nothing is emitted again.
+// An owner loses its session during a batch. Kafka does not know that. The owner is still the
+// partition's only producer, and commits in Kafka; PostgreSQL does not commit. Its successor finds
+// the batch in the tail and marks it. Nothing is emitted again.
 func TestFenced_SessionLostAt(t *testing.T) {
 	t.Parallel()
 	for _, point := range []Point{BatchSelected, BatchProduced, BatchCommitted, BatchMarked} {
@@ -78,8 +78,8 @@ func TestFenced_SessionLostAt(t *testing.T) {
 	}
 }
 
-// A zombie: its session ends after it has selected a batch; another takes over and sends that batch
-// and more; then the zombie goes on. It can neither commit to Kafka nor mark.
+// A zombie: its session ends after it has selected a batch. Another owner sends that batch and
+// more. Then the zombie goes on. It can neither commit in Kafka nor mark.
 func TestFenced_Zombie(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
@@ -108,16 +108,16 @@ func TestFenced_Zombie(t *testing.T) {
 	r.verdict()
 }
 
-// ownFencedAfter makes an owner in the place of one that is done.
+// ownFencedAfter makes the successor of an owner that has ended.
 func (r *rig) ownFencedAfter(f *fenced) *fenced {
 	r.t.Helper()
 	f.failed()
 	return r.ownFenced(r.replica(r.inFenced()))
 }
 
-// PostgreSQL is put back to a copy from before the payments: their rows are gone, next_offset is
-// back. The take-over puts the rows back from their records, as they were and as sent, and emits
-// nothing again.
+// PostgreSQL is restored to a copy from before the payments. Their rows are gone, and next_offset
+// is older. The takeover puts the rows back from their records, with their contents and as sent. It
+// emits nothing again.
 func TestFenced_Restored(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
@@ -147,8 +147,8 @@ func TestFenced_Restored(t *testing.T) {
 	r.verdict()
 }
 
-// The positive control of the tail read: without it the dangerous window emits a batch twice, which
-// the same judge sees.
+// This is the positive control of the tail read. Without it, a crash between the two commits emits
+// a batch twice, which the same verdict must see.
 func TestFenced_WithoutTailRead(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
@@ -168,14 +168,14 @@ func TestFenced_WithoutTailRead(t *testing.T) {
 	r.wantInOrder(0, all[:10], all)
 }
 
-// blind is a log whose tail nobody reads.
+// blind is a log whose tail is not read.
 type blind struct{ Log }
 
 func (blind) Read(context.Context, string, int32, int64, int64, func(kafka.Record) error) error {
 	return nil
 }
 
-// fenceForeign makes a producer of somebody else's.
+// fenceForeign makes the producer of another program.
 func (r *rig) fenceForeign() *kafka.Producer {
 	r.t.Helper()
 	p, err := kafka.NewFencer([]string{r.broker}, r.topic, store.PublishTimeout).Fence(bounded(r.t), 0, "foreign-"+
@@ -187,7 +187,7 @@ func (r *rig) fenceForeign() *kafka.Producer {
 	return p
 }
 
-// foreign begins a transaction of somebody else's in the partition's log.
+// foreign begins a transaction of another program in the partition's log.
 func (r *rig) foreign() *kafka.Producer {
 	r.t.Helper()
 	p := r.fenceForeign()
@@ -197,9 +197,9 @@ func (r *rig) foreign() *kafka.Producer {
 	return p
 }
 
-// A transaction of somebody else's that is open keeps a take-over from knowing the log: it fails,
-// again and again, and nothing is sent. When it is aborted, all is; when it is committed, there is
-// a unexpected in the log, and the partition halts.
+// An open transaction of another program keeps a takeover from knowing the log. The takeover fails,
+// again and again, and nothing is sent. When the transaction is aborted, all is sent. When it is
+// committed, the log has an unexpected record, and the partition halts.
 func TestFenced_ForeignTransaction(t *testing.T) {
 	t.Parallel()
 	for name, commit := range map[string]bool{"Aborted": false, "Committed": true} {
@@ -243,8 +243,8 @@ func TestFenced_ForeignTransaction(t *testing.T) {
 	}
 }
 
-// A batch that is in the log twice, as a sender of another make could leave it, halts the
-// partition: a read_committed consumer has seen it.
+// A batch is in the log twice, as another implementation of a sender could leave it. The partition
+// halts, since a read_committed consumer has seen it.
 func TestFenced_Repeated(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
@@ -268,8 +268,8 @@ func TestFenced_Repeated(t *testing.T) {
 	}
 }
 
-// A tail that is longer than a step is read in steps, each on record by itself: an owner that dies
-// in between leaves the rest to the next.
+// A long tail is read in steps, each on record by itself. The successor of an owner that dies in
+// between goes on from there.
 func TestFenced_LongTail(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)

@@ -17,7 +17,7 @@ type place struct {
 	offset    int64
 }
 
-// log reads the whole topic, read_committed, to its end: which payment is where.
+// log reads the whole topic, read_committed, and returns where each payment is.
 func (r *rig) log() map[place]string {
 	r.t.Helper()
 	ctx := bounded(r.t)
@@ -73,9 +73,8 @@ func (r *rig) wantInOrder(partition int32, want ...[]payment.Payment) {
 	}
 }
 
-// verdict is the one sentence: each payment is in the topic exactly once, except for those
-// repeated, which are there twice; it is marked sent, with the place of a record of its own;
-// nothing else is in the topic.
+// verdict checks that each payment is in the topic exactly once, except for those in repeated,
+// which are there twice. Each is marked sent, at a record of its own. Nothing else is in the topic.
 func (r *rig) verdict(repeated ...payment.Payment) {
 	r.t.Helper()
 	times := map[string]int{}
@@ -141,7 +140,7 @@ func (r *rig) unsent(partition int32) int {
 	return r.count(`select count(*) from payments where partition = $1 and status = 'created'`, partition)
 }
 
-// allSent waits until no payment waits any more.
+// allSent waits until no payment is unsent.
 func (r *rig) allSent() {
 	r.t.Helper()
 	until(r.t, "all are sent", func() bool {
@@ -150,7 +149,7 @@ func (r *rig) allSent() {
 	})
 }
 
-// row is the partition's own, as it stands.
+// row returns the partition's row.
 func (r *rig) row(partition int32) store.Partition {
 	r.t.Helper()
 	all, err := r.store.Partitions(bounded(r.t))
@@ -190,10 +189,10 @@ func (r *rig) terminate(partition int32) {
 	})
 }
 
-// pass must succeed and send something.
-func pass(t testing.TB, o *locked) {
+// sendBatch sends a batch, which must succeed and send something.
+func sendBatch(t testing.TB, o *locked) {
 	t.Helper()
 	if again, err := o.sendBatch(bounded(t)); err != nil || !again {
-		t.Fatalf("pass: again %t, error %v", again, err)
+		t.Fatalf("batch: again %t, error %v", again, err)
 	}
 }

@@ -24,7 +24,7 @@ import (
 
 func TestMain(m *testing.M) { parts.Main(m) }
 
-// patience bounds every wait of these tests; nothing asserts how long it took.
+// patience bounds every wait of these tests. No test asserts how long a wait took.
 const patience = 90 * time.Second
 
 func bounded(t testing.TB) context.Context {
@@ -34,7 +34,7 @@ func bounded(t testing.TB) context.Context {
 	return ctx
 }
 
-// until asks again and again until ok, or fails the test.
+// until waits until ok, or fails the test.
 func until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for ctx := bounded(t); !ok(); time.Sleep(10 * time.Millisecond) {
@@ -44,13 +44,13 @@ func until(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// rig is an installation of a test's own: a database, a topic set up in it, and a tenant. All parts
-// of it are real.
+// rig is the installation of one test: a database, a topic that is set up in it, and a tenant. All
+// of it is real.
 type rig struct {
 	t      testing.TB
 	broker string
 	url    string
-	// What the test looks with, and bends the database with.
+	// The test reads and changes the database with it.
 	sql        *pgxpool.Pool
 	store      *store.Store
 	cluster    *kafka.Cluster
@@ -130,7 +130,7 @@ func (r *rig) open(url string) *store.Store {
 	return s
 }
 
-// exec bends the database.
+// exec changes the database.
 func (r *rig) exec(sql string, args ...any) {
 	r.t.Helper()
 	if _, err := r.sql.Exec(bounded(r.t), sql, args...); err != nil {
@@ -138,7 +138,7 @@ func (r *rig) exec(sql string, args ...any) {
 	}
 }
 
-// count asks the database for one number.
+// count queries the database for one number.
 func (r *rig) count(sql string, args ...any) int {
 	r.t.Helper()
 	var n int
@@ -176,8 +176,8 @@ func (r *rig) payment(partition int32, changes ...func(*payment.Content)) paymen
 	}
 }
 
-// tryCreate takes a new payment, as the API and a client do: what is not to be had now is asked for
-// again, under the same key.
+// tryCreate creates a payment, as the API and a client do: payment.ErrUnavailable is retried with
+// the same key.
 func (r *rig) tryCreate(partition int32, changes ...func(*payment.Content)) (payment.Payment, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -191,7 +191,7 @@ func (r *rig) tryCreate(partition int32, changes ...func(*payment.Content)) (pay
 	}
 }
 
-// create takes n payments for the partition, one after the other.
+// create creates n payments for the partition, one after the other.
 func (r *rig) create(partition int32, n int, changes ...func(*payment.Content)) []payment.Payment {
 	r.t.Helper()
 	created := make([]payment.Payment, n)
@@ -204,13 +204,13 @@ func (r *rig) create(partition int32, n int, changes ...func(*payment.Content)) 
 	return created
 }
 
-// replica is one sender with all that is its own.
+// replica is one sender with its own store and clients.
 type replica struct {
 	*Sender
 	registry *prometheus.Registry
 }
 
-// replica makes a sender on the rig; it does nothing yet.
+// replica makes a sender on the rig. It does nothing before run.
 func (r *rig) replica(changes ...func(*Config)) replica {
 	r.t.Helper()
 	publisher := kafka.NewLocked([]string{r.broker}, r.topic, store.PublishTimeout)
@@ -230,8 +230,8 @@ func (r *rig) replica(changes ...func(*Config)) replica {
 // batches sets how many payments go into one batch.
 func batches(of int) func(*Config) { return func(c *Config) { c.BatchMax = of } }
 
-// run sets a replica to work; stop asks it to end and waits until it has. It is stopped at the end
-// of the test at the latest.
+// run starts a replica. stop asks it to end and waits for that. At the end of the test it is
+// stopped at the latest.
 func (r *rig) run(s replica) (stop func()) {
 	r.t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.t.Context()))
@@ -267,18 +267,17 @@ func (s replica) value(name string) float64 {
 	panic(fmt.Sprintf("no metric %s", name))
 }
 
-// own makes an owner of the partition that holds its session and has taken over: the test makes its
-// passes.
+// own makes an owner of the partition that has taken it over. The test makes it send batches.
 func (r *rig) own(s replica, partition int32) *locked {
 	r.t.Helper()
 	o := r.ownOnly(s, partition)
 	if err := o.takeover(bounded(r.t)); err != nil {
-		r.t.Fatalf("take over: %v", err)
+		r.t.Fatalf("takeover: %v", err)
 	}
 	return o
 }
 
-// ownOnly makes an owner that has yet to take over.
+// ownOnly makes an owner that has not taken the partition over.
 func (r *rig) ownOnly(s replica, partition int32) *locked {
 	r.t.Helper()
 	o := &locked{owner: &owner{sender: s.Sender, partition: partition, notified: make(chan struct{}, 1),
@@ -295,7 +294,7 @@ func (r *rig) ownOnly(s replica, partition int32) *locked {
 	return o
 }
 
-// drain makes passes until nothing is left to send, and returns how many sent something.
+// drain sends batches until nothing is left to send, and returns how many of them sent something.
 func (r *rig) drain(o *locked) int {
 	r.t.Helper()
 	for n := 0; ; n++ {

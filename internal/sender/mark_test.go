@@ -5,16 +5,16 @@ import (
 	"testing"
 )
 
-// TestSender_Pass_MarkRefused: the broker has acknowledged a batch, and PostgreSQL refuses the
-// mark, as with a full disk. The session lives, so the owner knows what it has published: however
-// often it tries again, the batch is not published again, and it is marked where it is once that
-// can be done.
-func TestSender_Pass_MarkRefused(t *testing.T) {
+// TestSender_Batch_MarkRefused: the broker has acknowledged a batch, and PostgreSQL refuses the
+// mark, as with a full disk. The session lives, so the owner knows what it has published. However
+// often it tries again, it does not publish the batch again, and marks it where it is once that is
+// possible.
+func TestSender_Batch_MarkRefused(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
 	all := r.create(0, 30)
 	o := r.own(r.replica(batches(10)), 0)
-	pass(t, o)
+	sendBatch(t, o)
 	r.exec(`create function refuse() returns trigger language plpgsql as $$ begin raise 'no space left' using errcode =
 		'disk_full'; end $$`)
 	r.exec(`create trigger refuse before update on payments for each statement execute function refuse()`)
@@ -33,10 +33,10 @@ func TestSender_Pass_MarkRefused(t *testing.T) {
 	r.verdict()
 }
 
-// TestSender_Pass_IndexBuilt: while an index is built (CREATE INDEX holds a share lock), rows
+// TestSender_Batch_IndexBuilt: while an index is built (CREATE INDEX holds a share lock), rows
 // cannot be marked. Then nothing may be published either: the claim takes the lock that its mark
 // will need.
-func TestSender_Pass_IndexBuilt(t *testing.T) {
+func TestSender_Batch_IndexBuilt(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
 	all := r.create(0, 10)
@@ -49,7 +49,7 @@ func TestSender_Pass_IndexBuilt(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := o.sendBatch(bounded(t)); err == nil {
-		t.Error("the pass went through: nothing was tested")
+		t.Error("the batch was sent: nothing was tested")
 	}
 	r.wantInOrder(0)
 	if err := tx.Rollback(t.Context()); err != nil {

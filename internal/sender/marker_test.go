@@ -21,7 +21,7 @@ func newLosing(t *testing.T) losing {
 	return losing{newRigOn(t, broker.Addr, 1, nil), broker}
 }
 
-// lose has an owner send a batch of ten, whose marker is lost.
+// lose makes an owner send a batch of ten, whose marker is lost.
 func (l losing) lose(changes ...func(*Config)) *fenced {
 	l.t.Helper()
 	l.create(0, 10)
@@ -35,12 +35,12 @@ func (l losing) lose(changes ...func(*Config)) *fenced {
 		l.t.Fatal("no marker was lost: nothing was tested")
 	}
 	if g, err := l.cluster.Range(bounded(l.t), l.topic, 0); err != nil || g.StableEnd != 0 || g.End != 10 {
-		l.t.Fatalf("nothing hangs: %+v, %v", g, err)
+		l.t.Fatalf("no transaction is open: %+v, %v", g, err)
 	}
 	return f
 }
 
-// workOn lets owners work, one after the other fails, until all is sent.
+// workOn runs owners until all is sent. After each failure the next owner starts.
 func (r *rig) workOn(f *fenced, changes ...func(*Config)) {
 	r.t.Helper()
 	until(r.t, "all is sent", func() bool {
@@ -59,10 +59,10 @@ func (r *rig) workOn(f *fenced, changes ...func(*Config)) {
 	})
 }
 
-// Kafka has decided that a batch is committed, said so, and loses the marker. Whoever comes next
-// finds records that nobody decides, and no error anywhere. If the batch is on record, it is
-// committed for good, whether its owner lives, and would have gone on, or is dead. If it is not,
-// nobody has seen it: it is aborted and sent again. (On kfake: see parts.LosingBroker.)
+// Kafka decides that a batch is committed, reports that, and loses the marker. The next owner finds
+// records in an open transaction, and no error. If the batch is on record, it is committed, whether
+// its owner is alive or dead. If it is not on record, no consumer has seen it: it is aborted and
+// sent again. (On kfake: see parts.LosingBroker.)
 func TestFenced_MarkerLost(t *testing.T) {
 	t.Parallel()
 	t.Run("OwnerLives", func(t *testing.T) {
@@ -75,7 +75,7 @@ func TestFenced_MarkerLost(t *testing.T) {
 		r.verdict()
 	})
 	t.Run("OwnerRests", func(t *testing.T) {
-		// Nothing more is to be sent; what was must be seen all the same.
+		// Nothing more is to be sent. What was sent must become visible.
 		t.Parallel()
 		r := newLosing(t)
 		first := r.lose()
@@ -114,49 +114,49 @@ func TestFenced_MarkerLost(t *testing.T) {
 	})
 }
 
-// The positive control: an owner that goes on without the marker has its next transaction taken for
-// more of the last one, and the take-over after that aborts both. What was on record is not in the
-// log, and nobody is told.
+// This is the positive control: an owner that does not wait for the marker. Its next transaction
+// counts as part of the last one, and the takeover after that aborts both. What was on record is
+// not in the log, and there is no error.
 func TestFenced_MarkerLost_Unsettled(t *testing.T) {
 	t.Parallel()
 	r := newLosing(t)
-	first := r.lose(func(c *Config) { c.Fencer = hasty{c.Fencer} })
+	first := r.lose(func(c *Config) { c.Fencer = impatient{c.Fencer} })
 	r.create(0, 5)
 	r.workOn(first)
 	if got := len(r.log()); got != 5 {
-		t.Errorf("%d records are in the topic: the batch of 10 that was on record was to be lost, and the 5 to be sent",
+		t.Errorf("%d records are in the topic, want the batch of 10 that was on record lost, and the 5 sent",
 			got)
 	}
 }
 
-// A zombie has read the row and not fenced yet when its session ends; its heir sends a batch, whose
-// marker is lost; then the zombie goes on, and fences its heir. By the row that it has read that
-// batch is not on record: it must not get to say so.
+// A zombie has read the row, and has not fenced yet, when its session ends. Its successor sends a
+// batch, whose marker is lost. Then the zombie goes on, and fences its successor. By the row that
+// it has read, that batch is not on record. It must not abort it.
 func TestFenced_MarkerLost_ZombieFences(t *testing.T) {
 	t.Parallel()
 	r := newLosing(t)
-	var heir *fenced
+	var successor *fenced
 	zombie := r.ownFenced(r.replica(r.inFenced(), func(c *Config) {
 		c.At = func(_ int32, p Point) {
-			if p == TakeoverClaimed && heir == nil {
+			if p == TakeoverClaimed && successor == nil {
 				r.terminate(0)
-				heir = r.lose()
+				successor = r.lose()
 			}
 		}
 	}))
-	if _, err := zombie.work(bounded(t)); err == nil || heir == nil {
+	if _, err := zombie.work(bounded(t)); err == nil || successor == nil {
 		t.Fatalf("error %v: nothing was tested", err)
 	}
 	r.wantUnsent(0, 0)
 	zombie.failed()
 	r.create(0, 5)
-	r.workOn(heir)
+	r.workOn(successor)
 	r.verdict()
 }
 
-// An open transaction that begins before next_offset cannot be ended and forgotten: part of what is
-// on record may be in it. It is no error that goes away: the partition halts.
-func TestFenced_UndecidedOnRecord(t *testing.T) {
+// An open transaction that begins before next_offset cannot be ended: part of what is on record may
+// be in it. The error would not go away, so the partition halts.
+func TestFenced_OpenTransactionOnRecord(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
 	r.create(0, 3)
@@ -173,10 +173,10 @@ func TestFenced_UndecidedOnRecord(t *testing.T) {
 	r.wantUnsent(0, 3)
 }
 
-// hasty makes producers that do not wait for markers.
-type hasty struct{ Fencer }
+// impatient makes producers that do not wait for markers.
+type impatient struct{ Fencer }
 
-func (h hasty) Fence(ctx context.Context, partition int32, transactionalID string) (Producer, error) {
+func (h impatient) Fence(ctx context.Context, partition int32, transactionalID string) (Producer, error) {
 	p, err := h.Fencer.Fence(ctx, partition, transactionalID)
 	if err != nil {
 		return nil, err

@@ -18,14 +18,14 @@ func (r *rig) operator() operator.Operator {
 	return operator.Operator{Store: r.store, Fencer: fencer, Log: r.cluster}
 }
 
-// halt halts the rig's partition, as if for something that the operator has seen to.
+// halt halts the rig's partition, as if for a reason that the operator has dealt with.
 func (r *rig) halt() {
 	r.t.Helper()
 	r.exec(`update topic_partitions set state = 'halted', reason = 'a test'`)
 }
 
-// A transaction that is open and not ours keeps an operator's work from knowing the log, as it does
-// a take-over. It is told at once, and nothing is changed.
+// An open transaction of another program keeps an operator's command from knowing the log, as it
+// does a takeover. The command fails at once, and nothing is changed.
 func TestOperator_OpenTransaction(t *testing.T) {
 	t.Parallel()
 	for name, work := range map[string]func(*rig) error{
@@ -60,8 +60,8 @@ func TestOperator_OpenTransaction(t *testing.T) {
 	}
 }
 
-// What the broker has lost the marker of is ended by an operator's work as by a take-over: a batch
-// on record is committed.
+// An operator's command ends a transaction whose marker the broker has lost, as a takeover does. A
+// batch on record is committed.
 func TestOperator_MarkerLost(t *testing.T) {
 	t.Parallel()
 	t.Run("ChangeDelivery", func(t *testing.T) {
@@ -89,9 +89,9 @@ func TestOperator_MarkerLost(t *testing.T) {
 	})
 }
 
-// All that is passed over is counted, however many sentences are kept of it: strangers, and records
-// that contradict their rows.
-func TestOperator_Strangers(t *testing.T) {
+// All records that are passed over are counted, however many reasons are kept: unexpected records,
+// and records that contradict their rows.
+func TestOperator_UnexpectedRecords(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
 	r.create(0, 5)
@@ -110,7 +110,7 @@ func TestOperator_Strangers(t *testing.T) {
 	r.wantUnsent(0, 5)
 }
 
-// Payments in doubt that cannot all be claimed are not decided about in part.
+// Payments in doubt are decided about all together, or not at all if they cannot all be claimed.
 func TestOperator_InDoubtNotClaimable(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
@@ -132,9 +132,9 @@ func TestOperator_InDoubtNotClaimable(t *testing.T) {
 	r.wantUnsent(0, 3)
 }
 
-// A database from before the topic grew knows nothing of the payments in the partitions that came
-// later: whoever takes a partition over sees that there are some, and sends nothing. Partitions
-// that are just being added hold none, and are no obstacle.
+// A database from before the topic grew does not know the payments in the later partitions. A
+// takeover notices these records, and sends nothing. Partitions that are just being added hold
+// none, and are no obstacle.
 func TestFenced_DatabaseFromBeforeGrowth(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)

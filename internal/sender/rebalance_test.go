@@ -12,8 +12,8 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// All replicas come to the same answer without talking: the shares add up to all partitions and are
-// as even as can be.
+// All replicas compute the same shares without communication. The shares add up to all partitions,
+// and are as even as possible.
 func TestFairShare(t *testing.T) {
 	t.Parallel()
 	for n := range 25 {
@@ -36,9 +36,9 @@ func TestFairShare(t *testing.T) {
 	}
 }
 
-// load takes payments on all partitions, from several callers at once, until it is told to stop and
-// has taken as many as it must. Each caller waits a little in between, so that the load lasts as
-// long as the test's moves do.
+// load creates payments for all partitions, from several callers at once, until it is stopped and
+// has created as many as it must. Each caller waits a little in between, so that the load lasts as
+// long as the test.
 type load struct {
 	r       *rig
 	least   int64
@@ -83,14 +83,15 @@ func (l *load) enough() bool {
 	}
 }
 
-// more waits until some more payments were taken: what is tested next happens under load.
+// more waits until some more payments were created, so that the next step of the test happens under
+// load.
 func (l *load) more(n int64) {
 	l.r.t.Helper()
 	from := l.created.Load()
 	until(l.r.t, "the load goes on", func() bool { return l.created.Load() >= from+n || l.r.t.Failed() })
 }
 
-// end lets the load finish, waits until all is sent, and returns how many payments there were.
+// end finishes the load, waits until all is sent, and returns how many payments there were.
 func (l *load) end() int64 {
 	l.r.t.Helper()
 	l.finish()
@@ -98,8 +99,8 @@ func (l *load) end() int64 {
 	return l.created.Load()
 }
 
-// wantShares waits until the replicas own these many partitions each, in any order of theirs, and
-// each partition is owned by one session.
+// wantShares waits until the replicas own these numbers of partitions, in any order, and each
+// partition is owned by one session.
 func (r *rig) wantShares(share int, replicas ...replica) {
 	r.t.Helper()
 	until(r.t, "the shares are even", func() bool {
@@ -113,9 +114,9 @@ func (r *rig) wantShares(share int, replicas ...replica) {
 	})
 }
 
-// Replicas come and go, cleanly, while payments are taken: the shares follow, nobody is told
-// anything, and each payment is in the topic exactly once.
-func TestSender_Share(t *testing.T) {
+// Replicas start and stop cleanly while payments are created. The shares follow without any
+// configuration, and each payment is in the topic exactly once.
+func TestSender_Rebalance(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 12, nil)
 	load := r.load(2000)
@@ -146,17 +147,17 @@ func TestSender_Share(t *testing.T) {
 		sent += s.value("paylatch_payments_sent_total")
 	}
 	if n < 2000 || int64(sent) != n {
-		t.Errorf("%d payments were taken, and the replicas say they sent %v", n, sent)
+		t.Errorf("%d payments were created, and the replicas report that they sent %v", n, sent)
 	}
 	if got := r.count(`select sum(next_offset) from topic_partitions`); int64(got) != n {
 		t.Errorf("the partitions' next offsets add up to %d, want %d", got, n)
 	}
 }
 
-// A replica dies: its line to the database is cut in all its passes, and it never comes back. The
-// others take its partitions over; what it had in hand, at most one batch of each partition, may be
-// repeated once, and nothing is lost.
-func TestSender_Share_Killed(t *testing.T) {
+// A replica dies: its connections to the database are cut during its batches, and it never comes
+// back. The others take its partitions over. What it was sending, at most one batch of each
+// partition, may be repeated once. Nothing is lost.
+func TestSender_Rebalance_Killed(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 12, nil)
 	load := r.load(500)
@@ -177,9 +178,9 @@ func TestSender_Share_Killed(t *testing.T) {
 	r.verdictAtLeastOnce(2)
 }
 
-// A replica whose sessions the database ends, again and again and all at once, comes back by
+// The database ends all sessions of a replica at once, again and again. The replica comes back by
 // itself.
-func TestSender_Share_SessionsEnded(t *testing.T) {
+func TestSender_Rebalance_SessionsEnded(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 6, nil)
 	load := r.load(300)
@@ -198,8 +199,8 @@ func TestSender_Share_SessionsEnded(t *testing.T) {
 	r.verdictAtLeastOnce(4)
 }
 
-// endSessions ends every session of every sender, waits until they are gone, and returns how many
-// they were.
+// endSessions ends all sessions of all senders, waits until they are gone, and returns how many
+// there were.
 func (r *rig) endSessions() int {
 	r.t.Helper()
 	rows, err := r.sql.Query(bounded(r.t), `select pid from pg_stat_activity where application_name = 'paylatch sender'
@@ -218,9 +219,9 @@ func (r *rig) endSessions() int {
 	return len(pids)
 }
 
-// The watch over a peer is lost: the next look begins it anew, so that the peer's end is
-// known at once all the same. Whoever ends the watch can wait for it.
-func TestWatch_BeginsAnew(t *testing.T) {
+// The watch over a peer is lost. The next check restarts it, so that the peer's end is still
+// noticed at once. The caller that ends the watch can wait for it.
+func TestPeerWatch_Restarts(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
 	var present []*store.Presence

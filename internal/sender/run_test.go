@@ -6,15 +6,15 @@ import (
 	"github.com/paylatch/paylatch/test/parts"
 )
 
-// Asked to end while a batch is being published: the pass in hand is finished and marked, nothing
-// is repeated, and all that was owned is given back.
-func TestSender_Run_FinishesThePassInHand(t *testing.T) {
+// Run is asked to end while a batch is being published. The batch is finished and marked, nothing
+// is repeated, and all partitions are released.
+func TestSender_Run_FinishesBatch(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 2, nil)
 	first := r.create(0, 10)
 	inHand, goOn, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	s := r.replica(func(c *Config) {
-		c.Publisher = bent{Publisher: c.Publisher, before: func() { close(inHand); <-goOn }}
+		c.Publisher = hooked{Publisher: c.Publisher, before: func() { close(inHand); <-goOn }}
 	})
 	stop := r.run(s)
 	<-inHand
@@ -26,7 +26,7 @@ func TestSender_Run_FinishesThePassInHand(t *testing.T) {
 		func() bool { return r.count(`select count(*) `+sessionsOfPartitions) == 1 })
 	select {
 	case <-ended:
-		t.Error("Run has returned with a batch in hand")
+		t.Error("Run has returned with a batch in progress")
 	default:
 	}
 	r.wantUnsent(0, 10)
@@ -45,7 +45,7 @@ func TestSender_Run_FinishesThePassInHand(t *testing.T) {
 	}
 }
 
-// Asked to end at any moment, with nothing to do, before it has begun, twice: it returns.
+// Run is asked to end with nothing to do, before it has begun, and twice. It returns.
 func TestSender_Run_Ends(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 3, nil)
@@ -62,9 +62,9 @@ func TestSender_Run_Ends(t *testing.T) {
 	r.verdict()
 }
 
-// The broker goes away under load: payments are still taken, the senders leave the head count (they
-// are no help, and another replica may be better off), and when the broker is back all that was
-// taken is sent, with nothing lost. A batch whose answer was lost with the broker may be repeated.
+// The broker goes away under load. Payments are still taken. The senders deregister, since another
+// replica may do better. When the broker is back, all payments are sent, and none is lost. A batch
+// whose response was lost with the broker may be repeated.
 func TestSender_BrokerAway(t *testing.T) {
 	t.Parallel()
 	broker := parts.OwnKafka(t)
@@ -96,8 +96,8 @@ func TestSender_BrokerAway(t *testing.T) {
 	r.verdictAtLeastOnce(2)
 }
 
-// The database goes away while senders are at work: they come back by themselves when it does, also
-// when it was gone before they began.
+// The database goes away while senders run, or before they start. They go on by themselves when it
+// is back.
 func TestSender_DatabaseAway(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 2, nil)
@@ -120,8 +120,8 @@ func TestSender_DatabaseAway(t *testing.T) {
 	r.verdict()
 }
 
-// The database vanishes without a word, as with a power cut and a fail-over behind one name: no
-// connection is closed, none answers, new ones work. Nothing may wait for an answer for ever.
+// The database vanishes without closing connections, as in a power failure and a failover behind
+// one name. No connection is closed, none responds, and new ones work. No wait may be endless.
 func TestSender_DatabaseSilent(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 2, nil)

@@ -10,7 +10,7 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// limited returns a store on a role of its own, which may have so many connections.
+// limited returns a store with a role of its own that may have this many connections.
 func (r *rig) limited(connections int) (s *store.Store, role string) {
 	r.t.Helper()
 	u, err := url.Parse(r.url)
@@ -30,8 +30,8 @@ func (r *rig) limited(connections int) (s *store.Store, role string) {
 }
 
 // TestSender_Scarce: a role may have fewer connections than there are partitions. All partitions
-// are served all the same, again and again, and each payment is sent once; what is needed and what
-// is allowed is measured. When the limit is lifted each partition has an owner again.
+// are served, again and again, and each payment is sent once. The connections that are needed and
+// allowed are measured. When the limit is lifted, each partition has an owner again.
 func TestSender_Scarce(t *testing.T) {
 	t.Parallel()
 	const limit = 6
@@ -51,7 +51,7 @@ func TestSender_Scarce(t *testing.T) {
 	r.wantShares(12, s)
 }
 
-// wantScarce wants the replica to have been refused sessions, and to report the connections.
+// wantScarce checks that the replica was refused sessions, and that it reports the connections.
 func (r *rig) wantScarce(s replica, allowed, needed int) {
 	r.t.Helper()
 	if s.value("paylatch_sender_sessions_refused_total") == 0 {
@@ -65,8 +65,9 @@ func (r *rig) wantScarce(s replica, allowed, needed int) {
 	}
 }
 
-// TestSender_Scarce_TwoReplicas: two replicas share what a role may have, and neither has its fair
-// share. What one gives back the other may take, in fenced delivery as well.
+// TestSender_Scarce_TwoReplicas: two replicas share the connections that a role may have, and
+// neither has its fair share. A connection that one releases the other may take, in fenced
+// delivery, too.
 func TestSender_Scarce_TwoReplicas(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 12, nil)
@@ -88,8 +89,8 @@ func TestSender_Scarce_TwoReplicas(t *testing.T) {
 }
 
 // TestSender_Scarce_Pool: the pool of a process has lost its connections, and its owners have all
-// that the role may have. One of them gives its partition back, and none takes another's turn
-// first: a payment is taken, and sent. (In fenced delivery an owner cannot begin without the pool.)
+// that the role may have. One of them releases its partition, and no other takes that connection
+// first. A payment is taken, and sent. In fenced delivery an owner cannot start without the pool.
 func TestSender_Scarce_Pool(t *testing.T) {
 	t.Parallel()
 	const limit = 6

@@ -13,16 +13,16 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// line is what lies between one replica and Kafka. While it is silent nothing is refused and
-// nothing answered, as behind a firewall that has lost its state; each question then lasts as long
-// as its asker waits.
-type line struct {
+// silentNetwork is the network between one replica and Kafka. While it is silent, nothing is
+// refused and nothing responds, as behind a firewall that has lost its state. Each request lasts as
+// long as its caller waits.
+type silentNetwork struct {
 	silent atomic.Bool
-	// Questions asked in vain whether Kafka answers.
+	// These requests to Kafka got no response.
 	asked atomic.Int64
 }
 
-func (l *line) carry(ctx context.Context, work func() error) error {
+func (l *silentNetwork) carry(ctx context.Context, work func() error) error {
 	if !l.silent.Load() {
 		return work()
 	}
@@ -32,14 +32,14 @@ func (l *line) carry(ctx context.Context, work func() error) error {
 	return ctx.Err()
 }
 
-// through has a replica reach Kafka by the line alone.
-func (l *line) through(c *Config) {
+// through makes a replica reach Kafka only over the network.
+func (l *silentNetwork) through(c *Config) {
 	c.Log, c.Fencer, c.Publisher = lineLog{c.Log, l}, lineFencer{c.Fencer, l}, nil
 }
 
 type lineLog struct {
 	Log
-	*line
+	*silentNetwork
 }
 
 func (l lineLog) Reach(ctx context.Context, topic string, partition int32) error {
@@ -56,7 +56,7 @@ func (l lineLog) Range(ctx context.Context, topic string, partition int32) (g ka
 
 type lineFencer struct {
 	Fencer
-	*line
+	*silentNetwork
 }
 
 func (l lineFencer) Fence(ctx context.Context, partition int32, transactionalID string) (p Producer, err error) {
@@ -64,26 +64,26 @@ func (l lineFencer) Fence(ctx context.Context, partition int32, transactionalID 
 	if err != nil {
 		return nil, err
 	}
-	return lineProducer{p, l.line}, nil
+	return lineProducer{p, l.silentNetwork}, nil
 }
 
 type lineProducer struct {
 	Producer
-	*line
+	*silentNetwork
 }
 
 func (l lineProducer) Produce(ctx context.Context, next int64, events []kafka.Event) error {
 	return l.carry(ctx, func() error { return l.Producer.Produce(ctx, next, events) })
 }
 
-// Kafka no longer answers one of two replicas. That one gives its partitions up and neither counts
-// nor takes any while it is so, however often it asks: the other one sends to all of them, and
-// gives none back. When Kafka answers again both share.
+// Kafka no longer responds to one of two replicas. That one releases its partitions, deregisters,
+// and takes none while that lasts, however often it tries. The other one sends to all partitions
+// and releases none. When Kafka responds again, both share.
 func TestSender_KafkaSilentForOne(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 4, nil)
 	load := r.load(100)
-	var l line
+	var l silentNetwork
 	victim, other := r.replica(r.inFenced(), l.through), r.replica(r.inFenced())
 	r.run(victim)
 	r.run(other)
@@ -91,7 +91,7 @@ func TestSender_KafkaSilentForOne(t *testing.T) {
 	load.more(50)
 
 	l.silent.Store(true)
-	until(t, "it has given all up", func() bool {
+	until(t, "it has released all partitions", func() bool {
 		return r.count(`select count(*) `+sessionsOfReplicas) == 1 &&
 			other.value("paylatch_sender_partitions_owned") == 4
 	})
@@ -112,7 +112,7 @@ func TestSender_KafkaSilentForOne(t *testing.T) {
 	r.verdict()
 }
 
-// allSentSoFar waits until the payments that are there now are sent.
+// allSentSoFar waits until the present payments are sent.
 func (r *rig) allSentSoFar() {
 	r.t.Helper()
 	last := r.count(`select max(seq) from payments`)
@@ -121,8 +121,7 @@ func (r *rig) allSentSoFar() {
 	})
 }
 
-// stuck fails all batches for one partition, and remembers the last one that it was asked to
-// publish to.
+// stuck fails all batches of one partition, and remembers the partition of the last request.
 type stuck struct {
 	Publisher
 	partition *atomic.Int32
@@ -139,9 +138,9 @@ func (s stuck) Publish(ctx context.Context, partition int32, events []kafka.Even
 	return s.Publisher.Publish(ctx, partition, events)
 }
 
-// One partition cannot be served by the replica that owns it. That is this partition's trouble: the
-// replica goes on to count and to hear the news of all others, gives this one up again and again,
-// and another replica, whose share is full, takes it.
+// The owner of one partition cannot serve it. That concerns only this partition. The replica stays
+// registered, is notified of all other partitions, and releases this one again and again. Another
+// replica, whose share is full, takes it.
 func TestSender_OnePartitionStuck(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 6, nil)
@@ -156,9 +155,9 @@ func TestSender_OnePartitionStuck(t *testing.T) {
 
 	at.Store(last.Load())
 	before := victim.failed()
-	until(t, "it has given the partition up twice", func() bool { return victim.failed() >= before+2*maxFailures })
+	until(t, "it has released the partition twice", func() bool { return victim.failed() >= before+2*maxFailures })
 	if n := r.count(`select min(pid) ` + sessionsOfReplicas); n != counted {
-		t.Error("the replica stood back from all partitions for one of them")
+		t.Error("the replica backed off from all partitions because of one of them")
 	}
 	if n := r.unsent(at.Load()); n == 0 {
 		t.Error("none waits there: nothing was tested")
@@ -170,7 +169,7 @@ func TestSender_OnePartitionStuck(t *testing.T) {
 	r.verdict()
 }
 
-// failed counts the passes that failed.
+// failed counts the batches that failed.
 func (s replica) failed() int {
 	families, err := s.registry.Gather()
 	if err != nil {
@@ -189,9 +188,9 @@ func (s replica) failed() int {
 	return 0
 }
 
-// A payment that no sender can send halts its partition, and the reason says which row it is; the
-// others go on.
-func TestSender_UnfitPayment(t *testing.T) {
+// A payment that no sender can send halts its partition, and the reason names the row. The other
+// partitions go on.
+func TestSender_PoisonPayment(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
 		bend func(*rig, *Config)
@@ -231,7 +230,7 @@ func TestSender_UnfitPayment(t *testing.T) {
 	}
 }
 
-// allSentIn waits until no payment of the partition waits any more.
+// allSentIn waits until no payment of the partition is unsent.
 func (r *rig) allSentIn(partition int32) {
 	r.t.Helper()
 	until(r.t, "all of the partition are sent", func() bool { return r.unsent(partition) == 0 })

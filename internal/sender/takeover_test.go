@@ -14,14 +14,14 @@ import (
 
 func halted(err error) bool { return errors.Is(err, errHalted) }
 
-// wantHaltedAtTakeOver lets an owner take over, which must halt the partition for a reason with
-// these words, on record, and send nothing.
-func (r *rig) wantHaltedAtTakeOver(words ...string) {
+// wantHaltedAtTakeover makes an owner take over. It must halt the partition with a reason that
+// contains the words, put that on record, and send nothing.
+func (r *rig) wantHaltedAtTakeover(words ...string) {
 	r.t.Helper()
 	unsent := r.unsent(0)
 	o := r.ownOnly(r.replica(), 0)
 	if err := o.takeover(bounded(r.t)); !halted(err) {
-		r.t.Errorf("take over: error %v", err)
+		r.t.Errorf("takeover: error %v", err)
 	}
 	p := r.row(0)
 	if p.State != store.Halted {
@@ -33,7 +33,7 @@ func (r *rig) wantHaltedAtTakeOver(words ...string) {
 		}
 	}
 	if err := o.takeover(bounded(r.t)); !halted(err) { // It stays so.
-		r.t.Errorf("take over again: error %v", err)
+		r.t.Errorf("takeover again: error %v", err)
 	}
 	r.wantUnsent(0, unsent)
 	if after := r.row(0); after != p {
@@ -41,7 +41,7 @@ func (r *rig) wantHaltedAtTakeOver(words ...string) {
 	}
 }
 
-// produce writes a stranger's records into partition 0.
+// produce writes records of another program into partition 0.
 func (r *rig) produce(n int) {
 	r.t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(r.broker), kgo.RecordPartitioner(kgo.ManualPartitioner()))
@@ -57,7 +57,7 @@ func (r *rig) produce(n int) {
 	}
 }
 
-// setTopic changes one of the topic's settings, as an operator would.
+// setTopic changes one setting of the topic, as an operator would.
 func (r *rig) setTopic(name, value string) {
 	r.t.Helper()
 	answers, err := r.admin.AlterTopicConfigs(bounded(r.t),
@@ -67,9 +67,9 @@ func (r *rig) setTopic(name, value string) {
 	}
 }
 
-// A topic deleted and made again under its name: all that is marked is gone, and offsets begin
-// anew.
-func TestSender_TakeOver_TopicMadeAnew(t *testing.T) {
+// A topic was deleted and created again under its name. All that is marked is gone, and offsets
+// begin at 0 again.
+func TestSender_Takeover_TopicCreatedAgain(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
 	r.create(0, 10)
@@ -88,15 +88,15 @@ func TestSender_TakeOver_TopicMadeAnew(t *testing.T) {
 		return err == nil && g.TopicID != was
 	})
 	r.create(0, 5)
-	r.wantHaltedAtTakeOver("another one", was.String())
+	r.wantHaltedAtTakeover("another one", was.String())
 	if got := r.inOrder(0); len(got) > 0 {
 		t.Errorf("the new topic holds %d records", len(got))
 	}
 }
 
-// Records deleted past next_offset were never judged: they may have been payments whose mark was
-// lost.
-func TestSender_TakeOver_RecordsDeleted(t *testing.T) {
+// Records above next_offset were deleted that were never compared with the table. They may have
+// been payments whose mark was lost.
+func TestSender_Takeover_RecordsDeleted(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
 	r.produce(8)
@@ -106,12 +106,11 @@ func TestSender_TakeOver_RecordsDeleted(t *testing.T) {
 		t.Fatal(err, deleted.Error())
 	}
 	r.create(0, 5)
-	r.wantHaltedAtTakeOver("begins at offset 5", "next offset 0")
+	r.wantHaltedAtTakeover("begins at offset 5", "next offset 0")
 }
 
-// Records deleted up to next_offset were all marked: that is retention at work, and no reason to
-// halt.
-func TestSender_TakeOver_RetentionUpToNextOffset(t *testing.T) {
+// Deleted records below next_offset were all marked. That is retention, and no reason to halt.
+func TestSender_Takeover_RetentionUpToNextOffset(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
 	first := r.own(r.replica(), 0)
@@ -129,8 +128,8 @@ func TestSender_TakeOver_RetentionUpToNextOffset(t *testing.T) {
 	r.wantRow(0, 15)
 }
 
-// A log that ends before next_offset has lost what was acknowledged.
-func TestSender_TakeOver_LogEndsTooEarly(t *testing.T) {
+// A log that ends before next_offset has lost acknowledged records.
+func TestSender_Takeover_LogEndsTooEarly(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
 	first := r.own(r.replica(), 0)
@@ -139,12 +138,12 @@ func TestSender_TakeOver_LogEndsTooEarly(t *testing.T) {
 	first.session.Close()
 	r.exec(`update topic_partitions set next_offset = 11`)
 	r.create(0, 5)
-	r.wantHaltedAtTakeOver("ends at offset 10", "next offset 11")
+	r.wantHaltedAtTakeover("ends at offset 10", "next offset 11")
 }
 
-// A stranger's records, or a predecessor's that were not marked, are no contradiction in locked
-// delivery: ours follow them.
-func TestSender_TakeOver_LogIsAhead(t *testing.T) {
+// In locked delivery, records of another program, or of a predecessor that did not mark them, are
+// no contradiction. Ours follow them.
+func TestSender_Takeover_LogIsAhead(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
 	r.produce(3)
@@ -156,9 +155,8 @@ func TestSender_TakeOver_LogIsAhead(t *testing.T) {
 	}
 }
 
-// Kafka away at the take-over is no contradiction either: nothing is halted for it, and the next
-// attempt goes through.
-func TestSender_TakeOver_BrokerAway(t *testing.T) {
+// An unreachable Kafka is no contradiction. Nothing halts, and the next attempt succeeds.
+func TestSender_Takeover_BrokerAway(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
 	r.create(0, 5)
@@ -171,12 +169,12 @@ func TestSender_TakeOver_BrokerAway(t *testing.T) {
 	o := r.ownOnly(s, 0)
 	o.sender.Log = away
 	if err := o.takeover(bounded(t)); err == nil || halted(err) {
-		t.Fatalf("take over: error %v", err)
+		t.Fatalf("takeover: error %v", err)
 	}
 	r.wantRow(0, 0)
 	o.sender.Log = r.cluster
 	if err := o.takeover(bounded(t)); err != nil {
-		t.Fatalf("take over: error %v", err)
+		t.Fatalf("takeover: error %v", err)
 	}
 	r.drain(o)
 	r.verdict()

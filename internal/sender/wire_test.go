@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// wire is the line between one replica and PostgreSQL. It can be cut, and it can lose the answer to
-// a commit.
+// wire is the network between one replica and PostgreSQL. It can be cut, and it can lose the
+// response to a commit.
 type wire struct {
 	url      string
 	server   string
@@ -22,13 +22,13 @@ type wire struct {
 	refused    int
 	loseCommit bool
 	lost       bool
-	// What comes from these goes nowhere, and neither does their end.
+	// Data from these connections goes nowhere, and neither does their end.
 	silent  map[net.Conn]bool
 	over    chan struct{}
 	running sync.WaitGroup
 }
 
-// newWire lays a line to the database at databaseURL; its own url leads there.
+// newWire makes a network to the database at databaseURL. Its own url leads there.
 func newWire(t testing.TB, databaseURL string) *wire {
 	t.Helper()
 	u, err := url.Parse(databaseURL)
@@ -51,7 +51,7 @@ func newWire(t testing.TB, databaseURL string) *wire {
 	return w
 }
 
-// cut ends all connections, as the death of the replica would, and lets none begin.
+// cut closes all connections, as the death of the replica would, and refuses new ones.
 func (w *wire) cut() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -61,8 +61,8 @@ func (w *wire) cut() {
 	}
 }
 
-// silence makes the present connections dumb without a word to either end, as a host that lost its
-// power does; new ones work, as after a fail-over.
+// silence stops the existing connections without closing them, as a host that lost its power does.
+// New ones work, as after a failover.
 func (w *wire) silence() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -77,22 +77,21 @@ func (w *wire) isSilent(conn net.Conn) bool {
 	return w.silent[conn]
 }
 
-// mend lets connections begin again.
+// mend allows new connections again.
 func (w *wire) mend() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.isCut = false
 }
 
-// turnedAway counts the connections that the cut did not let begin.
+// turnedAway counts the connections that the cut has refused.
 func (w *wire) turnedAway() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.refused
 }
 
-// loseNextCommit makes the next commit's answer get lost, with its connection: the commit is
-// carried out.
+// loseNextCommit loses the response to the next commit, and its connection. The commit succeeds.
 func (w *wire) loseNextCommit() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -124,7 +123,7 @@ func (w *wire) accept() {
 	}
 }
 
-// hold remembers the two ends of a connection, unless the line is cut.
+// hold remembers the two ends of a connection, unless the network is cut.
 func (w *wire) hold(ends ...net.Conn) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -141,8 +140,7 @@ func (w *wire) hold(ends ...net.Conn) bool {
 	return !w.isCut
 }
 
-// carry brings what comes from one end to the other until one of them closes or something may not
-// pass.
+// carry copies from one end to the other until one of them closes or something must not pass.
 func (w *wire) carry(to, from net.Conn, passes func([]byte) bool) {
 	buffer := make([]byte, 64<<10)
 	for {
@@ -171,8 +169,8 @@ func (w *wire) carry(to, from net.Conn, passes func([]byte) bool) {
 	delete(w.conns, from)
 }
 
-// passes holds back what says that a transaction was committed, when that is to be lost. The answer
-// is a few bytes, so it comes in one piece. Source:
+// passes holds back the message that a transaction was committed, if that is to be lost. The
+// response has a few bytes, so it arrives in one piece. Source:
 // https://www.postgresql.org/docs/current/protocol-message-formats.html (CommandComplete)
 func (w *wire) passes(answer []byte) bool {
 	w.mu.Lock()

@@ -189,9 +189,9 @@ func TestRecover_Strange(t *testing.T) {
 	}
 }
 
-// TestRecover_CreatedMeanwhile: a client's retry creates a lost payment anew while it is being put
+// TestRecover_CreatedConcurrently: a client's retry creates a lost payment anew while it is being put
 // back. The recovery fails, and the next one marks it.
-func TestRecover_CreatedMeanwhile(t *testing.T) {
+func TestRecover_CreatedConcurrently(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
 	payments := f.createMany(1)

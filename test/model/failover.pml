@@ -187,7 +187,7 @@ own: /* store.Session: Own, and a new one after every error: sender.fenced.faile
 #ifndef NO_BARRIER_AT_FENCE
 	barrier();
 #endif
-	/* kafka.Fencer.Fence. Then store.Claim.TakeOver: after the fence the row is still locked. */
+	/* kafka.Fencer.Fence. Then store.Claim.CountTakeover: after the fence the row is still locked. */
 	atomic { epoch < EPOCHMAX ->
 #ifdef FENCES_MAX
 		if

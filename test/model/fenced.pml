@@ -81,7 +81,7 @@ takeOver: /* sender.fenced.takeOver: store.Session.Claim */
 	:: atomic { fault; initProducerID(); abandoned[epoch] = true } goto own
 	fi;
 #ifndef NO_LOCK_PROOF
-	/* store.Claim.TakeOver: after the fence the row is still locked, so what was read of it is still true, and what an older producer has open was left before it. */
+	/* store.Claim.CountTakeover: after the fence the row is still locked, so what was read of it is still true, and what an older producer has open was left before it. */
 	if
 	:: inTx
 	:: !inTx -> goto own
