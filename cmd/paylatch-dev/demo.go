@@ -37,7 +37,7 @@ type demo struct {
 }
 
 // start starts everything, in the order in which the parts need each other.
-func (c *runCommand) start(ctx context.Context, logger *slog.Logger) (d *demo, err error) {
+func (c *runCommand) start(ctx context.Context, logger *slog.Logger, stages *stages) (d *demo, err error) {
 	d = &demo{}
 	defer func() {
 		if err != nil {
@@ -57,12 +57,14 @@ func (c *runCommand) start(ctx context.Context, logger *slog.Logger) (d *demo, e
 	if err != nil {
 		return d, err
 	}
+	stages.begin("starting PostgreSQL")
 	d.postgres, err = embedded.StartPostgres(ctx, embedded.PostgresConfig{
-		Dir: c.Data, Bin: c.PostgresBin, Fsync: !c.Ephemeral, Log: c.postgresLog(),
+		Dir: c.Data, Bin: c.PostgresBin, Fsync: !c.Ephemeral, Log: c.postgresLog(), OnDownload: stages.downloaded,
 	})
 	if err != nil {
 		return d, err
 	}
+	stages.begin("creating the schema, the topic and a tenant, unless they exist")
 	if err := d.setUp(ctx); err != nil {
 		return d, err
 	}

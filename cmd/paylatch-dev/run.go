@@ -87,7 +87,11 @@ func (c *runCommand) Run(ctx context.Context, out cli.Output) (err error) {
 		}
 		defer func() { err = errors.Join(err, files.close()) }()
 	}
-	d, err := c.start(ctx, app.NewLogger(out.Stderr, c.LogLevel))
+	stages := &stages{out: out.Stderr}
+	stop := stages.show(ctx)
+	stages.begin("starting a Kafka broker")
+	d, err := c.start(ctx, app.NewLogger(out.Stderr, c.LogLevel), stages)
+	stop()
 	if err != nil {
 		return c.explain(err)
 	}

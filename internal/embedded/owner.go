@@ -44,6 +44,8 @@ type owner struct {
 	log    io.Writer
 	lock   *os.File // of the home: an owner may outlive its parent for as long as it stops
 	server *server
+	// downloaded reports how much of PostgreSQL is downloaded.
+	downloaded func(done, total int64)
 }
 
 // runOwner starts PostgreSQL, obeys orders until their pipe closes, and stops it.
@@ -57,7 +59,9 @@ func runOwner(in io.Reader, out, log io.Writer) {
 	respond := func(a answer) { _ = json.NewEncoder(out).Encode(a) }
 
 	ctx, restarts := listen(orders)
-	o := &owner{spec: s, log: log}
+	o := &owner{spec: s, log: log, downloaded: func(done, total int64) {
+		respond(answer{Download: &download{done, total}})
+	}}
 	opened, err := o.open(ctx)
 	if err != nil {
 		err = errors.Join(err, o.close())
@@ -173,7 +177,7 @@ func (o *owner) binaries(ctx context.Context) (binaries, error) {
 	if o.spec.Bin != "" {
 		return givenBinaries(ctx, o.spec.Bin)
 	}
-	network := &network{ctx: ctx}
+	network := &network{ctx: ctx, downloaded: o.downloaded}
 	// The library uses the default client, which has no time-out and cannot be cancelled; this
 	// process has no other use for it.
 	http.DefaultClient = &http.Client{Transport: network, Timeout: fetchMax}
@@ -186,8 +190,9 @@ const fetchMax = 5 * time.Minute // some 15 MB
 // network is the default transport, ended by a context, and remembers what went wrong: the library
 // does not say.
 type network struct {
-	ctx  context.Context
-	last error
+	ctx        context.Context
+	downloaded func(done, total int64)
+	last       error
 }
 
 func (n *network) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -200,6 +205,31 @@ func (n *network) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		cancel()
 		n.last = err
+		return nil, err
 	}
-	return response, err
+	const small = 1 << 20 // A checksum.
+	if response.ContentLength >= small {
+		response.Body = &countedBody{ReadCloser: response.Body, total: response.ContentLength, read: n.downloaded}
+	}
+	return response, nil
+}
+
+// countedBody reports how much of it is read.
+type countedBody struct {
+	io.ReadCloser
+	done, total int64
+	reported    time.Time
+	read        func(done, total int64)
+}
+
+// Read implements io.Reader.
+func (b *countedBody) Read(p []byte) (int, error) {
+	const interval = 100 * time.Millisecond
+	n, err := b.ReadCloser.Read(p)
+	b.done += int64(n)
+	if now := time.Now(); now.Sub(b.reported) >= interval || b.done == b.total && n > 0 {
+		b.reported = now
+		b.read(b.done, b.total)
+	}
+	return n, err
 }

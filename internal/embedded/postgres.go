@@ -42,6 +42,10 @@ type PostgresConfig struct {
 	Fsync bool      // false only where losing the data with the power is no loss: tests, --ephemeral
 	Log   io.Writer // PostgreSQL's own log; nil = nowhere
 
+	// OnDownload is called while PostgreSQL is downloaded, some ten times a second, with the bytes
+	// done and in all; nil = never.
+	OnDownload func(done, total int64)
+
 	cache string // for tests of the fetch: another cache for the binaries than the user's
 }
 
@@ -52,6 +56,8 @@ type Postgres struct {
 	place *place
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
+
+	onDownload func(done, total int64)
 
 	mu      sync.Mutex
 	answers *json.Decoder
@@ -74,6 +80,7 @@ func StartPostgres(ctx context.Context, c PostgresConfig) (*Postgres, error) {
 	if err != nil {
 		return nil, errors.Join(err, pl.leave())
 	}
+	p.onDownload = c.OnDownload
 	a, err := p.request(ctx, pl.spec)
 	if err == nil {
 		err = ctx.Err() // it ended together with the answer
@@ -186,10 +193,18 @@ func (p *Postgres) request(ctx context.Context, order any) (answer, error) {
 	}
 }
 
+// read returns the next answer, and reports the events before it.
 func (p *Postgres) read() (answer, error) {
-	var a answer
-	if err := p.answers.Decode(&a); err != nil {
-		return answer{}, errOwnerEnded
+	for {
+		var a answer
+		if err := p.answers.Decode(&a); err != nil {
+			return answer{}, errOwnerEnded
+		}
+		if a.Download == nil {
+			return a, a.err()
+		}
+		if p.onDownload != nil {
+			p.onDownload(a.Download.Done, a.Download.Total)
+		}
 	}
-	return a, a.err()
 }

@@ -19,11 +19,17 @@ type restartOrder struct {
 }
 
 type answer struct {
+	// Download, if set, is an event before the answer itself.
+	Download *download `json:",omitempty"`
+
 	Port     int    `json:",omitempty"`
 	Password string `json:",omitempty"`
 	Error    string `json:",omitempty"`
 	Kind     string `json:",omitempty"` // of the error, by its name in faultKinds
 }
+
+// download is how much of PostgreSQL is downloaded, in bytes.
+type download struct{ Done, Total int64 }
 
 func (a answer) err() error {
 	if a.Error == "" {
