@@ -13,26 +13,31 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// EventMax is the largest event in bytes, key, value and headers together. The bounds of package payment keep every event below it.
+// EventMax bounds an event: key, value and headers together. The bounds of package payment keep
+// every event below it.
 const EventMax = 8 << 10
 
-// eventType is the CloudEvents type. The version is in the name: a change that old consumers cannot read makes a new type.
+// eventType is the CloudEvents type. It contains the version: a change that old consumers cannot
+// read needs a new type.
 const eventType = "paylatch.payment.created.v1"
 
-// timeFormat is RFC 3339 in UTC with the microseconds that PostgreSQL keeps.
+// timeFormat is RFC 3339 in UTC with microseconds, the precision of PostgreSQL.
 const timeFormat = "2006-01-02T15:04:05.000000Z"
 
-// Event is one Kafka record: the payment as consumers see it.
+// Event is a payment as consumers see it: a Kafka record without its position.
 type Event struct {
-	Key     []byte // The payment's id in its 36-character form.
-	Value   []byte // JSON.
+	// Key is the id of the payment, in its form of 36 characters.
+	Key []byte
+	// Value is JSON; see body.
+	Value   []byte
 	Headers []Header
 }
 
 // Header is a record header.
 type Header = kgo.RecordHeader
 
-// size bounds what the event takes in a record batch (KIP-98 message format v2: varint lengths, so a few bytes each).
+// size returns an upper bound for the bytes of the event in a record batch (message format v2 of
+// KIP-98, in which lengths are varints of a few bytes).
 func (e Event) size() int {
 	const overhead, headerOverhead = 32, 10
 	n := overhead + len(e.Key) + len(e.Value)
@@ -42,8 +47,9 @@ func (e Event) size() int {
 	return n
 }
 
-// body is the JSON of an event. With the headers it holds all that the payment's row holds, so that a row lost with its database can be
-// put back from the log. What the log itself knows (partition, offset) is not repeated.
+// body is the JSON of an event. Together with the headers it contains all that the row of the
+// payment contains, so that a row that a restored database has lost can be restored from the log.
+// It does not repeat the partition and the offset.
 type body struct {
 	ID          string  `json:"id"`
 	Tenant      string  `json:"tenant"`
@@ -68,27 +74,32 @@ type account struct {
 	Number string `json:"number"`
 }
 
-// Encoder makes events of payments.
+// Encoder encodes payments as events. It is safe for concurrent use.
 type Encoder struct {
-	source []byte // The CloudEvents source: which installation speaks.
+	// source is the CloudEvents source. It identifies the installation.
+	source []byte
 }
 
-// NewEncoder returns an encoder for an installation that calls itself source, a URI reference (CloudEvents 1.0, "source").
+// NewEncoder returns an encoder for an installation. source is a URI reference (CloudEvents 1.0,
+// "source").
 func NewEncoder(source string) Encoder { return Encoder{[]byte(source)} }
 
-// What every event says alike. Nobody writes into an event.
+// Header values that all events share. They must not be modified.
 var specVersion, typeOfEvent, contentType = []byte("1.0"), []byte(eventType), []byte("application/json")
 
-// eventUsual is room for what nearly all events are; larger ones make room as they come.
-const eventUsual = 640
+// eventBytesUsual is the initial capacity for an event. Nearly all events fit. A larger one grows
+// it.
+const eventBytesUsual = 640
 
-// Encode makes a payment's event: CloudEvents 1.0 in Kafka's binary content mode
-// (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md section 3.2). The same payment always makes the
-// same event. An event over EventMax, or a text that is not UTF-8, is an error: a rule of package payment was broken.
+// Encode returns the event of a payment: CloudEvents 1.0 in the binary content mode for Kafka
+// (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md
+// section 3.2). The same payment always gives the same event. An event larger than EventMax, and
+// text that is not UTF-8, are errors: they violate the rules of package payment.
 //
-// All of an event's bytes lie in one piece of memory, and the JSON is written by hand: this is a fifth of what a sender does. The golden test and Decode say what it must be.
+// All bytes of an event are in one allocation, and the JSON is written by hand, since encoding is a
+// fifth of a sender's work. The golden test and Decode define the result.
 func (e Encoder) Encode(p payment.Payment) (Event, error) {
-	w := writer{b: make([]byte, 0, eventUsual)}
+	w := writer{b: make([]byte, 0, eventBytesUsual)}
 	subject := w.piece(func() { w.b = p.ID.Append(append(w.b, "payments/"...)) })
 	id := subject[len("payments/"):]
 	createdAt := w.piece(func() { w.b = p.CreatedAt.UTC().AppendFormat(w.b, timeFormat) })
@@ -98,7 +109,8 @@ func (e Encoder) Encode(p payment.Payment) (Event, error) {
 	if w.err != nil {
 		return Event{}, fmt.Errorf("payment %s: event: %w", id, w.err)
 	}
-	event := Event{Key: id, Value: value, Headers: append(make([]Header, 0, 10), // With room for the trace.
+	const headersMax = 10 // With traceparent.
+	event := Event{Key: id, Value: value, Headers: append(make([]Header, 0, headersMax),
 		Header{Key: "ce_specversion", Value: specVersion},
 		Header{Key: "ce_id", Value: id},
 		Header{Key: "ce_type", Value: typeOfEvent},
@@ -118,20 +130,21 @@ func (e Encoder) Encode(p payment.Payment) (Event, error) {
 	return event, nil
 }
 
-// writer appends to one piece of memory.
+// writer appends to one buffer.
 type writer struct {
-	b   []byte
-	err error // The first; what is written after it is worth nothing.
+	b []byte
+	// err is the first error. The content is invalid after it.
+	err error
 }
 
-// piece returns what write appends. It stays as it is when the writer moves to more room.
+// piece returns what write appends. It stays valid if the buffer grows.
 func (w *writer) piece(write func()) []byte {
 	from := len(w.b)
 	write()
 	return w.b[from:len(w.b):len(w.b)]
 }
 
-// body writes the members of body, in their order.
+// body appends the members of the type body, in their order.
 func (w *writer) body(id, createdAt, seq []byte, p *payment.Payment) {
 	w.raw(`{"id":"`, id)
 	w.text(`","tenant":`, p.Tenant.Name)
@@ -158,13 +171,16 @@ func (w *writer) raw(before string, value []byte) { w.b = append(append(w.b, bef
 
 func (w *writer) text(before, value string) {
 	var err error
-	if w.b, err = jsontext.AppendQuote(append(w.b, before...), value); w.err == nil {
+	w.b, err = jsontext.AppendQuote(append(w.b, before...), value)
+	if w.err == nil {
 		w.err = err
 	}
 }
 
-// Decode makes the payment of an event: what Encode was given, but for the partition and the offset, which the log knows, and the tenant's number, which the
-// database knows. What is not an event of ours, or not whole, is an error.
+// Decode returns the payment of an event. It is the inverse of Encode, but does not set the
+// partition and the offset, which are those of the record, nor the tenant's ID, which the database
+// has. It returns an error if the event is not one that Encode makes. Errors contain no personal
+// data.
 func Decode(e Event) (payment.Payment, error) {
 	headers := map[string]string{}
 	for _, h := range e.Headers {
@@ -175,33 +191,39 @@ func Decode(e Event) (payment.Payment, error) {
 		return payment.Payment{}, fmt.Errorf("not an event of ours: its ce_type is %.100q", headers["ce_type"])
 	}
 	if err := json.Unmarshal(e.Value, &b, json.RejectUnknownMembers(true)); err != nil {
-		return payment.Payment{}, errors.New("not an event of ours: its value is not the JSON of one") // The error itself may hold a name.
+		// err is dropped: it may contain a name.
+		return payment.Payment{}, errors.New("not an event of ours: its value is not the JSON of one")
 	}
 	id, err := payment.ParseID(b.ID)
 	if err != nil || b.ID != string(e.Key) || b.ID != headers["ce_id"] {
-		return payment.Payment{}, fmt.Errorf("not an event of ours: id %.50q, key %.50q, ce_id %.50q", b.ID, e.Key, headers["ce_id"])
+		return payment.Payment{}, fmt.Errorf("not an event of ours: id %.50q, key %.50q, ce_id %.50q",
+			b.ID, e.Key, headers["ce_id"])
 	}
 	createdAt, err := time.Parse(timeFormat, b.CreatedAt)
 	if err != nil {
 		return payment.Payment{}, fmt.Errorf("not an event of ours: created_at: %w", err)
 	}
 	p := payment.Payment{
-		ID: id, Tenant: payment.TenantRef{Name: b.Tenant}, Money: payment.Money{Minor: b.Amount, Currency: b.Currency},
+		ID: id, Tenant: payment.TenantRef{Name: b.Tenant},
+		Money:       payment.Money{Minor: b.Amount, Currency: b.Currency},
 		Originator:  payment.Party{ID: b.Originator.ID, Name: payment.Private(b.Originator.Name)},
 		Beneficiary: payment.Party{ID: b.Beneficiary.ID, Name: payment.Private(b.Beneficiary.Name)},
 		Sender:      payment.Account{Type: b.Sender.Type, Number: payment.Private(b.Sender.Number)},
 		Receiver:    payment.Account{Type: b.Receiver.Type, Number: payment.Private(b.Receiver.Number)},
-		Reference:   b.Reference, TraceParent: payment.ParseTraceParent(headers["traceparent"]), Seq: b.Seq, CreatedAt: createdAt,
+		Reference:   b.Reference, TraceParent: payment.ParseTraceParent(headers["traceparent"]),
+		Seq: b.Seq, CreatedAt: createdAt,
 	}
 	p.PartitionHash = payment.HashSender(b.Tenant, p.Sender)
 	return p, nil
 }
 
-// Fit returns how many of the events, from the first, go into one batch of BatchBytesMax; at least one when there is any.
+// Fit returns how many of the first events fit into one batch of BatchBytesMax. It returns at least
+// 1 if there are events.
 func Fit(events []Event) int {
 	size := 0
 	for i, e := range events {
-		if size += e.size(); size > BatchBytesMax && i > 0 {
+		size += e.size()
+		if size > BatchBytesMax && i > 0 {
 			return i
 		}
 	}

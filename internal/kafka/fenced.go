@@ -17,64 +17,78 @@ import (
 )
 
 const (
-	// transactionTimeout is after which the coordinator aborts a transaction that nobody ended. It bounds how long consumers wait for what a dead host
-	// left open when nobody takes over, and lies above the time that a batch may take.
+	// transactionTimeout is when the coordinator aborts a transaction that was not ended. It bounds
+	// how long consumers wait for a transaction of a dead host that has no successor. It is longer
+	// than a batch may take.
 	transactionTimeout = 10 * time.Second
-	// concurrentBackoff paces the wait for the coordinator to finish the transaction before (CONCURRENT_TRANSACTIONS); that is a matter of
-	// milliseconds.
+	// concurrentBackoff is the time between retries while the coordinator completes the previous
+	// transaction (CONCURRENT_TRANSACTIONS), which takes milliseconds.
 	concurrentBackoff = 5 * time.Millisecond
-	// settleTimeout bounds the wait for the marker of the transaction before, which is mostly there already; moving the partition to another leader may take a second. Well
-	// below the time that a batch may take, which must fit into the same transaction of the database.
+	// settleTimeout bounds the wait for the marker of the previous transaction. Mostly the marker
+	// is there already; a new leader may take a second. It is well below the time that a batch may
+	// take, since both happen in one transaction of the database.
 	settleTimeout = 3 * time.Second
-	// The pace of asking for it: a marker follows the coordinator's decision within milliseconds.
-	settlePaceMin, settlePaceMax = time.Millisecond, 20 * time.Millisecond
-	// completionTimeout is as long as the broker would wait by itself; under load the next batch comes later than that, and nothing is asked.
+	// settleIntervalMin and settleIntervalMax bound the time between two queries for the marker. It
+	// follows the decision of the coordinator within milliseconds.
+	settleIntervalMin, settleIntervalMax = time.Millisecond, 20 * time.Millisecond
+	// completionTimeout is how long the broker would delay a produce request by itself. Under load
+	// the next batch comes later than that, and there is no query.
 	completionTimeout = 20 * time.Millisecond
-	// completionPace is about what it takes: the first question is mostly the last.
-	completionPace = 3 * time.Millisecond
-	// fencedBatchMax bounds the records that a producer holds at once. It is more than Fit puts into a batch, since no event has less than 100 bytes; franz-go would wait
-	// for room otherwise, and with ManualFlushing refuses.
-	fencedBatchMax = BatchBytesMax / 100
+	// completionInterval is about the time that a completion takes, so that one query is mostly
+	// enough.
+	completionInterval = 3 * time.Millisecond
+	// fencedRecordsMax bounds the records that a producer buffers. Fit puts fewer into a batch,
+	// since no event has less than 100 bytes. At this bound franz-go would wait, or with
+	// ManualFlushing fail.
+	fencedRecordsMax = BatchBytesMax / 100
 )
 
-// Producer is the one that may publish to a partition, until another is made for the same transactional id. It serves one batch after the other, and
-// after any error it is of no use but to be closed. Not safe for concurrent use.
+// Producer is the only producer that may publish to a partition, until another one is created for
+// the same transactional id. It publishes one batch after the other. After an error it can only be
+// closed, and EndHanging called. It is not safe for concurrent use.
 type Producer struct {
 	client          *kgo.Client
 	topic           string
 	partition       int32
 	transactionalID string
-	id              int64     // What Fence was given: older epochs of this id are fenced.
-	epoch           int16     // Its transactions have this one or, after a commit, a later one.
-	committed       time.Time // When the last Commit was answered.
+	// id and epoch are those that Fence got. Older epochs of the id are fenced. The transactions of
+	// this producer have this epoch or, after a commit, a later one.
+	id    int64
+	epoch int16
+	// committed is when the response to the last Commit arrived.
+	committed time.Time
 }
 
-// Fencer makes producers. Safe for concurrent use.
+// Fencer creates producers. It is safe for concurrent use.
 type Fencer struct {
 	brokers []string
 	topic   string
 	timeout time.Duration
-	more    []kgo.Opt
+	options []kgo.Opt
 }
 
-// NewFencer returns a fencer for the topic behind the brokers; one attempt to publish may take as long as timeout. More options say how to connect.
-func NewFencer(brokers []string, topic string, timeout time.Duration, more ...kgo.Opt) *Fencer {
-	return &Fencer{brokers, topic, timeout, more}
+// NewFencer returns a fencer for the topic. timeout bounds one attempt to publish. The options say
+// how to connect.
+func NewFencer(brokers []string, topic string, timeout time.Duration, options ...kgo.Opt) *Fencer {
+	return &Fencer{brokers, topic, timeout, options}
 }
 
-// Fence returns a producer for the partition. When it returns, no producer made before for the same transactional id can append or commit any more, and
-// what they left open is decided: committed or aborted, in the log. That is InitProducerID's work (KIP-98; KIP-890). A client of its own for each producer, since
-// only one without a memory of an earlier id really fences.
+// Fence returns a producer for the partition. After it returns, no earlier producer with the same
+// transactional id can append or commit. Its open transaction has been committed or aborted, and
+// the log says which. InitProducerID does this (KIP-98, KIP-890).
+//
+// Each producer has a client of its own: a client that has a producer id already does not fence.
 func (f *Fencer) Fence(ctx context.Context, partition int32, transactionalID string) (*Producer, error) {
 	client, err := kgo.NewClient(append([]kgo.Opt{
 		kgo.SeedBrokers(f.brokers...), kgo.ClientID(clientID), kgo.DisableClientMetrics(),
 		kgo.TransactionalID(transactionalID), kgo.TransactionTimeout(transactionTimeout),
 		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.ManualFlushing(), kgo.MaxBufferedRecords(fencedBatchMax), // A batch is sent when it is whole, not after a linger.
+		// A batch is sent by Flush, when it is complete, and not after a linger.
+		kgo.ManualFlushing(), kgo.MaxBufferedRecords(fencedRecordsMax),
 		kgo.ProducerBatchMaxBytes(BatchBytesMax + BatchOverheadMax), kgo.ProducerBatchCompression(kgo.NoCompression()),
 		kgo.RecordDeliveryTimeout(f.timeout), kgo.RetryTimeout(f.timeout), kgo.RequestTimeoutOverhead(f.timeout / 2),
 		kgo.MetadataMinAge(100 * time.Millisecond), kgo.ConcurrentTransactionsBackoff(concurrentBackoff),
-	}, append([]kgo.Opt{kgo.DialTimeout(dialTimeout)}, f.more...)...)...)
+	}, append([]kgo.Opt{kgo.DialTimeout(dialTimeout)}, f.options...)...)...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka client: %w", err)
 	}
@@ -84,38 +98,46 @@ func (f *Fencer) Fence(ctx context.Context, partition int32, transactionalID str
 		err = explainCoordinator(explain(err, mayWriteTransactions(transactionalID)))
 		return nil, fmt.Errorf("fence %s/%d: %w", f.topic, partition, err)
 	}
-	return &Producer{client: client, topic: f.topic, partition: partition, transactionalID: transactionalID, id: id, epoch: epoch}, nil
+	return &Producer{
+		client: client, topic: f.topic, partition: partition, transactionalID: transactionalID, id: id, epoch: epoch,
+	}, nil
 }
 
-// Settled waits until the log says what became of everything below next: until the marker of the transaction before is there, for all replicas. Commit answers when the coordinator has *decided*;
-// the marker follows, and Kafka may lose it (see EndHanging). A producer that goes on without it would extend that transaction, and the next abort would take what was committed with it. So
-// nothing may be produced before Settled has returned nil; an error says that it is not known, in bounded time.
+// Settled waits until the log is stable below next: the marker of the previous transaction is on
+// all in-sync replicas. An error means that this is unknown. It returns within settleTimeout.
+//
+// Commit returns when the coordinator has decided. The marker follows, and Kafka may lose it (see
+// EndHanging). A producer that continues without the marker would extend that transaction. The next
+// abort would then also abort what was committed. So nothing may be produced before Settled has
+// returned nil.
 func (p *Producer) Settled(ctx context.Context, next int64) error {
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
 	p.awaitCompletion(ctx)
-	whom := p.leader()
-	for pace := settlePaceMin; ; pace = min(2*pace, settlePaceMax) {
-		stableEnd, err := listOffset(ctx, whom, p.topic, p.partition, latest, committed)
+	to := p.leader()
+	for interval := settleIntervalMin; ; interval = min(2*interval, settleIntervalMax) {
+		stableEnd, err := listOffset(ctx, to, p.topic, p.partition, latest, committed)
 		if err == nil && stableEnd >= next {
 			return nil
 		}
 		if err != nil {
-			whom = p.client
+			to = p.client
 		}
-		if sleep(ctx, pace) != nil {
-			return fmt.Errorf("%s/%d is undecided below offset %d, from %d on: %w", p.topic, p.partition, next, stableEnd, cmp.Or(err, ctx.Err()))
+		if sleep(ctx, interval) != nil {
+			return fmt.Errorf("%s/%d is not stable below offset %d, but only below %d: %w",
+				p.topic, p.partition, next, stableEnd, cmp.Or(err, ctx.Err()))
 		}
 	}
 }
 
-// awaitCompletion waits, for speed alone, until the coordinator has put on record that the transaction is complete, which it does once the marker is there. A produce request that comes before that is
-// held back by the broker, which looks again after add.partitions.to.txn.retry.backoff.ms (20 ms; KIP-890), mostly far too late. An error, or a coordinator that takes longer, is no
-// matter of this wait.
+// awaitCompletion is an optimization. It waits until the coordinator has recorded that the
+// transaction is complete, which it does once the marker is written. A broker delays a produce
+// request that comes earlier by add.partitions.to.txn.retry.backoff.ms (20 ms, KIP-890), which is
+// mostly far too long. Errors are ignored: Settled decides.
 func (p *Producer) awaitCompletion(ctx context.Context) {
 	ctx, cancel := context.WithDeadline(ctx, p.committed.Add(completionTimeout))
 	defer cancel()
-	for sleep(ctx, completionPace) == nil {
+	for sleep(ctx, completionInterval) == nil {
 		described, err := kadm.NewClient(p.client).DescribeTransactions(ctx, p.transactionalID)
 		if err != nil || !strings.HasPrefix(described[p.transactionalID].State, "Prepare") {
 			return
@@ -123,54 +145,67 @@ func (p *Producer) awaitCompletion(ctx context.Context) {
 	}
 }
 
-// leader is the broker that the last batch went to, or else the client, which asks for the leader first.
+// leader returns the broker that the last batch went to. If it is unknown, it returns the client,
+// which looks up the leader first.
 func (p *Producer) leader() kmsg.Requestor {
-	if leader, _, err := p.client.PartitionLeader(p.topic, p.partition); err == nil && leader >= 0 {
+	leader, _, err := p.client.PartitionLeader(p.topic, p.partition)
+	if err == nil && leader >= 0 {
 		return p.client.Broker(int(leader))
 	}
 	return p.client
 }
 
-// Produce begins a transaction and appends the events to the log, acknowledged by all in-sync replicas, at next, next+1, ….: a record anywhere else means that the
-// log is not as the caller knows it, and is an error. Consumers see nothing before Commit. A *Refused error says that no later attempt would differ.
+// Produce begins a transaction and appends the events at the offsets next, next+1, and so on,
+// acknowledged by all in-sync replicas. read_committed consumers do not see them before Commit.
+//
+// A record at another offset is an error: the log is not as the caller knows it. A *Refused error
+// means that a retry would fail in the same way.
 func (p *Producer) Produce(ctx context.Context, next int64, events []Event) error {
 	if err := p.client.BeginTransaction(); err != nil {
 		return fmt.Errorf("begin a transaction on %s/%d: %w", p.topic, p.partition, err)
 	}
 	records := make([]*kgo.Record, len(events))
-	answers := make(chan error, len(events)) // One for each, so that no answer ever waits for us.
-	at := time.Now()                         // When it is published: retention counts from there.
+	results := make(chan error, len(events)) // It has room for all, so that no callback blocks.
+	at := time.Now()                         // Retention counts from this time.
 	for i, e := range events {
-		records[i] = &kgo.Record{Topic: p.topic, Partition: p.partition, Timestamp: at, Key: e.Key, Value: e.Value, Headers: e.Headers}
-		p.client.Produce(ctx, records[i], func(_ *kgo.Record, err error) { answers <- err })
+		records[i] = &kgo.Record{
+			Topic: p.topic, Partition: p.partition, Timestamp: at, Key: e.Key, Value: e.Value, Headers: e.Headers,
+		}
+		p.client.Produce(ctx, records[i], func(_ *kgo.Record, err error) { results <- err })
 	}
 	if err := p.client.Flush(ctx); err != nil {
 		return fmt.Errorf("produce to %s/%d: %w", p.topic, p.partition, err)
 	}
-	for range events { // franz-go would commit what succeeded.
-		if err := <-answers; err != nil {
-			return p.failed(err)
+	for range events { // Each result is checked: franz-go would commit the records that succeeded.
+		if err := <-results; err != nil {
+			return p.produceError(err)
 		}
 	}
 	for i, r := range records {
 		if want := next + int64(i); r.Offset != want {
-			return fmt.Errorf("produce to %s/%d: record %d of %d is at offset %d, not %d", p.topic, p.partition, i+1, len(records), r.Offset, want)
+			return fmt.Errorf("produce to %s/%d: record %d of %d is at offset %d, not %d",
+				p.topic, p.partition, i+1, len(records), r.Offset, want)
 		}
 	}
 	return nil
 }
 
-func (p *Producer) failed(err error) error {
-	for _, reason := range []error{kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidRecord, kerr.UnsupportedForMessageFormat, kerr.PolicyViolation} {
-		if errors.Is(err, reason) { // The same answers as in locked delivery; see refused.
+// produceError returns a *Refused if the broker refused the batch. The errors are those of
+// isRefusal.
+func (p *Producer) produceError(err error) error {
+	for _, reason := range []error{
+		kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidRecord, kerr.UnsupportedForMessageFormat,
+		kerr.PolicyViolation,
+	} {
+		if errors.Is(err, reason) {
 			return &Refused{err}
 		}
 	}
 	return fmt.Errorf("produce to %s/%d: %w", p.topic, p.partition, explain(err, mayWrite(p.topic)))
 }
 
-// Commit ends the transaction: nil says that its records are in the log for good, followed by a marker at the next offset. An error says nothing, least of all
-// that they are not: only the log knows.
+// Commit commits the transaction. After nil its records are in the log, and a marker follows at the
+// next offset. After an error the outcome is unknown: only the log shows it.
 func (p *Producer) Commit(ctx context.Context) error {
 	if err := p.client.EndTransaction(ctx, kgo.TryCommit); err != nil {
 		return fmt.Errorf("commit a transaction on %s/%d: %w", p.topic, p.partition, err)
@@ -179,55 +214,67 @@ func (p *Producer) Commit(ctx context.Context) error {
 	return nil
 }
 
-// EndHanging ends what the fenced producers of this one's transactional id have left undecided in the partition although its coordinator takes it for decided: after a broker restart Kafka may skip
-// a transaction's marker, when the partition has no leader at that moment ("these partitions are likely deleted already"; seen with Kafka 4.3.1). Such a transaction hides its
-// records, and all after them, from read_committed consumers, and nothing ends it; the next marker of the same producer would decide it, either way. Nil says that it is ended; when there
-// is none the error names what else is open.
+// EndHanging commits or aborts a transaction that an earlier epoch of this producer left open in
+// the partition. After nil it is ended. If there is none, the error lists other open transactions.
 //
-// A marker is an administrator's request, which fencing does not cover. So that a zombie cannot end its heir's transaction, only one of an epoch before this producer's fence is ended; one
-// of the same epoch or a later is an error: somebody, this producer itself perhaps, has it under way. And the marker bears the epoch of what it ends, which the
-// broker refuses once the heir has appended anything.
-// Source: KIP-664, which has kafka-transactions.sh abort do the same.
+// It is needed when the coordinator has decided, but the marker is lost. After a restart of a
+// broker, Kafka may skip the marker if the partition has no leader at that moment ("these
+// partitions are likely deleted already"; seen with Kafka 4.3.1). Such a transaction hides its
+// records, and all that follow, from read_committed consumers. Kafka never ends it by itself. The
+// next marker of the same producer would end it, in either way.
+//
+// Writing a marker is a request of an administrator, which fencing does not cover. So a zombie must
+// not end a transaction of its successor. EndHanging ends only transactions of an epoch before the
+// fence of this producer. One of the same or a later epoch is an error: it is in progress, perhaps
+// in this producer. The marker also has the epoch of the transaction, and the broker refuses it
+// once the successor has appended a record.
+//
+// Source: KIP-664, by which kafka-transactions.sh abort does the same.
 func (p *Producer) EndHanging(ctx context.Context, commit bool) error {
-	open, err := p.undecided(ctx)
+	open, err := p.openTransactions(ctx)
 	if err != nil {
 		return err
 	}
 	ours, ok := open[p.id]
 	switch {
 	case !ok:
-		return fmt.Errorf("no transaction of producer %d hangs in %s/%d; open there is: %s", p.id, p.topic, p.partition, open)
+		return fmt.Errorf("no transaction of producer %d hangs in %s/%d; open there is: %s",
+			p.id, p.topic, p.partition, open)
 	case ours.ProducerEpoch >= p.epoch:
-		return fmt.Errorf("a transaction of %s/%d is under way: its producer's epoch is %d, ours was %d", p.topic, p.partition, ours.ProducerEpoch, p.epoch)
+		return fmt.Errorf("a transaction of %s/%d is in progress: its producer's epoch is %d, ours was %d",
+			p.topic, p.partition, ours.ProducerEpoch, p.epoch)
 	}
-	return p.mark(ctx, ours, commit)
+	return p.writeMarker(ctx, ours, commit)
 }
 
-// undecided are the transactions that are open in a partition, by producer id.
-type undecided map[int64]kadm.DescribedProducer
+// openTransactions are the transactions that are open in a partition, by producer id.
+type openTransactions map[int64]kadm.DescribedProducer
 
-// String says what kafka-transactions.sh needs to end them.
-func (u undecided) String() string {
-	if len(u) == 0 {
+// String lists what kafka-transactions.sh needs to end the transactions.
+func (o openTransactions) String() string {
+	if len(o) == 0 {
 		return "nothing (any more)"
 	}
-	said := make([]string, 0, len(u))
-	for _, id := range slices.Sorted(maps.Keys(u)) {
-		said = append(said, fmt.Sprintf("producer id %d, epoch %d, from offset %d", id, u[id].ProducerEpoch, u[id].CurrentTxnStartOffset))
+	lines := make([]string, 0, len(o))
+	for _, id := range slices.Sorted(maps.Keys(o)) {
+		lines = append(lines, fmt.Sprintf("producer id %d, epoch %d, from offset %d",
+			id, o[id].ProducerEpoch, o[id].CurrentTxnStartOffset))
 	}
-	return strings.Join(said, "; ")
+	return strings.Join(lines, "; ")
 }
 
-// undecided asks for the transactions that are open in the partition, as its log has them.
-func (p *Producer) undecided(ctx context.Context) (undecided, error) {
-	described, err := kadm.NewClient(p.client).DescribeProducers(ctx, p.here()) // Closing the admin would close the producer's client.
+// openTransactions returns the transactions that are open in the partition, as its log has them.
+func (p *Producer) openTransactions(ctx context.Context) (openTransactions, error) {
+	// The admin client is not closed: that would close the client of the producer.
+	described, err := kadm.NewClient(p.client).DescribeProducers(ctx, p.topicSet())
 	if err == nil {
 		err = described[p.topic].Partitions[p.partition].Err
 	}
 	if err != nil {
-		return nil, fmt.Errorf("describe the producers of %s/%d: %w", p.topic, p.partition, explain(err, mayRead(p.topic)))
+		err = explain(err, mayRead(p.topic))
+		return nil, fmt.Errorf("describe the producers of %s/%d: %w", p.topic, p.partition, err)
 	}
-	open := undecided{}
+	open := openTransactions{}
 	for id, one := range described[p.topic].Partitions[p.partition].ActiveProducers {
 		if one.CurrentTxnStartOffset >= 0 {
 			open[id] = one
@@ -236,24 +283,26 @@ func (p *Producer) undecided(ctx context.Context) (undecided, error) {
 	return open, nil
 }
 
-// mark writes the marker that an open transaction lacks.
-func (p *Producer) mark(ctx context.Context, open kadm.DescribedProducer, commit bool) error {
-	answers, err := kadm.NewClient(p.client).WriteTxnMarkers(ctx, kadm.TxnMarkers{
-		ProducerID: open.ProducerID, ProducerEpoch: open.ProducerEpoch, Commit: commit, CoordinatorEpoch: open.CoordinatorEpoch, Topics: p.here(),
+// writeMarker writes the marker of an open transaction.
+func (p *Producer) writeMarker(ctx context.Context, open kadm.DescribedProducer, commit bool) error {
+	responses, err := kadm.NewClient(p.client).WriteTxnMarkers(ctx, kadm.TxnMarkers{
+		ProducerID: open.ProducerID, ProducerEpoch: open.ProducerEpoch, Commit: commit,
+		CoordinatorEpoch: open.CoordinatorEpoch, Topics: p.topicSet(),
 	})
 	if err == nil {
-		err = answers[open.ProducerID].Topics[p.topic].Partitions[p.partition].Err
+		err = responses[open.ProducerID].Topics[p.topic].Partitions[p.partition].Err
 	}
 	if err != nil {
-		return fmt.Errorf("end the hanging transaction of %s/%d: %w", p.topic, p.partition, explain(err, mayWriteMarkers()))
+		err = explain(err, mayWriteMarkers())
+		return fmt.Errorf("end the hanging transaction of %s/%d: %w", p.topic, p.partition, err)
 	}
 	return nil
 }
 
-func (p *Producer) here() (set kadm.TopicsSet) {
+func (p *Producer) topicSet() (set kadm.TopicsSet) {
 	set.Add(p.topic, p.partition)
 	return set
 }
 
-// Close closes the connections. It ends no transaction: the next Fence does.
+// Close closes the connections. It does not end a transaction: the next Fence does.
 func (p *Producer) Close() { p.client.Close() }

@@ -156,7 +156,7 @@ func TestProducer_EndHanging_Late(t *testing.T) {
 	events := samples(t, 6)
 	broker, topic := hang(t, events[:3])
 	zombie := fence(t, broker, topic)
-	open, err := zombie.undecided(bounded(t))
+	open, err := zombie.openTransactions(bounded(t))
 	if err != nil || len(open) != 1 {
 		t.Fatal(open, err)
 	}
@@ -168,7 +168,7 @@ func TestProducer_EndHanging_Late(t *testing.T) {
 		t.Fatal(err)
 	}
 	if parts.InDocker(t) {
-		if err := zombie.mark(bounded(t), open[zombie.id], false); !errors.Is(err, kerr.InvalidProducerEpoch) {
+		if err := zombie.writeMarker(bounded(t), open[zombie.id], false); !errors.Is(err, kerr.InvalidProducerEpoch) {
 			t.Errorf("error %v", err)
 		}
 	}

@@ -1,12 +1,22 @@
-// Package kafka publishes payments to Kafka; it is the only room that knows a client.
+// Package kafka publishes payments to Kafka and reads the topic. It is the only package of the
+// service that uses a Kafka client.
 //
-// It promises what one call promises. Locked: Publish returns nil only when the whole batch is in the topic, acknowledged by all in-sync replicas, at consecutive offsets from the
-// one it returns. Fenced: a Producer's Commit returns nil only when what it produced is in the topic for good, at the offsets that it was told; Fence, that no producer made before can
-// add to it. A *Refused error says that none of a batch is there, and that no later attempt would differ. After any other error the outcome is unknown. It leaves to
-// the sender what may be published, when, and what is recorded of it.
+// There are two ways to publish. Producer is for fenced delivery, which is exactly once. Locked is
+// for locked delivery, which is at least once.
 //
-// Locked delivery uses segmentio/kafka-go; fenced delivery, and whatever asks or judges the topic, uses twmb/franz-go, whose metadata knows topic ids and whose
-// reads really filter aborted records (facts, exactly-once section 0).
+//   - After Producer.Commit returns nil, the records of the transaction are in the topic, at the
+//     offsets that Produce was given. After Fencer.Fence returns, no earlier producer can add
+//     records.
+//   - After Locked.Publish returns nil, the whole batch is in the topic, acknowledged by all
+//     in-sync replicas, at consecutive offsets from the one that it returns.
+//   - A *Refused error means that no record of the batch is in the topic, and that a retry would
+//     fail in the same way. After any other error the outcome is unknown.
+//
+// The caller decides what may be published and when, and keeps a record of it.
+//
+// Locked delivery uses segmentio/kafka-go. Everything else uses twmb/franz-go: its metadata
+// contains topic ids, and its read_committed reads filter aborted records, which those of kafka-go
+// do not.
 package kafka
 
 import (
@@ -15,15 +25,17 @@ import (
 )
 
 const (
-	// BatchBytesMax bounds one batch. It stays below max.message.bytes' default (1,048,588), and a topic that takes less is refused at the start.
+	// BatchBytesMax bounds one batch. It is below the default of max.message.bytes (1,048,588). A
+	// topic that accepts less is refused when the service starts.
 	BatchBytesMax = 1_000_000
 	// dialTimeout bounds one attempt to connect to a broker.
 	dialTimeout = 3 * time.Second
-	// clientID names us to the brokers, for their quotas and logs.
+	// clientID identifies the service to the brokers, for their quotas and logs.
 	clientID = "paylatch"
 )
 
-// Refused says that the broker refused a batch for what it is, so that the same batch will be refused again.
+// Refused is returned if the broker refused a batch because of its content. It will refuse the same
+// batch again.
 type Refused struct{ Reason error }
 
 func (e *Refused) Error() string { return fmt.Sprintf("refused by the broker: %v", e.Reason) }

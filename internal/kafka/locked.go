@@ -9,22 +9,24 @@ import (
 	kafkago "github.com/segmentio/kafka-go"
 )
 
-// Locked publishes with acks=all and nothing else asked of the broker. One Publish is one produce request with one answer: kafka-go's Writer
-// would retry by itself and may deliver after its context ended (segmentio/kafka-go#1427), which breaks the promise of package sender. Safe for
-// concurrent use.
+// Locked publishes with acks=all, without transactions. It is safe for concurrent use.
+//
+// One Publish is one produce request. It does not use kafka-go's Writer, which retries, and may
+// deliver after its context ended (segmentio/kafka-go#1427). That would break the promise of
+// package sender.
 type Locked struct {
 	client    *kafkago.Client
 	transport *kafkago.Transport
 	topic     string
 }
 
-// NewLocked returns a publisher to topic; it connects when it is first used. The broker may take half of timeout to collect the
-// acknowledgements; the other half is the network's.
+// NewLocked returns a publisher to the topic. It connects when it is first used. The broker may
+// take half of timeout to collect the acknowledgements. The other half is for the network.
 func NewLocked(brokers []string, topic string, timeout time.Duration) *Locked {
 	transport := &kafkago.Transport{
 		ClientID:    clientID,
 		DialTimeout: dialTimeout,
-		// A leader that moved is found within a second; each refresh is one small request.
+		// A new leader is found within a second. Each refresh is one small request.
 		MetadataTTL:    time.Second,
 		MetadataTopics: []string{topic},
 	}
@@ -35,29 +37,33 @@ func NewLocked(brokers []string, topic string, timeout time.Duration) *Locked {
 	}
 }
 
-// Close closes the connections; no Publish may be under way.
+// Close closes the connections. No Publish may be running.
 func (l *Locked) Close() { l.transport.CloseIdleConnections() }
 
-// Publish appends events to a partition as one batch and returns the offset of the first. See the package for its promise.
+// Publish appends the events to a partition as one batch and returns the offset of the first one.
+// Errors are as in the package comment.
 func (l *Locked) Publish(ctx context.Context, partition int32, events []Event) (int64, error) {
 	records := make([]kafkago.Record, len(events))
-	at := time.Now() // When it is published: retention counts from there.
+	at := time.Now() // Retention counts from this time.
 	for i, e := range events {
-		records[i] = kafkago.Record{Time: at, Key: kafkago.NewBytes(e.Key), Value: kafkago.NewBytes(e.Value), Headers: headers(e)}
+		records[i] = kafkago.Record{
+			Time: at, Key: kafkago.NewBytes(e.Key), Value: kafkago.NewBytes(e.Value), Headers: headers(e),
+		}
 	}
 	response, err := l.client.Produce(ctx, &kafkago.ProduceRequest{
-		Topic: l.topic, Partition: int(partition), RequiredAcks: kafkago.RequireAll, Records: kafkago.NewRecordReader(records...),
+		Topic: l.topic, Partition: int(partition), RequiredAcks: kafkago.RequireAll,
+		Records: kafkago.NewRecordReader(records...),
 	})
 	if err == nil {
 		err = response.Error
 	}
-	for _, recordErr := range responseRecordErrors(response) {
+	for _, recordErr := range recordErrors(response) {
 		err = errors.Join(err, recordErr)
 	}
 	switch {
 	case err == nil:
 		return response.BaseOffset, nil
-	case refused(err):
+	case isRefusal(err):
 		return 0, &Refused{err}
 	}
 	return 0, fmt.Errorf("publish to %s/%d: %w", l.topic, partition, explain(err, mayWrite(l.topic)))
@@ -71,21 +77,22 @@ func headers(e Event) []kafkago.Header {
 	return out
 }
 
-func responseRecordErrors(r *kafkago.ProduceResponse) map[int]error {
+func recordErrors(r *kafkago.ProduceResponse) map[int]error {
 	if r == nil {
 		return nil
 	}
 	return r.RecordErrors
 }
 
-// refused tells which answers of a broker are about the batch itself. All of them are given before anything is appended. Whatever is not
-// named here may pass: an unknown outcome is never taken for a refusal.
+// isRefusal reports whether a broker refused a batch because of its content. It returns all of
+// these errors before it appends anything. After any other error the outcome counts as unknown.
 // Source: https://kafka.apache.org/protocol#protocol_error_codes
-func refused(err error) bool {
+func isRefusal(err error) bool {
 	for _, code := range []kafkago.Error{
-		kafkago.MessageSizeTooLarge, kafkago.RecordListTooLarge, kafkago.InvalidMessageSize, // Larger than the topic takes.
-		kafkago.InvalidRecord, kafkago.UnsupportedForMessageFormat, // The topic's rules, or a compacted topic.
-		kafkago.PolicyViolation,
+		// Larger than the topic accepts.
+		kafkago.MessageSizeTooLarge, kafkago.RecordListTooLarge, kafkago.InvalidMessageSize,
+		// Against the rules of the topic, or of a compacted topic.
+		kafkago.InvalidRecord, kafkago.UnsupportedForMessageFormat, kafkago.PolicyViolation,
 	} {
 		if errors.Is(err, code) {
 			return true

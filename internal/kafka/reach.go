@@ -8,40 +8,46 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// What ListOffsets is asked for, and as which consumer. Source: https://kafka.apache.org/protocol#The_Messages_ListOffsets
+// Timestamps and isolation levels of ListOffsets.
+// Source: https://kafka.apache.org/protocol#The_Messages_ListOffsets
 const (
 	latest, earliest       = int64(-1), int64(-2)
 	uncommitted, committed = int8(0), int8(1)
 )
 
-// listOffset asks for one offset of one partition: a client knows who leads it, a broker is asked by whoever does.
-func listOffset(ctx context.Context, whom kmsg.Requestor, topic string, partition int32, which int64, isolation int8) (int64, error) {
-	ask := kmsg.NewListOffsetsRequestTopicPartition()
-	ask.Partition, ask.Timestamp = partition, which
-	askTopic := kmsg.NewListOffsetsRequestTopic()
-	askTopic.Topic, askTopic.Partitions = topic, []kmsg.ListOffsetsRequestTopicPartition{ask}
+// listOffset returns one offset of one partition. If to is a client, the request goes to the leader
+// that the client knows. If it is a broker, the caller has looked up the leader.
+func listOffset(
+	ctx context.Context, to kmsg.Requestor, topic string, partition int32, timestamp int64, isolation int8,
+) (int64, error) {
+	p := kmsg.NewListOffsetsRequestTopicPartition()
+	p.Partition, p.Timestamp = partition, timestamp
+	t := kmsg.NewListOffsetsRequestTopic()
+	t.Topic, t.Partitions = topic, []kmsg.ListOffsetsRequestTopicPartition{p}
 	request := kmsg.NewPtrListOffsetsRequest()
-	request.ReplicaID, request.IsolationLevel, request.Topics = -1, isolation, []kmsg.ListOffsetsRequestTopic{askTopic} // -1 is a client.
-	answer, err := request.RequestWith(ctx, whom)
+	request.ReplicaID, request.IsolationLevel = -1, isolation // Replica -1 is a client.
+	request.Topics = []kmsg.ListOffsetsRequestTopic{t}
+	response, err := request.RequestWith(ctx, to)
 	if err != nil {
 		return 0, err
 	}
-	if len(answer.Topics) != 1 || len(answer.Topics[0].Partitions) != 1 {
+	if len(response.Topics) != 1 || len(response.Topics[0].Partitions) != 1 {
 		return 0, errNotListed
 	}
-	one := answer.Topics[0].Partitions[0]
+	one := response.Topics[0].Partitions[0]
 	return one.Offset, kerr.ErrorForCode(one.ErrorCode)
 }
 
-// Reach returns nil when the partition's leader answers. It is the smallest question that only the leader can answer, and asks no other: that a broker is away is no matter
-// of the partitions that others lead.
+// Reach returns nil if the leader of the partition responds. It sends one ListOffsets request,
+// which only the leader can serve. So an outage of another broker does not matter.
 func (c *Cluster) Reach(ctx context.Context, topic string, partition int32) error {
 	leader, _, err := c.leader(ctx, topic, partition)
 	if err != nil {
 		return fmt.Errorf("leader of %s/%d: %w", topic, partition, err)
 	}
-	if _, err = listOffset(ctx, c.client.Broker(int(leader)), topic, partition, latest, uncommitted); err != nil {
-		return fmt.Errorf("ask broker %d, the leader of %s/%d: %w", leader, topic, partition, err)
+	_, err = listOffset(ctx, c.client.Broker(int(leader)), topic, partition, latest, uncommitted)
+	if err != nil {
+		return fmt.Errorf("request to broker %d, the leader of %s/%d: %w", leader, topic, partition, err)
 	}
 	return nil
 }

@@ -9,22 +9,26 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// Right is what a principal may do with a resource, in the words of Kafka's authorizer.
+// Right is an operation on a resource that Kafka's authorizer allows a principal.
 // Source: https://kafka.apache.org/documentation/#security_authz
 type Right struct {
-	Operation string // As kafka-acls.sh spells it, like Write.
-	Resource  string // Like "topic payments".
-	Purpose   string // Why the service needs it, like "to append payments".
+	// Operation is spelled as in kafka-acls.sh, such as Write.
+	Operation string
+	// Resource is a kind and a name, such as "topic payments".
+	Resource string
+	// Purpose is why the service needs the right, such as "to append payments".
+	Purpose string
 }
 
 func (r Right) String() string {
 	return fmt.Sprintf("%s on %s, needed %s", r.Operation, r.Resource, r.Purpose)
 }
 
-// MissingRightsError says that the principal lacks these rights.
+// MissingRightsError is returned if the principal lacks rights.
 type MissingRightsError struct {
 	Rights []Right
-	Err    error // The broker's own, if there is one.
+	// Err is the error of the broker, or nil.
+	Err error
 }
 
 func (e *MissingRightsError) Error() string {
@@ -37,7 +41,8 @@ func (e *MissingRightsError) Error() string {
 
 func (e *MissingRightsError) Unwrap() error { return e.Err }
 
-// The rights, each with all that it is for.
+// The functions below return the rights that the service needs.
+
 func mayDescribe(topic string) Right {
 	return Right{"Describe", "topic " + topic, "to find the partitions and how far their logs go"}
 }
@@ -74,7 +79,8 @@ func mayWriteMarkers() Right {
 	return Right{"ClusterAction (or Alter)", "the cluster", "to end a transaction whose marker a broker has lost"}
 }
 
-// explain turns a broker's refusal for want of a right into a *MissingRightsError. All other errors stay as they are.
+// explain returns a *MissingRightsError if a broker refused a request because r is missing. It
+// returns other errors unchanged.
 func explain(err error, r Right) error {
 	if notAuthorized(err) {
 		return &MissingRightsError{Rights: []Right{r}, Err: err}
@@ -84,7 +90,8 @@ func explain(err error, r Right) error {
 
 func notAuthorized(err error) bool {
 	for _, code := range []error{
-		kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed, kerr.TransactionalIDAuthorizationFailed, kafkago.TopicAuthorizationFailed,
+		kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed, kerr.TransactionalIDAuthorizationFailed,
+		kafkago.TopicAuthorizationFailed,
 	} {
 		if errors.Is(err, code) {
 			return true
@@ -93,11 +100,12 @@ func notAuthorized(err error) bool {
 	return false
 }
 
-// explainCoordinator adds what mostly keeps the brokers from having a transaction coordinator.
+// explainCoordinator adds the usual reason why there is no transaction coordinator.
 func explainCoordinator(err error) error {
 	if !errors.Is(err, kerr.CoordinatorNotAvailable) {
 		return err
 	}
-	return fmt.Errorf("%w (the brokers cannot create or lead a partition of __transaction_state: transaction.state.log.replication.factor, "+
-		"which is 3 by default, must not exceed the number of brokers, nor transaction.state.log.min.isr the replicas in sync)", err)
+	return fmt.Errorf("%w (the brokers cannot create or lead a partition of __transaction_state: "+
+		"transaction.state.log.replication.factor, which is 3 by default, must not exceed the number of brokers, "+
+		"nor transaction.state.log.min.isr the replicas in sync)", err)
 }

@@ -13,33 +13,34 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// noPartition exists in no topic. Brokers check the rights of a request before they look for its partitions, so a
-// request for this one reports a missing right and has no effect.
+// noPartition exists in no topic. Brokers check rights before they look up partitions. So a request
+// for it reports a missing right, and has no effect.
 const noPartition = math.MaxInt32
 
-// noProducer is the id, and the epoch, of no producer.
+// noProducer is an id and an epoch that no producer has.
 const noProducer = -1
 
-// TryRights tries, without an effect on any log or transaction, the rights that a sender needs on the topic, also those
-// that it uses only when it recovers a partition. transactionalID is that of one partition; it is empty for locked
-// delivery, which needs no rights but to describe and write.
+// TryRights checks the rights that a sender needs on the topic, including those that it uses only
+// when it recovers a partition. It changes no log and no transaction. transactionalID is that of
+// one partition. It is empty for locked delivery, which needs Describe and Write only.
 //
-// A *MissingRightsError names all that are missing. A warning names what can be done without, or what keeps the brokers
-// from transactions now. Whatever else keeps a broker from responding is not reported: a right that cannot be tried is
-// not a missing one.
+// It returns a *MissingRightsError with all missing rights. A warning names a right that the
+// service can do without, or a reason why transactions are not possible now. A right that cannot be
+// checked, because a broker does not respond for example, does not count as missing.
 func (c *Cluster) TryRights(ctx context.Context, topic, transactionalID string) (warnings []string, err error) {
 	missing, err := c.missingOnTopic(ctx, topic)
 	if err != nil {
 		return nil, err
 	}
-	described := !slices.Contains(missing, mayDescribe(topic)) // Without it nothing else of the topic can be tried.
+	// Without Describe no other right on the topic can be checked.
+	described := !slices.Contains(missing, mayDescribe(topic))
 	if transactionalID != "" && described {
 		if err := c.tryRead(ctx, topic); notAuthorized(err) {
 			missing = append(missing, mayRead(topic))
 		}
 		if err := c.tryMarkers(ctx, topic); notAuthorized(err) {
-			warnings = append(warnings, fmt.Sprintf("the Kafka principal lacks a right: %s; "+
-				"without it such a partition waits until an operator runs kafka-transactions.sh abort", mayWriteMarkers()))
+			warnings = append(warnings, fmt.Sprintf("the Kafka principal lacks a right: %s; without it "+
+				"such a partition waits until an operator runs kafka-transactions.sh abort", mayWriteMarkers()))
 		}
 	}
 	if transactionalID != "" {
@@ -52,8 +53,8 @@ func (c *Cluster) TryRights(ctx context.Context, topic, transactionalID string) 
 	return warnings, nil
 }
 
-// missingOnTopic returns the rights that every delivery needs, by what the broker says of them (KIP-430). With a
-// broker that does not, a missing one shows when it is used, which is at once.
+// missingOnTopic returns the missing rights that both deliveries need, as the broker lists them
+// (KIP-430). With a broker that does not list them, a missing right shows at its first use.
 func (c *Cluster) missingOnTopic(ctx context.Context, topic string) (missing []Right, err error) {
 	metadata, err := c.admin.Metadata(kadm.WithAuthorizedOps(ctx), topic)
 	detail := metadata.Topics[topic]
@@ -77,7 +78,7 @@ func (c *Cluster) missingOnTopic(ctx context.Context, topic string) (missing []R
 	return missing, nil
 }
 
-// missingOnTransactions makes the requests that need the rights on a transactional id.
+// missingOnTransactions checks the rights on a transactional id.
 func (c *Cluster) missingOnTransactions(ctx context.Context, topic, id string) (missing []Right, warnings []string) {
 	if err := c.tryDescribeTransactions(ctx, id); notAuthorized(err) {
 		missing = append(missing, mayDescribeTransactions(id))
@@ -91,7 +92,7 @@ func (c *Cluster) missingOnTransactions(ctx context.Context, topic, id string) (
 	return missing, warnings
 }
 
-// tryRead fetches from the end of a partition's log, where nothing is.
+// tryRead fetches from the end of a log, where there are no records.
 func (c *Cluster) tryRead(ctx context.Context, topic string) error {
 	r, err := c.Range(ctx, topic, 0)
 	if err != nil {
@@ -101,13 +102,14 @@ func (c *Cluster) tryRead(ctx context.Context, topic string) error {
 	return err
 }
 
-// tryDescribeTransactions asks how the last transaction of the id stands, which is also how a sender finds its coordinator.
+// tryDescribeTransactions requests the state of the last transaction of the id.
 func (c *Cluster) tryDescribeTransactions(ctx context.Context, id string) error {
 	described, err := c.admin.DescribeTransactions(ctx, id)
 	return cmp.Or(err, described[id].Err)
 }
 
-// tryTransaction asks to add a partition that does not exist to a transaction that was never begun.
+// tryTransaction requests to add a partition that does not exist to a transaction that does not
+// exist.
 func (c *Cluster) tryTransaction(ctx context.Context, topic, id string) error {
 	one := kmsg.NewAddPartitionsToTxnRequestTopic()
 	one.Topic, one.Partitions = topic, []int32{noPartition}
@@ -126,7 +128,8 @@ func (c *Cluster) tryTransaction(ctx context.Context, topic, id string) error {
 	return err
 }
 
-// tryMarkers asks to write a marker of a producer that does not exist to a partition that does not exist.
+// tryMarkers requests to write a marker of a producer that does not exist to a partition that does
+// not exist.
 func (c *Cluster) tryMarkers(ctx context.Context, topic string) error {
 	leader, _, err := c.leader(ctx, topic, 0)
 	if err != nil {
@@ -139,7 +142,8 @@ func (c *Cluster) tryMarkers(ctx context.Context, topic string) error {
 	marker.Topics = []kmsg.WriteTxnMarkersRequestMarkerTopic{one}
 	request := kmsg.NewPtrWriteTxnMarkersRequest()
 	request.Markers = []kmsg.WriteTxnMarkersRequestMarker{marker}
-	response, err := request.RequestWith(ctx, c.client.Broker(int(leader))) // The client itself would look for a leader first.
+	// The client itself would look up the leader of the partition, which has none.
+	response, err := request.RequestWith(ctx, c.client.Broker(int(leader)))
 	if err != nil {
 		return err
 	}
