@@ -22,7 +22,9 @@ type partitionsGrowCommand struct {
 // Run adds partitions.
 func (c *partitionsGrowCommand) Run(ctx context.Context, out cli.Output) error {
 	return app.WithClients(ctx, c.DatabaseURL, c.KafkaBrokers, func(s *store.Store, cluster *kafka.Cluster) error {
-		closed, err := operator.GrowPartitions(ctx, s, cluster, c.Partitions, c.DrainTimeout)
+		closed, err := showing(ctx, out, "adding partitions", func() (time.Duration, error) {
+			return operator.GrowPartitions(ctx, s, cluster, c.Partitions, c.DrainTimeout)
+		})
 		if err != nil {
 			return err
 		}

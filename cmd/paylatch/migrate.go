@@ -48,7 +48,9 @@ func migrate(
 	ctx context.Context, out cli.Output, url app.DatabaseURL,
 	work func(context.Context, string, fs.FS) (store.Schema, error),
 ) error {
-	schema, err := work(ctx, string(url), migrations.FS)
+	schema, err := showing(ctx, out, "migrating the schema", func() (store.Schema, error) {
+		return work(ctx, string(url), migrations.FS)
+	})
 	if err != nil {
 		return err
 	}

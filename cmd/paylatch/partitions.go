@@ -120,7 +120,10 @@ func (c *partitionsResumeCommand) Run(ctx context.Context, out cli.Output) error
 	return withOperator(ctx, c.DatabaseURL, c.KafkaBrokers, func(op operator.Operator) error {
 		for _, choice := range choices {
 			options := operator.ResumeOptions{Choice: choice, InDoubt: c.InDoubt, DryRun: c.DryRun}
-			r, err := op.Resume(ctx, c.Partition, options)
+			what := fmt.Sprintf("reading the log of partition %d", c.Partition)
+			r, err := showing(ctx, out, what, func() (operator.Resumption, error) {
+				return op.Resume(ctx, c.Partition, options)
+			})
 			if err != nil {
 				return err
 			}

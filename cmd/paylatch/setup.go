@@ -34,13 +34,17 @@ func (c *setupCommand) Faults() []string {
 
 // Run sets an installation up, and prints what it created and what it found.
 func (c *setupCommand) Run(ctx context.Context, out cli.Output) error {
-	schema, err := store.MigrateUp(ctx, string(c.DatabaseURL), migrations.FS)
+	schema, err := showing(ctx, out, "migrating the schema", func() (store.Schema, error) {
+		return store.MigrateUp(ctx, string(c.DatabaseURL), migrations.FS)
+	})
 	if err != nil {
 		return err
 	}
 	_, _ = fmt.Fprintln(out.Stdout, schemaText(schema))
 	return app.WithClients(ctx, c.DatabaseURL, c.KafkaBrokers, func(s *store.Store, cluster *kafka.Cluster) error {
-		found, err := operator.EnsureTopic(ctx, s, cluster, topicOf(c.TopicSettings))
+		found, err := showing(ctx, out, "setting up the topic", func() (operator.Found, error) {
+			return operator.EnsureTopic(ctx, s, cluster, topicOf(c.TopicSettings))
+		})
 		if err != nil {
 			return err
 		}
