@@ -13,20 +13,26 @@ import (
 // bodyMax is the largest body that is read.
 const bodyMax = 64 << 10
 
-// testMalformedJSON sends what is no JSON object. Deep nesting is among it: a parser without a bound would end on its stack.
+// testMalformedJSON sends what is no JSON object. Deep nesting is among it: a parser without a
+// bound would end on its stack.
 func (c *contract) testMalformedJSON(t *testing.T) {
 	deep := func(open, shut string, n int) string {
 		return `{"amount":` + strings.Repeat(open, n) + strings.Repeat(shut, n) + "}"
 	}
 	for name, body := range map[string]string{
-		"Empty": "", "Blank": " \n", "Null": "null", "Array": "[" + order() + "]", "String": `"payment"`, "Number": "1", "Text": "amount=1",
-		"CutOff": order()[:100], "TrailingComma": strings.Replace(order(), "}\n", ",}", 1), "TwoValues": order() + order(), "TrailingText": order() + "x",
+		"Empty": "", "Blank": " \n", "Null": "null", "Array": "[" + order() + "]", "String": `"payment"`, "Number": "1",
+		"Text":   "amount=1",
+		"CutOff": order()[:100], "TrailingComma": strings.Replace(order(), "}\n", ",}", 1),
+		"TwoValues": order() + order(), "TrailingText": order() + "x",
 		"Comment": "/* */" + order(), "SingleQuotes": strings.ReplaceAll(order(), `"`, `'`), "BOM": "\ufeff" + order(),
-		"UTF16": "\xfe\xff\x00{\x00}", "InvalidUTF8": strings.Replace(order(), "Quist", "Qu\xffst", 1), "LoneSurrogate": strings.Replace(order(), "Quist", `\ud800`, 1),
-		"OverlongUTF8": strings.Replace(order(), "Quist", "\xc0\xaf", 1), "NUL": strings.Replace(order(), "Quist", "\x00", 1),
-		"NaN": `{"amount":NaN}`, "LeadingZero": `{"amount":012}`, "PlusSign": `{"amount":+1}`, "Hex": `{"amount":0x10}`,
+		"UTF16": "\xfe\xff\x00{\x00}", "InvalidUTF8": strings.Replace(order(), "Quist", "Qu\xffst", 1),
+		"LoneSurrogate": strings.Replace(order(), "Quist", `\ud800`, 1),
+		"OverlongUTF8":  strings.Replace(order(), "Quist", "\xc0\xaf", 1),
+		"NUL":           strings.Replace(order(), "Quist", "\x00", 1),
+		"NaN":           `{"amount":NaN}`, "LeadingZero": `{"amount":012}`, "PlusSign": `{"amount":+1}`, "Hex": `{"amount":0x10}`,
 		"Gzip":       "\x1f\x8b\x08\x00",
-		"DeepArrays": deep("[", "]", 30_000), "DeepObjects": deep(`{"a":`, "", 12_000), "OpenArrays": deep("[", "", 60_000),
+		"DeepArrays": deep("[", "]", 30_000), "DeepObjects": deep(`{"a":`, "", 12_000),
+		"OpenArrays": deep("[", "", 60_000),
 	} {
 		t.Run(name, func(t *testing.T) { c.post(t, newKey(), body).wantProblem(t, "malformed_json") })
 	}
@@ -35,7 +41,8 @@ func (c *contract) testMalformedJSON(t *testing.T) {
 	})
 }
 
-// testMembers sends members that the API does not know, or knows once: each would be lost by a lenient reader.
+// testMembers sends members that the API does not know, or knows once: each would be lost by a
+// lenient reader.
 func (c *contract) testMembers(t *testing.T) {
 	for name, row := range map[string]struct{ body, code, names string }{
 		"Unknown":          {order(with("/amounts", 1)), "unknown_member", "/amounts"},
@@ -62,15 +69,18 @@ func (c *contract) testMembers(t *testing.T) {
 // testMediaType sends a good body under other names.
 func (c *contract) testMediaType(t *testing.T) {
 	for name, mediaType := range map[string]string{
-		"Text": "text/plain", "Form": "application/x-www-form-urlencoded", "Multipart": "multipart/form-data; boundary=x", "Longer": "application/jsonx",
-		"Suffix": "application/vnd.api+json", "Any": "*/*", "NoType": "json", "Broken": "application/json; charset", "Empty": "",
+		"Text": "text/plain", "Form": "application/x-www-form-urlencoded",
+		"Multipart": "multipart/form-data; boundary=x", "Longer": "application/jsonx",
+		"Suffix": "application/vnd.api+json", "Any": "*/*", "NoType": "json", "Broken": "application/json; charset",
+		"Empty": "",
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.createAs(t, newKey(), order(), mediaType).wantProblem(t, "unsupported_media_type")
 		})
 	}
 	t.Run("None", func(t *testing.T) {
-		c.do(t, http.MethodPost, "/payments", order(), "Idempotency-Key", newKey()).wantProblem(t, "unsupported_media_type")
+		c.do(t, http.MethodPost, "/payments", order(), "Idempotency-Key", newKey()).wantProblem(t,
+			"unsupported_media_type")
 	})
 }
 
@@ -80,21 +90,24 @@ func (c *contract) testBodySize(t *testing.T) {
 	c.create(t, newKey(), largest)
 	c.post(t, newKey(), largest+" ").wantProblem(t, "body_too_large")
 	chunked := func(body string) *answer {
-		return c.stream(t, http.MethodPost, "/payments", io.MultiReader(strings.NewReader(body)), "Content-Type", "application/json", "Idempotency-Key", newKey())
+		return c.stream(t, http.MethodPost, "/payments", io.MultiReader(strings.NewReader(body)), "Content-Type",
+			"application/json", "Idempotency-Key", newKey())
 	}
 	chunked(largest).want(t, http.StatusAccepted)
 	chunked(largest+" ").wantProblem(t, "body_too_large")
 }
 
-// What the document can only say in words: an IBAN's arithmetic, and that something must be visible.
+// What the document can only say in words: an IBAN's arithmetic, and that something must be
+// visible.
 var inWords = map[string]bool{
-	"/receiver/number iban_country": true, "/receiver/number iban_length": true, "/receiver/number iban_checksum": true, "/receiver/number iban_format": true,
+	"/receiver/number iban_country": true, "/receiver/number iban_length": true, "/receiver/number iban_checksum": true,
+	"/receiver/number iban_format": true,
 }
 
 const zeroWidth = "\u200b"
 
-// testInvalid goes through what can be wrong with a member. What the service refuses, the document's schema does too, so that a client that checks
-// by the schema first is told the same.
+// testInvalid goes through what can be wrong with a member. What the service refuses, the
+// document's schema does too, so that a client that checks by the schema first is told the same.
 func (c *contract) testInvalid(t *testing.T) {
 	rows := map[string][]any{ // Pointer and code: values that are refused with it.
 		"/amount type":             {"25687", true, nil, []int{1}, map[string]int{}},
@@ -134,40 +147,51 @@ func (c *contract) testInvalid(t *testing.T) {
 			}
 		})
 	}
-	for _, pointer := range []string{"/amount", "/currency", "/originator/id", "/originator/name", "/beneficiary/id", "/sender/type", "/receiver/number"} {
+	for _, pointer := range []string{"/amount", "/currency", "/originator/id", "/originator/name", "/beneficiary/id",
+		"/sender/type", "/receiver/number"} {
 		t.Run("Absent"+pointer, func(t *testing.T) {
-			c.post(t, newKey(), order(without(pointer))).wantProblem(t, "invalid_payment").wantFaults(t, pointer+" required")
+			c.post(t, newKey(), order(without(pointer))).wantProblem(t, "invalid_payment").wantFaults(t,
+				pointer+" required")
 		})
 	}
 }
 
-// testAmount goes through ways to write a number. Only what is an integer in its form is one: 12.50 and 1e3 are no amounts even where they are whole.
+// testAmount goes through ways to write a number. Only what is an integer in its form is one: 12.50
+// and 1e3 are no amounts even where they are whole.
 func (c *contract) testAmount(t *testing.T) {
 	for literal, code := range map[string]string{
-		"12.50": "integer", "1e3": "integer", "1E3": "integer", "100.0": "integer", "1e400": "integer", "-1.5": "integer", "1.0e-7": "integer",
-		"0": "range", "-0": "range", "-1": "range", "1000000000000000": "range", "9223372036854775807": "range", "99999999999999999999999999": "range",
+		"12.50": "integer", "1e3": "integer", "1E3": "integer", "100.0": "integer", "1e400": "integer",
+		"-1.5": "integer", "1.0e-7": "integer",
+		"0": "range", "-0": "range", "-1": "range", "1000000000000000": "range", "9223372036854775807": "range",
+		"99999999999999999999999999": "range",
 	} {
 		t.Run(literal, func(t *testing.T) {
-			c.post(t, newKey(), order(with("/amount", json.RawMessage(literal)))).wantProblem(t, "invalid_payment").wantFaults(t, "/amount "+code)
+			c.post(t, newKey(), order(with("/amount", json.RawMessage(literal)))).wantProblem(t,
+				"invalid_payment").wantFaults(t, "/amount "+code)
 		})
 	}
 }
 
-// testAllFaults wants every fault in one answer, each member's once, and none of the values repeated.
+// testAllFaults wants every fault in one answer, each member's once, and none of the values
+// repeated.
 func (c *contract) testAllFaults(t *testing.T) {
 	for name, row := range map[string]struct {
 		body string
 		want []string
 	}{
 		"Nothing": {"{}", []string{
-			"/amount required", "/currency required", "/originator/id required", "/originator/name required", "/beneficiary/id required",
-			"/beneficiary/name required", "/sender/type required", "/sender/number required", "/receiver/type required", "/receiver/number required",
+			"/amount required", "/currency required", "/originator/id required", "/originator/name required",
+			"/beneficiary/id required",
+			"/beneficiary/name required", "/sender/type required", "/sender/number required", "/receiver/type required",
+			"/receiver/number required",
 		}},
 		"Mixed": {
-			order(with("/amount", json.RawMessage("12.50")), with("/currency", "XXQ"), with("/originator/name", " "), with("/sender", "Ada's purse"),
+			order(with("/amount", json.RawMessage("12.50")), with("/currency", "XXQ"), with("/originator/name", " "),
+				with("/sender", "Ada's purse"),
 				with("/receiver/number", "DE88370400440532013000"), with("/reference", "Ada's\x07bell")),
 			[]string{
-				"/sender type", "/amount integer", "/currency unknown", "/originator/name required", "/receiver/number iban_checksum", "/reference characters",
+				"/sender type", "/amount integer", "/currency unknown", "/originator/name required",
+				"/receiver/number iban_checksum", "/reference characters",
 			},
 		},
 	} {
@@ -184,7 +208,8 @@ func (c *contract) testAllFaults(t *testing.T) {
 	}
 }
 
-// testNothingStored shows that a refused create leaves its key free, for whatever reason it was refused.
+// testNothingStored shows that a refused create leaves its key free, for whatever reason it was
+// refused.
 func (c *contract) testNothingStored(t *testing.T) {
 	for code, refused := range map[string]string{
 		"malformed_json": "{", "unknown_member": order(with("/x", 1)), "duplicate_member": `{"amount":1,"amount":1}`,

@@ -30,8 +30,8 @@ type problem struct {
 	Errors    []struct{ Pointer, Code, Detail string }
 }
 
-// do makes one request and has its answer judged. The headers are names and values in turn; without an Authorization among them the tenant's key is
-// sent, and an empty one stands for none.
+// do makes one request and has its answer judged. The headers are names and values in turn; without
+// an Authorization among them the tenant's key is sent, and an empty one stands for none.
 func (c *contract) do(t *testing.T, method, target, body string, headers ...string) *answer {
 	t.Helper()
 	return c.stream(t, method, target, strings.NewReader(body), headers...)
@@ -70,7 +70,8 @@ func (c *contract) judged(t *testing.T, method, target string, response *http.Re
 	a := &answer{method: method, target: target, status: response.StatusCode, header: response.Header, body: body}
 	operation, err := c.judge.check(a)
 	if err != nil {
-		t.Errorf("%s %s answers %d, which the document does not describe: %v\n%v\n%s", method, target, a.status, err, a.header, a.body)
+		t.Errorf("%s %s answers %d, which the document does not describe: %v\n%v\n%s", method, target, a.status, err,
+			a.header, a.body)
 	}
 	var p problem
 	if a.header.Get("Content-Type") == "application/problem+json" && method != http.MethodHead {
@@ -83,7 +84,8 @@ func (c *contract) judged(t *testing.T, method, target string, response *http.Re
 // post makes a create of the tenant's.
 func (c *contract) post(t *testing.T, key, body string, headers ...string) *answer {
 	t.Helper()
-	return c.do(t, http.MethodPost, "/payments", body, append([]string{"Content-Type", "application/json", "Idempotency-Key", key}, headers...)...)
+	return c.do(t, http.MethodPost, "/payments", body,
+		append([]string{"Content-Type", "application/json", "Idempotency-Key", key}, headers...)...)
 }
 
 // create makes a create that must succeed.
@@ -121,7 +123,8 @@ func (a *answer) want(t *testing.T, status int) {
 	}
 }
 
-// wantHeaders takes names and values in turn; an empty value stands for a header that must be absent.
+// wantHeaders takes names and values in turn; an empty value stands for a header that must be
+// absent.
 func (a *answer) wantHeaders(t *testing.T, headers ...string) {
 	t.Helper()
 	for i := 0; i < len(headers); i += 2 {
@@ -167,7 +170,8 @@ func (a *answer) member(t *testing.T, name string) any {
 // path is where a create's answer says that the payment is.
 func (a *answer) path() string { return a.header.Get("Location") }
 
-// bent returns a copy that change has altered; change may set the body itself, which is otherwise made of the altered members.
+// bent returns a copy that change has altered; change may set the body itself, which is otherwise
+// made of the altered members.
 func (a *answer) bent(t *testing.T, change func(*answer, map[string]any)) *answer {
 	t.Helper()
 	b := *a
@@ -214,7 +218,8 @@ func order(changes ...func(map[string]any)) string {
 	return string(written(members))
 }
 
-// with sets the member that a JSON pointer names; json.RawMessage sets it to a text that is no value of Go's.
+// with sets the member that a JSON pointer names; json.RawMessage sets it to a text that is no
+// value of Go's.
 func with(pointer string, value any) func(map[string]any) {
 	return func(members map[string]any) {
 		at(members, pointer, func(m map[string]any, name string) { m[name] = value })

@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// testCreate shows the whole of a first answer: what was asked for, as it was asked for, and what the service adds.
+// testCreate shows the whole of a first answer: what was asked for, as it was asked for, and what
+// the service adds.
 func (c *contract) testCreate(t *testing.T) {
 	body := order()
 	if err := c.judge.request(body); err != nil {
@@ -31,7 +32,8 @@ func (c *contract) testCreate(t *testing.T) {
 	}
 }
 
-// testNormalForm shows in which form content is stored: what comes back, at once and later, need not be what was sent.
+// testNormalForm shows in which form content is stored: what comes back, at once and later, need
+// not be what was sent.
 func (c *contract) testNormalForm(t *testing.T) {
 	const blanks = " \t\u00a0\u3000\n"
 	for name, row := range map[string]struct {
@@ -59,7 +61,8 @@ func (c *contract) testNormalForm(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			key := newKey()
 			created := c.create(t, key, order(with(row.pointer, row.sent)))
-			for _, a := range []*answer{created, c.get(t, created.path()), c.create(t, key, order(with(row.pointer, row.shown)))} {
+			for _, a := range []*answer{created, c.get(t, created.path()),
+				c.create(t, key, order(with(row.pointer, row.shown)))} {
 				var got any
 				at(a.members(t), row.pointer, func(m map[string]any, name string) { got = m[name] })
 				if got != row.shown {
@@ -78,7 +81,8 @@ func (c *contract) testNormalForm(t *testing.T) {
 	})
 }
 
-// testReplay shows that a retry gets the answer that was lost, whatever has become of the payment meanwhile and however key and content are written.
+// testReplay shows that a retry gets the answer that was lost, whatever has become of the payment
+// meanwhile and however key and content are written.
 func (c *contract) testReplay(t *testing.T) {
 	key := newKey()
 	original := c.create(t, key, order())
@@ -87,7 +91,9 @@ func (c *contract) testReplay(t *testing.T) {
 		"Same":        func() *answer { return c.create(t, key, order()) },
 		"QuotedKey":   func() *answer { return c.create(t, `"`+key+`"`, order()) },
 		"OtherLayout": func() *answer { return c.create(t, key, "\n "+strings.ReplaceAll(order(), `,"`, ` , "`)) },
-		"OtherForm":   func() *answer { return c.create(t, key, order(with("/receiver/number", "de89 37040044 0532013000 "))) },
+		"OtherForm": func() *answer {
+			return c.create(t, key, order(with("/receiver/number", "de89 37040044 0532013000 ")))
+		},
 		"OtherTrace": func() *answer {
 			return c.create(t, key, order(), "traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
 		},
@@ -113,7 +119,8 @@ func (c *contract) createAs(t *testing.T, key, body, mediaType string) *answer {
 	return c.do(t, http.MethodPost, "/payments", body, "Content-Type", mediaType, "Idempotency-Key", key)
 }
 
-// testRace lets many clients make the same create at once. Exactly one of them is told that it made the payment.
+// testRace lets many clients make the same create at once. Exactly one of them is told that it made
+// the payment.
 func (c *contract) testRace(t *testing.T) {
 	const clients = 32
 	key, answers := newKey(), make([]*answer, clients)
@@ -140,7 +147,8 @@ func (c *contract) testRace(t *testing.T) {
 	}
 }
 
-// testKeyReused asks for another payment under a key: it is refused, names what differs, and leaves key and payment as they were.
+// testKeyReused asks for another payment under a key: it is refused, names what differs, and leaves
+// key and payment as they were.
 func (c *contract) testKeyReused(t *testing.T) {
 	key := newKey()
 	original := c.create(t, key, order())
@@ -171,11 +179,15 @@ func (c *contract) testKeyReused(t *testing.T) {
 	var changes []func(map[string]any)
 	var differs []string
 	for _, other := range others {
-		t.Run(other.pointer, func(t *testing.T) { wantReused(t, c.post(t, key, order(other.change)), other.pointer+" differs") })
+		t.Run(other.pointer, func(t *testing.T) {
+			wantReused(t, c.post(t, key, order(other.change)), other.pointer+" differs")
+		})
 		changes, differs = append(changes, other.change), append(differs, other.pointer+" differs")
 	}
 	t.Run("All", func(t *testing.T) { wantReused(t, c.post(t, key, order(changes...)), differs...) })
-	t.Run("Absent", func(t *testing.T) { wantReused(t, c.post(t, key, order(without("/reference"))), "/reference differs") })
+	t.Run("Absent", func(t *testing.T) {
+		wantReused(t, c.post(t, key, order(without("/reference"))), "/reference differs")
+	})
 	if again := c.create(t, key, order()); !bytes.Equal(again.body, original.body) {
 		t.Errorf("the payment has become\n%s, it was\n%s", again.body, original.body)
 	}

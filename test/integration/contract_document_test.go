@@ -20,7 +20,8 @@ func (c *contract) testDocument(t *testing.T) {
 	wantEnum(t, "ProblemCode", doc.Components.Schemas["ProblemCode"].Value, slices.Collect(maps.Keys(statusOf)))
 	wantEnum(t, "Currency", doc.Components.Schemas["Currency"].Value, slices.Clone(currency.GetCurrencyCodes()))
 	wantEnum(t, "Status", doc.Components.Schemas["Status"].Value, []string{
-		string(payment.StatusCreated), string(payment.StatusSent), string(payment.StatusAccepted), string(payment.StatusRejected),
+		string(payment.StatusCreated), string(payment.StatusSent), string(payment.StatusAccepted),
+		string(payment.StatusRejected),
 	})
 	var examples int
 	for path, item := range doc.Paths.Map() {
@@ -46,7 +47,8 @@ func wantEnum(t *testing.T, name string, schema *openapi3.Schema, want []string)
 	}
 }
 
-// wantExamples wants an example for each body of an operation, and each of them to be what the document itself says.
+// wantExamples wants an example for each body of an operation, and each of them to be what the
+// document itself says.
 func wantExamples(t *testing.T, name string, operation *openapi3.Operation) (n int) {
 	t.Helper()
 	contents := map[string]openapi3.Content{}

@@ -44,10 +44,12 @@ func newJudge(t *testing.T) *judge {
 
 // undescribed are the headers that the document does not describe: those of HTTP itself.
 var undescribed = map[string]bool{
-	"Connection": true, "Content-Length": true, "Content-Type": true, "Date": true, "Transfer-Encoding": true, "X-Content-Type-Options": true,
+	"Connection": true, "Content-Length": true, "Content-Type": true, "Date": true, "Transfer-Encoding": true,
+	"X-Content-Type-Options": true,
 }
 
-// check returns how the answer departs from the document, and the id of the operation that it is an answer of, if any.
+// check returns how the answer departs from the document, and the id of the operation that it is an
+// answer of, if any.
 func (j *judge) check(a *answer) (operation string, err error) {
 	response, operation, err := j.response(a)
 	if err != nil {
@@ -67,8 +69,9 @@ func (j *judge) check(a *answer) (operation string, err error) {
 	return operation, checkProblem(a)
 }
 
-// response finds the description of the answer by path, method and status. A path or method that the document does not have is described by the
-// components NotFound and MethodNotAllowed; HEAD is described by GET (RFC 9110 section 9.3.2).
+// response finds the description of the answer by path, method and status. A path or method that
+// the document does not have is described by the components NotFound and MethodNotAllowed; HEAD is
+// described by GET (RFC 9110 section 9.3.2).
 func (j *judge) response(a *answer) (*openapi3.Response, string, error) {
 	r, err := http.NewRequestWithContext(context.Background(), asGet(a.method), "http://any"+a.target, nil)
 	if err != nil {
@@ -91,7 +94,8 @@ func (j *judge) response(a *answer) (*openapi3.Response, string, error) {
 	}
 	described := route.Operation.Responses.Value(strconv.Itoa(a.status))
 	if described == nil {
-		return nil, route.Operation.OperationID, fmt.Errorf("%s is not described to answer %d", route.Operation.OperationID, a.status)
+		return nil, route.Operation.OperationID, fmt.Errorf("%s is not described to answer %d",
+			route.Operation.OperationID, a.status)
 	}
 	return described.Value, route.Operation.OperationID, nil
 }
@@ -120,8 +124,8 @@ func checkHeaders(response *openapi3.Response, header http.Header) error {
 	return nil
 }
 
-// validate has kin-openapi compare headers and body. It never looks at a HEAD nor at a 304, which therefore go as the 200 of a GET whose only
-// response is the one described.
+// validate has kin-openapi compare headers and body. It never looks at a HEAD nor at a 304, which
+// therefore go as the 200 of a GET whose only response is the one described.
 func (j *judge) validate(response *openapi3.Response, a *answer) error {
 	r, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "http://any"+a.target, nil)
 	if err != nil {
@@ -133,11 +137,13 @@ func (j *judge) validate(response *openapi3.Response, a *answer) error {
 			Request: r, Route: &routers.Route{Spec: j.doc, Operation: &openapi3.Operation{Responses: responses}},
 		},
 		Status: http.StatusOK, Header: a.header, Body: io.NopCloser(bytes.NewReader(a.body)),
-		Options: &openapi3filter.Options{IncludeResponseStatus: true, ExcludeResponseBody: a.method == http.MethodHead || len(response.Content) == 0},
+		Options: &openapi3filter.Options{IncludeResponseStatus: true,
+			ExcludeResponseBody: a.method == http.MethodHead || len(response.Content) == 0},
 	})
 }
 
-// checkProblem wants what no schema can say: that a problem document agrees with the answer that it is in.
+// checkProblem wants what no schema can say: that a problem document agrees with the answer that it
+// is in.
 func checkProblem(a *answer) error {
 	if a.header.Get("Content-Type") != "application/problem+json" || a.method == http.MethodHead {
 		return nil

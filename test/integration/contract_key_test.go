@@ -9,10 +9,12 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// testKey goes through what may stand in Idempotency-Key. What is accepted is found again by the same key, written bare or quoted.
+// testKey goes through what may stand in Idempotency-Key. What is accepted is found again by the
+// same key, written bare or quoted.
 func (c *contract) testKey(t *testing.T) {
 	t.Run("Missing", func(t *testing.T) {
-		c.do(t, http.MethodPost, "/payments", order(), "Content-Type", "application/json").wantProblem(t, "idempotency_key_missing")
+		c.do(t, http.MethodPost, "/payments", order(), "Content-Type", "application/json").wantProblem(t,
+			"idempotency_key_missing")
 	})
 	t.Run("Twice", func(t *testing.T) {
 		c.post(t, newKey(), order(), "Idempotency-Key", newKey()).wantProblem(t, "idempotency_key_invalid")
@@ -26,7 +28,8 @@ func (c *contract) testKey(t *testing.T) {
 		"Visible":     {"!#$%&'()*+,-./:;<=>?@[]^_`{|}~" + unique, ""},
 		"QuoteInside": {unique + `"x`, `"` + unique + `\"x"`},
 		"Backslash":   {unique + `\x`, `"` + unique + `\\x"`},
-		"LongEscapes": {unique + strings.Repeat(`\`, 255-len(unique)), `"` + unique + strings.Repeat(`\\`, 255-len(unique)) + `"`},
+		"LongEscapes": {unique + strings.Repeat(`\`, 255-len(unique)),
+			`"` + unique + strings.Repeat(`\\`, 255-len(unique)) + `"`},
 	} {
 		t.Run("Accepted/"+name, func(t *testing.T) {
 			if key.quoted == "" {
@@ -46,8 +49,10 @@ func (c *contract) testKey(t *testing.T) {
 // refusedKeys are no idempotency keys, in a header nor in a query.
 func refusedKeys() map[string]string {
 	return map[string]string{
-		"Empty": "", "BlankInside": "a b", "TooLong": strings.Repeat("k", 256), "TooLongQuoted": `"` + strings.Repeat("k", 256) + `"`, "NotASCII": "clé",
-		"EmptyQuoted": `""`, "Unterminated": `"a`, "QuoteAlone": `"`, "BeyondTheQuotes": `"a"b`, "OtherEscape": `"a\b"`, "EscapedEnd": `"a\"`,
+		"Empty": "", "BlankInside": "a b", "TooLong": strings.Repeat("k", 256),
+		"TooLongQuoted": `"` + strings.Repeat("k", 256) + `"`, "NotASCII": "clé",
+		"EmptyQuoted": `""`, "Unterminated": `"a`, "QuoteAlone": `"`, "BeyondTheQuotes": `"a"b`, "OtherEscape": `"a\b"`,
+		"EscapedEnd":  `"a\"`,
 		"BlankQuoted": `"a b"`, "TabInside": "a\tb", "QuoteFirst": `"\"a"`,
 	}
 }
@@ -58,8 +63,10 @@ func (c *contract) testUnauthorized(t *testing.T) {
 	typo := []byte(c.key)
 	typo[len(typo)-10] ^= 1 // Another letter or digit, whose checksum is another one.
 	for name, authorization := range map[string]string{
-		"None": "", "Basic": "Basic dXNlcjpwYXNz", "SchemeAlone": "Bearer", "NoScheme": c.key, "Mistyped": "Bearer " + string(typo),
-		"CutOff": "Bearer " + c.key[:len(c.key)-1], "NoKey": "Bearer let-me-in", "Twice": "Bearer " + c.key + " " + c.key,
+		"None": "", "Basic": "Basic dXNlcjpwYXNz", "SchemeAlone": "Bearer", "NoScheme": c.key,
+		"Mistyped": "Bearer " + string(typo),
+		"CutOff":   "Bearer " + c.key[:len(c.key)-1], "NoKey": "Bearer let-me-in", "Twice": "Bearer " + c.key + " " +
+			c.key,
 		"Unknown": "Bearer " + unknownKey(t), "Revoked": "Bearer " + c.revoked,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -98,7 +105,8 @@ func (c *contract) testTenants(t *testing.T) {
 	for name, target := range map[string]string{"ID": ours.path(), "Key": "/payments?idempotency_key=" + key} {
 		t.Run(name, func(t *testing.T) {
 			got := c.get(t, target, "Authorization", foreign).wantProblem(t, "not_found")
-			unknown := c.get(t, "/payments?idempotency_key="+newKey(), "Authorization", foreign).wantProblem(t, "not_found")
+			unknown := c.get(t, "/payments?idempotency_key="+newKey(), "Authorization", foreign).wantProblem(t,
+				"not_found")
 			if got.Detail != unknown.Detail {
 				t.Errorf("a foreign payment is told from an unknown one: %q, %q", got.Detail, unknown.Detail)
 			}

@@ -11,16 +11,18 @@ import (
 	"time"
 )
 
-// limited starts a second service of the installation, one that takes payments and sends none, with limits. Its answers are judged like all others, and what they
-// show counts as shown.
+// limited starts a second service of the installation, one that takes payments and sends none, with
+// limits. Its answers are judged like all others, and what they show counts as shown.
 func (c *contract) limited(t *testing.T, rate, inFlight string) (l *contract, admin string) {
 	t.Helper()
-	p := c.installation.launch(t, "api", map[string]string{"PAYLATCH_TENANT_RATE": rate, "PAYLATCH_TENANT_IN_FLIGHT": inFlight})
+	p := c.installation.launch(t, "api", map[string]string{"PAYLATCH_TENANT_RATE": rate,
+		"PAYLATCH_TENANT_IN_FLIGHT": inFlight})
 	transport := &http.Transport{MaxIdleConnsPerHost: 32}
 	t.Cleanup(transport.CloseIdleConnections)
 	l = &contract{
 		installation: c.installation, base: p.api, topic: c.topic, key: c.key, foreign: c.foreign, revoked: c.revoked,
-		http: &http.Client{Transport: transport}, judge: c.judge, answered: map[string]bool{}, provoked: map[string]bool{},
+		http: &http.Client{Transport: transport}, judge: c.judge, answered: map[string]bool{},
+		provoked: map[string]bool{},
 	}
 	t.Cleanup(func() {
 		for code := range l.provoked {
@@ -46,9 +48,10 @@ func (c *contract) testNoRate(t *testing.T) {
 	}
 }
 
-// testRate asks a service for more than it grants: one request of a tenant in a hundred seconds, so that the second one is too early however slow the test is. It is
-// refused with all that a client needs to come back, under whichever key of the tenant and for whatever it asks, and nothing comes of it. Other tenants are served
-// at the same moment, and so is what needs no key.
+// testRate asks a service for more than it grants: one request of a tenant in a hundred seconds, so
+// that the second one is too early however slow the test is. It is refused with all that a client
+// needs to come back, under whichever key of the tenant and for whatever it asks, and nothing comes
+// of it. Other tenants are served at the same moment, and so is what needs no key.
 func (c *contract) testRate(t *testing.T) {
 	l, admin := c.limited(t, "0.01", "0")
 	const policy = `"tenant";q=1;w=100`
@@ -67,7 +70,8 @@ func (c *contract) testRate(t *testing.T) {
 		wantRefused(t, l.post(t, newKey(), order(), "Authorization", bearer(l.anotherKey(t, "acme"))))
 	})
 	t.Run("OtherTenant", func(t *testing.T) {
-		l.create(t, newKey(), order(), "Authorization", bearer(l.foreign)).wantHeaders(t, "RateLimit-Policy", policy, "RateLimit", `"tenant";r=0;t=100`)
+		l.create(t, newKey(), order(), "Authorization", bearer(l.foreign)).wantHeaders(t, "RateLimit-Policy", policy,
+			"RateLimit", `"tenant";r=0;t=100`)
 	})
 	t.Run("NothingStored", func(t *testing.T) { // As a service without a limit finds it.
 		c.get(t, "/payments?idempotency_key="+early).wantProblem(t, "not_found")
@@ -88,23 +92,27 @@ func (c *contract) testRate(t *testing.T) {
 	})
 	t.Run("WithoutKey", func(t *testing.T) { // Not limited, and told nothing of anybody's use.
 		for range 3 {
-			for path, status := range map[string]int{"/livez": 200, "/readyz": 200, "/openapi.json": 200, "/problems/rate_limited": 200, "/payments/7": 401} {
+			for path, status := range map[string]int{"/livez": 200, "/readyz": 200, "/openapi.json": 200,
+				"/problems/rate_limited": 200, "/payments/7": 401} {
 				a := l.get(t, path, "Authorization", "")
 				a.want(t, status)
 				a.wantHeaders(t, "RateLimit-Policy", "", "RateLimit", "")
 			}
 		}
-		l.get(t, "/payments/7", "Authorization", bearer(l.revoked)).wantHeaders(t, "RateLimit-Policy", "", "RateLimit", "")
+		l.get(t, "/payments/7", "Authorization", bearer(l.revoked)).wantHeaders(t, "RateLimit-Policy", "", "RateLimit",
+			"")
 	})
 	t.Run("Counted", func(t *testing.T) {
-		if metrics := get(t, admin+"/metrics"); !strings.Contains(metrics, `paylatch_refusals_total{code="rate_limited"} `) {
+		if metrics := get(t, admin+"/metrics"); !strings.Contains(metrics,
+			`paylatch_refusals_total{code="rate_limited"} `) {
 			t.Errorf("the refusals are not counted:\n%s", metrics)
 		}
 	})
 }
 
-// testInFlight fills the places of a tenant by requests that hold their answer. One more of the tenant's is refused, under any of its keys; another tenant is served;
-// and once a place is left, the same create is taken.
+// testInFlight fills the places of a tenant by requests that hold their answer. One more of the
+// tenant's is refused, under any of its keys; another tenant is served; and once a place is left,
+// the same create is taken.
 func (c *contract) testInFlight(t *testing.T) {
 	l, _ := c.limited(t, "0", "1")
 	sent := c.sent(t, c.create(t, newKey(), order()).path())
@@ -112,7 +120,8 @@ func (c *contract) testInFlight(t *testing.T) {
 	leave := l.hold(t, sent)
 	l.awaitRefusal(t, sent.target)
 	for _, a := range []*answer{
-		l.post(t, early, order()), l.get(t, sent.target), l.get(t, sent.target, "Prefer", "wait=1"), l.post(t, early, order(), "Authorization", bearer(second)),
+		l.post(t, early, order()), l.get(t, sent.target), l.get(t, sent.target, "Prefer", "wait=1"),
+		l.post(t, early, order(), "Authorization", bearer(second)),
 	} {
 		a.wantProblem(t, "too_many_in_flight")
 		a.wantHeaders(t, "Retry-After", "1", "RateLimit-Policy", "", "RateLimit", "")
@@ -132,8 +141,9 @@ func (c *contract) testInFlight(t *testing.T) {
 	})
 }
 
-// testInFlightShare: of three places two may hold their answer. A third request that would is answered at once, and a create finds the place that remains. A create
-// whose body comes slowly takes it, since it is under way, too.
+// testInFlightShare: of three places two may hold their answer. A third request that would is
+// answered at once, and a create finds the place that remains. A create whose body comes slowly
+// takes it, since it is under way, too.
 func (c *contract) testInFlightShare(t *testing.T) {
 	l, _ := c.limited(t, "0", "3")
 	sent := c.sent(t, c.create(t, newKey(), order()).path())
@@ -154,7 +164,8 @@ func (c *contract) testInFlightShare(t *testing.T) {
 	l.get(t, sent.target).wantProblem(t, "too_many_in_flight")
 }
 
-// hold has a request hold its answer until the returned function is called or the test ends. The request is made again while it is refused.
+// hold has a request hold its answer until the returned function is called or the test ends. The
+// request is made again while it is refused.
 func (c *contract) hold(t *testing.T, sent *answer) (leave func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -166,7 +177,8 @@ func (c *contract) hold(t *testing.T, sent *answer) (leave func()) {
 			if err != nil {
 				return
 			}
-			r.Header = http.Header{"Authorization": {bearer(c.key)}, "Prefer": {"wait=30"}, "If-None-Match": {sent.header.Get("ETag")}}
+			r.Header = http.Header{"Authorization": {bearer(c.key)}, "Prefer": {"wait=30"},
+				"If-None-Match": {sent.header.Get("ETag")}}
 			if response, err := c.http.Do(r); err == nil {
 				_ = response.Body.Close()
 			}
@@ -193,7 +205,8 @@ func (c *contract) awaitRefusal(t *testing.T, target string) {
 	})
 }
 
-// expectContinue announces a create, waits to be asked for its body, and returns the status of the first answer: 100 when it is. The body is never sent.
+// expectContinue announces a create, waits to be asked for its body, and returns the status of the
+// first answer: 100 when it is. The body is never sent.
 func (c *contract) expectContinue(t *testing.T, key string) int {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(c.base, "http://"))
@@ -204,8 +217,8 @@ func (c *contract) expectContinue(t *testing.T, key string) int {
 	if err := conn.SetDeadline(time.Now().Add(startTimeout)); err != nil {
 		t.Fatal(err)
 	}
-	const create = "POST /payments HTTP/1.1\r\nHost: paylatch\r\nAuthorization: %s\r\nContent-Type: application/json\r\nIdempotency-Key: %s\r\n" +
-		"Content-Length: 100\r\nExpect: 100-continue\r\n\r\n"
+	const create = "POST /payments HTTP/1.1\r\nHost: paylatch\r\nAuthorization: %s\r\n" +
+		"Content-Type: application/json\r\nIdempotency-Key: %s\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n"
 	if _, err := fmt.Fprintf(conn, create, bearer(key), newKey()); err != nil {
 		t.Fatal(err)
 	}

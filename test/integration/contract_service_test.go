@@ -18,25 +18,32 @@ import (
 
 func escaped(s string) string { return url.QueryEscape(s) }
 
-// testNotFound asks for what is not there. A payment has one path: other spellings of its id are other, unknown ones.
+// testNotFound asks for what is not there. A payment has one path: other spellings of its id are
+// other, unknown ones.
 func (c *contract) testNotFound(t *testing.T) {
 	path := c.create(t, newKey(), order()).path()
 	id := strings.TrimPrefix(path, "/payments/")
 	for _, target := range []string{
-		"/", "/payment", "/payments/", path + "/", "/" + path, "/payments/../livez", "/payments/./" + id, "/metrics", "/debug/pprof/", "/problems", "/problems/",
-		"/payments/" + strings.ToUpper(id), "/payments/%7B" + id + "%7D", "/payments/urn:uuid:" + id, "/payments/" + strings.ReplaceAll(id, "-", ""),
-		"/payments/7", "/payments/%00", "/payments/%ff", "/payments/" + strings.Repeat("7", 4000), "/payments/" + newKey(), path + "%20", "/problems/a%2Fb",
+		"/", "/payment", "/payments/", path + "/", "/" + path, "/payments/../livez", "/payments/./" + id, "/metrics",
+		"/debug/pprof/", "/problems", "/problems/",
+		"/payments/" + strings.ToUpper(id), "/payments/%7B" + id + "%7D", "/payments/urn:uuid:" + id,
+		"/payments/" + strings.ReplaceAll(id, "-", ""),
+		"/payments/7", "/payments/%00", "/payments/%ff", "/payments/" + strings.Repeat("7", 4000),
+		"/payments/" + newKey(), path + "%20", "/problems/a%2Fb",
 	} {
 		t.Run(target[:min(len(target), 60)], func(t *testing.T) { c.get(t, target).wantProblem(t, "not_found") })
 	}
-	t.Run("OutsideWithoutKey", func(t *testing.T) { c.get(t, "/payment", "Authorization", "").wantProblem(t, "not_found") })
+	t.Run("OutsideWithoutKey", func(t *testing.T) {
+		c.get(t, "/payment", "Authorization", "").wantProblem(t, "not_found")
+	})
 }
 
 // testMethod tries the methods that a path does not have; Allow names those that it has.
 func (c *contract) testMethod(t *testing.T) {
 	const read = "GET, HEAD"
 	for path, allow := range map[string]string{
-		"/payments": read + ", POST", "/payments/" + newKey(): read, "/livez": read, "/readyz": read, "/openapi.json": read, "/problems/not_found": read,
+		"/payments": read + ", POST", "/payments/" + newKey(): read, "/livez": read, "/readyz": read,
+		"/openapi.json": read, "/problems/not_found": read,
 	} {
 		for _, method := range []string{"POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY", "get"} {
 			if strings.Contains(allow, method) {
@@ -57,29 +64,35 @@ func (c *contract) testHead(t *testing.T) {
 	path := c.create(t, key, order()).path()
 	c.sent(t, path)
 	for _, target := range []string{
-		path, "/payments?idempotency_key=" + key, "/payments", "/payments/7", "/livez", "/readyz", "/openapi.json", "/problems/not_found", "/problems/none", "/payment",
+		path, "/payments?idempotency_key=" + key, "/payments", "/payments/7", "/livez", "/readyz", "/openapi.json",
+		"/problems/not_found", "/problems/none", "/payment",
 	} {
 		t.Run(target, func(t *testing.T) {
 			const id = "head-and-get"
 			head, get := c.do(t, http.MethodHead, target, "", "X-Request-Id", id), c.get(t, target, "X-Request-Id", id)
 			head.want(t, get.status)
-			for _, header := range []string{"Content-Type", "ETag", "Content-Location", "X-Request-Id", "Cache-Control", "Vary"} {
+			for _, header := range []string{"Content-Type", "ETag", "Content-Location", "X-Request-Id", "Cache-Control",
+				"Vary"} {
 				head.wantHeaders(t, header, get.header.Get(header))
 			}
 		})
 	}
 }
 
-// testRequestID wants the client's own id wherever it can stand in a header and a log line, and a new UUIDv7 otherwise.
+// testRequestID wants the client's own id wherever it can stand in a header and a log line, and a
+// new UUIDv7 otherwise.
 func (c *contract) testRequestID(t *testing.T) {
-	for name, id := range map[string]string{"Short": "7", "Longest": strings.Repeat("i", 128), "Visible": `!"#$%&'()*+,-./:;<=>?@[\]^_{|}~`} {
+	for name, id := range map[string]string{"Short": "7", "Longest": strings.Repeat("i", 128),
+		"Visible": `!"#$%&'()*+,-./:;<=>?@[\]^_{|}~`} {
 		t.Run("Taken/"+name, func(t *testing.T) {
-			for _, target := range []string{"/livez", "/payments", "/payment"} { // In a success and in problems: the judge compares these.
+			// In a success and in problems: the judge compares these.
+			for _, target := range []string{"/livez", "/payments", "/payment"} {
 				c.get(t, target, "X-Request-Id", id).wantHeaders(t, "X-Request-Id", id)
 			}
 		})
 	}
-	for name, id := range map[string]string{"None": "", "TooLong": strings.Repeat("i", 129), "Blank": "a b", "NotASCII": "\u00e9", "Tab": "a\tb"} {
+	for name, id := range map[string]string{"None": "", "TooLong": strings.Repeat("i", 129), "Blank": "a b",
+		"NotASCII": "\u00e9", "Tab": "a\tb"} {
 		t.Run("Made/"+name, func(t *testing.T) {
 			seen := map[string]bool{}
 			for _, target := range []string{"/livez", "/livez", "/payments", "/payment"} {
@@ -95,7 +108,8 @@ func (c *contract) testRequestID(t *testing.T) {
 
 // testService asks what the service says about itself, which needs no key.
 func (c *contract) testService(t *testing.T) {
-	for path, want := range map[string]string{"/livez": `{"status":"live"}`, "/readyz": `{"status":"ready"}`, "/openapi.json": string(api.OpenAPI)} {
+	for path, want := range map[string]string{"/livez": `{"status":"live"}`, "/readyz": `{"status":"ready"}`,
+		"/openapi.json": string(api.OpenAPI)} {
 		a := c.get(t, path, "Authorization", "")
 		a.want(t, http.StatusOK)
 		a.wantHeaders(t, "Content-Type", "application/json")
@@ -123,7 +137,8 @@ func (c *contract) testProblems(t *testing.T) {
 	}
 }
 
-// testNotHTTP sends what Go's HTTP server refuses before anything of ours sees it. The document has these answers, too.
+// testNotHTTP sends what Go's HTTP server refuses before anything of ours sees it. The document has
+// these answers, too.
 func (c *contract) testNotHTTP(t *testing.T) {
 	for name, row := range map[string]struct {
 		method, target, header string
@@ -133,7 +148,8 @@ func (c *contract) testNotHTTP(t *testing.T) {
 		"ControlInKey":        {"POST", "/payments", "Idempotency-Key: a\x7fb", http.StatusBadRequest},
 		"BadHeaderName":       {"GET", "/payments/7", "No Name: x", http.StatusBadRequest},
 		"ControlInPreference": {"GET", "/payments?idempotency_key=k", "Prefer: \x00", http.StatusBadRequest},
-		"HeadersTooLarge":     {"GET", "/readyz", "X-Large: " + strings.Repeat("x", 32<<10), http.StatusRequestHeaderFieldsTooLarge},
+		"HeadersTooLarge": {"GET", "/readyz", "X-Large: " + strings.Repeat("x", 32<<10),
+			http.StatusRequestHeaderFieldsTooLarge},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := c.raw(t, row.method, row.target, row.header)
@@ -143,9 +159,11 @@ func (c *contract) testNotHTTP(t *testing.T) {
 	}
 }
 
-// testHalfABody breaks off in the middle of a body. The service knows nothing about the rest, so it refuses nothing for good.
+// testHalfABody breaks off in the middle of a body. The service knows nothing about the rest, so it
+// refuses nothing for good.
 func (c *contract) testHalfABody(t *testing.T) {
-	header := fmt.Sprintf("Authorization: Bearer %s\r\nContent-Type: application/json\r\nIdempotency-Key: half\r\nContent-Length: 100", c.key)
+	header := fmt.Sprintf("Authorization: Bearer %s\r\nContent-Type: application/json\r\n"+
+		"Idempotency-Key: half\r\nContent-Length: 100", c.key)
 	c.rawBody(t, "POST", "/payments", header, `{"amount":`).wantProblem(t, "request_timeout")
 }
 
@@ -166,7 +184,8 @@ func (c *contract) rawBody(t *testing.T, method, target, header, body string) *a
 	if err := conn.SetDeadline(time.Now().Add(startTimeout)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: paylatch\r\n%s\r\n\r\n%s", method, target, header, body); err != nil {
+	if _, err := fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: paylatch\r\n%s\r\n\r\n%s", method, target, header,
+		body); err != nil {
 		t.Fatal(err)
 	}
 	if body != "" {
@@ -174,7 +193,7 @@ func (c *contract) rawBody(t *testing.T, method, target, header, body string) *a
 			t.Fatal(err)
 		}
 	}
-	response, err := http.ReadResponse(bufio.NewReader(conn), nil) //nolint:bodyclose // The caller reads it; the connection is closed.
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil) //nolint:bodyclose // The caller reads it.
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,11 +8,13 @@ import (
 	"testing"
 )
 
-// testStatus follows a payment to the topic: what was answered to the create stays, and what was added says where it is.
+// testStatus follows a payment to the topic: what was answered to the create stays, and what was
+// added says where it is.
 func (c *contract) testStatus(t *testing.T) {
 	created := c.create(t, newKey(), order())
 	sent := c.sent(t, created.path())
-	sent.wantHeaders(t, "Cache-Control", "private, no-cache", "Vary", "Authorization, Prefer", "Retry-After", "", "Content-Location", "", "Content-Type", "application/json")
+	sent.wantHeaders(t, "Cache-Control", "private, no-cache", "Vary", "Authorization, Prefer", "Retry-After", "",
+		"Content-Location", "", "Content-Type", "application/json")
 	got, want := sent.members(t), created.members(t)
 	position := got["position"].(map[string]any)
 	if position["topic"] != c.topic {
@@ -35,7 +37,8 @@ func (c *contract) testByKey(t *testing.T) {
 	target := "/payments?idempotency_key=" + key
 	byKey := c.get(t, target)
 	byKey.want(t, http.StatusOK)
-	byKey.wantHeaders(t, "Content-Location", created.path(), "ETag", byID.header.Get("ETag"), "Cache-Control", "private, no-cache", "Vary", "Authorization, Prefer")
+	byKey.wantHeaders(t, "Content-Location", created.path(), "ETag", byID.header.Get("ETag"), "Cache-Control",
+		"private, no-cache", "Vary", "Authorization, Prefer")
 	if string(byKey.body) != string(byID.body) {
 		t.Errorf("by key\n%s, by id\n%s", byKey.body, byID.body)
 	}
@@ -51,7 +54,8 @@ func (c *contract) testByKey(t *testing.T) {
 // testQuery goes through queries that are no lookup by key.
 func (c *contract) testQuery(t *testing.T) {
 	for name, query := range map[string]string{
-		"None": "", "Empty": "?", "Other": "?key=k", "Case": "?Idempotency_Key=k", "Twice": "?idempotency_key=a&idempotency_key=a", "OneMore": "?idempotency_key=k&page=2",
+		"None": "", "Empty": "?", "Other": "?key=k", "Case": "?Idempotency_Key=k",
+		"Twice": "?idempotency_key=a&idempotency_key=a", "OneMore": "?idempotency_key=k&page=2",
 		"BadEscape": "?idempotency_key=%zz", "Semicolon": "?idempotency_key=a;b",
 	} {
 		t.Run(name, func(t *testing.T) { c.get(t, "/payments"+query).wantProblem(t, "query_invalid") })
@@ -68,14 +72,17 @@ func (c *contract) testNotModified(t *testing.T) {
 	path := c.create(t, newKey(), order()).path()
 	sent := c.sent(t, path)
 	tag := sent.header.Get("ETag")
-	for name, known := range map[string]string{"Same": tag, "Any": "*", "Listed": `"x", ` + tag + `, "y"`, "Weak": "W/" + tag} {
+	for name, known := range map[string]string{"Same": tag, "Any": "*", "Listed": `"x", ` + tag + `, "y"`,
+		"Weak": "W/" + tag} {
 		t.Run(name, func(t *testing.T) {
 			a := c.get(t, path, "If-None-Match", known)
 			a.want(t, http.StatusNotModified)
-			a.wantHeaders(t, "ETag", tag, "Cache-Control", "private, no-cache", "Vary", "Authorization, Prefer", "Content-Type", "")
+			a.wantHeaders(t, "ETag", tag, "Cache-Control", "private, no-cache", "Vary", "Authorization, Prefer",
+				"Content-Type", "")
 		})
 	}
-	for name, known := range map[string]string{"Other": `"created"`, "Unquoted": strings.Trim(tag, `"`), "Empty": "", "OtherCase": strings.ToUpper(tag)} {
+	for name, known := range map[string]string{"Other": `"created"`, "Unquoted": strings.Trim(tag, `"`), "Empty": "",
+		"OtherCase": strings.ToUpper(tag)} {
 		t.Run("Modified/"+name, func(t *testing.T) { c.get(t, path, "If-None-Match", known).want(t, http.StatusOK) })
 	}
 	t.Run("OtherPayment", func(t *testing.T) {
@@ -89,7 +96,8 @@ func (c *contract) testNotModified(t *testing.T) {
 	})
 }
 
-// testWait holds answers until the payment is sent, and reads Prefer as RFC 7240 says: what cannot be read is not there.
+// testWait holds answers until the payment is sent, and reads Prefer as RFC 7240 says: what cannot
+// be read is not there.
 func (c *contract) testWait(t *testing.T) {
 	t.Run("UntilSent", func(t *testing.T) {
 		a := c.get(t, c.create(t, newKey(), order()).path(), "Prefer", "wait=30")
@@ -102,7 +110,8 @@ func (c *contract) testWait(t *testing.T) {
 	t.Run("SinceCreated", func(t *testing.T) {
 		a := c.get(t, c.create(t, newKey(), order()).path(), "Prefer", "wait=30", "If-None-Match", `"created"`)
 		a.want(t, http.StatusOK)
-		if position, there := a.member(t, "position").(map[string]any); !there || position["offset"].(json.Number) == "" {
+		if position, there := a.member(t, "position").(map[string]any); !there ||
+			position["offset"].(json.Number) == "" {
 			t.Errorf("no position: %s", a.body)
 		}
 	})
@@ -114,9 +123,11 @@ func (c *contract) testWait(t *testing.T) {
 		a.wantHeaders(t, "Preference-Applied", "wait=1", "ETag", tag)
 	})
 	for prefer, applied := range map[string]string{
-		"wait=7": "wait=7", "wait=31": "wait=30", "wait=999999999": "wait=30", "WAIT=7": "wait=7", `wait="7"`: "wait=7", "wait = 7": "wait=7",
+		"wait=7": "wait=7", "wait=31": "wait=30", "wait=999999999": "wait=30", "WAIT=7": "wait=7", `wait="7"`: "wait=7",
+		"wait = 7":              "wait=7",
 		"respond-async, wait=7": "wait=7", "wait=7; foo=bar": "wait=7",
-		"": "", "wait": "", "wait=": "", "wait=x": "", "wait=-1": "", "wait=1.5": "", "wait=0": "", "wait=7s": "", "await=7": "", "respond-async": "",
+		"": "", "wait": "", "wait=": "", "wait=x": "", "wait=-1": "", "wait=1.5": "", "wait=0": "", "wait=7s": "",
+		"await=7": "", "respond-async": "",
 		"wait=99999999999999999999": "",
 	} {
 		t.Run("Prefer/"+prefer, func(t *testing.T) {

@@ -33,7 +33,8 @@ func (c *contract) testCreateWait(t *testing.T) {
 	for name, prefer := range map[string]string{"None": "", "Zero": "wait=0", "Unreadable": "wait=soon"} {
 		t.Run(name, func(t *testing.T) {
 			a := c.create(t, key, order(), "Prefer", prefer)
-			a.wantHeaders(t, "Idempotent-Replayed", "true", "Location", path, "Retry-After", "1", "Preference-Applied", "",
+			a.wantHeaders(t, "Idempotent-Replayed", "true", "Location", path, "Retry-After", "1", "Preference-Applied",
+				"",
 				"Content-Location", "", "ETag", "", "Vary", "", "Cache-Control", "")
 			if got := a.member(t, "status"); got != "created" {
 				t.Errorf("status %v in a 202, want created", got)
@@ -55,7 +56,8 @@ func (c *contract) testCreateWaitNoSender(t *testing.T) {
 	want.want(t, http.StatusAccepted)
 	for _, prefer := range []string{"", "wait=1"} {
 		a := alone.create(t, key, order(), "Prefer", prefer)
-		a.wantHeaders(t, "Idempotent-Replayed", "true", "Location", want.path(), "Retry-After", "1", "Preference-Applied", "")
+		a.wantHeaders(t, "Idempotent-Replayed", "true", "Location", want.path(), "Retry-After", "1",
+			"Preference-Applied", "")
 		if !bytes.Equal(a.body, want.body) {
 			t.Errorf("the replay is\n%s, the original\n%s", a.body, want.body)
 		}

@@ -17,8 +17,8 @@ import (
 // devPorts lets the demo take any free ports.
 var devPorts = []string{"--listen", "127.0.0.1:0", "--kafka-listen", "127.0.0.1:0"}
 
-// TestDev_Simulate: the demo takes twelve payments to the topic and shows it; each record's key and ce_id
-// are the payment's id. Ctrl-C ends it with code 0.
+// TestDev_Simulate: the demo takes twelve payments to the topic and shows it; each record's key and
+// ce_id are the payment's id. Ctrl-C ends it with code 0.
 func TestDev_Simulate(t *testing.T) {
 	t.Parallel()
 	p := launchDemo(t, append([]string{"--ephemeral", "--simulate", "12"}, devPorts...)...)
@@ -56,7 +56,8 @@ func TestDev_Simulate(t *testing.T) {
 	}
 }
 
-// TestDev_KeptAcrossCrashes: what is in the data directory survives kill -9, twice, with payments in between; every payment is in the topic.
+// TestDev_KeptAcrossCrashes: what is in the data directory survives kill -9, twice, with payments
+// in between; every payment is in the topic.
 func TestDev_KeptAcrossCrashes(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -92,7 +93,8 @@ func TestDev_KeptAcrossCrashes(t *testing.T) {
 			t.Errorf("payment %s is not in the topic", id)
 		}
 	}
-	if err := p.stop(t); err != nil { // With its PostgreSQL, which after a kill may still write while the directory is removed.
+	// With its PostgreSQL, which after a kill may still write while the directory is removed.
+	if err := p.stop(t); err != nil {
 		t.Error(err)
 	}
 }
@@ -108,14 +110,15 @@ func TestDev_PortInUse(t *testing.T) {
 	for _, flag := range []string{"--listen", "--kafka-listen", "--admin-listen"} {
 		args := append([]string{"run", "--ephemeral"}, devPorts...)
 		out, err := commandOf(t, "paylatch-dev", nil, append(args, flag, l.Addr().String())...).CombinedOutput()
-		if _, failed := errors.AsType[*exec.ExitError](err); !failed || !strings.Contains(string(out), l.Addr().String()) || !strings.Contains(string(out), flag) {
+		if _, failed := errors.AsType[*exec.ExitError](err); !failed ||
+			!strings.Contains(string(out), l.Addr().String()) || !strings.Contains(string(out), flag) {
 			t.Errorf("%s: %v\n%s", flag, err, out)
 		}
 	}
 }
 
-// TestDev_Env: the operator's commands reach the running demo with what `env` prints. A second demo on
-// the same directory says that the first one runs, and `env` says when none does.
+// TestDev_Env: the operator's commands reach the running demo with what `env` prints. A second demo
+// on the same directory says that the first one runs, and `env` says when none does.
 func TestDev_Env(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -137,14 +140,17 @@ func TestDev_Env(t *testing.T) {
 		t.Fatal(err)
 	}
 	shell := commandOf(t, "paylatch-dev", nil)
-	shell.Path, shell.Args = "/bin/sh", []string{"sh", "-ec", exports + dir + "/paylatch verify; echo $PAYLATCH_SERVER $PAYLATCH_API_KEY"}
+	shell.Path, shell.Args = "/bin/sh", []string{"sh", "-ec",
+		exports + dir + "/paylatch verify; echo $PAYLATCH_SERVER $PAYLATCH_API_KEY"}
 	out, err := shell.CombinedOutput()
 	want := word(t, p.ready, "api=") + " " + word(t, p.ready, "key=")
 	if err != nil || !strings.Contains(string(out), want) {
 		t.Errorf("got %v and %q, want an audit and %q", err, out, want)
 	}
-	second, err := commandOf(t, "paylatch-dev", nil, append([]string{"run", "--data", data}, devPorts...)...).CombinedOutput()
-	if err == nil || !strings.Contains(string(second), "is running already on "+data) || !strings.Contains(string(second), word(t, p.ready, "api=")) {
+	second, err := commandOf(t, "paylatch-dev", nil, append([]string{"run", "--data", data},
+		devPorts...)...).CombinedOutput()
+	if err == nil || !strings.Contains(string(second), "is running already on "+data) ||
+		!strings.Contains(string(second), word(t, p.ready, "api=")) {
 		t.Errorf("got %v and %q, want an error that names the demo that runs", err, second)
 	}
 	if err := p.stop(t); err != nil {
@@ -155,12 +161,15 @@ func TestDev_Env(t *testing.T) {
 	}
 }
 
-// TestConfig_AllFaultsAtOnce: a wrong configuration is told whole, by flag and by variable, with exit code 2.
+// TestConfig_AllFaultsAtOnce: a wrong configuration is told whole, by flag and by variable, with
+// exit code 2.
 func TestConfig_AllFaultsAtOnce(t *testing.T) {
 	t.Parallel()
 	env := map[string]string{
-		"PAYLATCH_DATABASE_URL": "postgres://u:sesame@[broken", "PAYLATCH_KAFKA_BROKERS": "nowhere", "PAYLATCH_LISTEN": "8080",
-		"PAYLATCH_DELIVERY": "best effort", "PAYLATCH_SHUTDOWN_TIMEOUT": "soon", "PAYLATCH_DATABASE_CONNECTIONS": "none", "PAYLATCH_LOG_LEVEL": "loud",
+		"PAYLATCH_DATABASE_URL": "postgres://u:sesame@[broken", "PAYLATCH_KAFKA_BROKERS": "nowhere",
+		"PAYLATCH_LISTEN":   "8080",
+		"PAYLATCH_DELIVERY": "best effort", "PAYLATCH_SHUTDOWN_TIMEOUT": "soon",
+		"PAYLATCH_DATABASE_CONNECTIONS": "none", "PAYLATCH_LOG_LEVEL": "loud",
 		"PAYLATCH_DRAIN_DELAY": "11m", "PAYLATCH_SOURCE": "%", "PAYLATCH_BATCH_MAX": "0", "PAYLATCH_ADMIN_LISTEN": ":x",
 	}
 	cmd := command(t, env, "serve")
@@ -178,7 +187,8 @@ func TestConfig_AllFaultsAtOnce(t *testing.T) {
 	}
 }
 
-// TestServe_Observed: the metrics tell what was taken and sent, and the printed configuration shows no password.
+// TestServe_Observed: the metrics tell what was taken and sent, and the printed configuration shows
+// no password.
 func TestServe_Observed(t *testing.T) {
 	t.Parallel()
 	i := install(t)
@@ -194,10 +204,14 @@ func TestServe_Observed(t *testing.T) {
 	post(t, p.api, i.key, "k", []byte(`{}`))
 	i.drained(t)
 	want := []string{
-		`paylatch_creates_total{kind="original"} 2`, `paylatch_creates_total{kind="replay"} 1`, `paylatch_refusals_total{code="invalid_payment"} 1`,
-		`paylatch_http_request_seconds_count{method="POST",route="/payments",status="202"} 3`, `paylatch_payments_sent_total 2`,
-		`paylatch_payments_oldest_unsent_seconds 0`, `paylatch_payments_unsent{partition="11"} 0`, `paylatch_partitions{state="active"} 12`,
-		`paylatch_partitions{state="halted"} 0`, `paylatch_sender_passes_total{outcome="sent"}`, `paylatch_sender_publish_seconds_count{outcome="acknowledged"}`,
+		`paylatch_creates_total{kind="original"} 2`, `paylatch_creates_total{kind="replay"} 1`,
+		`paylatch_refusals_total{code="invalid_payment"} 1`,
+		`paylatch_http_request_seconds_count{method="POST",route="/payments",status="202"} 3`,
+		`paylatch_payments_sent_total 2`,
+		`paylatch_payments_oldest_unsent_seconds 0`, `paylatch_payments_unsent{partition="11"} 0`,
+		`paylatch_partitions{state="active"} 12`,
+		`paylatch_partitions{state="halted"} 0`, `paylatch_sender_passes_total{outcome="sent"}`,
+		`paylatch_sender_publish_seconds_count{outcome="acknowledged"}`,
 		`paylatch_sender_partitions_owned 12`, `paylatch_database_up 1`, `paylatch_ready 1`,
 	}
 	eventually(t, "metrics", func() error { // The counters move just after the rows.
@@ -218,7 +232,8 @@ func TestServe_Observed(t *testing.T) {
 	}
 }
 
-// TestServe_StopsCleanly: SIGTERM ends a held answer at once with what is known, and the process with code 0.
+// TestServe_StopsCleanly: SIGTERM ends a held answer at once with what is known, and the process
+// with code 0.
 func TestServe_StopsCleanly(t *testing.T) {
 	t.Parallel()
 	i := install(t)
@@ -286,7 +301,8 @@ func lastWord(s string) string {
 	return words[len(words)-1]
 }
 
-// removePostgres removes the data that the demo keeps elsewhere when it runs as root, behind a link.
+// removePostgres removes the data that the demo keeps elsewhere when it runs as root, behind a
+// link.
 func removePostgres(t *testing.T, data string) {
 	t.Helper()
 	target, err := os.Readlink(filepath.Join(data, "postgres"))
@@ -298,13 +314,15 @@ func removePostgres(t *testing.T, data string) {
 	}
 }
 
-// TestServe_DatabaseAway: `serve` that starts before its database is alive and says that it is not ready; a create is answered 503 and not refused for good. An orchestrator
-// that asks for liveness has no reason to start it again for ever.
+// TestServe_DatabaseAway: `serve` that starts before its database is alive and says that it is not
+// ready; a create is answered 503 and not refused for good. An orchestrator that asks for liveness
+// has no reason to start it again for ever.
 func TestServe_DatabaseAway(t *testing.T) {
 	t.Parallel()
 	p := launch(t, map[string]string{
-		"PAYLATCH_DATABASE_URL": "postgres://paylatch:paylatch@127.0.0.1:1/paylatch?sslmode=disable", "PAYLATCH_KAFKA_BROKERS": "127.0.0.1:1",
-		"PAYLATCH_LISTEN": "127.0.0.1:0", "PAYLATCH_ADMIN_LISTEN": "127.0.0.1:0",
+		"PAYLATCH_DATABASE_URL":  "postgres://paylatch:paylatch@127.0.0.1:1/paylatch?sslmode=disable",
+		"PAYLATCH_KAFKA_BROKERS": "127.0.0.1:1",
+		"PAYLATCH_LISTEN":        "127.0.0.1:0", "PAYLATCH_ADMIN_LISTEN": "127.0.0.1:0",
 	}, "serve")
 	if body := get(t, p.api+"/livez"); !strings.Contains(body, "live") {
 		t.Errorf("livez: %s", body)

@@ -14,7 +14,8 @@ import (
 	"github.com/paylatch/paylatch/test/parts"
 )
 
-// verify runs `paylatch verify` and returns its report. The test fails if the exit code does not follow from the report.
+// verify runs `paylatch verify` and returns its report. The test fails if the exit code does not
+// follow from the report.
 func (i *installation) verify(t *testing.T) auditor.Report {
 	t.Helper()
 	cmd := command(t, i.env, "verify", "--json")
@@ -53,14 +54,18 @@ func (i *installation) wantClean(t *testing.T, n int64) {
 	}
 }
 
-// Bulk payments of one sender account for each partition; ids are of version 8 as all are, but random.
+// Bulk payments of one sender account for each partition; ids are of version 8 as all are, but
+// random.
 const insertBulk = `
-with party as (insert into parties (tenant_id, party_id, name) select id, 'bulk', 'Bulk' from tenants where name = 'acme'
+with party as (insert into parties (tenant_id, party_id, name)
+		select id, 'bulk', 'Bulk' from tenants where name = 'acme'
 		on conflict on constraint parties_content_is_unique do nothing returning id),
-	account as (insert into accounts (tenant_id, type, number) select id, 'bulk', 'bulk' from tenants where name = 'acme'
+	account as (insert into accounts (tenant_id, type, number)
+		select id, 'bulk', 'bulk' from tenants where name = 'acme'
 		on conflict on constraint accounts_content_is_unique do nothing returning id)
 insert into payments (amount, originator_id, beneficiary_id, sender_id, receiver_id, id, tenant_id, partition, currency)
-select 1, p.id, p.id, a.id, a.id, (overlay(overlay(gen_random_uuid()::text placing '8' from 15) placing '8' from 20))::uuid, t.id, n % 12, 'EUR'
+select 1, p.id, p.id, a.id, a.id,
+	(overlay(overlay(gen_random_uuid()::text placing '8' from 15) placing '8' from 20))::uuid, t.id, n % 12, 'EUR'
 from generate_series(1, $1) as n, tenants t,
 	(select id from party union select id from parties where party_id = 'bulk' limit 1) as p,
 	(select id from account union select id from accounts where type = 'bulk' limit 1) as a
@@ -88,8 +93,9 @@ func sentBy(t *testing.T, p *process) int {
 	return 0
 }
 
-// TestDrain_ManySenders: four sender processes drain 50,000 payments while they are stopped cleanly and started again, one by one, and while new payments
-// arrive over HTTP. Each payment is in the topic exactly once, and each sender did real work.
+// TestDrain_ManySenders: four sender processes drain 50,000 payments while they are stopped cleanly
+// and started again, one by one, and while new payments arrive over HTTP. Each payment is in the
+// topic exactly once, and each sender did real work.
 func TestDrain_ManySenders(t *testing.T) {
 	t.Parallel()
 	const backlog = 50_000
@@ -130,7 +136,8 @@ func TestDrain_ManySenders(t *testing.T) {
 	i.wantClean(t, int64(backlog+len(accepted)))
 }
 
-// TestDatabase_Restarted: PostgreSQL is restarted under load, once cleanly and once as by a crash. Nothing is lost, and nothing repeated.
+// TestDatabase_Restarted: PostgreSQL is restarted under load, once cleanly and once as by a crash.
+// Nothing is lost, and nothing repeated.
 func TestDatabase_Restarted(t *testing.T) {
 	t.Parallel()
 	server := parts.OwnPostgres(t)
@@ -148,7 +155,8 @@ func TestDatabase_Restarted(t *testing.T) {
 			}
 			defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
 			var n int
-			if err := conn.QueryRow(t.Context(), `select count(*) from payments where status = 'sent'`).Scan(&n); err != nil {
+			if err := conn.QueryRow(t.Context(),
+				`select count(*) from payments where status = 'sent'`).Scan(&n); err != nil {
 				return err
 			}
 			if n < before+200 {
@@ -169,7 +177,8 @@ func TestDatabase_Restarted(t *testing.T) {
 	t.Logf("%d repeated by two restarts; senders %d and %d", r.Duplicates, sentBy(t, service), sentBy(t, second))
 }
 
-// TestBroker_Restarted: the broker is restarted under load, and once more away for 20 s. Nothing is lost.
+// TestBroker_Restarted: the broker is restarted under load, and once more away for 20 s. Nothing is
+// lost.
 func TestBroker_Restarted(t *testing.T) {
 	t.Parallel()
 	i := installOnOwnBroker(t)
@@ -190,7 +199,8 @@ func TestBroker_Restarted(t *testing.T) {
 	accepted := stop()
 	i.drained(t)
 	r := i.verify(t)
-	if r.Missing != 0 || r.Unexpected != 0 || r.Undecided != 0 || r.Payments < int64(len(accepted)) || r.Duplicates > 0 && i.repeatsNothing() {
+	if r.Missing != 0 || r.Unexpected != 0 || r.Undecided != 0 || r.Payments < int64(len(accepted)) ||
+		r.Duplicates > 0 && i.repeatsNothing() {
 		t.Errorf("%d payments were accepted", len(accepted))
 	}
 }

@@ -16,7 +16,8 @@ import (
 	"github.com/paylatch/paylatch/internal/kafka"
 )
 
-// load creates payments from several workers until it is stopped; stop returns the ids of all that were answered 202.
+// load creates payments from several workers until it is stopped; stop returns the ids of all that
+// were answered 202.
 func load(t *testing.T, c *client.Client, workers int) (stop func() []string) {
 	t.Helper()
 	var (
@@ -28,7 +29,8 @@ func load(t *testing.T, c *client.Client, workers int) (stop func() []string) {
 	for w := range workers {
 		all.Go(func() {
 			for n := 0; !over.Load(); n++ {
-				answer, err := c.Create(context.WithoutCancel(t.Context()), uuid.Must(uuid.NewV7()).String(), sample(string(rune('0'+(w+n)%10))))
+				answer, err := c.Create(context.WithoutCancel(t.Context()), uuid.Must(uuid.NewV7()).String(),
+					sample(string(rune('0'+(w+n)%10))))
 				if err != nil {
 					t.Errorf("create: %v", err)
 					return
@@ -71,8 +73,9 @@ func repeats(t *testing.T, accepted []string, records []kafka.Record) int {
 	return int(c.Repeated)
 }
 
-// TestSender_KilledAndStartedAgain: under load, the only sender is killed with -9 and another one started, three times. Nothing is lost. Nothing is repeated in fenced
-// delivery; what a kill interrupted may be in locked delivery: at most one batch for each partition.
+// TestSender_KilledAndStartedAgain: under load, the only sender is killed with -9 and another one
+// started, three times. Nothing is lost. Nothing is repeated in fenced delivery; what a kill
+// interrupted may be in locked delivery: at most one batch for each partition.
 func TestSender_KilledAndStartedAgain(t *testing.T) {
 	t.Parallel()
 	for name, set := range map[string]func(*testing.T) *installation{"Fenced": install, "Locked": installLocked} {
@@ -110,7 +113,8 @@ func killedAndStartedAgain(t *testing.T, i *installation) {
 	}
 }
 
-// TestSender_CleanHandOver: under load, three replicas come and go cleanly. Each payment is in the topic once.
+// TestSender_CleanHandOver: under load, three replicas come and go cleanly. Each payment is in the
+// topic once.
 func TestSender_CleanHandOver(t *testing.T) {
 	t.Parallel()
 	i := install(t)
@@ -139,8 +143,8 @@ func TestSender_CleanHandOver(t *testing.T) {
 	t.Logf("%d payments, each once", len(accepted))
 }
 
-// TestSender_BrokerAway: the broker goes away for 10 s under load. The API goes on taking payments, nothing is lost, and all is sent once the broker is
-// back.
+// TestSender_BrokerAway: the broker goes away for 10 s under load. The API goes on taking payments,
+// nothing is lost, and all is sent once the broker is back.
 func TestSender_BrokerAway(t *testing.T) {
 	t.Parallel()
 	i := installOnOwnBroker(t)
@@ -152,7 +156,8 @@ func TestSender_BrokerAway(t *testing.T) {
 	unsent := i.count(t, `select count(*) from payments where status = 'created'`)
 	time.Sleep(10 * time.Second) // The outage itself.
 	if grown := i.count(t, `select count(*) from payments where status = 'created'`); grown <= unsent {
-		t.Errorf("%d unsent before the outage and %d at its end: either it did not happen or no payments were taken", unsent, grown)
+		t.Errorf("%d unsent before the outage and %d at its end: either it did not happen or no payments were taken",
+			unsent, grown)
 	}
 	i.broker.Start(t)
 	accepted := stop()
@@ -160,13 +165,15 @@ func TestSender_BrokerAway(t *testing.T) {
 	records := i.records(t)
 	// The test's own payment is not among load's.
 	repeated := repeats(t, append(accepted, i.others(t, accepted)...), records)
-	t.Logf("%d accepted, %d records, %d repeated by answers that the outage lost", len(accepted), len(records), repeated)
+	t.Logf("%d accepted, %d records, %d repeated by answers that the outage lost", len(accepted), len(records),
+		repeated)
 	if repeated > 0 && i.repeatsNothing() {
 		t.Errorf("%d records repeated", repeated)
 	}
 }
 
-// TestSender_Halted: a partition that an operator halts is not sent to, the others are, and resume sends what waited.
+// TestSender_Halted: a partition that an operator halts is not sent to, the others are, and resume
+// sends what waited.
 func TestSender_Halted(t *testing.T) {
 	t.Parallel()
 	i := install(t)
@@ -207,13 +214,16 @@ func (i *installation) others(t *testing.T, given []string) []string {
 	return others
 }
 
-// TestResume_Choices: a log that contradicts the database halts its partition, which readyz names, and a plain resume halts it again. A dry run counts what the choices would do and
-// changes nothing. --resend then sends all that waits; --assume-sent marks as many as may be in what the log lost, which the topic lacks: that is what was decided.
+// TestResume_Choices: a log that contradicts the database halts its partition, which readyz names,
+// and a plain resume halts it again. A dry run counts what the choices would do and changes
+// nothing. --resend then sends all that waits; --assume-sent marks as many as may be in what the
+// log lost, which the topic lacks: that is what was decided.
 func TestResume_Choices(t *testing.T) {
 	t.Parallel()
 	i := install(t)
-	i.bulk(t, 120)                                                                           // Ten for each partition.
-	i.execute(t, `update topic_partitions set next_offset = 1000 where partition in (3, 4)`) // As if the log had lost a thousand records.
+	i.bulk(t, 120) // Ten for each partition.
+	// As if the log had lost a thousand records.
+	i.execute(t, `update topic_partitions set next_offset = 1000 where partition in (3, 4)`)
 	api := i.launch(t, "serve")
 	halted := func(partition int) {
 		t.Helper()
@@ -236,7 +246,8 @@ func TestResume_Choices(t *testing.T) {
 	run(t, i.env, "partitions", "resume", "3")
 	halted(3)
 	told := run(t, i.env, "partitions", "resume", "3", "--dry-run")
-	for _, want := range []string{"--resend would", "--assume-sent would", " 10  send, though", " 10  mark as sent, though"} {
+	for _, want := range []string{"--resend would", "--assume-sent would", " 10  send, though",
+		" 10  mark as sent, though"} {
 		if !strings.Contains(told, want) {
 			t.Errorf("the dry run does not say %q:\n%s", want, told)
 		}
@@ -250,7 +261,8 @@ func TestResume_Choices(t *testing.T) {
 	}
 }
 
-// TestResume_Lost: records that were marked are gone from the log's end, as after an unclean election. --resend sends them again.
+// TestResume_Lost: records that were marked are gone from the log's end, as after an unclean
+// election. --resend sends them again.
 func TestResume_Lost(t *testing.T) {
 	t.Parallel()
 	i := install(t)
@@ -262,7 +274,8 @@ func TestResume_Lost(t *testing.T) {
 	}
 	// As if ten more had been marked, at offsets that the log does not have.
 	i.bulk(t, 120)
-	i.execute(t, `update payments set status = 'sent', sent_at = now(), kafka_offset = seq + 1000 where partition = 5 and status = 'created'`)
+	i.execute(t, `update payments set status = 'sent', sent_at = now(), kafka_offset = seq + 1000
+		where partition = 5 and status = 'created'`)
 	i.execute(t, `update topic_partitions set next_offset = 2000 where partition = 5`)
 	i.launch(t, "serve")
 	eventually(t, "the partition halts", func() error {
@@ -276,7 +289,8 @@ func TestResume_Lost(t *testing.T) {
 	i.wantClean(t, 240)
 }
 
-// TestMode_UnderLoad: while payments are taken, and a sender of each delivery runs, all partitions go from locked to fenced, and back. Each payment is in the topic once.
+// TestMode_UnderLoad: while payments are taken, and a sender of each delivery runs, all partitions
+// go from locked to fenced, and back. Each payment is in the topic once.
 func TestMode_UnderLoad(t *testing.T) {
 	t.Parallel()
 	i := installLocked(t)

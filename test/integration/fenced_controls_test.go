@@ -17,20 +17,24 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// The positive controls of fenced delivery: real senders of ours with one guard taken out, at the one moment when it counts. Each makes duplicates,
-// which verify sees, where the sender with all its guards makes none. They are the counterexamples of the model (test/model) on real parts.
+// The positive controls of fenced delivery: real senders of ours with one guard taken out, at the
+// one moment when it counts. Each makes duplicates, which verify sees, where the sender with all
+// its guards makes none. They are the counterexamples of the model (test/model) on real parts.
 //
 // All bend partition 0 alone; the other eleven go on beside it.
 
 const (
 	bentPayments = 1200 // A hundred for each partition.
 	bentBatch    = 20   // What is in hand at the moment.
-	killOwner    = `select count(pg_terminate_backend(pid, 10000)) from pg_locks where locktype = 'advisory' and classid = 1886413922 and objid = 0
-		and database = (select oid from pg_database where datname = current_database())` // The class is store's, of partitions.
+	// killOwner ends the session that owns partition 0. The class of the lock is the one that store
+	// uses for partitions.
+	killOwner = `select count(pg_terminate_backend(pid, 10000)) from pg_locks
+		where locktype = 'advisory' and classid = 1886413922 and objid = 0
+		and database = (select oid from pg_database where datname = current_database())`
 )
 
-// TestFencedControl_TailRead: an owner's session is killed between Kafka's commit and PostgreSQL's. A take-over that does not read the log's tail
-// emits that batch again.
+// TestFencedControl_TailRead: an owner's session is killed between Kafka's commit and PostgreSQL's.
+// A take-over that does not read the log's tail emits that batch again.
 func TestFencedControl_TailRead(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
@@ -69,8 +73,9 @@ func (blind) Read(context.Context, string, int32, int64, int64, func(kafka.Recor
 	return nil
 }
 
-// TestFencedControl_Zombie: an owner has selected a batch and loses its session; another replica takes over and sends all; then the first goes on,
-// which no database can forbid. Without fencing and without wanting its records at the offsets that the table says, it emits its batch again;
+// TestFencedControl_Zombie: an owner has selected a batch and loses its session; another replica
+// takes over and sends all; then the first goes on, which no database can forbid. Without fencing
+// and without wanting its records at the offsets that the table says, it emits its batch again;
 // either guard alone keeps it from that (the model says the same).
 func TestFencedControl_Zombie(t *testing.T) {
 	t.Parallel()
@@ -78,10 +83,14 @@ func TestFencedControl_Zombie(t *testing.T) {
 		bend       func(c *sender.Config, topic string)
 		duplicates int64
 	}{
-		"NeitherFencingNorContinuity": {func(c *sender.Config, topic string) { c.Fencer = anywhere{unfenced{c.Fencer}, c.Log, topic} }, bentBatch},
-		"ContinuityAlone":             {func(c *sender.Config, topic string) { c.Fencer = unfenced{c.Fencer} }, 0},
-		"FencingAlone":                {func(c *sender.Config, topic string) { c.Fencer = anywhere{c.Fencer, c.Log, topic} }, 0},
-		"Both":                        {func(*sender.Config, string) {}, 0},
+		"NeitherFencingNorContinuity": {func(c *sender.Config, topic string) {
+			c.Fencer = anywhere{unfenced{c.Fencer}, c.Log, topic}
+		}, bentBatch},
+		"ContinuityAlone": {func(c *sender.Config, topic string) { c.Fencer = unfenced{c.Fencer} }, 0},
+		"FencingAlone": {func(c *sender.Config, topic string) {
+			c.Fencer = anywhere{c.Fencer, c.Log, topic}
+		}, 0},
+		"Both": {func(*sender.Config, string) {}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -160,7 +169,8 @@ type atTheEnd struct {
 	partition int32
 }
 
-// Produce waits until the transaction before has its marker: the end is where the next record goes only then.
+// Produce waits until the transaction before has its marker: the end is where the next record goes
+// only then.
 func (p atTheEnd) Produce(ctx context.Context, _ int64, events []kafka.Event) error {
 	for {
 		log, err := p.of.log.Range(ctx, p.of.topic, p.partition)
@@ -174,10 +184,11 @@ func (p atTheEnd) Produce(ctx context.Context, _ int64, events []kafka.Event) er
 	}
 }
 
-// TestFencedControl_CommitError: Kafka commits a transaction, and the answer is an error, once. A sender that takes the error for "not sent" and
-// publishes the batch again, as the partition's one producer, emits it twice: neither the fence nor the tail, which the controls above do without,
-// can help there. (The next take-over finds what it did, and halts the partition.) Ours takes the partition over, and reads in the log what became
-// of the batch.
+// TestFencedControl_CommitError: Kafka commits a transaction, and the answer is an error, once. A
+// sender that takes the error for "not sent" and publishes the batch again, as the partition's one
+// producer, emits it twice: neither the fence nor the tail, which the controls above do without,
+// can help there. (The next take-over finds what it did, and halts the partition.) Ours takes the
+// partition over, and reads in the log what became of the batch.
 func TestFencedControl_CommitError(t *testing.T) {
 	t.Parallel()
 	t.Run("TakenForNotSent", func(t *testing.T) {
@@ -187,13 +198,15 @@ func TestFencedControl_CommitError(t *testing.T) {
 		i.runFenced(t, func(c *sender.Config) { c.Fencer = retrying{lying{c.Fencer, new(atomic.Bool)}} })
 		eventually(t, "partition 0 halts, and all others are drained", func() error {
 			if i.count(t, `select count(*) from payments where status = 'created' and partition <> 0`) > 0 ||
-				i.count(t, `select count(*) from topic_partitions where partition = 0 and state = 'halted' and reason like '% repeat payments'`) != 1 {
+				i.count(t, `select count(*) from topic_partitions where partition = 0 and state = 'halted'
+					and reason like '% repeat payments'`) != 1 {
 				return errNotYet
 			}
 			return nil
 		})
 		i.settled(t)
-		if r := i.verify(t); r.Duplicates != bentBatch || r.Records != r.Payments-r.Unsent+bentBatch || r.Missing != 0 || r.Unexpected != 0 || r.Undecided != 0 {
+		if r := i.verify(t); r.Duplicates != bentBatch || r.Records != r.Payments-r.Unsent+bentBatch ||
+			r.Missing != 0 || r.Unexpected != 0 || r.Undecided != 0 {
 			t.Errorf("a batch of %d was published again: %+v", bentBatch, r)
 		}
 	})
@@ -238,7 +251,8 @@ func (l liar) Commit(ctx context.Context) error {
 	return err
 }
 
-// retrying makes producers that take a failed commit for one that did not happen, and publish the batch again.
+// retrying makes producers that take a failed commit for one that did not happen, and publish the
+// batch again.
 type retrying struct{ sender.Fencer }
 
 func (r retrying) Fence(ctx context.Context, partition int32, transactionalID string) (sender.Producer, error) {
@@ -271,7 +285,8 @@ func (r *retrier) Commit(ctx context.Context) error {
 	return r.Producer.Commit(ctx)
 }
 
-// runFenced runs a sender in fenced delivery, made of real parts and then bent, until it is stopped, at the end of the test at the latest.
+// runFenced runs a sender in fenced delivery, made of real parts and then bent, until it is
+// stopped, at the end of the test at the latest.
 func (i *installation) runFenced(t *testing.T, bends ...func(*sender.Config)) (stop func()) {
 	t.Helper()
 	s, err := store.Open(t.Context(), i.env["PAYLATCH_DATABASE_URL"], 4)
@@ -286,9 +301,11 @@ func (i *installation) runFenced(t *testing.T, bends ...func(*sender.Config)) (s
 	}
 	t.Cleanup(cluster.Close)
 	config := sender.Config{
-		Store: s, Delivery: store.Fenced, Fencer: sender.FencerOf(kafka.NewFencer(brokers, i.topic, store.PublishTimeout)), Log: cluster,
+		Store: s, Delivery: store.Fenced,
+		Fencer: sender.FencerOf(kafka.NewFencer(brokers, i.topic, store.PublishTimeout)), Log: cluster,
 		Encoder: kafka.NewEncoder("/test"), BatchMax: bentBatch,
-		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})), Metrics: sender.NewMetrics(prometheus.NewRegistry()),
+		Logger:  slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Metrics: sender.NewMetrics(prometheus.NewRegistry()),
 	}
 	for _, bend := range bends {
 		bend(&config)
@@ -304,12 +321,14 @@ func (i *installation) runFenced(t *testing.T, bends ...func(*sender.Config)) (s
 	return stop
 }
 
-// wantDuplicates wants each of n payments in the topic, so many of them twice, and nothing else there.
+// wantDuplicates wants each of n payments in the topic, so many of them twice, and nothing else
+// there.
 func (i *installation) wantDuplicates(t *testing.T, n, duplicates int64) {
 	t.Helper()
 	i.settled(t)
 	r := i.verify(t)
-	if r.Duplicates != duplicates || r.Payments != n || r.Records != n+duplicates || r.Missing != 0 || r.Unexpected != 0 || r.Undecided != 0 || r.Unsent != 0 ||
+	if r.Duplicates != duplicates || r.Payments != n || r.Records != n+duplicates || r.Missing != 0 ||
+		r.Unexpected != 0 || r.Undecided != 0 || r.Unsent != 0 ||
 		r.NotJudged != (auditor.NotJudged{}) {
 		t.Errorf("want %d payments in the topic, and %d of them twice", n, duplicates)
 	}

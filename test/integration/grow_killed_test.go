@@ -32,15 +32,19 @@ func (i *installation) startGrow(t *testing.T, to int) growing {
 const (
 	intakeAwaited = `select count(*) from pg_locks where locktype = 'advisory' and classid = 1886413923 and not granted
 		and database = (select oid from pg_database where datname = current_database())`
-	intakeClosed = `select count(*) from pg_locks where locktype = 'advisory' and classid = 1886413923 and granted and mode = 'ExclusiveLock'
+	intakeClosed = `select count(*) from pg_locks where locktype = 'advisory' and classid = 1886413923 and granted
+		and mode = 'ExclusiveLock'
 		and database = (select oid from pg_database where datname = current_database())`
-	recordAwaited = `select count(*) from pg_locks where relation = 'topic_partitions'::regclass and mode = 'RowExclusiveLock' and not granted`
-	sleeps        = `select count(*) from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'`
-	recorded      = `select count(*) / 24 from topic_partitions`
+	recordAwaited = `select count(*) from pg_locks where relation = 'topic_partitions'::regclass
+		and mode = 'RowExclusiveLock' and not granted`
+	sleeps = `select count(*) from pg_stat_activity where datname = current_database()
+		and wait_event = 'PgSleep'`
+	recorded = `select count(*) / 24 from topic_partitions`
 )
 
-// TestGrow_Killed: the operator's process is killed at each step of a growth. The intake is open again, payments are taken and sent, the same command goes on from there, and each payment is in the
-// topic once.
+// TestGrow_Killed: the operator's process is killed at each step of a growth. The intake is open
+// again, payments are taken and sent, the same command goes on from there, and each payment is in
+// the topic once.
 func TestGrow_Killed(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
@@ -53,8 +57,10 @@ func TestGrow_Killed(t *testing.T) {
 		"Draining":  {12, nil, intakeClosed, ``},
 		"Recording": {0, []string{`begin`, `lock table topic_partitions in share mode`}, recordAwaited, ``},
 		"Committing": {0, []string{
-			`create function hold() returns trigger language plpgsql as $$ begin perform pg_sleep(5); return null; end $$`,
-			`create constraint trigger hold after insert on topic_partitions deferrable initially deferred for each row execute function hold()`,
+			`create function hold() returns trigger language plpgsql
+				as $$ begin perform pg_sleep(5); return null; end $$`,
+			`create constraint trigger hold after insert on topic_partitions deferrable initially deferred
+				for each row execute function hold()`,
 		}, sleeps, `drop trigger hold on topic_partitions`},
 		"Recorded": {0, nil, recorded, ``}, // It may have ended by then.
 	} {
@@ -102,20 +108,23 @@ func TestGrow_Killed(t *testing.T) {
 			if n := i.count(t, `select count(*) from payments where partition >= 12`); n == 0 {
 				t.Error("no payment is in a new partition")
 			}
-			if n := i.count(t, `select count(distinct (topic_id, delivery)) * 100 + count(*) from topic_partitions`); n != 124 {
+			if n := i.count(t, `select count(distinct (topic_id, delivery)) * 100 + count(*)
+				from topic_partitions`); n != 124 {
 				t.Errorf("partitions are of %d kinds and %d", n/100, n%100)
 			}
 		})
 	}
 }
 
-// TestGrow_ChangedMeanwhile: while the intake is closed and the rest is being sent, another operator changes all partitions' delivery, or halts one. New partitions are as the others are by then; with
-// one halted there are none.
+// TestGrow_ChangedMeanwhile: while the intake is closed and the rest is being sent, another
+// operator changes all partitions' delivery, or halts one. New partitions are as the others are by
+// then; with one halted there are none.
 func TestGrow_ChangedMeanwhile(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct{ change, told, want string }{
 		"Delivery": {`update topic_partitions set delivery = 'locked'`, "the topic has 13 partitions", `13 locked`},
-		"Halted":   {`update topic_partitions set state = 'halted', reason = 'a test' where partition = 2`, "partition 2 is halted (a test)", `12 fenced`},
+		"Halted": {`update topic_partitions set state = 'halted', reason = 'a test' where partition = 2`,
+			"partition 2 is halted (a test)", `12 fenced`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -129,14 +138,17 @@ func TestGrow_ChangedMeanwhile(t *testing.T) {
 				return nil
 			})
 			i.execute(t, row.change)
-			i.execute(t, `update payments set status = 'sent', sent_at = now(), kafka_offset = 0`) // As if a sender had come.
+			// As if a sender had come.
+			i.execute(t, `update payments set status = 'sent', sent_at = now(), kafka_offset = 0`)
 			_ = grow.cmd.Wait()
 			if !strings.Contains(grow.output.String(), row.told) {
 				t.Errorf("told: %s", grow.output)
 			}
 			i.onDatabase(t, func(conn *pgx.Conn) error {
 				var got string
-				err := conn.QueryRow(t.Context(), `select string_agg(n || ' ' || delivery, ', ') from (select delivery, count(*) as n from topic_partitions group by delivery) as d`).Scan(&got)
+				err := conn.QueryRow(t.Context(),
+					`select string_agg(n || ' ' || delivery, ', ') from (select delivery, count(*) as n
+						from topic_partitions group by delivery) as d`).Scan(&got)
 				if got != row.want {
 					t.Errorf("partitions are %s, want %s", got, row.want)
 				}
@@ -146,11 +158,13 @@ func TestGrow_ChangedMeanwhile(t *testing.T) {
 	}
 }
 
-// TestMode_ManyPartitions: the delivery of many partitions is changed with a bounded number of database sessions, beside those of the senders.
+// TestMode_ManyPartitions: the delivery of many partitions is changed with a bounded number of
+// database sessions, beside those of the senders.
 func TestMode_ManyPartitions(t *testing.T) {
 	t.Parallel()
 	const partitions, sessionsMax = 45, 20
-	i := installIn(t, parts.EmptyPostgres(t), parts.Kafka(t), nil, locked, map[string]string{"PAYLATCH_PARTITIONS": fmt.Sprint(partitions)})
+	i := installIn(t, parts.EmptyPostgres(t), parts.Kafka(t), nil, locked,
+		map[string]string{"PAYLATCH_PARTITIONS": fmt.Sprint(partitions)})
 	mode := command(t, i.env, "partitions", "mode", "fenced")
 	var output bytes.Buffer
 	mode.SysProcAttr, mode.Stdout, mode.Stderr = endWithUs(), &output, &output
@@ -161,7 +175,8 @@ func TestMode_ManyPartitions(t *testing.T) {
 	go func() { done <- mode.Wait() }()
 	most := 0
 	eventually(t, "all are changed", func() error {
-		most = max(most, i.count(t, `select count(*) from pg_stat_activity where datname = current_database() and application_name = 'paylatch sender'`))
+		most = max(most, i.count(t, `select count(*) from pg_stat_activity where datname = current_database()
+			and application_name = 'paylatch sender'`))
 		select {
 		case err := <-done:
 			if n := strings.Count(output.String(), " is fenced:"); err != nil || n != partitions {

@@ -9,8 +9,9 @@ import (
 	"github.com/paylatch/paylatch/client"
 )
 
-// TestGrow_UnderLoad: the topic grows twice while two replicas take and send payments. Creates meet 503 at most, which the client retries; each payment is in the topic once,
-// in the order that the client can tell within a stretch between two growths, and payments are in the new partitions too.
+// TestGrow_UnderLoad: the topic grows twice while two replicas take and send payments. Creates meet
+// 503 at most, which the client retries; each payment is in the topic once, in the order that the
+// client can tell within a stretch between two growths, and payments are in the new partitions too.
 func TestGrow_UnderLoad(t *testing.T) {
 	t.Parallel()
 	for name, set := range map[string]func(*testing.T) *installation{"Fenced": install, "Locked": installLocked} {
@@ -49,7 +50,8 @@ func growUnderLoad(t *testing.T, i *installation) {
 		t.Errorf("payments are in %d of the new partitions", n)
 	}
 
-	// Within a partition the order is the log's. Between two, all of the account's payments in the old one were sent before the first in the new one was taken.
+	// Within a partition the order is the log's. Between two, all of the account's payments in the
+	// old one were sent before the first in the new one was taken.
 	places := i.places(t)
 	for n := range journal {
 		journal[n].account += fmt.Sprint("/", places[journal[n].id].Partition)
@@ -58,16 +60,22 @@ func growUnderLoad(t *testing.T, i *installation) {
 		t.Errorf("%d of %d payments judged are out of order:\n%v", len(faults), judged, faults[:min(len(faults), 10)])
 	}
 	if n := i.count(t, `select count(*) from (
-		select created_at, partition, lag(partition) over earlier as was, max(sent_at) over (earlier rows between unbounded preceding and 1 preceding) as sent
-		from payments join accounts on accounts.id = sender_id and type <> 'bulk' window earlier as (partition by sender_id order by seq)) as p where was <> partition and sent > created_at`); n > 0 {
-		t.Errorf("%d times an account's payment was taken for another partition while one before it was yet to be sent", n)
+		select created_at, partition, lag(partition) over earlier as was,
+			max(sent_at) over (earlier rows between unbounded preceding and 1 preceding) as sent
+		from payments join accounts on accounts.id = sender_id and type <> 'bulk'
+		window earlier as (partition by sender_id order by seq)) as p
+		where was <> partition and sent > created_at`); n > 0 {
+		t.Errorf("%d times an account's payment was taken for another partition while one before it was yet to be sent",
+			n)
 	}
-	if moved := i.count(t, `select count(*) from (select from payments group by sender_id having count(distinct partition) > 1) as accounts`); moved == 0 {
+	if moved := i.count(t, `select count(*) from (select from payments
+		group by sender_id having count(distinct partition) > 1) as accounts`); moved == 0 {
 		t.Error("no account changed its partition: nothing was tested")
 	}
 }
 
-// TestGrow_Refused: what cannot be grown is told why, and nothing is changed. Payments that cannot be sent (no sender runs) keep the topic as it is, and are taken as before.
+// TestGrow_Refused: what cannot be grown is told why, and nothing is changed. Payments that cannot
+// be sent (no sender runs) keep the topic as it is, and are taken as before.
 func TestGrow_Refused(t *testing.T) {
 	t.Parallel()
 	i := install(t)
@@ -95,8 +103,9 @@ func TestGrow_Refused(t *testing.T) {
 	i.wantClean(t, 13)
 }
 
-// TestGrow_Restored: the database is put back to a copy from before the topic grew. Senders do not start, since the topic holds payments that this database cannot know; growing again makes
-// the partitions known, and the take-over puts the payments back.
+// TestGrow_Restored: the database is put back to a copy from before the topic grew. Senders do not
+// start, since the topic holds payments that this database cannot know; growing again makes the
+// partitions known, and the take-over puts the payments back.
 func TestGrow_Restored(t *testing.T) {
 	t.Parallel()
 	i := install(t)

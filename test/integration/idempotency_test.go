@@ -10,8 +10,9 @@ import (
 	"time"
 )
 
-// TestCreate_ConcurrentOverReplicas: a client that retries fast, through a balancer that sends it anywhere, makes one payment. 200 identical
-// requests go to three API processes at once; one row and one record come of it, one answer is the original, and all answers are alike.
+// TestCreate_ConcurrentOverReplicas: a client that retries fast, through a balancer that sends it
+// anywhere, makes one payment. 200 identical requests go to three API processes at once; one row
+// and one record come of it, one answer is the original, and all answers are alike.
 func TestCreate_ConcurrentOverReplicas(t *testing.T) {
 	t.Parallel()
 	const requests = 200
@@ -49,7 +50,8 @@ func TestCreate_ConcurrentOverReplicas(t *testing.T) {
 	close(begin)
 	all.Wait()
 	if originals != 1 || replays != requests-1 || len(bodies) != 1 {
-		t.Errorf("%d originals, %d replays, %d different bodies; want 1, %d, 1", originals, replays, len(bodies), requests-1)
+		t.Errorf("%d originals, %d replays, %d different bodies; want 1, %d, 1", originals, replays, len(bodies),
+			requests-1)
 	}
 	i.drained(t)
 	if rows := i.count(t, `select count(*) from payments`); rows != 1 {
@@ -60,7 +62,8 @@ func TestCreate_ConcurrentOverReplicas(t *testing.T) {
 	}
 }
 
-// TestCreate_TwoTenantsWithOneKey: the key belongs to the tenant, so two tenants that use the same one have a payment each, and neither sees the other's.
+// TestCreate_TwoTenantsWithOneKey: the key belongs to the tenant, so two tenants that use the same
+// one have a payment each, and neither sees the other's.
 func TestCreate_TwoTenantsWithOneKey(t *testing.T) {
 	t.Parallel()
 	i := install(t)
@@ -90,7 +93,8 @@ func TestCreate_TwoTenantsWithOneKey(t *testing.T) {
 	}
 }
 
-// TestTenants_RevokedKey: a revoked key stops working on every replica within 5 s, also where it was used just before, and the tenant's other keys go on.
+// TestTenants_RevokedKey: a revoked key stops working on every replica within 5 s, also where it
+// was used just before, and the tenant's other keys go on.
 func TestTenants_RevokedKey(t *testing.T) {
 	t.Parallel()
 	i := install(t)

@@ -20,7 +20,8 @@ import (
 func payclientBinary(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "payclient")
-	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", path, "github.com/paylatch/paylatch/cmd/payclient").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", path,
+		"github.com/paylatch/paylatch/cmd/payclient").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	return path
@@ -34,14 +35,17 @@ func (i *installation) clientOf(binary string, keys []string, replicas []*proces
 	}
 	cmd := exec.Command(binary, args...)
 	cmd.SysProcAttr = endWithUs()
-	cmd.Env = append(os.Environ(), "PAYLATCH_SERVER="+strings.Join(servers, ","), "PAYLATCH_API_KEY="+strings.Join(keys, ","),
+	cmd.Env = append(os.Environ(), "PAYLATCH_SERVER="+strings.Join(servers, ","),
+		"PAYLATCH_API_KEY="+strings.Join(keys, ","),
 		"PAYLATCH_KAFKA_BROKERS="+i.env["PAYLATCH_KAFKA_BROKERS"], "PAYLATCH_TOPIC="+i.topic)
 	return cmd
 }
 
-// TestLoadAndAudit: the client's own verdict, from outside. An open load of two tenants with a journal, during which a replica is killed; then another one into
-// the same journal, whose client is killed. The audit finds each payment that was answered 202 stored, and in the topic once, and says what became of
-// those that the killed client had in hand. The control puts one record into the topic a second time, and must be found out.
+// TestLoadAndAudit: the client's own verdict, from outside. An open load of two tenants with a
+// journal, during which a replica is killed; then another one into the same journal, whose client
+// is killed. The audit finds each payment that was answered 202 stored, and in the topic once, and
+// says what became of those that the killed client had in hand. The control puts one record into
+// the topic a second time, and must be found out.
 func TestLoadAndAudit(t *testing.T) {
 	t.Parallel()
 	i := install(t)
@@ -54,8 +58,10 @@ func TestLoadAndAudit(t *testing.T) {
 		return bytes.Count(text, []byte("\n"))
 	}
 
-	load := i.clientOf(binary, keys, replicas, "--retry-for", "2m", "load", "--rate", "10,30", "--step", "4s", "--reads", "3",
-		"--in-flight", "4000", "--accounts", "100", "--json", "--journal", path, "--html", page, "--slo", "end_to_end.max=10m,p99=10m", "--settle", "60s")
+	load := i.clientOf(binary, keys, replicas, "--retry-for", "2m", "load", "--rate", "10,30", "--step", "4s",
+		"--reads", "3",
+		"--in-flight", "4000", "--accounts", "100", "--json", "--journal", path, "--html", page, "--slo",
+		"end_to_end.max=10m,p99=10m", "--settle", "60s")
 	var stdout, stderr bytes.Buffer
 	load.Stdout, load.Stderr = &stdout, &stderr
 	if err := load.Start(); err != nil {
@@ -75,18 +81,21 @@ func TestLoadAndAudit(t *testing.T) {
 	if err := json.Unmarshal(stdout.Bytes(), &report); err != nil {
 		t.Fatal(err)
 	}
-	if w, e := report.Create, report.EndToEnd; w.Planned != 160 || w.Done != 160 || report.Status.Planned != 480 || e == nil || e.Missing != 0 || e.Latency.Count != 160 {
+	if w, e := report.Create, report.EndToEnd; w.Planned != 160 || w.Done != 160 || report.Status.Planned != 480 ||
+		e == nil || e.Missing != 0 || e.Latency.Count != 160 {
 		t.Errorf("%+v", report)
 	}
 	if len(report.Verdicts) != 3 || report.Retries == 0 || report.Tenants != 2 {
-		t.Errorf("%d verdicts, %d retries (none: the killed replica was not asked), %d tenants", len(report.Verdicts), report.Retries, report.Tenants)
+		t.Errorf("%d verdicts, %d retries (none: the killed replica was not asked), %d tenants", len(report.Verdicts),
+			report.Retries, report.Tenants)
 	}
 	if html, err := os.ReadFile(page); err != nil || !bytes.Contains(html, []byte("</svg>")) {
 		t.Errorf("%v: %d bytes of HTML", err, len(html))
 	}
 
 	before := lines()
-	killed := i.clientOf(binary, keys, replicas, "load", "--rate", "100", "--duration", "10m", "--reads", "0", "--journal", path)
+	killed := i.clientOf(binary, keys, replicas, "load", "--rate", "100", "--duration", "10m", "--reads", "0",
+		"--journal", path)
 	if err := killed.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -125,10 +134,12 @@ func TestLoadAndAudit(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	if err := client.ProduceSync(t.Context(), &kgo.Record{Topic: i.topic, Key: again.Key, Value: again.Value}).FirstErr(); err != nil {
+	if err := client.ProduceSync(t.Context(), &kgo.Record{Topic: i.topic, Key: again.Key,
+		Value: again.Value}).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
-	if r, code := audit(); code != 1 || r.Duplicates.Count != 1 || !strings.Contains(fmt.Sprint(r.Duplicates.First), string(again.Key)) {
+	if r, code := audit(); code != 1 || r.Duplicates.Count != 1 || !strings.Contains(fmt.Sprint(r.Duplicates.First),
+		string(again.Key)) {
 		t.Errorf("the control: exit code %d, %+v", code, r)
 	}
 }

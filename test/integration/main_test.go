@@ -1,4 +1,5 @@
-// Package integration tests the programs as their users run them: processes of the built binaries against real PostgreSQL and a real broker.
+// Package integration tests the programs as their users run them: processes of the built binaries
+// against real PostgreSQL and a real broker.
 package integration
 
 import (
@@ -28,8 +29,8 @@ const startTimeout = time.Minute
 
 var binaryDir string
 
-// binaries builds paylatch and paylatch-dev once, with the race detector when the tests have it, and
-// returns their directory.
+// binaries builds paylatch and paylatch-dev once, with the race detector when the tests have it,
+// and returns their directory.
 var binaries = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "paylatch-bin-")
 	if err != nil {
@@ -50,7 +51,8 @@ var binaries = sync.OnceValues(func() (string, error) {
 
 func removeBinaries() error { return os.RemoveAll(binaryDir) }
 
-// process is a running paylatch. What it logged is judged when the test ends: it may hold no race report, no panic, and nothing of the secrets.
+// process is a running paylatch. What it logged is judged when the test ends: it may hold no race
+// report, no panic, and nothing of the secrets.
 type process struct {
 	cmd    *exec.Cmd
 	api    string // http://…
@@ -61,7 +63,8 @@ type process struct {
 	done   chan struct{}
 }
 
-// command prepares paylatch with an environment of its own: what the tests' environment says of Paylatch does not reach it.
+// command prepares paylatch with an environment of its own: what the tests' environment says of
+// Paylatch does not reach it.
 func command(t *testing.T, env map[string]string, args ...string) *exec.Cmd {
 	t.Helper()
 	return commandOf(t, "paylatch", env, args...)
@@ -248,7 +251,8 @@ func installLocked(t *testing.T) *installation {
 	return installIn(t, parts.EmptyPostgres(t), parts.Kafka(t), nil, locked)
 }
 
-// locked is the environment of commands in locked delivery; without it they are in fenced delivery, the default.
+// locked is the environment of commands in locked delivery; without it they are in fenced delivery,
+// the default.
 var locked = map[string]string{"PAYLATCH_DELIVERY": "locked"}
 
 // installOnOwnBroker sets up one whose broker the test may stop and start.
@@ -256,7 +260,8 @@ func installOnOwnBroker(t *testing.T) *installation {
 	t.Helper()
 	broker := parts.OwnKafka(t)
 	if !parts.InDocker(t) {
-		// The embedded broker forgets at its end to abort open transactions in its log, which a real one does not.
+		// The embedded broker forgets at its end to abort open transactions in its log, which a
+		// real one does not.
 		return installIn(t, parts.EmptyPostgres(t), broker.Addr, broker, locked)
 	}
 	return installIn(t, parts.EmptyPostgres(t), broker.Addr, broker)

@@ -14,7 +14,8 @@ import (
 	"github.com/paylatch/paylatch/internal/kafka"
 )
 
-// posted is a line of the client's journal: a payment that was answered 202, by one clock of the client.
+// posted is a line of the client's journal: a payment that was answered 202, by one clock of the
+// client.
 type posted struct {
 	id       string
 	account  string        // The sender's.
@@ -22,9 +23,10 @@ type posted struct {
 	answered time.Duration // After its first 202 was received.
 }
 
-// disorder judges the order that is promised: of one sender account, a payment whose 202 was received before another's POST was sent precedes it in
-// the same partition; requests under way at once have no order. It returns how many payments had such predecessors, and a sentence for each that is
-// not behind all of them.
+// disorder judges the order that is promised: of one sender account, a payment whose 202 was
+// received before another's POST was sent precedes it in the same partition; requests under way at
+// once have no order. It returns how many payments had such predecessors, and a sentence for each
+// that is not behind all of them.
 func disorder(journal []posted, places map[string]client.Position) (judged int, faults []string) {
 	accounts := map[string][]posted{}
 	for _, p := range journal {
@@ -55,9 +57,10 @@ func disorder(journal []posted, places map[string]client.Position) (judged int, 
 	return judged, faults
 }
 
-// TestOrder: under load on three replicas, of which one after the other is killed with -9 and the database sessions of all senders are ended, the
-// payments of each sender account are in the topic in the order that the client can tell. Some accounts have one client that posts one payment
-// after the other, some have two at once.
+// TestOrder: under load on three replicas, of which one after the other is killed with -9 and the
+// database sessions of all senders are ended, the payments of each sender account are in the topic
+// in the order that the client can tell. Some accounts have one client that posts one payment after
+// the other, some have two at once.
 func TestOrder(t *testing.T) {
 	t.Parallel()
 	const rounds, alone, shared, each = 6, 6, 3, 300
@@ -178,8 +181,8 @@ func (i *installation) places(t *testing.T) map[string]client.Position {
 	return places
 }
 
-// wantSeen is the control of the judge: of each account, the same records with two in each other's place, and with one in another partition, are
-// out of order.
+// wantSeen is the control of the judge: of each account, the same records with two in each other's
+// place, and with one in another partition, are out of order.
 func wantSeen(t *testing.T, journal []posted, places map[string]client.Position) {
 	t.Helper()
 	last := map[string]posted{}
@@ -196,7 +199,8 @@ func wantSeen(t *testing.T, journal []posted, places map[string]client.Position)
 		if _, faults := disorder(journal, places); len(faults) == 0 {
 			t.Errorf("%s and %s in each other's place are not seen", a.id, b.id)
 		}
-		places[a.id], places[b.id] = at, client.Position{Topic: bt.Topic, Partition: (bt.Partition + 1) % 12, Offset: bt.Offset}
+		places[a.id], places[b.id] = at, client.Position{Topic: bt.Topic, Partition: (bt.Partition + 1) % 12,
+			Offset: bt.Offset}
 		if _, faults := disorder(journal, places); len(faults) == 0 {
 			t.Errorf("%s in another partition is not seen", b.id)
 		}

@@ -13,8 +13,8 @@ import (
 	"github.com/paylatch/paylatch/client"
 )
 
-// The tests of restore: PostgreSQL is put back to an earlier copy, and the topic goes on as it is. What a payment became then is known to the log
-// alone.
+// The tests of restore: PostgreSQL is put back to an earlier copy, and the topic goes on as it is.
+// What a payment became then is known to the log alone.
 
 const (
 	restoreEarly = 15 // Payments that are sent before the copy.
@@ -37,8 +37,9 @@ const (
 	beforeMark                   // Their rows are in it, as `created`.
 )
 
-// TestRestore_Fenced: after a restore the take-over brings every payment that the log holds into the table: it is `sent`, where and as it was, its
-// key is known again, new payments go on behind it, and nothing is emitted twice.
+// TestRestore_Fenced: after a restore the take-over brings every payment that the log holds into
+// the table: it is `sent`, where and as it was, its key is known again, new payments go on behind
+// it, and nothing is emitted twice.
 func TestRestore_Fenced(t *testing.T) {
 	t.Parallel()
 	for name, at := range map[string]copied{"CopyBeforeCreation": beforeCreation, "CopyBeforeMark": beforeMark} {
@@ -62,7 +63,8 @@ func TestRestore_Fenced(t *testing.T) {
 			for range restoreLate {
 				create(t, c)
 			}
-			if n := i.count(t, fmt.Sprintf(`select count(*) from payments where seq > %d`, restored)); n != restoreLate {
+			if n := i.count(t, fmt.Sprintf(`select count(*) from payments where seq > %d`,
+				restored)); n != restoreLate {
 				t.Errorf("%d of %d new payments are behind the restored ones", n, restoreLate)
 			}
 			i.drained(t)
@@ -71,8 +73,9 @@ func TestRestore_Fenced(t *testing.T) {
 	}
 }
 
-// TestRestore_RetriedFirst: after a restore to before their creation, clients retry half of the payments before any sender has taken over. Those
-// keys are not known yet, so they are taken as new payments, with the same ids; the take-over finds them in the log and marks them where they are,
+// TestRestore_RetriedFirst: after a restore to before their creation, clients retry half of the
+// payments before any sender has taken over. Those keys are not known yet, so they are taken as new
+// payments, with the same ids; the take-over finds them in the log and marks them where they are,
 // and puts the others back.
 func TestRestore_RetriedFirst(t *testing.T) {
 	t.Parallel()
@@ -98,8 +101,8 @@ func TestRestore_RetriedFirst(t *testing.T) {
 	i.wantDuplicates(t, restoreEarly+restoreLate, 0)
 }
 
-// TestRestore_Locked is the control of the two above: locked delivery reads no tail, so the same restore has every late payment emitted again,
-// which verify sees.
+// TestRestore_Locked is the control of the two above: locked delivery reads no tail, so the same
+// restore has every late payment emitted again, which verify sees.
 func TestRestore_Locked(t *testing.T) {
 	t.Parallel()
 	for name, at := range map[string]copied{"CopyBeforeCreation": beforeCreation, "CopyBeforeMark": beforeMark} {
@@ -120,8 +123,9 @@ func TestRestore_Locked(t *testing.T) {
 	}
 }
 
-// TestRestore_Live: the database is put back while two replicas serve and send, and nobody stops them, as happens when a managed database is restored behind its name. They notice by themselves, and all
-// is as after a restart.
+// TestRestore_Live: the database is put back while two replicas serve and send, and nobody stops
+// them, as happens when a managed database is restored behind its name. They notice by themselves,
+// and all is as after a restart.
 func TestRestore_Live(t *testing.T) {
 	t.Parallel()
 	for name, at := range map[string]copied{"CopyBeforeCreation": beforeCreation, "CopyBeforeMark": beforeMark} {
@@ -157,7 +161,8 @@ func TestRestore_Live(t *testing.T) {
 	}
 }
 
-// recovered counts the payments that a process's take-overs have found in the log, marked or put back.
+// recovered counts the payments that a process's take-overs have found in the log, marked or put
+// back.
 func recovered(t *testing.T, p *process) (n int) {
 	t.Helper()
 	for line := range strings.Lines(p.stderr.String()) {
@@ -172,8 +177,8 @@ func recovered(t *testing.T, p *process) (n int) {
 	return n
 }
 
-// emitAndRestore has all payments emitted, and the database put back to the copy. Nothing runs when it returns; the payments and seqs are as they
-// were at the end.
+// emitAndRestore has all payments emitted, and the database put back to the copy. Nothing runs when
+// it returns; the payments and seqs are as they were at the end.
 func (i *installation) emitAndRestore(t *testing.T, at copied) (early, late []taken, seqs int) {
 	t.Helper()
 	early, late, service, restore := i.emit(t, at)
@@ -186,7 +191,8 @@ func (i *installation) emitAndRestore(t *testing.T, at copied) (early, late []ta
 	return early, late, seqs
 }
 
-// emit has all payments emitted, by a service that still runs; restore puts the database back to the copy.
+// emit has all payments emitted, by a service that still runs; restore puts the database back to
+// the copy.
 func (i *installation) emit(t *testing.T, at copied) (early, late []taken, service *process, restore func()) {
 	t.Helper()
 	service = i.launch(t, "serve")
@@ -218,7 +224,8 @@ func (i *installation) emit(t *testing.T, at copied) (early, late []taken, servi
 }
 
 // selectSeqs is a digest of which payment has which seq.
-const selectSeqs = `select ('x' || substr(md5(string_agg(id::text || seq, ',' order by id)), 1, 8))::bit(32)::bigint from payments`
+const selectSeqs = `select ('x' || substr(md5(string_agg(id::text || seq, ',' order by id)), 1, 8))::bit(32)::bigint
+	from payments`
 
 // take makes payments; parties and accounts are the batch's own, so that a restore loses them, too.
 func (i *installation) take(t *testing.T, api string, n int, batch string) []taken {
@@ -247,7 +254,8 @@ func (i *installation) take(t *testing.T, api string, n int, batch string) []tak
 	return all
 }
 
-// wantAsBefore waits until the payment is sent, and compares it with what it was. Only the time of its mark may be another one.
+// wantAsBefore waits until the payment is sent, and compares it with what it was. Only the time of
+// its mark may be another one.
 func (i *installation) wantAsBefore(t *testing.T, c *client.Client, p taken) {
 	t.Helper()
 	var now client.Payment
@@ -288,18 +296,21 @@ func (p taken) wantReplay(t *testing.T, api, apiKey string) {
 func (p taken) wantReplayOf(t *testing.T, api, apiKey, id string) string {
 	t.Helper()
 	status, header, answer := post(t, api, apiKey, p.key, p.body)
-	if status != http.StatusAccepted || header.Get("Idempotent-Replayed") != "true" || header.Get("Location") != "/payments/"+id {
+	if status != http.StatusAccepted || header.Get("Idempotent-Replayed") != "true" ||
+		header.Get("Location") != "/payments/"+id {
 		t.Errorf("a retry is answered %d with %v: %s", status, header, answer)
 	}
 	return answer
 }
 
-// retryLost retries POSTs whose payments are lost: they are taken as new, with the ids that they had.
+// retryLost retries POSTs whose payments are lost: they are taken as new, with the ids that they
+// had.
 func (i *installation) retryLost(t *testing.T, api string, lost []taken) {
 	t.Helper()
 	for _, p := range lost {
 		status, header, answer := post(t, api, i.key, p.key, p.body)
-		if status != http.StatusAccepted || header.Get("Idempotent-Replayed") != "" || header.Get("Location") != "/payments/"+p.ID {
+		if status != http.StatusAccepted || header.Get("Idempotent-Replayed") != "" ||
+			header.Get("Location") != "/payments/"+p.ID {
 			t.Errorf("the retry of a lost payment is answered %d with %v: %s", status, header, answer)
 		}
 	}
@@ -313,7 +324,8 @@ func end(t *testing.T, p *process) {
 	}
 }
 
-// copyDatabase copies the installation's database, which nobody uses; restore puts the copy in its place.
+// copyDatabase copies the installation's database, which nobody uses; restore puts the copy in its
+// place.
 func (i *installation) copyDatabase(t *testing.T) (restore func()) {
 	t.Helper()
 	server, err := pgx.ParseConfig(i.env["PAYLATCH_DATABASE_URL"])

@@ -13,8 +13,9 @@ import (
 )
 
 // TestRestore_Told: the whole database is deleted under load, and an older copy is restored. Every
-// payment that a client was told is `sent`, with its POST or later, is there again, as it was. Those
-// that were only told 202 after the copy, and were not sent yet, are gone: that is the control.
+// payment that a client was told is `sent`, with its POST or later, is there again, as it was.
+// Those that were only told 202 after the copy, and were not sent yet, are gone: that is the
+// control.
 func TestRestore_Told(t *testing.T) {
 	t.Parallel()
 	const sentAtLeast, unsentAtLeast, afterAtLeast = 100, 30, 20
@@ -55,7 +56,8 @@ func TestRestore_Told(t *testing.T) {
 		eventually(t, "payment "+id+" is there again", func() error {
 			p, err := c.Get(t.Context(), id)
 			if err != nil || p.Position == nil || *p.Position != position {
-				return fmt.Errorf("it was said to be sent, at %v, and is %q, at %v (error %w)", position, p.Status, p.Position, err)
+				return fmt.Errorf("it was said to be sent, at %v, and is %q, at %v (error %w)", position, p.Status,
+					p.Position, err)
 			}
 			return nil
 		})
@@ -75,7 +77,8 @@ func TestRestore_Told(t *testing.T) {
 	t.Logf("%d payments said to be sent, %d by their POST, are all there; %d of %d unsent ones are gone",
 		len(told.sent), told.sentByPost, gone, len(unsent))
 	if told.sentByPost == 0 || told.sentByPost == len(told.sent) {
-		t.Errorf("%d of %d payments were said to be sent by their POST: one of two ways was not tested", told.sentByPost, len(told.sent))
+		t.Errorf("%d of %d payments were said to be sent by their POST: one of two ways was not tested",
+			told.sentByPost, len(told.sent))
 	}
 }
 
@@ -108,7 +111,8 @@ func tellClients(t *testing.T, c *client.Client, workers int) *told {
 		d.workers.Go(func() {
 			for k := n; !d.over.Load(); k++ {
 				withPost, withGet := k%3 == 0, k%3 == 1
-				posted, err := c.CreateAndWait(ctx, newKey(), sample(fmt.Sprint(k%7)), map[bool]time.Duration{true: wait}[withPost])
+				posted, err := c.CreateAndWait(ctx, newKey(), sample(fmt.Sprint(k%7)),
+					map[bool]time.Duration{true: wait}[withPost])
 				if err != nil {
 					continue
 				}

@@ -71,16 +71,18 @@ func installGuarded(t *testing.T) guarded {
 	t.Helper()
 	g := guarded{broker: parts.GuardedKafka(t), installation: &installation{topic: parts.Topic()}}
 	g.env = map[string]string{
-		"PAYLATCH_DATABASE_URL": parts.EmptyPostgres(t), "PAYLATCH_KAFKA_BROKERS": g.broker.Addr, "PAYLATCH_TOPIC": g.topic,
-		"PAYLATCH_LISTEN": "127.0.0.1:0", "PAYLATCH_ADMIN_LISTEN": "127.0.0.1:0", "PAYLATCH_LOG_LEVEL": "debug", "PAYLATCH_PARTITIONS": "2",
+		"PAYLATCH_DATABASE_URL": parts.EmptyPostgres(t), "PAYLATCH_KAFKA_BROKERS": g.broker.Addr,
+		"PAYLATCH_TOPIC":  g.topic,
+		"PAYLATCH_LISTEN": "127.0.0.1:0", "PAYLATCH_ADMIN_LISTEN": "127.0.0.1:0", "PAYLATCH_LOG_LEVEL": "debug",
+		"PAYLATCH_PARTITIONS": "2",
 	}
 	g.broker.CreateTopic(t, g.topic, 2)
 	run(t, g.env, "migrate", "up")
 	return g
 }
 
-// wantRuns grants rights and wants the command to succeed with them; a broker takes a moment to know of them. Without any
-// one of them it must fail, and say which it lacks.
+// wantRuns grants rights and wants the command to succeed with them; a broker takes a moment to
+// know of them. Without any one of them it must fail, and say which it lacks.
 func (g guarded) wantRuns(t *testing.T, rights []parts.ACL, args ...string) {
 	t.Helper()
 	g.broker.Grant(t, rights...)
@@ -89,7 +91,8 @@ func (g guarded) wantRuns(t *testing.T, rights []parts.ACL, args ...string) {
 		want := r.Name() + " on " + r.Resource
 		eventually(t, "without "+want, func() error {
 			cmd := command(t, g.env, args...)
-			if out, err := cmd.Output(); err == nil || !strings.Contains(stderrOf(err).Error(), "lacks a right: "+want) {
+			if out, err := cmd.Output(); err == nil || !strings.Contains(stderrOf(err).Error(),
+				"lacks a right: "+want) {
 				return fmt.Errorf("%w: %s: %w %w", errNotYet, out, err, stderrOf(err))
 			}
 			return nil
@@ -102,21 +105,26 @@ func (g guarded) wantRuns(t *testing.T, rights []parts.ACL, args ...string) {
 	})
 }
 
-// TestRights_Kafka_Operator: the operator's commands run with the rights that docs/rights.md names, and fail by name
-// without any of them. None needs to create what exists.
+// TestRights_Kafka_Operator: the operator's commands run with the rights that docs/rights.md names,
+// and fail by name without any of them. None needs to create what exists.
 func TestRights_Kafka_Operator(t *testing.T) {
 	t.Parallel()
 	g := installGuarded(t)
 	topic := "topic " + g.topic
-	g.wantRuns(t, []parts.ACL{{Operation: kadm.OpDescribeConfigs, Resource: topic}, {Operation: kadm.OpDescribe, Resource: topic}}, "partitions", "init")
+	g.wantRuns(t, []parts.ACL{{Operation: kadm.OpDescribeConfigs, Resource: topic},
+		{Operation: kadm.OpDescribe, Resource: topic}}, "partitions", "init")
 	run(t, g.env, "setup", "--tenant", "acme")
 	g.wantRuns(t, []parts.ACL{{Operation: kadm.OpAlter, Resource: topic}}, "partitions", "grow", "3")
 }
 
-// tailAfterCrash puts the database into the state in which a crash between Kafka's commit and PostgreSQL's leaves it: the
-// last record of partition 0 is in the log, and its payment is not marked.
-const tailAfterCrash = `with last as (select id, partition, kafka_offset from payments where status = 'sent' order by kafka_offset desc limit 1),
-		unmarked as (update payments p set status = 'created', sent_at = null, kafka_offset = null from last where p.id = last.id)
+// tailAfterCrash puts the database into the state in which a crash between Kafka's commit and
+// PostgreSQL's leaves it: the last record of partition 0 is in the log, and its payment is not
+// marked.
+const tailAfterCrash = `
+	with last as (select id, partition, kafka_offset from payments where status = 'sent'
+			order by kafka_offset desc limit 1),
+		unmarked as (update payments p set status = 'created', sent_at = null, kafka_offset = null
+			from last where p.id = last.id)
 	update topic_partitions t set next_offset = last.kafka_offset from last where t.partition = last.partition`
 
 // awaitRights waits until the broker knows whether a sender has all its rights.
@@ -140,14 +148,15 @@ func (g guarded) awaitRights(t *testing.T, all bool) {
 	})
 }
 
-// TestRights_Kafka_Sender takes each right of a sender away in turn: it says which it lacks, also when only a recovery
-// needs it, takes payments meanwhile, and goes on by itself once it has the right. With all of them it recovers what a
-// crash left.
+// TestRights_Kafka_Sender takes each right of a sender away in turn: it says which it lacks, also
+// when only a recovery needs it, takes payments meanwhile, and goes on by itself once it has the
+// right. With all of them it recovers what a crash left.
 func TestRights_Kafka_Sender(t *testing.T) {
 	t.Parallel()
 	g := installGuarded(t)
 	topic := "topic " + g.topic
-	g.broker.Grant(t, parts.ACL{Operation: kadm.OpDescribeConfigs, Resource: topic}, parts.ACL{Operation: kadm.OpDescribe, Resource: topic})
+	g.broker.Grant(t, parts.ACL{Operation: kadm.OpDescribeConfigs, Resource: topic},
+		parts.ACL{Operation: kadm.OpDescribe, Resource: topic})
 	eventually(t, "the topic is set up", func() error {
 		_, err := command(t, g.env, "partitions", "init").Output()
 		return errors.Join(err, stderrOf(err))
@@ -198,7 +207,8 @@ func TestRights_Kafka_Sender(t *testing.T) {
 	g.wantClean(t, int64(len(rights)))
 }
 
-// as returns the environment for commands that log in as a role of its own, a member of the given groups.
+// as returns the environment for commands that log in as a role of its own, a member of the given
+// groups.
 func (i *installation) as(t *testing.T, groups ...string) map[string]string {
 	t.Helper()
 	u, err := url.Parse(i.env["PAYLATCH_DATABASE_URL"])
@@ -229,7 +239,8 @@ func (i *installation) executeAtEnd(t *testing.T, sql string) {
 	})
 }
 
-// groups executes the block of docs/rights.md, with names of the test's own: roles belong to the whole server.
+// groups executes the block of docs/rights.md, with names of the test's own: roles belong to the
+// whole server.
 func (i *installation) groups(t *testing.T) (api, sender, operator string) {
 	t.Helper()
 	prefix := "test_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:8] + "_"
@@ -240,13 +251,14 @@ func (i *installation) groups(t *testing.T) (api, sender, operator string) {
 	return prefix + "api", prefix + "sender", prefix + "operator"
 }
 
-// TestRights_Postgres runs every command but those that create the schema as roles that have just what docs/rights.md
-// grants them; also what only a recovery does.
+// TestRights_Postgres runs every command but those that create the schema as roles that have just
+// what docs/rights.md grants them; also what only a recovery does.
 func TestRights_Postgres(t *testing.T) {
 	t.Parallel()
 	i := &installation{topic: parts.Topic(), env: map[string]string{
-		"PAYLATCH_DATABASE_URL": parts.EmptyPostgres(t), "PAYLATCH_KAFKA_BROKERS": parts.Kafka(t), "PAYLATCH_PARTITIONS": "2",
-		"PAYLATCH_LISTEN": "127.0.0.1:0", "PAYLATCH_ADMIN_LISTEN": "127.0.0.1:0", "PAYLATCH_LOG_LEVEL": "debug",
+		"PAYLATCH_DATABASE_URL": parts.EmptyPostgres(t), "PAYLATCH_KAFKA_BROKERS": parts.Kafka(t),
+		"PAYLATCH_PARTITIONS": "2",
+		"PAYLATCH_LISTEN":     "127.0.0.1:0", "PAYLATCH_ADMIN_LISTEN": "127.0.0.1:0", "PAYLATCH_LOG_LEVEL": "debug",
 	}}
 	run(t, i.env, "migrate", "up")
 	api, sender, operator := i.groups(t)
@@ -269,7 +281,8 @@ func TestRights_Postgres(t *testing.T) {
 		t.Error("the metrics do not say that the database is up")
 	}
 
-	// What only a recovery does is named at the start; the sender goes on by itself when it is granted.
+	// What only a recovery does is named at the start; the sender goes on by itself when it is
+	// granted.
 	i.execute(t, "revoke insert on parties from "+sender)
 	p := i.launch(t, "sender", asSender)
 	eventually(t, "the sender names what it lacks", func() error {
@@ -288,9 +301,13 @@ func TestRights_Postgres(t *testing.T) {
 		t.Error("the API lacks a privilege")
 	}
 
-	// The database loses a payment that was sent, with all that belongs to it, and its sequences go back.
-	i.execute(t, `set session_replication_role = replica; delete from payments; delete from parties; delete from accounts;
-		set session_replication_role = origin; update topic_partitions set next_offset = 0; select setval('payments_seq', 1, false)`)
+	// The database loses a payment that was sent, with all that belongs to it, and its sequences go
+	// back.
+	i.execute(t, `set session_replication_role = replica;
+		delete from payments; delete from parties; delete from accounts;
+		set session_replication_role = origin;
+		update topic_partitions set next_offset = 0;
+		select setval('payments_seq', 1, false)`)
 	service.kill()
 	p = i.launch(t, "sender", asSender)
 	eventually(t, "the payment is put back", func() error {
@@ -300,7 +317,8 @@ func TestRights_Postgres(t *testing.T) {
 		return nil
 	})
 	// Logical replication carries no sequences.
-	i.execute(t, `select setval('parties_id_seq', 1, false), setval('accounts_id_seq', 1, false), setval('tenants_id_seq', 1, false)`)
+	i.execute(t, `select setval('parties_id_seq', 1, false), setval('accounts_id_seq', 1, false),
+			setval('tenants_id_seq', 1, false)`)
 	service = i.launch(t, "api", asAPI)
 	create(t, newClient(t, i.key, service.api))
 	i.drained(t)

@@ -40,11 +40,13 @@ func TestRolling(t *testing.T) {
 		}
 		accepted := r.load.stop()
 		if failures := r.load.failures; len(failures) > 0 {
-			t.Errorf("%d of %d requests failed:\n%s", len(failures), r.load.requests.Load(), strings.Join(failures[:min(len(failures), 10)], "\n"))
+			t.Errorf("%d of %d requests failed:\n%s", len(failures), r.load.requests.Load(),
+				strings.Join(failures[:min(len(failures), 10)], "\n"))
 		}
 		i.drained(t)
 		i.wantClean(t, accepted)
-		t.Logf("%d requests and %d payments through %d restarts, %d slow", r.load.requests.Load(), accepted, rounds*replicas, r.load.slow.Load())
+		t.Logf("%d requests and %d payments through %d restarts, %d slow", r.load.requests.Load(), accepted,
+			rounds*replicas, r.load.slow.Load())
 	})
 	t.Run("Control", func(t *testing.T) {
 		r := install(t).roll(t, replicas, "0s")

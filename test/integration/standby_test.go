@@ -11,10 +11,11 @@ import (
 	"github.com/paylatch/paylatch/test/parts"
 )
 
-// TestCreate_StandbyAway checks that nothing is reported while no synchronous standby can confirm it,
-// since a failover could undo it. The standby is one that never comes. A create, its retries and
-// every query get 503, also about a payment that is older, because a replica cannot know which rows
-// the standby has. An operator who cancels the waits changes nothing but that rows become visible.
+// TestCreate_StandbyAway checks that nothing is reported while no synchronous standby can confirm
+// it, since a failover could undo it. The standby is one that never comes. A create, its retries
+// and every query get 503, also about a payment that is older, because a replica cannot know which
+// rows the standby has. An operator who cancels the waits changes nothing but that rows become
+// visible.
 func TestCreate_StandbyAway(t *testing.T) {
 	t.Parallel()
 	server := parts.OwnPostgres(t)
@@ -29,7 +30,8 @@ func TestCreate_StandbyAway(t *testing.T) {
 	settings := 0 // PostgreSQL reads its settings when it gets to it.
 	eventually(t, "commits to wait", func() error {
 		settings++
-		if got := (awayCase{t, api, i.key, fmt.Sprint("settings-", settings), body}).post(); got != http.StatusServiceUnavailable {
+		if got := (awayCase{t, api, i.key, fmt.Sprint("settings-", settings),
+			body}).post(); got != http.StatusServiceUnavailable {
 			return errNotYet
 		}
 		return nil
@@ -71,7 +73,8 @@ func TestCreate_StandbyAway(t *testing.T) {
 	waiting.wantGet(http.StatusOK)
 	older.wantGet(http.StatusOK)
 	i.drained(t)
-	if rows, records := i.count(t, `select count(*) from payments`), i.records(t); rows != settings+2 || len(records) != settings+2 {
+	if rows, records := i.count(t, `select count(*) from payments`), i.records(t); rows != settings+2 ||
+		len(records) != settings+2 {
 		t.Errorf("got %d rows and %d records, want %d of each", rows, len(records), settings+2)
 	}
 }
@@ -100,7 +103,8 @@ func (c awayCase) wantPost(want int) {
 
 func (c awayCase) wantGet(want int) {
 	c.t.Helper()
-	r, err := http.NewRequestWithContext(c.t.Context(), http.MethodGet, c.api+"/payments?idempotency_key="+url.QueryEscape(c.key), nil)
+	r, err := http.NewRequestWithContext(c.t.Context(), http.MethodGet,
+		c.api+"/payments?idempotency_key="+url.QueryEscape(c.key), nil)
 	if err != nil {
 		c.t.Error(err)
 		return

@@ -53,7 +53,8 @@ func TestDrain_Over(t *testing.T) {
 	t.Parallel()
 	i := install(t)
 	for _, row := range []struct{ command, delay, log string }{
-		{"serve", "100ms", "draining stopping stopped"}, {"api", "0s", "stopping stopped"}, {"sender", "10m", "stopping stopped"},
+		{"serve", "100ms", "draining stopping stopped"}, {"api", "0s", "stopping stopped"},
+		{"sender", "10m", "stopping stopped"},
 	} {
 		p := i.launch(t, row.command, map[string]string{"PAYLATCH_DRAIN_DELAY": row.delay})
 		end(t, p)
@@ -77,7 +78,8 @@ func wantStopLog(t *testing.T, p *process, want string) {
 	}
 }
 
-// createBy makes a payment, and returns the status and whether the connection ends with the response.
+// createBy makes a payment, and returns the status and whether the connection ends with the
+// response.
 func createBy(t *testing.T, c *http.Client, api, key string, body []byte, prefer string) (status int, ends bool) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, api+"/payments", bytes.NewReader(body))
@@ -85,7 +87,8 @@ func createBy(t *testing.T, c *http.Client, api, key string, body []byte, prefer
 		t.Fatal(err)
 	}
 	request.Header = http.Header{
-		"Authorization": {bearer(key)}, "Content-Type": {"application/json"}, "Idempotency-Key": {newKey()}, "Prefer": {prefer},
+		"Authorization": {bearer(key)}, "Content-Type": {"application/json"}, "Idempotency-Key": {newKey()},
+		"Prefer": {prefer},
 	}
 	request.GetBody = nil
 	response, err := c.Do(request)

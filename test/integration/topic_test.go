@@ -57,7 +57,8 @@ func (i *installation) records(t *testing.T) []kafka.Record {
 	return readTopic(t, i.env["PAYLATCH_KAFKA_BROKERS"], i.topic)
 }
 
-// readTopic reads by positions: an embedded broker that was started again has ends without a marker, for which a consumer waits for ever.
+// readTopic reads by positions: an embedded broker that was started again has ends without a
+// marker, for which a consumer waits for ever.
 func readTopic(t *testing.T, broker, topic string) []kafka.Record {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -125,8 +126,9 @@ func (i *installation) drained(t *testing.T) {
 	i.settled(t)
 }
 
-// settled waits until every transaction in the topic is decided. Kafka answers a commit before its marker is in the log, and without the marker no
-// consumer, and no auditor, sees the records; what nobody commits is aborted by its time-out.
+// settled waits until every transaction in the topic is decided. Kafka answers a commit before its
+// marker is in the log, and without the marker no consumer, and no auditor, sees the records; what
+// nobody commits is aborted by its time-out.
 func (i *installation) settled(t *testing.T) {
 	t.Helper()
 	cluster, err := kafka.NewCluster([]string{i.env["PAYLATCH_KAFKA_BROKERS"]})

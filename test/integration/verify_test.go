@@ -11,11 +11,13 @@ import (
 	"github.com/paylatch/paylatch/internal/auditor"
 )
 
-// markBeyond marks the unsent payments of a partition as sent, at offsets that no log of these tests has.
+// markBeyond marks the unsent payments of a partition as sent, at offsets that no log of these
+// tests has.
 const markBeyond = `update payments set status = 'sent', sent_at = now(), kafka_offset = seq + 1000000
 	where partition = $1 and status = 'created'`
 
-// TestVerify_BeyondTheEnd marks five payments as sent beyond the end of the log: verify counts them as missing.
+// TestVerify_BeyondTheEnd marks five payments as sent beyond the end of the log: verify counts them
+// as missing.
 func TestVerify_BeyondTheEnd(t *testing.T) {
 	t.Parallel()
 	i := install(t)
@@ -29,13 +31,15 @@ func TestVerify_BeyondTheEnd(t *testing.T) {
 	i.bulk(t, 60)
 	i.execute(t, markBeyond, 7)
 	r := i.verify(t)
-	if r.Missing != 5 || len(r.Examples.Missing) != 5 || r.Undecided != 0 || r.Unsent != 55 || r.NotJudged != (auditor.NotJudged{}) {
+	if r.Missing != 5 || len(r.Examples.Missing) != 5 || r.Undecided != 0 || r.Unsent != 55 ||
+		r.NotJudged != (auditor.NotJudged{}) {
 		t.Errorf("got %+v, want 5 missing and 55 unsent", r)
 	}
 }
 
-// TestVerify_LogLost puts an older copy in place of the broker's logs. Six partitions lose their tail, the other six
-// everything. Verify counts what is gone as missing. The sender, which has nothing to send, halts all partitions.
+// TestVerify_LogLost puts an older copy in place of the broker's logs. Six partitions lose their
+// tail, the other six everything. Verify counts what is gone as missing. The sender, which has
+// nothing to send, halts all partitions.
 func TestVerify_LogLost(t *testing.T) {
 	t.Parallel()
 	const before, after = 6, 60
@@ -54,7 +58,8 @@ func TestVerify_LogLost(t *testing.T) {
 		t.Errorf("got %+v, want %d missing and %d records", r, after, before)
 	}
 	eventually(t, "the idle sender halts all partitions", func() error {
-		const halted = `select count(*) from topic_partitions where state = 'halted' and reason like '%acknowledged records are lost'`
+		const halted = `select count(*) from topic_partitions where state = 'halted'
+			and reason like '%acknowledged records are lost'`
 		if n := i.count(t, halted); n != 12 {
 			return fmt.Errorf("%d are halted", n)
 		}
@@ -65,8 +70,8 @@ func TestVerify_LogLost(t *testing.T) {
 	}
 }
 
-// TestVerify_OpenTransaction sends in locked delivery behind an open transaction of another producer. Consumers do not
-// see these payments: they are undecided until the transaction ends.
+// TestVerify_OpenTransaction sends in locked delivery behind an open transaction of another
+// producer. Consumers do not see these payments: they are undecided until the transaction ends.
 func TestVerify_OpenTransaction(t *testing.T) {
 	t.Parallel()
 	i := installLocked(t)
@@ -91,10 +96,12 @@ func TestVerify_OpenTransaction(t *testing.T) {
 	i.wantClean(t, 24) // It waits for the marker, if that is late.
 }
 
-// openTransaction begins a transaction of another producer in a partition, and returns what aborts it.
+// openTransaction begins a transaction of another producer in a partition, and returns what aborts
+// it.
 func (i *installation) openTransaction(t *testing.T, partition int32) (abort func()) {
 	t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(i.env["PAYLATCH_KAFKA_BROKERS"]), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+	client, err := kgo.NewClient(kgo.SeedBrokers(i.env["PAYLATCH_KAFKA_BROKERS"]),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.TransactionalID("other-"+i.topic), kgo.TransactionTimeout(10*time.Minute), kgo.DisableClientMetrics())
 	if err != nil {
 		t.Fatal(err)
@@ -114,8 +121,8 @@ func (i *installation) openTransaction(t *testing.T, partition int32) (abort fun
 	}
 }
 
-// TestVerify_UnderLoad runs verify again and again while two replicas take and send payments. A healthy system has no
-// fault at any moment.
+// TestVerify_UnderLoad runs verify again and again while two replicas take and send payments. A
+// healthy system has no fault at any moment.
 func TestVerify_UnderLoad(t *testing.T) {
 	t.Parallel()
 	const rounds = 8
