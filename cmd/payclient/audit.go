@@ -8,7 +8,6 @@ import (
 
 	"github.com/paylatch/paylatch/client"
 	"github.com/paylatch/paylatch/internal/journal"
-	"github.com/paylatch/paylatch/internal/progress"
 )
 
 type auditCommand struct {
@@ -58,6 +57,6 @@ func auditJournal(
 		return journal.Report{}, &usageError{fmt.Errorf("--journal: %w", err)}
 	}
 	defer file.Close()
-	cfg.Progress = progress.Terminal(s.stderr)
+	cfg.Progress = s.terminal
 	return journal.Audit(s.ctx, clients, file, cfg)
 }

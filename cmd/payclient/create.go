@@ -93,17 +93,21 @@ func (cmd *createCommand) Run(s *session) error {
 		// Before anything is sent: if this process dies, the key can still be looked up.
 		s.note("idempotency key %s", key)
 	}
-	answer, err := c.CreateAndWait(s.ctx, key, request, cmd.Wait)
+	var result client.Result
+	err = s.wait(cmd.Wait, func() error {
+		result, err = c.CreateAndWait(s.ctx, key, request, cmd.Wait)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	if answer.Replayed {
+	if result.Replayed {
 		s.note("this key had already made the payment; nothing new was made")
 	}
-	if err := s.print(answer.Payment); err != nil {
+	if err := s.print(result.Payment); err != nil {
 		return err
 	}
-	if cmd.Wait > 0 && !answer.Sent() {
+	if cmd.Wait > 0 && !result.Sent() {
 		return fmt.Errorf("created, but not sent within %v", cmd.Wait)
 	}
 	return nil

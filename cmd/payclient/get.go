@@ -32,7 +32,11 @@ func (cmd *getCommand) Run(s *session) error {
 		return err
 	}
 	defer c.Close()
-	p, err := cmd.find(s, c)
+	var p client.Payment
+	err = s.wait(cmd.Wait, func() error {
+		p, err = cmd.find(s, c)
+		return err
+	})
 	if err != nil {
 		return err
 	}

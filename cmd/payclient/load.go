@@ -10,7 +10,6 @@ import (
 	"github.com/paylatch/paylatch/internal/buildinfo"
 	"github.com/paylatch/paylatch/internal/journal"
 	"github.com/paylatch/paylatch/internal/loadtest"
-	"github.com/paylatch/paylatch/internal/progress"
 )
 
 const (
@@ -114,7 +113,7 @@ func (cmd *loadCommand) planSteps() error {
 func (cmd *loadCommand) config(s *session) loadtest.Config {
 	cfg := loadtest.Config{
 		Steps: cmd.steps, Count: cmd.Count, Reads: cmd.Reads, Accounts: cmd.Accounts, Grace: s.flags.AttemptTimeout,
-		Topic: s.topic(cmd.Kafka), Settle: cmd.Settle, Progress: progress.Terminal(s.stderr),
+		Topic: s.topic(cmd.Kafka), Settle: cmd.Settle, Progress: s.terminal,
 	}
 	if len(cfg.Steps) > 0 {
 		cfg.InFlight = loadtest.InFlightDefault

@@ -18,6 +18,7 @@ import (
 
 	"github.com/paylatch/paylatch/client"
 	"github.com/paylatch/paylatch/internal/journal"
+	"github.com/paylatch/paylatch/internal/progress"
 )
 
 // The exit codes are part of the interface: scripts decide by them whether to make a payment again.
@@ -69,7 +70,7 @@ func run(
 	retries := &retryPrinter{out: stderr}
 	s := &session{
 		ctx: client.WithObserver(ctx, retries.observe), args: args, flags: &flags, env: env,
-		stdin: stdin, stdout: stdout, stderr: stderr,
+		stdin: stdin, stdout: stdout, stderr: stderr, terminal: progress.Terminal(stderr),
 	}
 	if err := parsed.Run(s); err != nil {
 		return fail(stderr, err)

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -18,6 +20,7 @@ import (
 	"github.com/paylatch/paylatch/internal/buildinfo"
 	"github.com/paylatch/paylatch/internal/journal"
 	"github.com/paylatch/paylatch/internal/loadtest"
+	"github.com/paylatch/paylatch/internal/progress"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -444,4 +447,20 @@ func TestCommandText(t *testing.T) {
 	if got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
+}
+
+// TestSession_wait: a terminal shows how long a command waits.
+func TestSession_wait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var terminal bytes.Buffer
+		s := &session{ctx: t.Context(), terminal: &terminal}
+		_ = s.wait(4*time.Second, func() error {
+			time.Sleep(1100 * time.Millisecond)
+			return nil
+		})
+		want := "[=====               ] 1s of at most 4s: waiting until it is sent" + progress.Clear
+		if got := terminal.String(); !strings.HasSuffix(got, want) {
+			t.Errorf("got %q, want %q at its end", got, want)
+		}
+	})
 }

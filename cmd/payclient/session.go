@@ -13,6 +13,7 @@ import (
 
 	"github.com/paylatch/paylatch/client"
 	"github.com/paylatch/paylatch/internal/journal"
+	"github.com/paylatch/paylatch/internal/progress"
 )
 
 const (
@@ -78,6 +79,8 @@ type session struct {
 	env            func(string) string
 	stdin          io.Reader
 	stdout, stderr io.Writer
+	// terminal is standard error if that is a terminal, and otherwise nil.
+	terminal io.Writer
 }
 
 // client returns a client of one tenant for a number of requests at once. The caller closes it.
@@ -150,6 +153,19 @@ func (s *session) print(v any) error {
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
 	return e.Encode(v)
+}
+
+// wait calls f, which waits for payments to be sent, and shows on a terminal that it does. With a
+// limit of 0 it does not wait.
+func (s *session) wait(limit time.Duration, f func() error) error {
+	if limit == 0 {
+		return f()
+	}
+	defer progress.Start(s.ctx, s.terminal, func(elapsed time.Duration) string {
+		return fmt.Sprintf("%s %v of at most %v: waiting until it is sent",
+			progress.Bar(elapsed, limit), elapsed.Truncate(time.Second), limit)
+	})()
+	return f()
 }
 
 // note prints a line for people. Programs read standard output.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"time"
@@ -31,5 +32,10 @@ func (cmd *simulateCommand) Run(s *session) error {
 		return err
 	}
 	defer c.Close()
-	return loadtest.SimulateWithin(s.ctx, c, cmd.Payments, cmd.Wait, s.stdout)
+	var table bytes.Buffer
+	err = s.wait(cmd.Wait, func() error {
+		return loadtest.SimulateWithin(s.ctx, c, cmd.Payments, cmd.Wait, &table)
+	})
+	_, writeErr := table.WriteTo(s.stdout)
+	return errors.Join(err, writeErr)
 }

@@ -75,11 +75,7 @@ func Audit(ctx context.Context, tenants []*client.Client, journal io.Reader, cfg
 
 // run shows its progress.
 func (a *audit) run(ctx context.Context, list []*entry, reader *TopicReader, terminal io.Writer) error {
-	showing, hide := context.WithCancel(ctx)
-	var shown sync.WaitGroup
-	shown.Go(func() { progress.Show(showing, terminal, a.progress) })
-	defer shown.Wait()
-	defer hide()
+	defer progress.Start(ctx, terminal, a.progress)()
 	if err := a.queryAll(ctx, list); err != nil {
 		return err
 	}

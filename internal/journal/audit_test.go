@@ -261,3 +261,17 @@ func TestAudit_CannotJudge(t *testing.T) {
 		}
 	}
 }
+
+// TestAudit_Progress: the line has what was done, of how much.
+func TestAudit_Progress(t *testing.T) {
+	a := &audit{total: 4}
+	a.queried.Store(1)
+	if got, want := a.progress(0), "[=====               ] queried 1 of 4 payments"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	a.queried.Store(4)
+	a.read.Store(7)
+	if got, want := a.progress(0), "queried 4 payments, read 7 records of the topic"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

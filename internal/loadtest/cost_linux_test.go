@@ -89,8 +89,8 @@ func cpu(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// cannedServer starts a server that gives all requests of a method the same response, with as little
-// work as possible.
+// cannedServer starts a server that gives all requests of a method the same response, with as
+// little work as possible.
 func cannedServer(tb testing.TB, respond func(method string) (int, string)) (address string) {
 	tb.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -109,7 +109,10 @@ func (l *load) report(ctx context.Context, elapsed time.Duration, interrupted bo
 	var seen *EndToEnd
 	if l.tracker != nil {
 		// An interrupted load waits too: its payments are on their way.
-		seen = l.tracker.settle(context.WithoutCancel(ctx), l.cfg.Settle)
+		ctx := context.WithoutCancel(ctx)
+		hide := progress.Start(ctx, l.cfg.Progress, l.tracker.progress)
+		seen = l.tracker.settle(ctx, l.cfg.Settle)
+		hide()
 	}
 	r := l.tally.report(l.cfg.Steps, elapsed)
 	r.Interrupted = interrupted

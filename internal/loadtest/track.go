@@ -199,6 +199,12 @@ func (t *tracker) settle(ctx context.Context, wait time.Duration) *EndToEnd {
 	return e
 }
 
+// progress returns the line that is shown after the load.
+func (t *tracker) progress(elapsed time.Duration) string {
+	after := elapsed.Truncate(time.Second)
+	return fmt.Sprintf("%v after the load: %d payments are not visible yet", after, t.outstanding())
+}
+
 func (t *tracker) outstanding() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()

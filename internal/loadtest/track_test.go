@@ -38,6 +38,9 @@ func TestTracker_Matches(t *testing.T) {
 		if len(took) != 2 || took[0] != 3*time.Millisecond || took[1] != time.Hour+9*time.Millisecond {
 			t.Errorf("%v", took)
 		}
+		if got, want := f.progress(2*time.Second), "2s after the load: 1 payments are not visible yet"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 		// The third never comes.
 		began := time.Now()
 		e := f.settle(t.Context(), time.Minute)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -50,6 +51,18 @@ func Show(ctx context.Context, terminal io.Writer, line func(elapsed time.Durati
 		case <-tick.C:
 			fmt.Fprint(terminal, Clear+line(time.Since(start)))
 		}
+	}
+}
+
+// Start begins to show a line as Show does. The returned function ends that; it returns when the
+// line is cleared.
+func Start(ctx context.Context, terminal io.Writer, line func(elapsed time.Duration) string) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var shown sync.WaitGroup
+	shown.Go(func() { Show(ctx, terminal, line) })
+	return func() {
+		cancel()
+		shown.Wait()
 	}
 }
 
