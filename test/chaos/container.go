@@ -10,22 +10,25 @@ import (
 	"github.com/paylatch/paylatch/test/harness"
 )
 
-const password = "chaos" // Of a database that lives for minutes, on the loopback.
+// password is that of a database that lives for minutes, on the loopback interface.
+const password = "chaos"
 
 // postgres is the database, in a container.
 type postgres struct {
 	container string
 	port      int
-	pool      *pgxpool.Pool // The test's own way in, past all proxies.
+	pool      *pgxpool.Pool // Past all links.
 }
 
 func databaseURL(user string, port int) string {
-	return fmt.Sprintf("postgres://%s:%s@%s/paylatch?sslmode=disable&connect_timeout=5", user, password, harness.Address(port))
+	return fmt.Sprintf("postgres://%s:%s@%s/paylatch?sslmode=disable&connect_timeout=5",
+		user, password, harness.Address(port))
 }
 
 func newPostgres(ctx context.Context, run string, port int) (*postgres, error) {
 	p := &postgres{container: run + "-postgres", port: port}
-	_, err := harness.Docker(ctx, "run", "--detach", "--name", p.container, "--publish", harness.Address(port)+":5432", "--shm-size", "256m",
+	_, err := harness.Docker(ctx, "run", "--detach", "--name", p.container,
+		"--publish", harness.Address(port)+":5432", "--shm-size", "256m",
 		"--env", "POSTGRES_USER=paylatch", "--env", "POSTGRES_PASSWORD="+password, "--env", "POSTGRES_DB=paylatch",
 		"postgres:17", "-c", "max_connections=400")
 	if err != nil {
@@ -37,7 +40,7 @@ func newPostgres(ctx context.Context, run string, port int) (*postgres, error) {
 	return p, p.ready(ctx)
 }
 
-// ready waits until the database answers.
+// ready waits until the database responds.
 func (p *postgres) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -47,13 +50,13 @@ func (p *postgres) ready(ctx context.Context) error {
 			return nil
 		}
 		if ctx.Err() != nil {
-			return fmt.Errorf("PostgreSQL does not come up: %w", err)
+			return fmt.Errorf("PostgreSQL does not start: %w", err)
 		}
 		harness.Pause(ctx, 50*time.Millisecond)
 	}
 }
 
-// crash is an immediate stop, as `pg_ctl -m immediate` does it, and a start some time after.
+// crash stops PostgreSQL as `pg_ctl -m immediate` does, and starts it after down.
 func (p *postgres) crash(ctx context.Context, down time.Duration) error {
 	if _, err := harness.Docker(ctx, "kill", "--signal", "QUIT", p.container); err != nil {
 		return err
@@ -68,24 +71,27 @@ func (p *postgres) crash(ctx context.Context, down time.Duration) error {
 	return p.ready(ctx)
 }
 
-// roleOf is a replica's database user, by which its sessions are told from others'.
+// roleOf returns a replica's database user, by which its sessions are recognized.
 func roleOf(slot int) string { return fmt.Sprintf("replica%d", slot) }
 
-// addRoles makes the replicas' users, who may do what the owner of the tables may.
+// addRoles creates the replicas' users, with the rights of the tables' owner.
 func (p *postgres) addRoles(ctx context.Context, slots int) error {
 	for slot := range slots {
-		if _, err := p.pool.Exec(ctx, fmt.Sprintf(`create role %s login password '%s' in role paylatch`, roleOf(slot), password)); err != nil {
+		role := fmt.Sprintf(`create role %s login password '%s' in role paylatch`, roleOf(slot), password)
+		if _, err := p.pool.Exec(ctx, role); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// The lock class is package store's.
-const selectOwned = `select l.objid::bigint, p.generation from pg_locks l join pg_stat_activity a using (pid) join topic_partitions p on p.partition = l.objid::bigint
-	where l.locktype = 'advisory' and l.granted and l.objsubid = 2 and l.classid::bigint = 1886413922 and a.usename = $1`
+// selectOwned uses the lock class of package store.
+const selectOwned = `select l.objid::bigint, p.generation from pg_locks l
+	join pg_stat_activity a using (pid) join topic_partitions p on p.partition = l.objid::bigint
+	where l.locktype = 'advisory' and l.granted and l.objsubid = 2 and l.classid::bigint = 1886413922
+	and a.usename = $1`
 
-// ownedBy tells which partitions a replica owns, and their generations.
+// ownedBy returns the partitions that a replica owns, and their generations.
 func (p *postgres) ownedBy(ctx context.Context, slot int) (map[int32]int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -105,22 +111,24 @@ func (p *postgres) ownedBy(ctx context.Context, slot int) (map[int32]int64, erro
 	return owned, rows.Err()
 }
 
-const terminate = `select count(pg_terminate_backend(pid)) from pg_stat_activity where usename = $1`
+const terminateSessions = `select count(pg_terminate_backend(pid)) from pg_stat_activity where usename = $1`
 
 // endSessions ends all of a replica's sessions.
 func (p *postgres) endSessions(ctx context.Context, slot int) (n int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	err = p.pool.QueryRow(ctx, terminate, roleOf(slot)).Scan(&n)
+	err = p.pool.QueryRow(ctx, terminateSessions, roleOf(slot)).Scan(&n)
 	return n, err
 }
 
-// Taken over is a partition that another replica owns; in fenced delivery it has moved the generation, too.
-const selectTakenOver = `select count(*) from pg_locks l join pg_stat_activity a using (pid) join topic_partitions p on p.partition = l.objid::bigint
-	where l.locktype = 'advisory' and l.granted and l.objsubid = 2 and l.classid::bigint = 1886413922 and a.usename <> $1
-	and p.partition = $2 and (p.delivery = 'locked' or p.generation > $3)`
+// selectTakenOver counts a partition that another replica owns. In fenced delivery the generation
+// must also be higher.
+const selectTakenOver = `select count(*) from pg_locks l
+	join pg_stat_activity a using (pid) join topic_partitions p on p.partition = l.objid::bigint
+	where l.locktype = 'advisory' and l.granted and l.objsubid = 2 and l.classid::bigint = 1886413922
+	and a.usename <> $1 and p.partition = $2 and (p.delivery = 'locked' or p.generation > $3)`
 
-// takenOver counts the partitions that another replica has taken over.
+// takenOver counts the partitions that another replica has acquired.
 func (p *postgres) takenOver(ctx context.Context, slot int, owned map[int32]int64) (n int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()

@@ -14,44 +14,47 @@ import (
 	"github.com/paylatch/paylatch/test/harness"
 )
 
-// background is for what must be done even when the run is interrupted; each use has a bound of its own.
+// background is the context of work that must be done even if the run is interrupted. Each use has
+// a bound of its own.
 var background = context.Background()
 
-// span of time in which PostgreSQL or a broker was down.
+// outage is a time in which PostgreSQL or a broker was down.
 type outage struct{ from, to time.Time }
 
-// tormentor does what a plan says, and keeps account of it.
-type tormentor struct {
+// injector injects the faults of a plan, and counts them.
+type injector struct {
 	*fleet
 	postgres *postgres
 	brokers  *harness.Kafka
 	log      io.Writer
 	began    time.Time
 
-	// One outage of each at a time: a second broker down would be more than replication 3 bears.
+	// One outage of each at a time: replication 3 does not tolerate that two brokers are down.
 	postgresHeld, brokerHeld chan struct{}
 
 	mu       sync.Mutex
 	fired    map[kind]int
-	skipped  map[kind]int // Nobody could be hit, or the fault could not be seen to have worked.
+	skipped  map[kind]int // There was no target, or the fault did not show.
 	losses   []loss
 	outages  []outage
 	isolated isolations
-	failures []string // Faults that could not be healed: the run is of no use.
+	failures []string // Faults that could not be injected or healed: the run proves nothing.
 }
 
-func newTormentor(f *fleet, p *postgres, k *harness.Kafka, log io.Writer) *tormentor {
-	return &tormentor{
-		fleet: f, postgres: p, brokers: k, log: log, began: time.Now(), fired: map[kind]int{}, skipped: map[kind]int{},
+func newInjector(f *fleet, p *postgres, k *harness.Kafka, log io.Writer) *injector {
+	return &injector{
+		fleet: f, postgres: p, brokers: k, log: log, began: time.Now(),
+		fired: map[kind]int{}, skipped: map[kind]int{},
 		postgresHeld: make(chan struct{}, 1), brokerHeld: make(chan struct{}, 1),
 	}
 }
 
-// errNobody says that a fault found nobody to hit.
-var errNobody = errors.New("nobody to hit")
+// errNoTarget is the error of a fault for which there was no target.
+var errNoTarget = errors.New("no target")
 
-// run does the faults of a plan at their times, overlapping as they do, and returns when all are healed. When ctx ends no more begin.
-func (t *tormentor) run(ctx context.Context, faults []fault) {
+// run injects the faults of a plan at their times, and returns when all are healed. Faults may
+// overlap. When ctx ends no more begin.
+func (t *injector) run(ctx context.Context, faults []fault) {
 	var group sync.WaitGroup
 	defer group.Wait()
 	for _, f := range faults {
@@ -60,39 +63,40 @@ func (t *tormentor) run(ctx context.Context, faults []fault) {
 			return
 		}
 		group.Go(func() {
-			hit, err := t.do(ctx, f)
-			t.account(f, hit, err)
+			target, err := t.do(ctx, f)
+			t.account(f, target, err)
 		})
 	}
 }
 
-// account counts a fault and writes it down.
-func (t *tormentor) account(f fault, hit string, err error) {
+// account counts and logs a fault.
+func (t *injector) account(f fault, target string, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
-	case errors.Is(err, errNobody):
+	case errors.Is(err, errNoTarget):
 		t.skipped[f.kind]++
 	case err != nil:
 		t.skipped[f.kind]++
-		t.failures = append(t.failures, fmt.Sprintf("fault %d, %s %s: %v", f.number, f.kind, hit, err))
+		t.failures = append(t.failures, fmt.Sprintf("fault %d, %s %s: %v", f.number, f.kind, target, err))
 	default:
 		t.fired[f.kind]++
 	}
-	_, _ = fmt.Fprintf(t.log, "%8.3f #%d %s: %s %v\n", time.Since(t.began).Seconds(), f.number, f.kind, hit, err)
+	_, _ = fmt.Fprintf(t.log, "%8.3f #%d %s: %s %v\n", time.Since(t.began).Seconds(), f.number, f.kind, target, err)
 }
 
-// do makes one fault happen, waits for as long as it lasts, and heals it. Healing does not stop when ctx ends.
-func (t *tormentor) do(ctx context.Context, f fault) (hit string, err error) {
+// do injects one fault, waits as long as it lasts, and heals it, also after ctx has ended. It
+// returns what the fault hit.
+func (t *injector) do(ctx context.Context, f fault) (target string, err error) {
 	switch f.kind {
 	case killed, stopped, zombie, restarted:
 		slot, ok := t.takeProcess(ctx, f.victim)
 		if !ok {
-			return "", errNobody
+			return "", errNoTarget
 		}
 		defer t.release(slot, t.process)
-		hit, err = t.strike(f, t.replicas[slot])
-		return fmt.Sprintf("replica %d %s", slot, hit), err
+		target, err = t.hitProcess(f, t.replicas[slot])
+		return fmt.Sprintf("replica %d %s", slot, target), err
 	case scaledDown, scaledUp:
 		return t.scale(ctx, f)
 	case postgresStopped:
@@ -105,14 +109,14 @@ func (t *tormentor) do(ctx context.Context, f fault) (hit string, err error) {
 	case postgresCut, postgresReset, postgresBlackhole, postgresLatency, postgresBandwidth:
 		slot, ok := t.takeLink(ctx, f.victim, t.fleet.postgres)
 		if !ok {
-			return "", errNobody
+			return "", errNoTarget
 		}
 		defer t.release(slot, t.fleet.postgres)
-		return fmt.Sprintf("replica %d", slot), bend(f, []*harness.Link{t.replicas[slot].postgres()})
+		return fmt.Sprintf("replica %d", slot), degrade(f, []*harness.Link{t.replicas[slot].postgres()})
 	default:
 		slot, ok := t.takeLink(ctx, f.victim, t.kafka)
 		if !ok {
-			return "", errNobody
+			return "", errNoTarget
 		}
 		defer t.release(slot, t.kafka)
 		links := t.replicas[slot].kafka()
@@ -122,13 +126,13 @@ func (t *tormentor) do(ctx context.Context, f fault) (hit string, err error) {
 		if f.kind != kafkaIsolated {
 			links = links[f.victim/len(t.replicas)%len(links):][:1] // To one broker.
 		}
-		return fmt.Sprintf("replica %d", slot), bend(f, links)
+		return fmt.Sprintf("replica %d", slot), degrade(f, links)
 	}
 }
 
 // leader returns the broker to kill: the leader of a partition of the topic, or the coordinator of
 // some transactions. Without a leader it is any broker: all are up, so Crash reports what is wrong.
-func (t *tormentor) leader(victim int) (broker int, role string) {
+func (t *injector) leader(victim int) (broker int, role string) {
 	topic, role := harness.Topic, "leader"
 	if victim%2 == 1 {
 		topic, role = harness.TransactionState, "coordinator"
@@ -140,8 +144,8 @@ func (t *tormentor) leader(victim int) (broker int, role string) {
 	return broker, fmt.Sprintf("%s of %s/%d", role, topic, partition)
 }
 
-// strike is a fault of one process.
-func (t *tormentor) strike(f fault, r *replica) (hit string, err error) {
+// hitProcess injects a fault into one process.
+func (t *injector) hitProcess(f fault, r *replica) (hit string, err error) {
 	switch f.kind {
 	case killed:
 		return t.kill(f, r)
@@ -163,12 +167,14 @@ func (t *tormentor) strike(f fault, r *replica) (hit string, err error) {
 	}
 }
 
-// slow widens a replica's window, if nobody else bends that link; the returned function takes it back.
-func (t *tormentor) slow(f fault, r *replica) (fast func() error, err error) {
+// slow slows a replica's link to PostgreSQL down, unless another fault uses that link. This widens
+// the window between the commits of Kafka and PostgreSQL. The returned function heals the link.
+func (t *injector) slow(f fault, r *replica) (fast func() error, err error) {
 	if !f.slow || !t.holdIfFree(r.slot, t.fleet.postgres) {
 		return func() error { return nil }, nil
 	}
-	if err := r.postgres().Poison("latency", 0, fmt.Sprintf(`"latency": %d, "jitter": %d`, slowLatency, slowLatency/3)); err != nil {
+	attributes := fmt.Sprintf(`"latency": %d, "jitter": %d`, slowLatencyMS, slowLatencyMS/3)
+	if err := r.postgres().Poison("latency", 0, attributes); err != nil {
 		t.release(r.slot, t.fleet.postgres)
 		return nil, err
 	}
@@ -179,32 +185,32 @@ func (t *tormentor) slow(f fault, r *replica) (fast func() error, err error) {
 	}, nil
 }
 
-// restMin is how long a process is let live after its start, so that it has partitions again when the next fault finds it.
-const restMin = 1500 * time.Millisecond
+// uptimeMin is how long no fault hits a process after its start, so that it owns partitions again.
+const uptimeMin = 1500 * time.Millisecond
 
-// kill ends a process, and starts another in its place some time after.
-func (t *tormentor) kill(f fault, r *replica) (hit string, err error) {
+// kill ends a process by SIGKILL, and starts it again some time after.
+func (t *injector) kill(f fault, r *replica) (hit string, err error) {
 	fast, err := t.slow(f, r)
 	if err != nil {
 		return "", err
 	}
-	owned, _ := t.postgres.ownedBy(background, r.slot) // Unknown when PostgreSQL is down: then it is no measurement.
+	owned, _ := t.postgres.ownedBy(background, r.slot) // None if PostgreSQL is down: then nothing is measured.
 	at := time.Now()
 	err = errors.Join(r.Kill(), fast())
 	t.mu.Lock()
 	t.losses = append(t.losses, loss{at: at, owned: slices.Sorted(maps.Keys(owned))})
 	t.mu.Unlock()
 	harness.Pause(background, f.length)
-	defer harness.Pause(background, restMin)
+	defer harness.Pause(background, uptimeMin)
 	return fmt.Sprintf("owned %v", slices.Sorted(maps.Keys(owned))), errors.Join(err, r.Start())
 }
 
-// zombieMax bounds the wait for another replica to take over from a zombie.
-const zombieMax = 8 * time.Second
+// zombieTimeout bounds the wait for another replica to acquire a zombie's partitions.
+const zombieTimeout = 8 * time.Second
 
-// zombie stops a process that owns partitions, ends its database sessions, waits until another replica has taken over from it, and lets it go on. It has fired
-// only if one has.
-func (t *tormentor) zombie(f fault, r *replica) (hit string, err error) {
+// zombie stops a process that owns partitions, ends its database sessions, waits until another
+// replica has acquired them, and continues the process. It counts only if another one has.
+func (t *injector) zombie(f fault, r *replica) (hit string, err error) {
 	fast, err := t.slow(f, r)
 	if err != nil {
 		return "", err
@@ -214,32 +220,33 @@ func (t *tormentor) zombie(f fault, r *replica) (hit string, err error) {
 	}
 	defer harness.Pause(background, 500*time.Millisecond)
 	defer func() { err = errors.Join(err, fast(), r.Signal(syscall.SIGCONT)) }()
-	owned, err := t.postgres.ownedBy(background, r.slot) // It is stopped: it takes no more.
+	owned, err := t.postgres.ownedBy(background, r.slot) // It is stopped, and acquires no more.
 	if err != nil || len(owned) == 0 {
-		return "owned nothing", errNobody
+		return "owned nothing", errNoTarget
 	}
 	sessions, err := t.postgres.endSessions(background, r.slot)
 	if err != nil {
-		return "sessions not ended", errNobody
+		return "sessions not ended", errNoTarget
 	}
 	taken := 0
-	for end := time.Now().Add(zombieMax); time.Now().Before(end) && taken < len(owned); harness.Pause(background, 20*time.Millisecond) {
-		if n, err := t.postgres.takenOver(background, r.slot, owned); err == nil { // Other faults may keep PostgreSQL away.
+	for end := time.Now().Add(zombieTimeout); time.Now().Before(end) && taken < len(owned); {
+		if n, err := t.postgres.takenOver(background, r.slot, owned); err == nil { // PostgreSQL may be down.
 			taken = n
 		}
+		harness.Pause(background, 20*time.Millisecond)
 	}
-	hit = fmt.Sprintf("%d sessions ended, others took over %d of %v", sessions, taken, slices.Sorted(maps.Keys(owned)))
+	hit = fmt.Sprintf("%d sessions ended, others acquired %d of %v", sessions, taken, slices.Sorted(maps.Keys(owned)))
 	if taken == 0 {
-		return hit, errNobody
+		return hit, errNoTarget
 	}
 	return hit, nil
 }
 
-// scale ends two replicas at once, cleanly, or brings them back.
-func (t *tormentor) scale(ctx context.Context, f fault) (hit string, err error) {
+// scale stops two replicas at once, cleanly, or starts them again.
+func (t *injector) scale(ctx context.Context, f fault) (hit string, err error) {
 	slots, ok := t.takeTwo(ctx, f.victim, f.kind == scaledUp)
 	if !ok {
-		return "", errNobody
+		return "", errNoTarget
 	}
 	errs := make(chan error, len(slots))
 	for _, slot := range slots {
@@ -258,16 +265,16 @@ func (t *tormentor) scale(ctx context.Context, f fault) (hit string, err error) 
 	return fmt.Sprint("replicas ", slots), err
 }
 
-// down is an outage of PostgreSQL or of a broker.
-func (t *tormentor) down(ctx context.Context, held chan struct{}, crash func() (string, error)) (hit string, err error) {
-	timer := time.NewTimer(patience)
+// down makes an outage of PostgreSQL or of a broker, unless there is one already.
+func (t *injector) down(ctx context.Context, held chan struct{}, crash func() (string, error)) (hit string, err error) {
+	timer := time.NewTimer(targetTimeout)
 	defer timer.Stop()
 	select {
 	case held <- struct{}{}:
 	case <-timer.C:
-		return "", errNobody
+		return "", errNoTarget
 	case <-ctx.Done():
-		return "", errNobody
+		return "", errNoTarget
 	}
 	defer func() { <-held }()
 	from := time.Now()
@@ -278,48 +285,50 @@ func (t *tormentor) down(ctx context.Context, held chan struct{}, crash func() (
 	return fmt.Sprintf("%s back after %s", hit, time.Since(from).Round(time.Millisecond)), err
 }
 
-// isolations counts the long ones that were judged, and those in which the replica let go of its partitions for good.
-type isolations struct{ judged, letGo int }
+// isolations counts the long isolations that were judged, and those in which the replica released
+// its partitions and acquired none.
+type isolations struct{ judged, released int }
 
-// settled is the time in which a replica that is just being cut off may still take a partition, since Kafka answered it a moment ago.
-const settled = 5 * time.Second
+// settleTime is how long an isolated replica may still acquire a partition: Kafka responded to it a
+// moment ago.
+const settleTime = 5 * time.Second
 
-// isolate has Kafka answer a replica no more, and watches what it owns meanwhile.
-func (t *tormentor) isolate(f fault, slot int, links []*harness.Link) (hit string, err error) {
+// isolate cuts a replica off from Kafka, and watches which partitions it owns.
+func (t *injector) isolate(f fault, slot int, links []*harness.Link) (hit string, err error) {
 	over, watched := make(chan struct{}), make(chan bool, 1)
-	go func() { watched <- t.letsGo(slot, over) }()
-	err = bend(f, links)
+	go func() { watched <- t.releases(slot, over) }()
+	err = degrade(f, links)
 	close(over)
-	letGo := <-watched
+	released := <-watched
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.isolated.judged++; letGo {
-		t.isolated.letGo++
+	if t.isolated.judged++; released {
+		t.isolated.released++
 	}
-	return fmt.Sprintf("replica %d for %s, let go of its partitions: %t", slot, f.length, letGo), err
+	return fmt.Sprintf("replica %d for %s, released its partitions: %t", slot, f.length, released), err
 }
 
-// letsGo tells whether a replica comes to own nothing, and owns nothing from then on until it is over.
-func (t *tormentor) letsGo(slot int, over <-chan struct{}) bool {
-	harness.Pause(background, settled)
-	letGo := false
+// releases reports whether a replica releases all partitions, and acquires none until over closes.
+func (t *injector) releases(slot int, over <-chan struct{}) bool {
+	harness.Pause(background, settleTime)
+	released := false
 	for {
-		if owned, err := t.postgres.ownedBy(background, slot); err == nil { // PostgreSQL may be away.
-			if len(owned) > 0 && letGo {
+		if owned, err := t.postgres.ownedBy(background, slot); err == nil { // PostgreSQL may be down.
+			if len(owned) > 0 && released {
 				return false
 			}
-			letGo = len(owned) == 0
+			released = len(owned) == 0
 		}
 		select {
 		case <-over:
-			return letGo
+			return released
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
 }
 
-// bend makes links worse for a while.
-func bend(f fault, links []*harness.Link) error {
+// degrade applies a fault to links, and heals them after its time.
+func degrade(f fault, links []*harness.Link) error {
 	if f.isLong() {
 		f.kind, f.side = kafkaBlackhole, 2
 	}
@@ -351,8 +360,9 @@ func bend(f fault, links []*harness.Link) error {
 	return errors.Join(errs...)
 }
 
-// heal brings back what is still away. All faults have healed themselves; only scaling leaves replicas absent.
-func (t *tormentor) heal() error {
+// heal starts what is still down. All faults have healed themselves, but scaling leaves replicas
+// absent.
+func (t *injector) heal() error {
 	var errs []error
 	for i, r := range t.replicas {
 		if t.absent[i] {

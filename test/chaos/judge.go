@@ -13,12 +13,12 @@ import (
 	"github.com/paylatch/paylatch/test/harness"
 )
 
-// entry is a line of the client's journal: one idempotency key, which it used until it was answered.
+// entry is a line of the client's journal: one idempotency key, used until there is a response.
 type entry struct {
-	id       uuid.UUID     // As the 202 said; zero while there was none.
+	id       uuid.UUID     // From the 202; zero while there was none.
 	account  int32         // The sender's.
 	sent     time.Duration // When the first POST was sent, after the load began.
-	answered time.Duration // When the first 202 was received; 0 while there was none.
+	received time.Duration // When the first 202 was received; 0 while there was none.
 }
 
 // row is a payment in the table.
@@ -31,28 +31,29 @@ type row struct {
 // record is a payment in the topic, as a read_committed consumer sees it.
 type record = harness.Record
 
-// verdict counts what may not be.
+// verdict counts violations.
 type verdict struct {
-	Duplicates int // Records of a payment beyond its first.
-	Missing    int // Payments in the table that are not in the topic.
-	Unexpected int // Records of no payment in the table.
-	Misplaced  int // Payments that are in the topic, but not where the table says.
-	Unsent     int // Payments still to be sent.
-	Lost       int // Answered with 202, and not in the table.
-	Unasked    int // Payments in the table beyond what the client can have asked for.
-	Shared     int // Keys that were answered with another key's payment.
-	Disorder   int // Payments that precede one whose 202 was received before their POST was sent.
-	Examples   []string
+	Duplicates  int // Records of a payment beyond its first.
+	Missing     int // Payments in the table that are not in the topic.
+	Unexpected  int // Records of no payment in the table.
+	Misplaced   int // Payments that are in the topic, but not where the table says.
+	Unsent      int // Payments still to be sent.
+	Lost        int // Confirmed with 202, and not in the table.
+	Unrequested int // Payments in the table beyond what the client can have requested.
+	Shared      int // Keys whose response names another key's payment.
+	Disorder    int // Payments that precede one whose 202 was received before their POST was sent.
+	Examples    []string
 }
 
 func (v *verdict) ok() bool {
-	return v.Duplicates+v.Missing+v.Unexpected+v.Misplaced+v.Unsent+v.Lost+v.Unasked+v.Shared+v.Disorder == 0
+	return v.Duplicates+v.Missing+v.Unexpected+v.Misplaced+v.Unsent+v.Lost+v.Unrequested+v.Shared+v.Disorder == 0
 }
 
 // String names the counts.
 func (v *verdict) String() string {
-	return fmt.Sprintf("%d duplicates, %d missing, %d unexpected, %d misplaced, %d unsent, %d lost, %d unasked, %d shared, %d out of order",
-		v.Duplicates, v.Missing, v.Unexpected, v.Misplaced, v.Unsent, v.Lost, v.Unasked, v.Shared, v.Disorder)
+	return fmt.Sprintf("%d duplicates, %d missing, %d unexpected, %d misplaced, %d unsent, %d lost, "+
+		"%d never requested, %d shared, %d out of order",
+		v.Duplicates, v.Missing, v.Unexpected, v.Misplaced, v.Unsent, v.Lost, v.Unrequested, v.Shared, v.Disorder)
 }
 
 const examplesMax = 20
@@ -64,14 +65,14 @@ func (v *verdict) found(n *int, format string, args ...any) {
 	}
 }
 
-// judge compares topic, table and the requests that were sent. Each payment with a response must be in
-// both once, and in order.
+// judge compares topic, table and the requests that were sent. Each payment with a response must be
+// in both once, and in order.
 func judge(sent []entry, rows []row, records []record) *verdict {
 	v := &verdict{}
 	records = slices.Clone(records)
 	slices.SortFunc(records, harness.InLogOrder)
 	first := v.compareTopic(rows, records)
-	v.answers(sent, rows)
+	v.compareJournal(sent, rows)
 	v.order(sent, first)
 	return v
 }
@@ -102,8 +103,9 @@ func (v *verdict) compareTopic(rows []row, records []record) (first map[uuid.UUI
 	return first
 }
 
-// answers judges the table against the journal. A request whose outcome is unknown may have made one payment, or none.
-func (v *verdict) answers(journal []entry, rows []row) {
+// compareJournal compares the table with the journal. A request whose outcome is unknown may have
+// made one payment, or none.
+func (v *verdict) compareJournal(journal []entry, rows []row) {
 	table := make(map[uuid.UUID]bool, len(rows)) // True once the journal has named it.
 	for _, r := range rows {
 		table[r.id] = false
@@ -117,21 +119,24 @@ func (v *verdict) answers(journal []entry, rows []row) {
 		already, there := table[e.id]
 		switch {
 		case !there:
-			v.found(&v.Lost, "lost %s, answered with 202 to request %d", e.id, n)
+			v.found(&v.Lost, "lost %s, confirmed with 202 to request %d", e.id, n)
 		case already:
-			v.found(&v.Shared, "payment %s answers request %d, and another one", e.id, n)
+			v.found(&v.Shared, "payment %s is the result of request %d, and of another one", e.id, n)
 		default:
 			table[e.id] = true
 			named++
 		}
 	}
 	for n := len(rows) - named - unknown; n > 0; n-- {
-		v.found(&v.Unasked, "%d payments, %d named by answers, %d requests unknown", len(rows), named, unknown)
+		v.found(&v.Unrequested, "%d payments, %d named by responses, %d requests unknown", len(rows), named, unknown)
 	}
 }
 
-// order judges that a payment whose 202 was received before another's POST was sent precedes it in the same partition, if both are of one sender account. Requests
-// under way at once have no order. In O(n log n): for each POST, by time, the last place of all that were answered by then.
+// order judges the order of payments of one sender account. A payment whose 202 was received before
+// another's POST was sent must precede it in the same partition. Concurrent requests have no order.
+//
+// It takes O(n log n): for each POST, by time, it knows the last position of all payments that were
+// confirmed by then.
 func (v *verdict) order(journal []entry, first map[uuid.UUID]record) {
 	byAccount := map[int32][]int{}
 	for n, e := range journal {
@@ -140,52 +145,56 @@ func (v *verdict) order(journal []entry, first map[uuid.UUID]record) {
 		}
 	}
 	for _, requests := range byAccount {
-		sent, answered := requests, slices.Clone(requests)
+		sent, received := requests, slices.Clone(requests)
 		slices.SortFunc(sent, func(a, b int) int { return cmp.Compare(journal[a].sent, journal[b].sent) })
-		slices.SortFunc(answered, func(a, b int) int { return cmp.Compare(journal[a].answered, journal[b].answered) })
+		slices.SortFunc(received, func(a, b int) int { return cmp.Compare(journal[a].received, journal[b].received) })
 		last := record{Offset: -1}
 		for _, n := range sent {
-			for len(answered) > 0 && journal[answered[0]].answered < journal[n].sent {
-				r := first[journal[answered[0]].id]
+			for len(received) > 0 && journal[received[0]].received < journal[n].sent {
+				r := first[journal[received[0]].id]
 				if last.Offset < 0 || r.Offset > last.Offset {
 					last = r
 				}
-				answered = answered[1:]
+				received = received[1:]
 			}
 			r := first[journal[n].id]
 			if last.Offset >= 0 && (r.Partition != last.Partition || r.Offset <= last.Offset) {
-				v.found(&v.Disorder, "order: %s at %d/%d was asked for after the answer of %s at %d/%d", r.ID, r.Partition, r.Offset, last.ID, last.Partition, last.Offset)
+				v.found(&v.Disorder, "order: %s at %d/%d was requested after the response for %s at %d/%d",
+					r.ID, r.Partition, r.Offset, last.ID, last.Partition, last.Offset)
 			}
 		}
 	}
 }
 
-// Of each five minutes of a run.
+// Minimums of each five minutes of a run.
 const (
-	windowsMin = 20  // Times that a take-over found payments that Kafka had committed and PostgreSQL had not.
-	faultsMin  = 300 // Faults fired.
+	// windowsMin is of takeovers that found payments which only Kafka had committed.
+	windowsMin = 20
+	// faultsMin is of faults that fired.
+	faultsMin = 300
 )
 
-// atLeast is how much of a minimum for five minutes a run of the given length needs.
+// atLeast converts a minimum for five minutes into that of a run's duration.
 func atLeast(min int, duration time.Duration) int {
 	return max(1, int(float64(min)*duration.Minutes()/5))
 }
 
-// harsh tells why the run proves too little, if it does: a test that hit nothing must not pass.
-func harsh(duration time.Duration, fired map[kind]int, brokers, windows int) []string {
+// coverage returns why the run proves too little, if it does: a test that hit nothing must fail.
+func coverage(duration time.Duration, fired map[kind]int, brokers, windows int) []string {
 	var faults []string
 	total := 0
 	for _, s := range bagOf(brokers) {
 		total += fired[s.kind]
 		if fired[s.kind] == 0 {
-			faults = append(faults, fmt.Sprintf("no fault %q has fired", s.kind))
+			faults = append(faults, fmt.Sprintf("no fault %q fired", s.kind))
 		}
 	}
 	if want := atLeast(faultsMin, duration); total < want {
-		faults = append(faults, fmt.Sprintf("%d faults fired, fewer than %d", total, want))
+		faults = append(faults, fmt.Sprintf("%d faults fired, want at least %d", total, want))
 	}
 	if want := atLeast(windowsMin, duration); windows < want {
-		faults = append(faults, fmt.Sprintf("the window between Kafka's commit and PostgreSQL's was hit %d times, fewer than %d", windows, want))
+		faults = append(faults, fmt.Sprintf(
+			"the window between Kafka's commit and PostgreSQL's was hit %d times, want at least %d", windows, want))
 	}
 	return faults
 }

@@ -12,8 +12,9 @@ import (
 	"github.com/paylatch/paylatch/test/harness"
 )
 
-// story is a run in which all went well: some accounts, each with one payment after the other, all answered, sent and in the topic in order.
-func story() (journal []entry, rows []row, records []record) {
+// goodRun is a run without violations: some accounts, each with one payment after the other. All
+// are confirmed, sent, and in the topic in order.
+func goodRun() (journal []entry, rows []row, records []record) {
 	const accounts, payments = 3, 40
 	ends := map[int32]int64{}
 	for n := range accounts * payments {
@@ -21,15 +22,16 @@ func story() (journal []entry, rows []row, records []record) {
 		id := uuid.MustParse("00000000-0000-7000-8000-000000000000")
 		id[14], id[15] = byte(n>>8), byte(n)+1
 		partition := account % 2
-		journal = append(journal, entry{id: id, account: account, sent: time.Duration(10 * n), answered: time.Duration(10*n + 5)})
+		sent := time.Duration(10 * n)
+		journal = append(journal, entry{id: id, account: account, sent: sent, received: sent + 5})
 		rows = append(rows, row{id, partition, ends[partition]})
 		records = append(records, record{ID: id, Partition: partition, Offset: ends[partition]})
-		ends[partition] += 1 + int64(n%2) // Markers take offsets, too.
+		ends[partition] += 1 + int64(n%2) // Markers also take offsets.
 	}
 	return journal, rows, records
 }
 
-// The judge must find nothing in a good story, and exactly what a bad hand has done to it.
+// The judge must find nothing in a good run, and exactly the violation in a spoiled one.
 func TestJudge(t *testing.T) {
 	unexpected := uuid.MustParse("11111111-0000-7000-8000-000000000000")
 	for name, tc := range map[string]struct {
@@ -38,7 +40,9 @@ func TestJudge(t *testing.T) {
 	}{
 		"Good": {func(*[]entry, *[]row, *[]record) {}, verdict{}},
 		"Duplicate": {func(_ *[]entry, _ *[]row, records *[]record) {
-			*records = append(*records, record{ID: (*records)[7].ID, Partition: (*records)[7].Partition, Offset: 10_000})
+			again := (*records)[7]
+			again.Offset = 10_000
+			*records = append(*records, again)
 		}, verdict{Duplicates: 1}},
 		"DuplicateInAnotherPartition": {func(_ *[]entry, _ *[]row, records *[]record) {
 			*records = append(*records, record{ID: (*records)[7].ID, Partition: 9})
@@ -59,22 +63,24 @@ func TestJudge(t *testing.T) {
 		"Lost": {func(_ *[]entry, rows *[]row, records *[]record) {
 			*rows, *records = slices.Delete(*rows, 7, 8), slices.Delete(*records, 7, 8)
 		}, verdict{Lost: 1}},
-		"Unasked": {func(_ *[]entry, rows *[]row, records *[]record) {
-			*rows, *records = append(*rows, row{unexpected, 0, 10_000}), append(*records, record{ID: unexpected, Offset: 10_000})
-		}, verdict{Unasked: 1}},
+		"Unrequested": {func(_ *[]entry, rows *[]row, records *[]record) {
+			*rows = append(*rows, row{unexpected, 0, 10_000})
+			*records = append(*records, record{ID: unexpected, Offset: 10_000})
+		}, verdict{Unrequested: 1}},
 		"UnknownThere": {func(journal *[]entry, _ *[]row, _ *[]record) {
-			(*journal)[7].id, (*journal)[7].answered = uuid.Nil, 0
+			(*journal)[7].id, (*journal)[7].received = uuid.Nil, 0
 		}, verdict{}},
 		"UnknownNotThere": {func(journal *[]entry, rows *[]row, records *[]record) {
-			(*journal)[7].id, (*journal)[7].answered = uuid.Nil, 0
+			(*journal)[7].id, (*journal)[7].received = uuid.Nil, 0
 			*rows, *records = slices.Delete(*rows, 7, 8), slices.Delete(*records, 7, 8)
 		}, verdict{}},
 		"UnknownThereTwice": {func(journal *[]entry, rows *[]row, records *[]record) {
-			(*journal)[7].id, (*journal)[7].answered = uuid.Nil, 0
-			*rows, *records = append(*rows, row{unexpected, 0, 10_000}), append(*records, record{ID: unexpected, Offset: 10_000})
-		}, verdict{Unasked: 1}},
+			(*journal)[7].id, (*journal)[7].received = uuid.Nil, 0
+			*rows = append(*rows, row{unexpected, 0, 10_000})
+			*records = append(*records, record{ID: unexpected, Offset: 10_000})
+		}, verdict{Unrequested: 1}},
 		"Shared": {func(journal *[]entry, rows *[]row, records *[]record) {
-			(*journal)[8] = entry{id: (*journal)[5].id, account: (*journal)[8].account, sent: (*journal)[5].sent, answered: (*journal)[8].answered}
+			(*journal)[8].id, (*journal)[8].sent = (*journal)[5].id, (*journal)[5].sent
 			*rows, *records = slices.Delete(*rows, 8, 9), slices.Delete(*records, 8, 9)
 		}, verdict{Shared: 1}},
 		"OutOfOrder": {func(_ *[]entry, rows *[]row, records *[]record) {
@@ -88,24 +94,24 @@ func TestJudge(t *testing.T) {
 		}, verdict{Disorder: 1}},
 		"ConcurrentHaveNoOrder": {func(journal *[]entry, rows *[]row, records *[]record) {
 			a, b := 3, 6
-			(*journal)[a].answered = (*journal)[b].sent // Not before it.
+			(*journal)[a].received = (*journal)[b].sent // Not before it.
 			(*rows)[a].offset, (*rows)[b].offset = (*rows)[b].offset, (*rows)[a].offset
 			(*records)[a].Offset, (*records)[b].Offset = (*records)[b].Offset, (*records)[a].Offset
 		}, verdict{}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			journal, rows, records := story()
+			journal, rows, records := goodRun()
 			tc.spoil(&journal, &rows, &records)
 			rand.Shuffle(len(records), func(i, j int) { records[i], records[j] = records[j], records[i] })
 			v := judge(journal, rows, records)
 			if v.String() != tc.want.String() || v.ok() != (tc.want.String() == (&verdict{}).String()) {
-				t.Errorf("%s; want %s\n%s", v, &tc.want, strings.Join(v.Examples, "\n"))
+				t.Errorf("got %s, want %s\n%s", v, &tc.want, strings.Join(v.Examples, "\n"))
 			}
 		})
 	}
 }
 
-// The order judged in O(n log n) must be that of its definition: all pairs, looked at one by one.
+// The order judged in O(n log n) must be that of its definition, which compares all pairs.
 func TestJudge_OrderAgainstAllPairs(t *testing.T) {
 	bad := 0
 	for seed := range uint64(300) {
@@ -115,13 +121,14 @@ func TestJudge_OrderAgainstAllPairs(t *testing.T) {
 		for n := range 12 {
 			id := uuid.UUID{15: byte(n + 1)}
 			sent := time.Duration(r.IntN(40))
-			journal = append(journal, entry{id: id, account: int32(r.IntN(2)), sent: sent, answered: sent + 1 + time.Duration(r.IntN(15))})
+			e := entry{id: id, account: int32(r.IntN(2)), sent: sent, received: sent + 1 + time.Duration(r.IntN(15))}
+			journal = append(journal, e)
 			first[id] = record{ID: id, Offset: int64(sent)*3 + r.Int64N(60)}
 		}
 		disordered := map[uuid.UUID]bool{}
 		for _, a := range journal {
 			for _, b := range journal {
-				if a.account == b.account && a.answered < b.sent && first[a.id].Offset >= first[b.id].Offset {
+				if a.account == b.account && a.received < b.sent && first[a.id].Offset >= first[b.id].Offset {
 					disordered[b.id] = true
 				}
 			}
@@ -129,17 +136,17 @@ func TestJudge_OrderAgainstAllPairs(t *testing.T) {
 		v := &verdict{}
 		v.order(journal, first)
 		if v.Disorder != len(disordered) {
-			t.Fatalf("seed %d: %d out of order, want %d", seed, v.Disorder, len(disordered))
+			t.Fatalf("seed %d: got %d out of order, want %d", seed, v.Disorder, len(disordered))
 		}
 		bad += v.Disorder
 	}
 	if bad == 0 {
-		t.Error("nothing was out of order: this shows nothing")
+		t.Error("got no payment out of order, want some: this proves nothing")
 	}
 }
 
 // A run that hit too little must not pass, whatever the verdict on its payments.
-func TestHarsh(t *testing.T) {
+func TestCoverage(t *testing.T) {
 	const fiveMinutes = 5 * time.Minute
 	all := func() map[kind]int {
 		fired := map[kind]int{}
@@ -148,37 +155,40 @@ func TestHarsh(t *testing.T) {
 		}
 		return fired
 	}
-	if faults := harsh(fiveMinutes, all(), 1, windowsMin); len(faults) > 0 {
-		t.Errorf("enough of all, and yet %q", faults)
+	if faults := coverage(fiveMinutes, all(), 1, windowsMin); len(faults) > 0 {
+		t.Errorf("got faults %q of a run with enough of each kind, want none", faults)
 	}
-	if faults := harsh(fiveMinutes, all(), 1, windowsMin-1); len(faults) != 1 || !strings.Contains(faults[0], "window") {
-		t.Errorf("%d windows: %q", windowsMin-1, faults)
+	faults := coverage(fiveMinutes, all(), 1, windowsMin-1)
+	if len(faults) != 1 || !strings.Contains(faults[0], "window") {
+		t.Errorf("got faults %q with %d windows, want one about the window", faults, windowsMin-1)
 	}
-	if faults := harsh(6*fiveMinutes, all(), 1, 6*windowsMin-1); len(faults) != 2 {
-		t.Errorf("six times as long with %d windows: %q", 6*windowsMin-1, faults)
+	if faults := coverage(6*fiveMinutes, all(), 1, 6*windowsMin-1); len(faults) != 2 {
+		t.Errorf("got faults %q of half an hour with %d windows, want two", faults, 6*windowsMin-1)
 	}
-	if faults := harsh(fiveMinutes/100, all(), 1, 0); len(faults) != 1 {
-		t.Errorf("three seconds without a window: %q", faults)
+	if faults := coverage(fiveMinutes/100, all(), 1, 0); len(faults) != 1 {
+		t.Errorf("got faults %q of three seconds without a window, want one", faults)
 	}
 	one := all()
 	one[zombie] = 0
 	one[killed] += 20
-	if faults := harsh(fiveMinutes, one, 1, windowsMin); len(faults) != 1 || !strings.Contains(faults[0], string(zombie)) {
-		t.Errorf("no zombie: %q", faults)
+	faults = coverage(fiveMinutes, one, 1, windowsMin)
+	if len(faults) != 1 || !strings.Contains(faults[0], string(zombie)) {
+		t.Errorf("got faults %q without a zombie, want one about it", faults)
 	}
 	few := map[kind]int{}
 	for _, s := range bagOf(1) {
 		few[s.kind] = 1
 	}
-	if faults := harsh(fiveMinutes, few, 1, windowsMin); len(faults) != 1 || !strings.Contains(faults[0], "faults fired") {
-		t.Errorf("one of each: %q", faults)
+	faults = coverage(fiveMinutes, few, 1, windowsMin)
+	if len(faults) != 1 || !strings.Contains(faults[0], "faults fired") {
+		t.Errorf("got faults %q with one fault of each kind, want one about their number", faults)
 	}
 }
 
 // The witnesses must agree with each other and with the judge.
 func TestEvidence_Disagreements(t *testing.T) {
 	good := func() (evidence, *verdict) {
-		_, rows, records := story()
+		_, rows, records := goodRun()
 		slices.SortFunc(records, harness.InLogOrder)
 		e := evidence{rows: rows, kcat: records, console: slices.Clone(records)}
 		e.report.Payments, e.report.Records = int64(len(rows)), int64(len(records))
@@ -186,7 +196,7 @@ func TestEvidence_Disagreements(t *testing.T) {
 	}
 	e, v := good()
 	if faults := e.disagreements(v); len(faults) > 0 {
-		t.Errorf("all agree, and yet %q", faults)
+		t.Errorf("got disagreements %q, want none", faults)
 	}
 	for name, spoil := range map[string]func(*evidence, *verdict){
 		"ConsumerMisses":     func(e *evidence, _ *verdict) { e.console = e.console[1:] },
@@ -202,7 +212,7 @@ func TestEvidence_Disagreements(t *testing.T) {
 			e, v := good()
 			spoil(&e, v)
 			if len(e.disagreements(v)) == 0 {
-				t.Error("no disagreement found")
+				t.Error("got no disagreement, want one")
 			}
 		})
 	}

@@ -16,9 +16,11 @@ import (
 )
 
 const (
-	// accountsMax is how many sender accounts there are: few, so that most payments have others of their account before and after them.
+	// accountsMax is how many sender accounts there are: few, so that most payments follow and
+	// precede others of their account.
 	accountsMax = 60
-	// workersMax bounds the requests under way. Those that a stopped replica keeps wait for attemptTimeout.
+	// workersMax bounds the concurrent requests. Those to a stopped replica wait for
+	// attemptTimeout.
 	workersMax     = 128
 	attemptTimeout = time.Second
 	retryFor       = 4 * time.Second
@@ -32,20 +34,22 @@ type payer struct {
 
 	mu       sync.Mutex
 	journal  []entry
-	replays  int      // Answers that said the key was known.
-	unknown  int      // Requests that ended without one.
-	refusals []string // What no valid payment may be answered.
+	replays  int      // Responses that are replays.
+	unknown  int      // Requests that ended without a response.
+	refusals []string // Responses that no valid payment may have.
 }
 
 func newPayer(servers []string, key string, seed uint64, retryFor time.Duration) (*payer, error) {
 	c, err := client.New(client.Config{
 		Servers: servers, APIKey: key, Connections: workersMax,
-		AttemptTimeout: attemptTimeout, RetryFor: retryFor, BackoffFirst: 50 * time.Millisecond, BackoffMax: 500 * time.Millisecond,
+		AttemptTimeout: attemptTimeout, RetryFor: retryFor,
+		BackoffFirst: 50 * time.Millisecond, BackoffMax: 500 * time.Millisecond,
 	})
 	return &payer{Client: c, seed: seed, began: time.Now()}, err
 }
 
-// key is the idempotency key of a request; it and the content follow from the number alone, so that a request can be sent again at the end.
+// key returns the idempotency key of a request. Key and content follow from the number alone, so
+// that a request can be sent again at the end.
 func (c *payer) key(n int) string { return fmt.Sprintf("chaos-%d-%d", c.seed, n) }
 
 func (c *payer) content(n int) client.Request {
@@ -59,14 +63,14 @@ func (c *payer) account(n int) int32 {
 	return int32(rand.New(rand.NewPCG(c.seed+1, uint64(n))).IntN(accountsMax))
 }
 
-// run sends so many payments per second until ctx ends; the requests under way are then brought to their end. When all workers wait for answers none is sent, and
-// none is made up for.
+// run sends payments at a rate until ctx ends, and then waits for the requests under way. While all
+// workers wait for responses it sends none, and it does not catch up.
 func (c *payer) run(ctx context.Context, perSecond int) {
-	turns := make(chan int)
+	numbers := make(chan int)
 	var group sync.WaitGroup
 	for range workersMax {
 		group.Go(func() {
-			for n := range turns {
+			for n := range numbers {
 				c.send(n)
 			}
 		})
@@ -79,12 +83,12 @@ func (c *payer) run(ctx context.Context, perSecond int) {
 		case <-tick.C:
 			n := c.enter()
 			select {
-			case turns <- n:
+			case numbers <- n:
 			case <-ctx.Done():
 			}
 		}
 	}
-	close(turns)
+	close(numbers)
 	group.Wait()
 }
 
@@ -97,11 +101,11 @@ func (c *payer) enter() (n int) {
 	return n
 }
 
-// send sends a payment until it is answered, or time is up.
+// send sends a payment until there is a response, or the time is up.
 func (c *payer) send(n int) {
 	sent := time.Since(c.began)
-	answer, err := c.Create(background, c.key(n), c.content(n)) // Bounded by retryFor.
-	answered := time.Since(c.began)
+	created, err := c.Create(background, c.key(n), c.content(n)) // Bounded by retryFor.
+	received := time.Since(c.began)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e := &c.journal[n]
@@ -113,26 +117,30 @@ func (c *payer) send(n int) {
 		c.refused(n, err)
 		return
 	}
-	id, err := uuid.Parse(answer.ID)
+	id, err := uuid.Parse(created.ID)
 	if err != nil {
 		c.refusals = append(c.refusals, fmt.Sprintf("request %d: %v", n, err))
 		return
 	}
-	e.id, e.answered = id, answered
-	if answer.Replayed {
+	e.id, e.received = id, received
+	if created.Replayed {
 		c.replays++
 	}
 }
 
-// refused notes an answer that no valid payment may have: the service may be away, or have too much under way while its database is, but it may not say no.
+// refused notes a response that no valid payment may have. The service may be unavailable, or
+// overloaded while its database is down, but it may not refuse the payment.
 func (c *payer) refused(n int, err error) {
 	var problem *client.ProblemError
-	if errors.As(err, &problem) && problem.Status < http.StatusInternalServerError && problem.Status != http.StatusTooManyRequests && len(c.refusals) < examplesMax {
+	if !errors.As(err, &problem) || len(c.refusals) >= examplesMax {
+		return
+	}
+	if problem.Status < http.StatusInternalServerError && problem.Status != http.StatusTooManyRequests {
 		c.refusals = append(c.refusals, fmt.Sprintf("request %d: %v", n, err))
 	}
 }
 
-// open lists the requests that have no answer yet.
+// open lists the requests that have no response yet.
 func (c *payer) open() (open []int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -144,14 +152,15 @@ func (c *payer) open() (open []int) {
 	return open
 }
 
-// settle sends what has no answer again, with the same keys, until all has one or the time is up.
+// settle sends the requests without a response again, with the same keys, until each has one or d
+// has passed. It returns how many are left.
 func (c *payer) settle(d time.Duration) (left int) {
 	for end := time.Now().Add(d); time.Now().Before(end) && len(c.open()) > 0; {
-		turns := make(chan int)
+		numbers := make(chan int)
 		var group sync.WaitGroup
 		for range workersMax / 4 {
 			group.Go(func() {
-				for n := range turns {
+				for n := range numbers {
 					c.send(n)
 				}
 			})
@@ -160,9 +169,9 @@ func (c *payer) settle(d time.Duration) (left int) {
 			if time.Now().After(end) {
 				break
 			}
-			turns <- n
+			numbers <- n
 		}
-		close(turns)
+		close(numbers)
 		group.Wait()
 	}
 	return len(c.open())

@@ -1,10 +1,18 @@
-// Command chaos is the proof of exactly once under faults. Over several `paylatch serve` processes, PostgreSQL and one or three Kafka brokers in containers, under
-// load, it does what a seeded plan says: kill -9, SIGSTOP, zombies, immediate stops of PostgreSQL, kill -9 of brokers, links cut, reset, swallowed and slowed between
-// each replica and each of them, clean restarts and scaling. Then it heals all, drains, and holds the topic, as three read_committed consumers see it, against the
-// table and against the client's own journal.
+// Command chaos tests exactly-once delivery under random faults. It runs several `paylatch serve`
+// processes under load, with PostgreSQL and one or three Kafka brokers in containers. The faults
+// follow from a seed:
 //
-// Exit code 0 says: each payment that was ever answered with 202 is in the table and in the topic exactly once, nothing else is, the order per sender account is kept,
-// and the faults were harsh enough for that to mean something. With --delivery locked it is the control of itself: duplicates must be found.
+//   - replicas: kill -9, SIGSTOP, zombies, clean restarts, scaling
+//   - PostgreSQL: immediate stops
+//   - brokers: kill -9
+//   - links of a replica to PostgreSQL or to a broker: cut, reset, black hole, latency, bandwidth
+//
+// Then it heals all faults, waits until all payments are sent, and compares the topic with the
+// table and with the client's journal. Three read_committed consumers read the topic.
+//
+// Exit code 0 means: each payment that was confirmed with 202 is in the table and in the topic
+// exactly once, and nothing else is. The order per sender account is kept. Enough faults fired.
+// With --delivery locked the test is its own control: it must find duplicates.
 //
 //	go run ./test/chaos --minutes 5 --seed 1 --brokers 1
 //
@@ -28,7 +36,7 @@ import (
 	"github.com/paylatch/paylatch/test/harness"
 )
 
-// options are what the command line says.
+// options are those of the command line.
 type options struct {
 	duration time.Duration
 	seed     uint64
@@ -41,24 +49,28 @@ type options struct {
 }
 
 const (
-	// setUpMax bounds images that start, a build, and the topic.
-	setUpMax = 4 * time.Minute
-	// settleMax bounds the answers to what was left open, drainMax the emission of the rest, judgeMax the three readers.
-	settleMax = time.Minute
-	drainMax  = 2 * time.Minute
-	judgeMax  = 5 * time.Minute
+	// setUpTimeout bounds the build, the start of the containers, and the creation of the topic.
+	setUpTimeout = 4 * time.Minute
+	// settleTimeout bounds the retries of requests without a response.
+	settleTimeout = time.Minute
+	// drainTimeout bounds the sending of what is left.
+	drainTimeout = 2 * time.Minute
+	// judgeTimeout bounds the three consumers.
+	judgeTimeout = 5 * time.Minute
 )
 
 func main() {
 	var o options
-	minutes := flag.Float64("minutes", 5, "how long faults are made, in minutes; fractions may be given")
-	flag.Uint64Var(&o.seed, "seed", 0, "what the plan of faults is drawn from; 0 takes one by chance")
-	flag.IntVar(&o.brokers, "brokers", 1, "1, or 3 with replication 3 and min.insync 2")
-	flag.IntVar(&o.replicas, "replicas", 4, "how many replicas run; at least 3")
-	flag.StringVar(&o.delivery, "delivery", "fenced", "fenced, or locked as a control: then duplicates must be found")
-	flag.IntVar(&o.rate, "rate", 300, "payments per second")
-	flag.IntVar(&o.batchMax, "batch-max", 50, "payments in one batch at most; small ones hit the window more often")
-	flag.BoolVar(&o.keep, "keep", false, "keep the logs of a run that passed, too")
+	minutes := flag.Float64("minutes", 5, "inject faults for this many minutes; may be a fraction")
+	flag.Uint64Var(&o.seed, "seed", 0, "draw the faults from this seed; 0 means a random one")
+	flag.IntVar(&o.brokers, "brokers", 1, "start 1 broker, or 3 with replication 3 and min.insync.replicas 2")
+	flag.IntVar(&o.replicas, "replicas", 4, "start this many replicas; at least 3")
+	flag.StringVar(&o.delivery, "delivery", "fenced", "use this delivery: fenced, or locked as a control, "+
+		"which must find duplicates")
+	flag.IntVar(&o.rate, "rate", 300, "create this many payments per second")
+	flag.IntVar(&o.batchMax, "batch-max", 50, "limit a batch to this many payments; "+
+		"small batches hit the window more often")
+	flag.BoolVar(&o.keep, "keep", false, "keep the logs even if the run passes")
 	flag.Parse()
 	o.duration = time.Duration(*minutes * float64(time.Minute))
 	if o.seed == 0 {
@@ -79,22 +91,23 @@ func main() {
 func (o options) check() error {
 	switch {
 	case o.brokers != 1 && o.brokers != 3:
-		return errors.New("--brokers is 1 or 3")
+		return errors.New("--brokers must be 1 or 3")
 	case o.replicas < 3 || o.replicas > 20:
-		return errors.New("--replicas is 3 to 20: two are scaled down at once")
+		return errors.New("--replicas must be 3 to 20: two are scaled down at once")
 	case o.duration < 10*time.Second || o.duration > 24*time.Hour:
-		return errors.New("--minutes is 0.2 to 1440")
+		return errors.New("--minutes must be 0.2 to 1440")
 	case o.rate < 1 || o.rate > 100_000:
-		return errors.New("--rate is 1 to 100000")
+		return errors.New("--rate must be 1 to 100000")
 	case o.delivery != "fenced" && o.delivery != "locked":
-		return errors.New("--delivery is fenced or locked")
+		return errors.New("--delivery must be fenced or locked")
 	}
 	return nil
 }
 
-// run is a whole run: set up, torment, heal, drain, judge.
+// run makes a whole run: set up, inject, heal, drain, judge.
 func run(ctx context.Context, o options) (err error) {
-	s := &stage{options: o, name: fmt.Sprintf("paylatch-chaos-%d-%d", os.Getpid(), time.Now().Unix()), log: &logbook{}}
+	s := &stage{options: o, log: &logbook{}}
+	s.name = fmt.Sprintf("paylatch-chaos-%d-%d", os.Getpid(), time.Now().Unix())
 	if s.dir, err = os.MkdirTemp("", s.name+"-"); err != nil {
 		return err
 	}
@@ -108,10 +121,11 @@ func run(ctx context.Context, o options) (err error) {
 			err = errors.Join(err, os.RemoveAll(s.dir))
 			return
 		}
-		fmt.Println("logs, plan, journal and the ends of the topic's partitions are in", s.dir)
+		fmt.Println("logs, plan, journal and the ends of the topic's partitions:", s.dir)
 	}()
-	fmt.Printf("seed %d, %s, %d replicas, %d brokers, %s delivery, %d payments/s\n", o.seed, o.duration, o.replicas, o.brokers, o.delivery, o.rate)
-	setUp, cancel := context.WithTimeout(ctx, setUpMax)
+	fmt.Printf("seed %d, %s, %d replicas, %d brokers, %s delivery, %d payments/s\n",
+		o.seed, o.duration, o.replicas, o.brokers, o.delivery, o.rate)
+	setUp, cancel := context.WithTimeout(ctx, setUpTimeout)
 	defer cancel()
 	if err := s.setUp(setUp); err != nil {
 		return fmt.Errorf("set up: %w", err)
@@ -122,19 +136,19 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	defer func() { _ = faults.Close() }()
 
-	t := newTormentor(s.fleet, s.postgres, s.kafka, faults)
-	if err := s.torment(ctx, t); err != nil {
+	t := newInjector(s.fleet, s.postgres, s.kafka, faults)
+	if err := s.inject(ctx, t); err != nil {
 		return err
 	}
 	if err := t.heal(); err != nil {
 		return fmt.Errorf("heal: %w", err)
 	}
-	left := s.client.settle(settleMax)
-	fmt.Printf("healed; %d requests still without an answer; draining\n", left)
+	left := s.client.settle(settleTimeout)
+	fmt.Printf("healed; %d requests without a response; draining\n", left)
 	if err := s.drain(ctx); err != nil {
 		return err
 	}
-	ctx, cancel = context.WithTimeout(ctx, judgeMax)
+	ctx, cancel = context.WithTimeout(ctx, judgeTimeout)
 	defer cancel()
 	return s.judge(ctx, os.Stdout, t)
 }
@@ -152,7 +166,8 @@ type stage struct {
 	log      *logbook
 }
 
-// setUp builds the program, starts the containers, makes tables, topic, tenant and roles, and starts the replicas.
+// setUp builds paylatch, starts the containers, creates tables, topic, tenant and roles, and starts
+// the replicas.
 func (s *stage) setUp(ctx context.Context) error {
 	var err error
 	if s.binary, err = harness.BuildPaylatch(ctx, s.dir); err != nil {
@@ -162,7 +177,7 @@ func (s *stage) setUp(ctx context.Context) error {
 	take := func() int {
 		port, err := free.Take()
 		if err != nil {
-			panic(err) // Thousands of ports are taken: nothing can be run on this machine.
+			panic(err) // Thousands of ports are taken: nothing can run on this machine.
 		}
 		return port
 	}
@@ -206,19 +221,20 @@ func (s *stage) setUp(ctx context.Context) error {
 	return err
 }
 
-// direct is the environment of commands that reach all past the proxies.
+// direct returns the environment of commands that do not use the links.
 func (s *stage) direct() []string {
 	replication := "0"
 	if s.brokers > 1 {
 		replication = fmt.Sprint(s.brokers)
 	}
 	return []string{
-		"PAYLATCH_DATABASE_URL=" + databaseURL("paylatch", s.postgres.port), "PAYLATCH_KAFKA_BROKERS=" + s.kafka.Brokers(),
-		"PAYLATCH_TOPIC=" + harness.Topic, "PAYLATCH_DELIVERY=" + s.delivery, "PAYLATCH_REPLICATION=" + replication,
+		"PAYLATCH_DATABASE_URL=" + databaseURL("paylatch", s.postgres.port),
+		"PAYLATCH_KAFKA_BROKERS=" + s.kafka.Brokers(), "PAYLATCH_TOPIC=" + harness.Topic,
+		"PAYLATCH_DELIVERY=" + s.delivery, "PAYLATCH_REPLICATION=" + replication,
 	}
 }
 
-// replica makes a slot with its links.
+// replica returns a replica that is not started, with its links.
 func (s *stage) replica(slot int, brokers []harness.BrokerPorts, take func() int) (*replica, error) {
 	r := &replica{slot: slot, api: take(), admin: take()}
 	r.Binary = s.binary
@@ -234,15 +250,18 @@ func (s *stage) replica(slot int, brokers []harness.BrokerPorts, take func() int
 	r.links = append(r.links, l)
 	var seeds []string
 	for i, b := range brokers {
-		if l, err = harness.NewLink(fmt.Sprintf("replica%d-kafka%d", slot, i+1), b.Advertised[slot], b.Published[slot]); err != nil {
+		name := fmt.Sprintf("replica%d-kafka%d", slot, i+1)
+		if l, err = harness.NewLink(name, b.Advertised[slot], b.Published[slot]); err != nil {
 			return nil, err
 		}
 		r.links, seeds = append(r.links, l), append(seeds, l.Listen)
 	}
 	r.Env = []string{
-		"PAYLATCH_DATABASE_URL=" + databaseURL(roleOf(slot), database), "PAYLATCH_KAFKA_BROKERS=" + strings.Join(seeds, ","),
-		"PAYLATCH_LISTEN=" + harness.Address(r.api), "PAYLATCH_ADMIN_LISTEN=" + harness.Address(r.admin), "PAYLATCH_DELIVERY=" + s.delivery,
-		fmt.Sprintf("PAYLATCH_BATCH_MAX=%d", s.batchMax), "PAYLATCH_DATABASE_CONNECTIONS=8", "PAYLATCH_SHUTDOWN_TIMEOUT=" + shutdownTimeout.String(),
+		"PAYLATCH_DATABASE_URL=" + databaseURL(roleOf(slot), database),
+		"PAYLATCH_KAFKA_BROKERS=" + strings.Join(seeds, ","), "PAYLATCH_DELIVERY=" + s.delivery,
+		"PAYLATCH_LISTEN=" + harness.Address(r.api), "PAYLATCH_ADMIN_LISTEN=" + harness.Address(r.admin),
+		fmt.Sprintf("PAYLATCH_BATCH_MAX=%d", s.batchMax), "PAYLATCH_DATABASE_CONNECTIONS=8",
+		"PAYLATCH_SHUTDOWN_TIMEOUT=" + shutdownTimeout.String(),
 	}
 	return r, nil
 }
@@ -250,8 +269,8 @@ func (s *stage) replica(slot int, brokers []harness.BrokerPorts, take func() int
 // warmUp is how long the load runs before the first fault, and after the last one is healed.
 const warmUp = 3 * time.Second
 
-// torment does the plan's faults under load.
-func (s *stage) torment(ctx context.Context, t *tormentor) error {
+// inject injects the faults of the plan under load.
+func (s *stage) inject(ctx context.Context, t *injector) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	load, stop := context.WithCancel(ctx)
@@ -276,13 +295,14 @@ func (s *stage) torment(ctx context.Context, t *tormentor) error {
 	<-loaded
 	<-progress
 	if len(t.failures) > 0 && ctx.Err() == nil {
-		return fmt.Errorf("faults could not be made or healed:\n%s", strings.Join(t.failures, "\n"))
+		return fmt.Errorf("faults could not be injected or healed:\n%s", strings.Join(t.failures, "\n"))
 	}
 	return context.Cause(ctx)
 }
 
-// progress tells now and then how it goes. A partition that has halted ends the run: what is on record then is what its cause is looked for in.
-func (s *stage) progress(ctx context.Context, t *tormentor) error {
+// progress prints numbers now and then. It returns an error if a partition has halted, which ends
+// the run, so that the state is preserved in which the cause can be found.
+func (s *stage) progress(ctx context.Context, t *injector) error {
 	const every = 15 * time.Second
 	for harness.Pause(ctx, every); ctx.Err() == nil; harness.Pause(ctx, every) {
 		t.mu.Lock()
@@ -294,7 +314,8 @@ func (s *stage) progress(ctx context.Context, t *tormentor) error {
 		s.client.mu.Lock()
 		requests := len(s.client.journal)
 		s.client.mu.Unlock()
-		fmt.Printf("%7s  %d faults, %d requests, %d windows hit\n", time.Since(t.began).Round(time.Second), faults, requests, s.log.windows())
+		fmt.Printf("%7s  %d faults, %d requests, %d windows hit\n",
+			time.Since(t.began).Round(time.Second), faults, requests, s.log.windows())
 		if err := s.halted(ctx); err != nil {
 			return err
 		}
@@ -304,23 +325,24 @@ func (s *stage) progress(ctx context.Context, t *tormentor) error {
 
 const (
 	countUnsent  = `select count(*) from payments where status = 'created'`
-	selectHalted = `select coalesce(string_agg(partition || ': ' || reason, '; '), '') from topic_partitions where state = 'halted'`
+	selectHalted = `select coalesce(string_agg(partition || ': ' || reason, '; '), '') from topic_partitions
+		where state = 'halted'`
 )
 
-// halted tells which partitions have; a database that is away tells nothing.
+// halted returns an error that names the halted partitions. If the database is down it returns nil.
 func (s *stage) halted(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	var halted string
 	if err := s.postgres.pool.QueryRow(ctx, selectHalted).Scan(&halted); err == nil && halted != "" {
-		return fmt.Errorf("partitions have halted: %s", halted)
+		return fmt.Errorf("halted partitions: %s", halted)
 	}
 	return nil
 }
 
 // drain waits until nothing is unsent.
 func (s *stage) drain(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, drainMax)
+	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
 	for {
 		if err := s.halted(ctx); err != nil {
@@ -332,7 +354,8 @@ func (s *stage) drain(ctx context.Context) error {
 		case err == nil && unsent == 0:
 			return nil
 		case ctx.Err() != nil:
-			return fmt.Errorf("%d payments are not sent %s after all was healed: %w", unsent, drainMax, errors.Join(err, ctx.Err()))
+			return fmt.Errorf("%d payments are unsent %s after all faults were healed: %w",
+				unsent, drainTimeout, errors.Join(err, ctx.Err()))
 		}
 		harness.Pause(ctx, 200*time.Millisecond)
 	}

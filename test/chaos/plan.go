@@ -32,8 +32,9 @@ const (
 	kafkaIsolated     kind = "replica cut off from Kafka"
 )
 
-// share is how often a kind is in a bag. Faults are drawn from bags, so that each kind fires soon and the rare ones stay rare: an outage of PostgreSQL or of the
-// only broker stops all replicas, and while nothing is sent no kill hits anything.
+// share is how often a kind is in a bag. Faults are drawn from bags, so that each kind fires soon
+// and the rare ones stay rare. An outage of PostgreSQL or of the only broker stops all replicas,
+// and while nothing is sent no kill hits the window.
 type share struct {
 	kind kind
 	n    int
@@ -67,29 +68,33 @@ func bagOf(brokers int) []share {
 	}
 }
 
-// fault is one planned fault: all that chance decides about it. What it does with these numbers is faults.go's; whom it really hits depends on who can be hit then.
+// fault is one planned fault: all that is random about it. What it hits also depends on which
+// replicas are available at that time.
 type fault struct {
 	number int
 	at     time.Duration // After the load began.
 	kind   kind
-	victim int           // A replica's slot, or a partition whose leader is meant.
+	victim int           // A replica's slot, or a partition whose leader is the target.
 	length time.Duration // How long it lasts.
-	slow   bool          // A slow PostgreSQL link first, which widens the window between Kafka's commit and PostgreSQL's.
-	side   int           // Of a link: 0 answers, 1 questions, 2 both.
+	slow   bool          // The link to PostgreSQL is slowed down first, which widens the window.
+	side   int           // Of a link: 0 responses, 1 requests, 2 both.
 	amount int64         // Milliseconds of latency, or KB/s.
 }
 
 const (
-	// The pace: one fault in 0.65 s on average, since some find nobody to hit.
+	// One fault every 0.65 s on average, since some find no target.
 	intervalMin = 400 * time.Millisecond
 	intervalMax = 900 * time.Millisecond
-	// isolatedLong is past the time after which a replica that Kafka does not answer must have let go of its partitions: one batch that fails, and a take-over that does.
+	// isolatedLong is longer than a replica without Kafka may keep its partitions: a batch and a
+	// takeover that fail.
 	isolatedLong = 15 * time.Second
-	// slowLatency is that of a link that a kill follows: a pass then waits for PostgreSQL for nearly all of its time, a quarter of it in the window.
-	slowLatency = 30
+	// slowLatencyMS is the latency of a link before a kill. A batch then waits for PostgreSQL for
+	// nearly all of its time, a quarter of it in the window.
+	slowLatencyMS = 30
 )
 
-// isLong tells whether a replica is cut off from Kafka for long, and silently: the case in which it could starve its partitions.
+// isLong reports whether a replica is cut off from Kafka for long, without an error. In that case
+// it could starve its partitions.
 func (f fault) isLong() bool { return f.kind == kafkaIsolated && f.length >= isolatedLong }
 
 // plan draws the faults of a run: the same for the same seed.
@@ -108,7 +113,7 @@ func plan(seed uint64, duration time.Duration, brokers int) []fault {
 			r.Shuffle(len(bag), func(i, j int) { bag[i], bag[j] = bag[j], bag[i] })
 		}
 		f := draw(r, bag[0])
-		if f.kind == scaledDown || f.kind == scaledUp { // By turns.
+		if f.kind == scaledDown || f.kind == scaledUp { // Alternately.
 			if f.kind, down = scaledDown, !down; !down {
 				f.kind = scaledUp
 			}
@@ -120,19 +125,22 @@ func plan(seed uint64, duration time.Duration, brokers int) []fault {
 	return faults
 }
 
-// draw decides about one fault. It always takes as many numbers from r, so that a change to one kind does not change the others.
+// draw draws one fault. It takes the same count of numbers from r for each kind, so that a change
+// of one kind does not change the others.
 func draw(r *rand.Rand, k kind) fault {
 	f := fault{kind: k, victim: r.IntN(1 << 16), slow: r.IntN(5) > 0, side: r.IntN(3)}
-	short, long, amount := span(r, 100*time.Millisecond, 1500*time.Millisecond), span(r, 200*time.Millisecond, 4*time.Second), r.Int64N(100)
-	length := r.IntN(4)
+	short, long := span(r, 100*time.Millisecond, 1500*time.Millisecond), span(r, 200*time.Millisecond, 4*time.Second)
+	amount, length := r.Int64N(100), r.IntN(4)
 	f.length = short
 	switch k {
 	case stopped:
-		if f.length = long; length == 0 { // Past the time after which PostgreSQL ends a silent session.
+		f.length = long
+		if length == 0 { // Longer than PostgreSQL keeps a silent session.
 			f.length = 2 * long
 		}
 	case kafkaIsolated:
-		if f.length = 2*time.Second + long; length == 0 { // Up to 27 s.
+		f.length = 2*time.Second + long
+		if length == 0 { // Up to 27 s.
 			f.length = isolatedLong + 3*long
 		}
 	case postgresBlackhole, kafkaBlackhole:

@@ -15,42 +15,42 @@ import (
 	"github.com/paylatch/paylatch/test/harness"
 )
 
-// takeOver is what a replica logs when it has taken a partition over, in fenced delivery.
-type takeOver struct {
+// takeover is the log line of a replica that has acquired a partition, in fenced delivery.
+type takeover struct {
 	At         time.Time `json:"time"`
 	Message    string    `json:"msg"`
 	Level      string    `json:"level"`
 	Partition  int32     `json:"partition"`
 	Generation int64     `json:"generation"`
-	Found      int       `json:"found"` // Payments that Kafka had committed and PostgreSQL had not.
+	Found      int       `json:"found"` // Payments that only Kafka had committed.
 	Restored   int       `json:"restored"`
-	TookMS     int64     `json:"took_ms"`
+	Took       float64   `json:"took"` // Seconds.
 }
 
-// logbook is what all replicas have logged that matters.
+// logbook collects what the logs of all replicas contain that matters.
 type logbook struct {
 	mu        sync.Mutex
-	takeOvers []takeOver
+	takeovers []takeover
 	errors    []string // Lines at level error, the first ones.
 	errorsN   int
-	died      []string // Processes that ended without our doing.
+	died      []string // Processes that ended on their own.
 }
 
-// read follows a replica's log, writes it to a file, and notes what matters.
+// read reads a replica's log to its end, writes it to a file, and notes what matters.
 func (b *logbook) read(log io.Reader, file io.Writer, slot int) {
 	lines := bufio.NewScanner(log)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		_, _ = file.Write(append(lines.Bytes(), '\n'))
-		var line takeOver
+		var line takeover
 		if err := json.Unmarshal(lines.Bytes(), &line); err != nil { // A panic, say.
 			b.note(func() { b.error(fmt.Sprintf("replica %d: %s", slot, lines.Text())) })
 			continue
 		}
 		switch {
 		case line.Message == "partition acquired":
-			b.note(func() { b.takeOvers = append(b.takeOvers, line) })
-		case line.Level == "ERROR" && line.Message != "request": // A request answered with 503 is the client's to count.
+			b.note(func() { b.takeovers = append(b.takeovers, line) })
+		case line.Level == "ERROR" && line.Message != "request": // The client counts responses 503.
 			b.note(func() { b.error(fmt.Sprintf("replica %d: %s", slot, lines.Text())) })
 		}
 	}
@@ -69,10 +69,10 @@ func (b *logbook) error(line string) {
 	}
 }
 
-// windows counts the take-overs that found something.
+// windows counts the takeovers that found payments.
 func (b *logbook) windows() (n int) {
 	b.note(func() {
-		for _, t := range b.takeOvers {
+		for _, t := range b.takeovers {
 			if t.Found+t.Restored > 0 {
 				n++
 			}
@@ -81,13 +81,13 @@ func (b *logbook) windows() (n int) {
 	return n
 }
 
-// loss is a kill -9: when, and of whose owner.
+// loss is a kill -9: when it was, and which partitions the replica owned.
 type loss struct {
 	at    time.Time
 	owned []int32
 }
 
-// replica is a slot in which `paylatch serve` runs, or not. Its addresses and links stay the same.
+// replica is a `paylatch serve` that may be down. Its addresses and links stay the same.
 type replica struct {
 	harness.Process
 	slot  int
@@ -102,7 +102,8 @@ func (r *replica) kafka() []*harness.Link { return r.links[1:] }
 
 // follow appends the log of one process to the slot's file.
 func (s *stage) follow(slot int, log io.Reader) {
-	file, err := os.OpenFile(filepath.Join(s.dir, fmt.Sprintf("replica-%d.log", slot)), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	path := filepath.Join(s.dir, fmt.Sprintf("replica-%d.log", slot))
+	file, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		s.log.note(func() { s.log.error(err.Error()) })
 		_, _ = io.Copy(io.Discard, log)
@@ -112,34 +113,37 @@ func (s *stage) follow(slot int, log io.Reader) {
 	_ = file.Close()
 }
 
-// shutdownTimeout is what a replica is told to take at most for a clean stop.
+// shutdownTimeout is the replicas' PAYLATCH_SHUTDOWN_TIMEOUT.
 const shutdownTimeout = 8 * time.Second
 
 // stopTimeout is how long a clean stop may take before the process is killed.
 const stopTimeout = shutdownTimeout + 5*time.Second
 
-// fleet is all slots, and who of them is in the hands of a fault.
+// fleet is all replicas, and which of them are held by a fault.
 type fleet struct {
 	replicas []*replica
 
 	mu       sync.Mutex
-	process  []bool // A fault has the process in hand.
+	process  []bool // A fault holds the process.
 	absent   []bool // Scaled down.
-	postgres []bool // A fault has the link to PostgreSQL in hand,
-	kafka    []bool // or those to Kafka.
+	postgres []bool // A fault holds the link to PostgreSQL.
+	kafka    []bool // A fault holds the links to Kafka.
 }
 
 func newFleet(replicas []*replica) *fleet {
 	n := len(replicas)
-	return &fleet{replicas: replicas, process: make([]bool, n), absent: make([]bool, n), postgres: make([]bool, n), kafka: make([]bool, n)}
+	return &fleet{
+		replicas: replicas, process: make([]bool, n), absent: make([]bool, n),
+		postgres: make([]bool, n), kafka: make([]bool, n),
+	}
 }
 
-// patience is how long a fault waits for somebody to hit.
-const patience = 15 * time.Second
+// targetTimeout is how long a fault waits for a target.
+const targetTimeout = 15 * time.Second
 
-// try repeats until it succeeds, ctx ends, or patience does.
+// try calls take until it returns true, for targetTimeout at most, and reports whether it did.
 func (f *fleet) try(ctx context.Context, take func() bool) bool {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, targetTimeout)
 	defer cancel()
 	for ctx.Err() == nil {
 		f.mu.Lock()
@@ -153,7 +157,8 @@ func (f *fleet) try(ctx context.Context, take func() bool) bool {
 	return false
 }
 
-// takeProcess gives a fault one that runs: the wished one, or the next. One other always goes on undisturbed, so that there is somebody to take over.
+// takeProcess holds a process that runs: the wished one, or the next. It leaves one process that no
+// fault holds, so that there is a successor.
 func (f *fleet) takeProcess(ctx context.Context, wish int) (slot int, ok bool) {
 	ok = f.try(ctx, func() bool {
 		free := 0
@@ -170,7 +175,7 @@ func (f *fleet) takeProcess(ctx context.Context, wish int) (slot int, ok bool) {
 	return slot, ok
 }
 
-// takeLink gives a fault a replica's link to PostgreSQL, or those to Kafka.
+// takeLink holds a replica's link to PostgreSQL, or those to Kafka.
 func (f *fleet) takeLink(ctx context.Context, wish int, held []bool) (slot int, ok bool) {
 	ok = f.try(ctx, func() bool {
 		return f.first(wish, &slot, func(i int) bool { return !held[i] && !f.absent[i] }, held)
@@ -178,7 +183,7 @@ func (f *fleet) takeLink(ctx context.Context, wish int, held []bool) (slot int, 
 	return slot, ok
 }
 
-// first finds the first slot from the wished one on that is fit, and holds it.
+// first holds the first slot from the wished one on that is fit.
 func (f *fleet) first(wish int, slot *int, fit func(int) bool, held []bool) bool {
 	for k := range f.replicas {
 		i := (wish + k) % len(f.replicas)
@@ -190,7 +195,7 @@ func (f *fleet) first(wish int, slot *int, fit func(int) bool, held []bool) bool
 	return false
 }
 
-// holdIfFree takes a slot's flag if nobody has it.
+// holdIfFree holds a slot unless another fault does, and reports whether it now holds it.
 func (f *fleet) holdIfFree(slot int, held []bool) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -207,7 +212,7 @@ func (f *fleet) release(slot int, held []bool) {
 	held[slot] = false
 }
 
-// takeTwo gives scaling two slots that run, or the two that are absent. Two are left to go on.
+// takeTwo holds two slots that run, or the two that are absent. If they run, it leaves one more.
 func (f *fleet) takeTwo(ctx context.Context, wish int, absent bool) (slots []int, ok bool) {
 	ok = f.try(ctx, func() bool {
 		slots = slots[:0]

@@ -12,16 +12,16 @@ import (
 	"github.com/paylatch/paylatch/internal/auditor"
 )
 
-// evidence is what the judges were shown.
+// evidence is what the verdict rests on.
 type evidence struct {
-	report  auditor.Report
-	rows    []row
-	kcat    []record
-	console []record
-	dirty   int // Records as a read_uncommitted consumer sees them.
+	report      auditor.Report
+	rows        []row
+	kcat        []record
+	console     []record
+	uncommitted int // Records that a read_uncommitted consumer reads.
 }
 
-// gather asks all witnesses.
+// gather reads the table and the topic in all ways.
 func (s *stage) gather(ctx context.Context) (e evidence, err error) {
 	if e.report, err = verify(ctx, s.binary, s.direct()); err != nil {
 		return e, err
@@ -35,29 +35,31 @@ func (s *stage) gather(ctx context.Context) (e evidence, err error) {
 	if e.console, err = s.kafka.ConsoleConsumer(ctx); err != nil {
 		return e, err
 	}
-	dirty, err := s.kafka.Kcat(ctx, "read_uncommitted")
-	e.dirty = len(dirty)
+	uncommitted, err := s.kafka.Kcat(ctx, "read_uncommitted")
+	e.uncommitted = len(uncommitted)
 	return e, err
 }
 
-// disagreements tells where the witnesses contradict each other.
+// disagreements returns where the witnesses contradict each other.
 func (e evidence) disagreements(v *verdict) (faults []string) {
 	if !slices.Equal(e.kcat, e.console) {
-		faults = append(faults, fmt.Sprintf("kcat and Kafka's console consumer do not read the same: %d and %d records", len(e.kcat), len(e.console)))
+		faults = append(faults, fmt.Sprintf("kcat read %d records, the console consumer %d, and not the same",
+			len(e.kcat), len(e.console)))
 	}
 	r := e.report
 	if r.Records != int64(len(e.kcat)) || r.Payments != int64(len(e.rows)) {
-		faults = append(faults, fmt.Sprintf("paylatch verify sees %d records and %d payments, the others %d and %d", r.Records, r.Payments, len(e.kcat), len(e.rows)))
+		faults = append(faults, fmt.Sprintf("paylatch verify counts %d records and %d payments, the others %d and %d",
+			r.Records, r.Payments, len(e.kcat), len(e.rows)))
 	}
 	if r.Duplicates != int64(v.Duplicates) || r.Missing != int64(v.Missing) || r.Unexpected != int64(v.Unexpected) ||
 		r.Unsent != int64(v.Unsent) || r.Undecided != 0 || r.NotJudged != (auditor.NotJudged{}) {
-		faults = append(faults, fmt.Sprintf("paylatch verify says %+v, the others %s", r, v))
+		faults = append(faults, fmt.Sprintf("paylatch verify reports %+v, the others %s", r, v))
 	}
 	return faults
 }
 
-// judge gathers the evidence, prints what was done and seen, and says the verdict.
-func (s *stage) judge(ctx context.Context, w io.Writer, t *tormentor) error {
+// judge gathers the evidence, and prints the report and the verdict.
+func (s *stage) judge(ctx context.Context, w io.Writer, t *injector) error {
 	e, err := s.gather(ctx)
 	if err != nil {
 		return fmt.Errorf("judge: %w", err)
@@ -77,39 +79,44 @@ func (s *stage) judge(ctx context.Context, w io.Writer, t *tormentor) error {
 	if !v.ok() {
 		faults = append(faults, append([]string{v.String()}, v.Examples...)...)
 	}
-	if i := t.isolated; 2*i.letGo < i.judged {
-		faults = append(faults, fmt.Sprintf("a replica that Kafka did not answer for long let go of its partitions in %d of %d cases: it starves them", i.letGo, i.judged))
+	if i := t.isolated; 2*i.released < i.judged {
+		faults = append(faults, fmt.Sprintf("replicas that were cut off from Kafka for long released their "+
+			"partitions in %d of %d cases, want at least half: they starve them", i.released, i.judged))
 	}
-	faults = append(faults, harsh(s.duration, t.fired, s.brokers, s.log.windows())...)
+	faults = append(faults, coverage(s.duration, t.fired, s.brokers, s.log.windows())...)
 	if len(faults) > 0 {
 		_, _ = fmt.Fprintf(w, "VERDICT: FAILED (seed %d)\n", s.seed)
 		return errors.New(strings.Join(faults, "\n"))
 	}
-	_, _ = fmt.Fprintf(w, "VERDICT: exactly once: 0 duplicates, 0 missing, 0 unexpected, order kept; three read_committed consumers, the table and the journal agree (seed %d)\n", s.seed)
+	_, _ = fmt.Fprintf(w, "VERDICT: exactly once: 0 duplicates, 0 missing, 0 unexpected, order kept; "+
+		"three read_committed consumers, the table and the journal agree (seed %d)\n", s.seed)
 	return nil
 }
 
-// control is the verdict on locked delivery: its known limit must have been seen, by our judge as by paylatch verify; nothing may be lost all the same.
+// control judges locked delivery. Both judge and `paylatch verify` must find duplicates, and
+// nothing may be lost.
 func (s *stage) control(w io.Writer, v *verdict, e evidence, faults []string) error {
-	if v.Missing+v.Unexpected+v.Unsent+v.Lost+v.Unasked+v.Shared > 0 {
+	if v.Missing+v.Unexpected+v.Unsent+v.Lost+v.Unrequested+v.Shared > 0 {
 		faults = append(faults, v.String())
 	}
 	if r := e.report; r.Missing+r.Unexpected+r.Undecided+r.Unsent > 0 || r.NotJudged != (auditor.NotJudged{}) {
-		faults = append(faults, fmt.Sprintf("paylatch verify says %+v", r))
+		faults = append(faults, fmt.Sprintf("paylatch verify reports %+v", r))
 	}
 	if v.Duplicates == 0 || e.report.Duplicates != int64(v.Duplicates) {
-		faults = append(faults, fmt.Sprintf("the judge counts %d duplicates and paylatch verify %d; as many, and some, there must be", v.Duplicates, e.report.Duplicates))
+		faults = append(faults, fmt.Sprintf("the judge counts %d duplicates, paylatch verify %d; "+
+			"want the same, at least 1", v.Duplicates, e.report.Duplicates))
 	}
 	if len(faults) > 0 {
 		_, _ = fmt.Fprintf(w, "VERDICT: the control FAILED (seed %d)\n", s.seed)
 		return errors.New(strings.Join(faults, "\n"))
 	}
-	_, _ = fmt.Fprintf(w, "VERDICT: control: locked delivery lost nothing and repeated %d records, and judge and verify count them (seed %d)\n", v.Duplicates, s.seed)
+	_, _ = fmt.Fprintf(w, "VERDICT: control: locked delivery lost nothing and repeated %d records, "+
+		"and judge and verify count them (seed %d)\n", v.Duplicates, s.seed)
 	return nil
 }
 
-// print tells what was done and what came of it.
-func (s *stage) print(w io.Writer, t *tormentor, e evidence) {
+// print prints which faults fired, and what was found.
+func (s *stage) print(w io.Writer, t *injector, e evidence) {
 	line := func(name, format string, args ...any) {
 		_, _ = fmt.Fprintf(w, "%-26s "+format+"\n", append([]any{name}, args...)...)
 	}
@@ -118,22 +125,25 @@ func (s *stage) print(w io.Writer, t *tormentor, e evidence) {
 	for _, share := range bagOf(s.brokers) {
 		skipped := ""
 		if n := t.skipped[share.kind]; n > 0 {
-			skipped = fmt.Sprintf("  (and %d that found nobody to hit)", n)
+			skipped = fmt.Sprintf("  (and %d that found no target)", n)
 		}
 		line(string(share.kind), "%6d%s", t.fired[share.kind], skipped)
 		total += t.fired[share.kind]
 	}
 	line("faults", "%6d  seed %d, %s", total, s.seed, s.duration)
 	_, _ = fmt.Fprintln(w)
-	line("requests", "%6d  %d times without an answer at first, %d answered as replays", len(s.client.journal), s.client.unknown, s.client.replays)
+	line("requests", "%6d  %d times without a response at first, %d replays",
+		len(s.client.journal), s.client.unknown, s.client.replays)
 	line("payments", "%6d  in the table", len(e.rows))
 	line("records", "%6d  paylatch verify; kcat %d; console consumer %d", e.report.Records, len(e.kcat), len(e.console))
 	r := e.report
 	line("paylatch verify", "%6d  duplicates, %d missing, %d unexpected, %d undecided, %d unsent",
 		r.Duplicates, r.Missing, r.Unexpected, r.Undecided, r.Unsent)
-	line("aborted records", "%6d  in the log, seen by read_uncommitted only", e.dirty-len(e.kcat))
-	line("windows hit", "%6d  take-overs that found payments which Kafka had committed and PostgreSQL had not; %s", s.log.windows(), s.found())
-	line("cut off for long", "%6d  replicas, %d let go of their partitions until Kafka answered again", t.isolated.judged, t.isolated.letGo)
+	line("aborted records", "%6d  in the log, read by read_uncommitted only", e.uncommitted-len(e.kcat))
+	line("windows hit", "%6d  takeovers that found payments which only Kafka had committed; %s",
+		s.log.windows(), s.found())
+	line("cut off for long", "%6d  replicas, %d released their partitions until Kafka responded again",
+		t.isolated.judged, t.isolated.released)
 	s.times(line, t)
 	line("errors logged", "%6d  by replicas", s.log.errorsN)
 	for _, example := range s.log.errors[:min(3, len(s.log.errors))] {
@@ -148,41 +158,42 @@ func (s *stage) print(w io.Writer, t *tormentor, e evidence) {
 	line("toxiproxies replaced", "%6d  that hung", stuck)
 }
 
-// found sums up the take-overs.
+// found returns the totals of all takeovers.
 func (s *stage) found() string {
 	found, restored := 0, 0
-	for _, o := range s.log.takeOvers {
+	for _, o := range s.log.takeovers {
 		found += o.Found
 		restored += o.Restored
 	}
-	return fmt.Sprintf("of %d take-overs, %d payments, %d restored", len(s.log.takeOvers), found, restored)
+	return fmt.Sprintf("of %d takeovers, %d payments, %d restored", len(s.log.takeovers), found, restored)
 }
 
-// times prints how long take-overs took: from the kill to the first take-over of each partition that the killed replica owned, and the take-over itself.
-func (s *stage) times(line func(name, format string, args ...any), t *tormentor) {
+// times prints how long takeovers took: from a kill to the first takeover of each partition that
+// the replica owned, and the takeover itself.
+func (s *stage) times(line func(name, format string, args ...any), t *injector) {
 	var all, calm, took []time.Duration
-	slices.SortFunc(s.log.takeOvers, func(a, b takeOver) int { return a.At.Compare(b.At) })
+	slices.SortFunc(s.log.takeovers, func(a, b takeover) int { return a.At.Compare(b.At) })
 	for _, l := range t.losses {
 		for _, partition := range l.owned {
-			for _, o := range s.log.takeOvers {
+			for _, o := range s.log.takeovers {
 				if o.Partition == partition && o.At.After(l.at) {
 					all = append(all, o.At.Sub(l.at))
 					if !t.during(l.at, o.At) {
 						calm = append(calm, o.At.Sub(l.at))
-						took = append(took, time.Duration(o.TookMS)*time.Millisecond)
+						took = append(took, time.Duration(o.Took*float64(time.Second)))
 					}
 					break
 				}
 			}
 		}
 	}
-	line("take-over after kill -9", "%s", quantiles(all))
+	line("takeover after kill -9", "%s", quantiles(all))
 	line("  without an outage", "%s", quantiles(calm))
-	line("  the take-over itself", "%s", quantiles(took))
+	line("  the takeover itself", "%s", quantiles(took))
 }
 
-// during tells whether PostgreSQL or a broker was down at some time in between.
-func (t *tormentor) during(from, to time.Time) bool {
+// during reports whether PostgreSQL or a broker was down at some time in between.
+func (t *injector) during(from, to time.Time) bool {
 	return slices.ContainsFunc(t.outages, func(o outage) bool { return o.from.Before(to) && o.to.After(from) })
 }
 
