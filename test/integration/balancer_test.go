@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// balancer is a small load balancer: it sends requests to the replicas whose /readyz answered 200
-// when it was last polled, in turn. It keeps connections to them, and makes no request twice.
+// balancer is a small load balancer: it sends requests to the replicas whose last poll of /readyz
+// returned 200, in rotation. It keeps connections to them, and makes no request twice.
 type balancer struct {
 	url   string
 	polls *http.Client
@@ -27,12 +27,14 @@ type balancer struct {
 
 // backend is one replica, as the balancer sees it.
 type backend struct {
-	proxy    *httputil.ReverseProxy
-	up       atomic.Bool
-	underWay atomic.Int32 // Requests. It is raised under the balancer's lock.
+	proxy *httputil.ReverseProxy
+	up    atomic.Bool
+	// underWay counts requests. It is incremented under the balancer's lock.
+	underWay atomic.Int32
 }
 
-// left reports whether the balancer has taken the replica out, and has no request with it.
+// left reports whether the balancer has taken the replica out of use, and has no request in
+// progress with it.
 func (b *balancer) left(r *backend) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -53,7 +55,7 @@ func newBalancer(t *testing.T) *balancer {
 	return b
 }
 
-// add polls one more replica until the test ends. The replica may go at any time.
+// add polls one more replica until the test ends. The replica may end at any time.
 func (b *balancer) add(t *testing.T, api string) *backend {
 	t.Helper()
 	target, err := url.Parse(api)
@@ -62,7 +64,8 @@ func (b *balancer) add(t *testing.T, api string) *backend {
 	}
 	transport := &http.Transport{MaxIdleConnsPerHost: 32}
 	proxy := httputil.NewSingleHostReverseProxy(target)
-	proxy.Transport, proxy.ErrorLog = transport, log.New(io.Discard, "", 0) // The client reports what it sees.
+	// The proxy's log is discarded, since the client reports its failures.
+	proxy.Transport, proxy.ErrorLog = transport, log.New(io.Discard, "", 0)
 	r := &backend{proxy: proxy}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var polling sync.WaitGroup
@@ -95,8 +98,8 @@ func (b *balancer) ready(ctx context.Context, api string) bool {
 	return response.StatusCode == http.StatusOK
 }
 
-// ServeHTTP implements http.Handler. While no replica is up, as on a machine that is too busy,
-// requests queue.
+// ServeHTTP implements http.Handler. Requests queue while no replica is ready, as on a busy
+// machine.
 func (b *balancer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for r.Context().Err() == nil {
 		if chosen := b.choose(); chosen != nil {
@@ -108,7 +111,7 @@ func (b *balancer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// choose returns the next replica that is up, or nil.
+// choose returns the next replica that is ready, or nil.
 func (b *balancer) choose() *backend {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -9,9 +9,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// TestServe_FewConnections: a role may have 6 connections, and there are 12 partitions. What is
-// needed is logged, `partitions list` shows which partitions have an owner now, and each payment is
-// taken and sent.
+// TestServe_FewConnections gives a role 6 connections for 12 partitions. The log says what is
+// needed. `partitions list` shows which partitions have an owner. Each payment is taken and sent.
 func TestServe_FewConnections(t *testing.T) {
 	t.Parallel()
 	const limit = 6
@@ -33,19 +32,21 @@ func TestServe_FewConnections(t *testing.T) {
 	i.drained(t)
 	i.wantClean(t, 40)
 	if n := i.count(t, `select count(distinct partition) from payments`); n < limit {
-		t.Errorf("the payments are in %d partitions only: nothing was tested", n)
+		t.Errorf("got payments in %d partitions, want at least %d: nothing was tested", n, limit)
 	}
 	want := `"msg":"too few database connections","partitions":12,"senders":1,"sessions_needed":14,` +
 		`"pooled_connections":16,"allowed":6,"limit_of":"role"`
 	if !strings.Contains(service.stderr.String(), want) {
-		t.Errorf("the log does not say %s", want)
+		t.Errorf("got the log\n%s\nwant a line with %s", service.stderr.String(), want)
 	}
 	list := run(t, i.env, "partitions", "list")
 	if owned, none := strings.Count(list, "  process "), strings.Count(list, "  none"); owned == 0 || none == 0 ||
 		owned+none != 12 {
-		t.Errorf("%d partitions have an owner and %d have none, of 12:\n%s", owned, none, list)
+		t.Errorf("got %d partitions with an owner and %d without, want some of each and 12 in all:\n%s", owned, none,
+			list)
 	}
-	eventually(t, "the metrics say that partitions have no owner", func() error { // A scrape needs a connection, too.
+	// A scrape needs a connection, too, so the first one may fail.
+	eventually(t, "the metrics count partitions without an owner", func() error {
 		metrics := get(t, service.admin+"/metrics")
 		if strings.Contains(metrics, "\npaylatch_partitions_unowned 0\n") ||
 			!strings.Contains(metrics, "\npaylatch_partitions_unowned ") {

@@ -10,11 +10,11 @@ import (
 	"testing"
 )
 
-// bodyMax is the largest body that is read.
+// bodyMax is the size in bytes of the largest body that the service reads.
 const bodyMax = 64 << 10
 
-// testMalformedJSON sends what is no JSON object. Deep nesting is among it: a parser without a
-// bound would end on its stack.
+// testMalformedJSON sends bodies that are no JSON object. Some are nested deeply: a parser without
+// a bound would exhaust its stack.
 func (c *contract) testMalformedJSON(t *testing.T) {
 	deep := func(open, shut string, n int) string {
 		return `{"amount":` + strings.Repeat(open, n) + strings.Repeat(shut, n) + "}"
@@ -29,7 +29,8 @@ func (c *contract) testMalformedJSON(t *testing.T) {
 		"LoneSurrogate": strings.Replace(order(), "Quist", `\ud800`, 1),
 		"OverlongUTF8":  strings.Replace(order(), "Quist", "\xc0\xaf", 1),
 		"NUL":           strings.Replace(order(), "Quist", "\x00", 1),
-		"NaN":           `{"amount":NaN}`, "LeadingZero": `{"amount":012}`, "PlusSign": `{"amount":+1}`, "Hex": `{"amount":0x10}`,
+		"NaN":           `{"amount":NaN}`, "LeadingZero": `{"amount":012}`, "PlusSign": `{"amount":+1}`,
+		"Hex":        `{"amount":0x10}`,
 		"Gzip":       "\x1f\x8b\x08\x00",
 		"DeepArrays": deep("[", "]", 30_000), "DeepObjects": deep(`{"a":`, "", 12_000),
 		"OpenArrays": deep("[", "", 60_000),
@@ -41,8 +42,8 @@ func (c *contract) testMalformedJSON(t *testing.T) {
 	})
 }
 
-// testMembers sends members that the API does not know, or knows once: each would be lost by a
-// lenient reader.
+// testMembers sends members that the API does not know, and members that occur twice. A lenient
+// parser would drop them silently.
 func (c *contract) testMembers(t *testing.T) {
 	for name, row := range map[string]struct{ body, code, names string }{
 		"Unknown":          {order(with("/amounts", 1)), "unknown_member", "/amounts"},
@@ -60,13 +61,13 @@ func (c *contract) testMembers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if p := c.post(t, newKey(), row.body).wantProblem(t, row.code); !strings.Contains(p.Detail, row.names) {
-				t.Errorf("the problem does not name %s: %s", row.names, p.Detail)
+				t.Errorf("got detail %q, want %s in it", p.Detail, row.names)
 			}
 		})
 	}
 }
 
-// testMediaType sends a good body under other names.
+// testMediaType sends a valid body with other media types.
 func (c *contract) testMediaType(t *testing.T) {
 	for name, mediaType := range map[string]string{
 		"Text": "text/plain", "Form": "application/x-www-form-urlencoded",
@@ -84,12 +85,12 @@ func (c *contract) testMediaType(t *testing.T) {
 	})
 }
 
-// testBodySize sends a body of exactly the bound, and one byte more, with its length told and not.
+// testBodySize sends a body of exactly bodyMax, and one byte more, with and without Content-Length.
 func (c *contract) testBodySize(t *testing.T) {
 	largest := order() + strings.Repeat(" ", bodyMax-len(order()))
 	c.create(t, newKey(), largest)
 	c.post(t, newKey(), largest+" ").wantProblem(t, "body_too_large")
-	chunked := func(body string) *answer {
+	chunked := func(body string) *response {
 		return c.stream(t, http.MethodPost, "/payments", io.MultiReader(strings.NewReader(body)), "Content-Type",
 			"application/json", "Idempotency-Key", newKey())
 	}
@@ -97,8 +98,8 @@ func (c *contract) testBodySize(t *testing.T) {
 	chunked(largest+" ").wantProblem(t, "body_too_large")
 }
 
-// What the document can only say in words: an IBAN's arithmetic, and that something must be
-// visible.
+// inWords lists the faults that the document describes only in words: the arithmetic of an IBAN,
+// and that a text must have a visible character.
 var inWords = map[string]bool{
 	"/receiver/number iban_country": true, "/receiver/number iban_length": true, "/receiver/number iban_checksum": true,
 	"/receiver/number iban_format": true,
@@ -106,10 +107,11 @@ var inWords = map[string]bool{
 
 const zeroWidth = "\u200b"
 
-// testInvalid goes through what can be wrong with a member. What the service refuses, the
-// document's schema does too, so that a client that checks by the schema first is told the same.
+// testInvalid sends every kind of invalid member. What the service refuses, the schema of the
+// document refuses, too. So a client can check by the schema first.
 func (c *contract) testInvalid(t *testing.T) {
-	rows := map[string][]any{ // Pointer and code: values that are refused with it.
+	// The key is a pointer and a code. The values are refused with them.
+	rows := map[string][]any{
 		"/amount type":             {"25687", true, nil, []int{1}, map[string]int{}},
 		"/currency type":           {840, nil, []string{"USD"}},
 		"/currency required":       {""},
@@ -142,7 +144,7 @@ func (c *contract) testInvalid(t *testing.T) {
 				body := order(with(pointer, value))
 				c.post(t, newKey(), body).wantProblem(t, "invalid_payment").wantFaults(t, fault)
 				if err := c.judge.request(body); err == nil && !inWords[fault] && value != zeroWidth {
-					t.Errorf("%q is refused, but the document takes it", value)
+					t.Errorf("the service refuses %q: got no error from the document's schema, want one", value)
 				}
 			}
 		})
@@ -156,8 +158,8 @@ func (c *contract) testInvalid(t *testing.T) {
 	}
 }
 
-// testAmount goes through ways to write a number. Only what is an integer in its form is one: 12.50
-// and 1e3 are no amounts even where they are whole.
+// testAmount sends numbers in several notations. An amount must be written as an integer: 12.50 and
+// 1e3 are refused, also where the value is whole.
 func (c *contract) testAmount(t *testing.T) {
 	for literal, code := range map[string]string{
 		"12.50": "integer", "1e3": "integer", "1E3": "integer", "100.0": "integer", "1e400": "integer",
@@ -172,8 +174,7 @@ func (c *contract) testAmount(t *testing.T) {
 	}
 }
 
-// testAllFaults wants every fault in one answer, each member's once, and none of the values
-// repeated.
+// testAllFaults expects all faults in one response, one for each member, and none of the values.
 func (c *contract) testAllFaults(t *testing.T) {
 	for name, row := range map[string]struct {
 		body string
@@ -201,15 +202,14 @@ func (c *contract) testAllFaults(t *testing.T) {
 			p.wantFaults(t, row.want...)
 			for _, value := range append([]string{"Ada's", "12.50", "DE88"}, secrets...) {
 				if strings.Contains(string(a.body), value) {
-					t.Errorf("the problem repeats %q: %s", value, a.body)
+					t.Errorf("got %q in the problem, want no values: %s", value, a.body)
 				}
 			}
 		})
 	}
 }
 
-// testNothingStored shows that a refused create leaves its key free, for whatever reason it was
-// refused.
+// testNothingStored shows that a refused create leaves its key unused, for every reason of refusal.
 func (c *contract) testNothingStored(t *testing.T) {
 	for code, refused := range map[string]string{
 		"malformed_json": "{", "unknown_member": order(with("/x", 1)), "duplicate_member": `{"amount":1,"amount":1}`,

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// answer is what came back, with what it came back for.
-type answer struct {
+// response is a response of the service, with the method and target of its request.
+type response struct {
 	method string
 	target string // Path and query.
 	status int
@@ -19,7 +19,7 @@ type answer struct {
 	body   []byte
 }
 
-// problem is a problem document as a client's program reads it.
+// problem is a problem document as a client decodes it.
 type problem struct {
 	Status    int
 	Detail    string
@@ -30,14 +30,15 @@ type problem struct {
 	Errors    []struct{ Pointer, Code, Detail string }
 }
 
-// do makes one request and has its answer judged. The headers are names and values in turn; without
-// an Authorization among them the tenant's key is sent, and an empty one stands for none.
-func (c *contract) do(t *testing.T, method, target, body string, headers ...string) *answer {
+// do makes one request and checks the response against the document. The headers are alternating
+// names and values. Without an Authorization the tenant's key is sent. An empty Authorization sends
+// none.
+func (c *contract) do(t *testing.T, method, target, body string, headers ...string) *response {
 	t.Helper()
 	return c.stream(t, method, target, strings.NewReader(body), headers...)
 }
 
-func (c *contract) stream(t *testing.T, method, target string, body io.Reader, headers ...string) *answer {
+func (c *contract) stream(t *testing.T, method, target string, body io.Reader, headers ...string) *response {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, c.base+target, body)
 	if err != nil {
@@ -59,53 +60,54 @@ func (c *contract) stream(t *testing.T, method, target string, body io.Reader, h
 	return c.judged(t, method, target, response)
 }
 
-// judged reads an answer and fails the test if it is not one that the document describes.
-func (c *contract) judged(t *testing.T, method, target string, response *http.Response) *answer {
+// judged reads a response, and fails the test if the document does not describe it.
+func (c *contract) judged(t *testing.T, method, target string, r *http.Response) *response {
 	t.Helper()
-	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(response.Body)
+	defer func() { _ = r.Body.Close() }()
+	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &answer{method: method, target: target, status: response.StatusCode, header: response.Header, body: body}
+	a := &response{method: method, target: target, status: r.StatusCode, header: r.Header, body: body}
 	operation, err := c.judge.check(a)
 	if err != nil {
-		t.Errorf("%s %s answers %d, which the document does not describe: %v\n%v\n%s", method, target, a.status, err,
+		t.Errorf("%s %s: got status %d, want a response that the document describes: %v\n%v\n%s", method, target,
+			a.status, err,
 			a.header, a.body)
 	}
 	var p problem
 	if a.header.Get("Content-Type") == "application/problem+json" && method != http.MethodHead {
-		_ = json.Unmarshal(body, &p) // The judge has read it.
+		_ = json.Unmarshal(body, &p) // The judge has decoded it.
 	}
 	c.saw(operation, p.Code)
 	return a
 }
 
-// post makes a create of the tenant's.
-func (c *contract) post(t *testing.T, key, body string, headers ...string) *answer {
+// post makes a create for the tenant.
+func (c *contract) post(t *testing.T, key, body string, headers ...string) *response {
 	t.Helper()
 	return c.do(t, http.MethodPost, "/payments", body,
 		append([]string{"Content-Type", "application/json", "Idempotency-Key", key}, headers...)...)
 }
 
 // create makes a create that must succeed.
-func (c *contract) create(t *testing.T, key, body string, headers ...string) *answer {
+func (c *contract) create(t *testing.T, key, body string, headers ...string) *response {
 	t.Helper()
 	a := c.post(t, key, body, headers...)
 	a.want(t, http.StatusAccepted)
 	return a
 }
 
-func (c *contract) get(t *testing.T, target string, headers ...string) *answer {
+func (c *contract) get(t *testing.T, target string, headers ...string) *response {
 	t.Helper()
 	return c.do(t, http.MethodGet, target, "", headers...)
 }
 
 // sent waits until the payment at path is sent.
-func (c *contract) sent(t *testing.T, path string) *answer {
+func (c *contract) sent(t *testing.T, path string) *response {
 	t.Helper()
-	var a *answer
-	eventually(t, path+" to be sent", func() error {
+	var a *response
+	eventually(t, path+" is sent", func() error {
 		a = c.get(t, path, "Prefer", "wait=5")
 		if a.want(t, http.StatusOK); a.member(t, "status") != "sent" {
 			return errNotYet
@@ -115,36 +117,35 @@ func (c *contract) sent(t *testing.T, path string) *answer {
 	return a
 }
 
-// want fails the test at once when the status is another one.
-func (a *answer) want(t *testing.T, status int) {
+// want fails the test at once if the status is another one.
+func (a *response) want(t *testing.T, status int) {
 	t.Helper()
 	if a.status != status {
-		t.Fatalf("%s %s answers %d, want %d\n%s", a.method, a.target, a.status, status, a.body)
+		t.Fatalf("%s %s: got status %d, want %d\n%s", a.method, a.target, a.status, status, a.body)
 	}
 }
 
-// wantHeaders takes names and values in turn; an empty value stands for a header that must be
-// absent.
-func (a *answer) wantHeaders(t *testing.T, headers ...string) {
+// wantHeaders takes alternating names and values. An empty value expects that the header is absent.
+func (a *response) wantHeaders(t *testing.T, headers ...string) {
 	t.Helper()
 	for i := 0; i < len(headers); i += 2 {
 		if got := a.header.Get(headers[i]); got != headers[i+1] {
-			t.Errorf("%s %s answers %s: %q, want %q", a.method, a.target, headers[i], got, headers[i+1])
+			t.Errorf("%s %s: got %s %q, want %q", a.method, a.target, headers[i], got, headers[i+1])
 		}
 	}
 }
 
-// wantProblem wants the problem, under its status, and returns it.
-func (a *answer) wantProblem(t *testing.T, code string) problem {
+// wantProblem expects the problem with its status, and returns it.
+func (a *response) wantProblem(t *testing.T, code string) problem {
 	t.Helper()
 	var p problem
 	if err := json.Unmarshal(a.body, &p); err != nil || p.Code != code || a.status != statusOf[code] {
-		t.Fatalf("%s %s answers %d, want %d %s\n%s", a.method, a.target, a.status, statusOf[code], code, a.body)
+		t.Fatalf("%s %s: got status %d, want %d %s\n%s", a.method, a.target, a.status, statusOf[code], code, a.body)
 	}
 	return p
 }
 
-// wantFaults wants exactly these errors in the problem, "pointer code" each.
+// wantFaults expects exactly these errors in the problem. Each is "pointer code".
 func (p problem) wantFaults(t *testing.T, want ...string) {
 	t.Helper()
 	var got []string
@@ -152,27 +153,27 @@ func (p problem) wantFaults(t *testing.T, want ...string) {
 		got = append(got, e.Pointer+" "+e.Code)
 	}
 	if strings.Join(got, ", ") != strings.Join(want, ", ") {
-		t.Errorf("errors are\n%q, want\n%q", got, want)
+		t.Errorf("got errors\n%q, want\n%q", got, want)
 	}
 }
 
-// members reads the body; numbers stay as they are written.
-func (a *answer) members(t *testing.T) map[string]any {
+// members decodes the body. Numbers keep their notation.
+func (a *response) members(t *testing.T) map[string]any {
 	t.Helper()
 	return parse(t, string(a.body))
 }
 
-func (a *answer) member(t *testing.T, name string) any {
+func (a *response) member(t *testing.T, name string) any {
 	t.Helper()
 	return a.members(t)[name]
 }
 
-// path is where a create's answer says that the payment is.
-func (a *answer) path() string { return a.header.Get("Location") }
+// path returns the path of the payment from the response to a create.
+func (a *response) path() string { return a.header.Get("Location") }
 
-// bent returns a copy that change has altered; change may set the body itself, which is otherwise
-// made of the altered members.
-func (a *answer) bent(t *testing.T, change func(*answer, map[string]any)) *answer {
+// bent returns a copy that change has altered. The body is made of the altered members, unless
+// change sets it.
+func (a *response) bent(t *testing.T, change func(*response, map[string]any)) *response {
 	t.Helper()
 	b := *a
 	b.header, b.body = maps.Clone(a.header), nil
@@ -203,7 +204,7 @@ func written(members map[string]any) []byte {
 	return b.Bytes()
 }
 
-// order is the body of a valid create, with changes on top.
+// order returns the body of a valid create with the given changes.
 func order(changes ...func(map[string]any)) string {
 	members := map[string]any{
 		"amount": 25687, "currency": "USD", "reference": "INV-7",
@@ -218,8 +219,8 @@ func order(changes ...func(map[string]any)) string {
 	return string(written(members))
 }
 
-// with sets the member that a JSON pointer names; json.RawMessage sets it to a text that is no
-// value of Go's.
+// with sets the member at a JSON pointer. json.RawMessage sets a text that is not the encoding of a
+// Go value.
 func with(pointer string, value any) func(map[string]any) {
 	return func(members map[string]any) {
 		at(members, pointer, func(m map[string]any, name string) { m[name] = value })

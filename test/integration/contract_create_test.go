@@ -10,30 +10,30 @@ import (
 	"testing"
 )
 
-// testCreate shows the whole of a first answer: what was asked for, as it was asked for, and what
-// the service adds.
+// testCreate checks the whole first response: the members of the request as they were sent, and
+// those that the service adds.
 func (c *contract) testCreate(t *testing.T) {
 	body := order()
 	if err := c.judge.request(body); err != nil {
-		t.Errorf("the document does not take a create that the service takes: %v", err)
+		t.Errorf("the schema for a valid create: got error %v, want none", err)
 	}
 	a := c.create(t, newKey(), body)
 	a.wantHeaders(t, "Retry-After", "1", "Idempotent-Replayed", "", "Content-Type", "application/json")
 	got, want := a.members(t), parse(t, body)
 	if a.path() != "/payments/"+got["id"].(string) {
-		t.Errorf("Location %q of payment %v", a.path(), got["id"])
+		t.Errorf("got Location %q, want that of payment %v", a.path(), got["id"])
 	}
 	want["id"], want["created_at"], want["status"], want["final"] = got["id"], got["created_at"], "created", false
 	if !reflect.DeepEqual(got, want) {
-		t.Errorf("answered\n%v, want\n%v", got, want)
+		t.Errorf("got\n%v, want\n%v", got, want)
 	}
 	if found := c.get(t, a.path()).members(t); found["created_at"] != got["created_at"] || found["id"] != got["id"] {
-		t.Errorf("found %v, created %v", found, got)
+		t.Errorf("GET: got\n%v, want id and created_at of\n%v", found, got)
 	}
 }
 
-// testNormalForm shows in which form content is stored: what comes back, at once and later, need
-// not be what was sent.
+// testNormalForm checks the normal form in which content is stored. Responses have that form, which
+// may differ from the request.
 func (c *contract) testNormalForm(t *testing.T) {
 	const blanks = " \t\u00a0\u3000\n"
 	for name, row := range map[string]struct {
@@ -42,7 +42,7 @@ func (c *contract) testNormalForm(t *testing.T) {
 	}{
 		"PrintedIBAN":     {"/receiver/number", "DE89 3704 0044 0532 0130 00", secrets[3]},
 		"LowerCaseIBAN":   {"/receiver/number", " " + strings.ToLower(secrets[3]), secrets[3]},
-		"OtherScheme":     {"/sender/number", "de89 3704", "de89 3704"}, // What is no IBAN is the tenant's own.
+		"OtherScheme":     {"/sender/number", "de89 3704", "de89 3704"}, // Not an IBAN: kept as it is.
 		"Type":            {"/sender/type", blanks + "savings_1-a" + blanks, "savings_1-a"},
 		"OuterBlanks":     {"/originator/name", blanks + "Ada  Quist" + blanks, "Ada  Quist"},
 		"ID":              {"/beneficiary/id", " 7 ", "7"},
@@ -61,45 +61,45 @@ func (c *contract) testNormalForm(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			key := newKey()
 			created := c.create(t, key, order(with(row.pointer, row.sent)))
-			for _, a := range []*answer{created, c.get(t, created.path()),
+			for _, a := range []*response{created, c.get(t, created.path()),
 				c.create(t, key, order(with(row.pointer, row.shown)))} {
 				var got any
 				at(a.members(t), row.pointer, func(m map[string]any, name string) { got = m[name] })
 				if got != row.shown {
-					t.Errorf("%s %s shows %q, want %q", a.method, a.target, got, row.shown)
+					t.Errorf("%s %s: got %q, want %q", a.method, a.target, got, row.shown)
 				}
 			}
 		})
 	}
 	t.Run("NoReference", func(t *testing.T) {
 		a := c.create(t, newKey(), order(without("/reference")))
-		for _, a := range []*answer{a, c.get(t, a.path())} {
+		for _, a := range []*response{a, c.get(t, a.path())} {
 			if reference, there := a.members(t)["reference"]; there {
-				t.Errorf("%s shows a reference %q", a.method, reference)
+				t.Errorf("%s: got reference %q, want none", a.method, reference)
 			}
 		}
 	})
 }
 
-// testReplay shows that a retry gets the answer that was lost, whatever has become of the payment
-// meanwhile and however key and content are written.
+// testReplay shows that a retry gets the lost response, whatever has become of the payment since,
+// and however key and content are written.
 func (c *contract) testReplay(t *testing.T) {
 	key := newKey()
 	original := c.create(t, key, order())
 	c.sent(t, original.path())
-	for name, again := range map[string]func() *answer{
-		"Same":        func() *answer { return c.create(t, key, order()) },
-		"QuotedKey":   func() *answer { return c.create(t, `"`+key+`"`, order()) },
-		"OtherLayout": func() *answer { return c.create(t, key, "\n "+strings.ReplaceAll(order(), `,"`, ` , "`)) },
-		"OtherForm": func() *answer {
+	for name, again := range map[string]func() *response{
+		"Same":        func() *response { return c.create(t, key, order()) },
+		"QuotedKey":   func() *response { return c.create(t, `"`+key+`"`, order()) },
+		"OtherLayout": func() *response { return c.create(t, key, "\n "+strings.ReplaceAll(order(), `,"`, ` , "`)) },
+		"OtherForm": func() *response {
 			return c.create(t, key, order(with("/receiver/number", "de89 37040044 0532013000 ")))
 		},
-		"OtherTrace": func() *answer {
+		"OtherTrace": func() *response {
 			return c.create(t, key, order(), "traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
 		},
-		"Charset":     func() *answer { return c.createAs(t, key, order(), "Application/JSON; charset=utf-8") },
-		"WithRequest": func() *answer { return c.create(t, key, order(), "X-Request-Id", "other") },
-		"QueryIsNoOne": func() *answer {
+		"Charset":     func() *response { return c.createAs(t, key, order(), "Application/JSON; charset=utf-8") },
+		"WithRequest": func() *response { return c.create(t, key, order(), "X-Request-Id", "other") },
+		"QueryIsNoOne": func() *response {
 			return c.do(t, "POST", "/payments?x=1", order(), "Content-Type", "application/json", "Idempotency-Key", key)
 		},
 	} {
@@ -108,47 +108,46 @@ func (c *contract) testReplay(t *testing.T) {
 			a.want(t, http.StatusAccepted)
 			a.wantHeaders(t, "Idempotent-Replayed", "true", "Location", original.path(), "Retry-After", "1")
 			if !bytes.Equal(a.body, original.body) {
-				t.Errorf("the replay is\n%s, the original\n%s", a.body, original.body)
+				t.Errorf("replay: got\n%s, want the original\n%s", a.body, original.body)
 			}
 		})
 	}
 }
 
-func (c *contract) createAs(t *testing.T, key, body, mediaType string) *answer {
+func (c *contract) createAs(t *testing.T, key, body, mediaType string) *response {
 	t.Helper()
 	return c.do(t, http.MethodPost, "/payments", body, "Content-Type", mediaType, "Idempotency-Key", key)
 }
 
-// testRace lets many clients make the same create at once. Exactly one of them is told that it made
-// the payment.
+// testRace makes the same create with many clients at once. Exactly one response is the original.
 func (c *contract) testRace(t *testing.T) {
 	const clients = 32
-	key, answers := newKey(), make([]*answer, clients)
+	key, responses := newKey(), make([]*response, clients)
 	var all sync.WaitGroup
-	for i := range answers {
-		all.Go(func() { answers[i] = c.post(t, key, order()) })
+	for i := range responses {
+		all.Go(func() { responses[i] = c.post(t, key, order()) })
 	}
 	all.Wait()
-	if t.Failed() { // A client that failed has no answer.
+	if t.Failed() { // A client that failed has no response.
 		return
 	}
 	var originals int
-	for _, a := range answers {
+	for _, a := range responses {
 		a.want(t, http.StatusAccepted)
 		if a.header.Get("Idempotent-Replayed") == "" {
 			originals++
 		}
-		if !bytes.Equal(a.body, answers[0].body) {
-			t.Errorf("two answers differ:\n%s\n%s", a.body, answers[0].body)
+		if !bytes.Equal(a.body, responses[0].body) {
+			t.Errorf("got body\n%s, want that of the first response\n%s", a.body, responses[0].body)
 		}
 	}
 	if originals != 1 {
-		t.Errorf("%d of %d concurrent creates are told that they made the payment", originals, clients)
+		t.Errorf("got %d original responses to %d concurrent creates, want 1", originals, clients)
 	}
 }
 
-// testKeyReused asks for another payment under a key: it is refused, names what differs, and leaves
-// key and payment as they were.
+// testKeyReused requests another payment with a used key. The refusal names what differs, and
+// leaves key and payment as they were.
 func (c *contract) testKeyReused(t *testing.T) {
 	key := newKey()
 	original := c.create(t, key, order())
@@ -168,12 +167,12 @@ func (c *contract) testKeyReused(t *testing.T) {
 		{"/receiver/number", with("/receiver/number", "NL91ABNA0417164300")},
 		{"/reference", with("/reference", "INV-8")},
 	}
-	wantReused := func(t *testing.T, a *answer, differs ...string) {
+	wantReused := func(t *testing.T, a *response, differs ...string) {
 		t.Helper()
 		p := a.wantProblem(t, "idempotency_key_reused")
 		p.wantFaults(t, differs...)
 		if "/payments/"+p.PaymentID != original.path() {
-			t.Errorf("the key is said to stand for %q, which is %s", p.PaymentID, original.path())
+			t.Errorf("got payment_id %q, want that of %s", p.PaymentID, original.path())
 		}
 	}
 	var changes []func(map[string]any)
@@ -189,6 +188,6 @@ func (c *contract) testKeyReused(t *testing.T) {
 		wantReused(t, c.post(t, key, order(without("/reference"))), "/reference differs")
 	})
 	if again := c.create(t, key, order()); !bytes.Equal(again.body, original.body) {
-		t.Errorf("the payment has become\n%s, it was\n%s", again.body, original.body)
+		t.Errorf("got the payment\n%s, want it unchanged\n%s", again.body, original.body)
 	}
 }

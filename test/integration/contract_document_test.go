@@ -11,11 +11,12 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// testDocument holds the document itself to what it describes.
+// testDocument checks the document itself: that it is valid, that its sets of values are those of
+// the code, and that its examples match its schemas.
 func (c *contract) testDocument(t *testing.T) {
 	doc := c.judge.doc
 	if err := doc.Validate(t.Context()); err != nil {
-		t.Errorf("no valid OpenAPI document: %v", err)
+		t.Errorf("got error %v, want a valid OpenAPI document", err)
 	}
 	wantEnum(t, "ProblemCode", doc.Components.Schemas["ProblemCode"].Value, slices.Collect(maps.Keys(statusOf)))
 	wantEnum(t, "Currency", doc.Components.Schemas["Currency"].Value, slices.Clone(currency.GetCurrencyCodes()))
@@ -30,7 +31,7 @@ func (c *contract) testDocument(t *testing.T) {
 		}
 	}
 	if examples == 0 {
-		t.Error("the document has no examples")
+		t.Error("got no examples in the document, want some")
 	}
 }
 
@@ -43,12 +44,12 @@ func wantEnum(t *testing.T, name string, schema *openapi3.Schema, want []string)
 	slices.Sort(got)
 	slices.Sort(want)
 	if !slices.Equal(got, want) {
-		t.Errorf("the document's %s are\n%q, want\n%q", name, got, want)
+		t.Errorf("the document's %s: got\n%q, want\n%q", name, got, want)
 	}
 }
 
-// wantExamples wants an example for each body of an operation, and each of them to be what the
-// document itself says.
+// wantExamples expects an example for each body of an operation, and that each example matches its
+// schema.
 func wantExamples(t *testing.T, name string, operation *openapi3.Operation) (n int) {
 	t.Helper()
 	contents := map[string]openapi3.Content{}
@@ -68,11 +69,11 @@ func wantExamples(t *testing.T, name string, operation *openapi3.Operation) (n i
 				}
 			}
 			if len(values) == 0 {
-				t.Errorf("%s, %s, %s: no example", name, part, mediaType)
+				t.Errorf("%s, %s, %s: got no example, want one", name, part, mediaType)
 			}
 			for _, value := range values {
 				if err := media.Schema.Value.VisitJSON(value, openapi3.EnableJSONSchema2020()); err != nil {
-					t.Errorf("%s, %s, %s: an example is not what the schema says: %v", name, part, mediaType, err)
+					t.Errorf("%s, %s, %s: got an example against the schema: %v", name, part, mediaType, err)
 				}
 			}
 			n += len(values)

@@ -20,7 +20,7 @@ import (
 	"github.com/paylatch/paylatch/internal/api"
 )
 
-// judge tells whether an answer is one that the OpenAPI document describes.
+// judge checks whether the OpenAPI document describes a response.
 type judge struct {
 	doc    *openapi3.T
 	router routers.Router
@@ -32,8 +32,8 @@ func newJudge(t *testing.T) *judge {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !doc.IsOpenAPI31OrLater() { // What decides whether kin-openapi judges by JSON Schema 2020-12.
-		t.Fatalf("the document is OpenAPI %s", doc.OpenAPI)
+	if !doc.IsOpenAPI31OrLater() { // Else kin-openapi does not use JSON Schema 2020-12.
+		t.Fatalf("got OpenAPI %s, want 3.1 or later", doc.OpenAPI)
 	}
 	router, err := gorillamux.NewRouter(doc)
 	if err != nil {
@@ -42,16 +42,16 @@ func newJudge(t *testing.T) *judge {
 	return &judge{doc, router}
 }
 
-// undescribed are the headers that the document does not describe: those of HTTP itself.
+// undescribed lists the headers that the document does not describe: those of HTTP itself.
 var undescribed = map[string]bool{
 	"Connection": true, "Content-Length": true, "Content-Type": true, "Date": true, "Transfer-Encoding": true,
 	"X-Content-Type-Options": true,
 }
 
-// check returns how the answer departs from the document, and the id of the operation that it is an
-// answer of, if any.
-func (j *judge) check(a *answer) (operation string, err error) {
-	response, operation, err := j.response(a)
+// check returns how the response departs from the document, and the id of its operation, if it has
+// one.
+func (j *judge) check(a *response) (operation string, err error) {
+	response, operation, err := j.described(a)
 	if err != nil {
 		return operation, err
 	}
@@ -60,7 +60,7 @@ func (j *judge) check(a *answer) (operation string, err error) {
 	}
 	if a.method == http.MethodHead || a.status == http.StatusNotModified || len(response.Content) == 0 {
 		if len(a.body) > 0 {
-			return operation, fmt.Errorf("there is a body of %d bytes", len(a.body))
+			return operation, fmt.Errorf("got a body of %d bytes, want none", len(a.body))
 		}
 	}
 	if err := j.validate(response, a); err != nil {
@@ -69,10 +69,10 @@ func (j *judge) check(a *answer) (operation string, err error) {
 	return operation, checkProblem(a)
 }
 
-// response finds the description of the answer by path, method and status. A path or method that
-// the document does not have is described by the components NotFound and MethodNotAllowed; HEAD is
-// described by GET (RFC 9110 section 9.3.2).
-func (j *judge) response(a *answer) (*openapi3.Response, string, error) {
+// described finds the description of the response by path, method and status. If the document does
+// not have the path or the method, the components NotFound and MethodNotAllowed describe it. GET
+// describes HEAD (RFC 9110 section 9.3.2).
+func (j *judge) described(a *response) (*openapi3.Response, string, error) {
 	r, err := http.NewRequestWithContext(context.Background(), asGet(a.method), "http://any"+a.target, nil)
 	if err != nil {
 		return nil, "", err
@@ -80,7 +80,7 @@ func (j *judge) response(a *answer) (*openapi3.Response, string, error) {
 	route, _, err := j.router.FindRoute(r)
 	outside := func(name string, status int) (*openapi3.Response, string, error) {
 		if a.status != status {
-			return nil, "", fmt.Errorf("status %d, where the document has %s", a.status, name)
+			return nil, "", fmt.Errorf("got status %d, want that of %s", a.status, name)
 		}
 		return j.doc.Components.Responses[name].Value, "", nil
 	}
@@ -94,7 +94,7 @@ func (j *judge) response(a *answer) (*openapi3.Response, string, error) {
 	}
 	described := route.Operation.Responses.Value(strconv.Itoa(a.status))
 	if described == nil {
-		return nil, route.Operation.OperationID, fmt.Errorf("%s is not described to answer %d",
+		return nil, route.Operation.OperationID, fmt.Errorf("the document does not describe %s with status %d",
 			route.Operation.OperationID, a.status)
 	}
 	return described.Value, route.Operation.OperationID, nil
@@ -107,7 +107,7 @@ func asGet(method string) string {
 	return method
 }
 
-// checkHeaders wants each header described, and there once.
+// checkHeaders expects that each header is described, and occurs once.
 func checkHeaders(response *openapi3.Response, header http.Header) error {
 	described := map[string]bool{}
 	for name := range response.Headers {
@@ -115,18 +115,18 @@ func checkHeaders(response *openapi3.Response, header http.Header) error {
 	}
 	for name, values := range header {
 		if !described[name] && !undescribed[name] {
-			return fmt.Errorf("header %s is not described", name)
+			return fmt.Errorf("the document does not describe header %s", name)
 		}
 		if len(values) != 1 {
-			return fmt.Errorf("header %s is there %d times", name, len(values))
+			return fmt.Errorf("got header %s %d times, want once", name, len(values))
 		}
 	}
 	return nil
 }
 
-// validate has kin-openapi compare headers and body. It never looks at a HEAD nor at a 304, which
-// therefore go as the 200 of a GET whose only response is the one described.
-func (j *judge) validate(response *openapi3.Response, a *answer) error {
+// validate compares headers and body by kin-openapi, which ignores a HEAD and a 304. So these are
+// passed as the 200 of a GET whose only response is the one described.
+func (j *judge) validate(response *openapi3.Response, a *response) error {
 	r, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "http://any"+a.target, nil)
 	if err != nil {
 		return err
@@ -142,9 +142,8 @@ func (j *judge) validate(response *openapi3.Response, a *answer) error {
 	})
 }
 
-// checkProblem wants what no schema can say: that a problem document agrees with the answer that it
-// is in.
-func checkProblem(a *answer) error {
+// checkProblem checks what no schema can say: that a problem document agrees with its response.
+func checkProblem(a *response) error {
 	if a.header.Get("Content-Type") != "application/problem+json" || a.method == http.MethodHead {
 		return nil
 	}
@@ -155,16 +154,16 @@ func checkProblem(a *answer) error {
 	path, _, _ := strings.Cut(a.target, "?")
 	switch {
 	case p.Status != a.status:
-		return fmt.Errorf("the problem has status %d, the answer %d", p.Status, a.status)
+		return fmt.Errorf("the problem has status %d, the response %d", p.Status, a.status)
 	case p.RequestID != a.header.Get("X-Request-Id"):
-		return fmt.Errorf("the problem has request id %q, the answer %q", p.RequestID, a.header.Get("X-Request-Id"))
+		return fmt.Errorf("the problem has request id %q, the response %q", p.RequestID, a.header.Get("X-Request-Id"))
 	case p.Instance != path:
-		return fmt.Errorf("the problem is of %q, the request was for %q", p.Instance, path)
+		return fmt.Errorf("the problem has instance %q, the request path %q", p.Instance, path)
 	}
 	return nil
 }
 
-// request tells how the body of a create departs from what the document asks for.
+// request returns how the body of a create departs from the document.
 func (j *judge) request(body string) error {
 	var value any
 	if err := json.Unmarshal([]byte(body), &value); err != nil {

@@ -9,12 +9,11 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// testKey goes through what may stand in Idempotency-Key. What is accepted is found again by the
-// same key, written bare or quoted.
+// testKey sends all kinds of Idempotency-Key. A payment is found again by its key, bare or quoted.
 func (c *contract) testKey(t *testing.T) {
 	t.Run("Missing", func(t *testing.T) {
-		c.do(t, http.MethodPost, "/payments", order(), "Content-Type", "application/json").wantProblem(t,
-			"idempotency_key_missing")
+		c.do(t, http.MethodPost, "/payments", order(), "Content-Type", "application/json").
+			wantProblem(t, "idempotency_key_missing")
 	})
 	t.Run("Twice", func(t *testing.T) {
 		c.post(t, newKey(), order(), "Idempotency-Key", newKey()).wantProblem(t, "idempotency_key_invalid")
@@ -46,7 +45,7 @@ func (c *contract) testKey(t *testing.T) {
 	}
 }
 
-// refusedKeys are no idempotency keys, in a header nor in a query.
+// refusedKeys returns texts that are no idempotency keys, neither in a header nor in a query.
 func refusedKeys() map[string]string {
 	return map[string]string{
 		"Empty": "", "BlankInside": "a b", "TooLong": strings.Repeat("k", 256),
@@ -57,11 +56,11 @@ func refusedKeys() map[string]string {
 	}
 }
 
-// testUnauthorized tries every way of having no live key, on every operation that needs one.
+// testUnauthorized sends every kind of invalid API key to every operation that needs one.
 func (c *contract) testUnauthorized(t *testing.T) {
 	path := c.create(t, newKey(), order()).path()
 	typo := []byte(c.key)
-	typo[len(typo)-10] ^= 1 // Another letter or digit, whose checksum is another one.
+	typo[len(typo)-10] ^= 1 // The checksum does not match now.
 	for name, authorization := range map[string]string{
 		"None": "", "Basic": "Basic dXNlcjpwYXNz", "SchemeAlone": "Bearer", "NoScheme": c.key,
 		"Mistyped": "Bearer " + string(typo),
@@ -70,7 +69,7 @@ func (c *contract) testUnauthorized(t *testing.T) {
 		"Unknown": "Bearer " + unknownKey(t), "Revoked": "Bearer " + c.revoked,
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, a := range []*answer{
+			for _, a := range []*response{
 				c.post(t, newKey(), order(), "Authorization", authorization),
 				c.get(t, path, "Authorization", authorization),
 				c.get(t, "/payments?idempotency_key=k", "Authorization", authorization),
@@ -80,7 +79,8 @@ func (c *contract) testUnauthorized(t *testing.T) {
 			}
 		})
 	}
-	t.Run("FirstOfAll", func(t *testing.T) { // Nothing else is told to who is nobody.
+	// The key is checked first, so a client without one learns of no other fault.
+	t.Run("FirstOfAll", func(t *testing.T) {
 		c.do(t, http.MethodPost, "/payments", "", "Authorization", "").wantProblem(t, "unauthorized")
 	})
 	t.Run("SchemeInAnyCase", func(t *testing.T) {
@@ -98,24 +98,25 @@ func unknownKey(t *testing.T) string {
 	return key.Reveal()
 }
 
-// testTenants shows that two tenants may use one key, and that neither sees anything of the other.
+// testTenants shows that two tenants may use one key, and that neither sees payments of the other.
 func (c *contract) testTenants(t *testing.T) {
 	key, foreign := newKey(), "Bearer "+c.foreign
 	ours := c.create(t, key, order())
 	for name, target := range map[string]string{"ID": ours.path(), "Key": "/payments?idempotency_key=" + key} {
 		t.Run(name, func(t *testing.T) {
 			got := c.get(t, target, "Authorization", foreign).wantProblem(t, "not_found")
-			unknown := c.get(t, "/payments?idempotency_key="+newKey(), "Authorization", foreign).wantProblem(t,
-				"not_found")
+			unknown := c.get(t, "/payments?idempotency_key="+newKey(), "Authorization", foreign).
+				wantProblem(t, "not_found")
 			if got.Detail != unknown.Detail {
-				t.Errorf("a foreign payment is told from an unknown one: %q, %q", got.Detail, unknown.Detail)
+				t.Errorf("a foreign payment: got detail %q, want that of an unknown one, %q", got.Detail,
+					unknown.Detail)
 			}
 		})
 	}
 	theirs := c.create(t, key, order(with("/amount", 7)), "Authorization", foreign)
 	theirs.wantHeaders(t, "Idempotent-Replayed", "")
 	if theirs.path() == ours.path() {
-		t.Errorf("two tenants share payment %s", ours.path())
+		t.Errorf("got payment %s for two tenants, want one for each", ours.path())
 	}
 	c.get(t, theirs.path()).wantProblem(t, "not_found")
 }

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// limited starts a second service of the installation, one that takes payments and sends none, with
-// limits. Its answers are judged like all others, and what they show counts as shown.
+// limited starts a second service of the installation with limits. It takes payments and sends
+// none. Its responses are checked like all others, and count for the coverage.
 func (c *contract) limited(t *testing.T, rate, inFlight string) (l *contract, admin string) {
 	t.Helper()
 	p := c.installation.launch(t, "api", map[string]string{"PAYLATCH_TENANT_RATE": rate,
@@ -40,24 +40,24 @@ func (c *contract) anotherKey(t *testing.T, tenant string) string {
 
 func bearer(key string) string { return "Bearer " + key }
 
-// testNoRate looks at answers of a service without a rate: they tell of none.
+// testNoRate checks that a service without a rate sends no RateLimit headers.
 func (c *contract) testNoRate(t *testing.T) {
 	created := c.create(t, newKey(), order())
-	for _, a := range []*answer{created, c.get(t, created.path()), c.post(t, newKey(), "{"), c.get(t, "/livez")} {
+	for _, a := range []*response{created, c.get(t, created.path()), c.post(t, newKey(), "{"), c.get(t, "/livez")} {
 		a.wantHeaders(t, "RateLimit-Policy", "", "RateLimit", "")
 	}
 }
 
-// testRate asks a service for more than it grants: one request of a tenant in a hundred seconds, so
-// that the second one is too early however slow the test is. It is refused with all that a client
-// needs to come back, under whichever key of the tenant and for whatever it asks, and nothing comes
-// of it. Other tenants are served at the same moment, and so is what needs no key.
+// testRate allows a tenant one request in a hundred seconds. So the second one is too early,
+// however slow the test is. It is refused with all that a client needs to retry, with any key of
+// the tenant and for any operation, and has no effect. Concurrently, other tenants are served, and
+// so are requests that need no key.
 func (c *contract) testRate(t *testing.T) {
 	l, admin := c.limited(t, "0.01", "0")
 	const policy = `"tenant";q=1;w=100`
 	granted := l.create(t, newKey(), order())
 	granted.wantHeaders(t, "RateLimit-Policy", policy, "RateLimit", `"tenant";r=0;t=100`)
-	wantRefused := func(t *testing.T, a *answer) {
+	wantRefused := func(t *testing.T, a *response) {
 		t.Helper()
 		a.wantProblem(t, "rate_limited")
 		a.wantHeaders(t, "RateLimit-Policy", policy, "RateLimit", `"tenant";r=0;t=`+a.header.Get("Retry-After"))
@@ -73,24 +73,26 @@ func (c *contract) testRate(t *testing.T) {
 		l.create(t, newKey(), order(), "Authorization", bearer(l.foreign)).wantHeaders(t, "RateLimit-Policy", policy,
 			"RateLimit", `"tenant";r=0;t=100`)
 	})
-	t.Run("NothingStored", func(t *testing.T) { // As a service without a limit finds it.
+	// A service without a limit reads the same database.
+	t.Run("NothingStored", func(t *testing.T) {
 		c.get(t, "/payments?idempotency_key="+early).wantProblem(t, "not_found")
 		c.create(t, early, order()).wantHeaders(t, "Idempotent-Replayed", "")
 	})
 	t.Run("BeforeTheBody", func(t *testing.T) {
 		if status := l.expectContinue(t, l.key); status != http.StatusTooManyRequests {
-			t.Errorf("status %d, want that the body is not asked for", status)
+			t.Errorf("got status %d, want that the body is not requested", status)
 		}
 		if status := c.expectContinue(t, c.key); status != http.StatusContinue {
-			t.Errorf("status %d without a limit, want that the body is asked for", status)
+			t.Errorf("without a limit: got status %d, want 100", status)
 		}
 	})
-	t.Run("FaultsTellTheRate", func(t *testing.T) {
+	t.Run("FaultsHaveTheRate", func(t *testing.T) {
 		faulty := l.post(t, newKey(), "{", "Authorization", bearer(l.installation.tenant(t, "faulty")))
 		faulty.wantProblem(t, "malformed_json")
 		faulty.wantHeaders(t, "RateLimit-Policy", policy, "RateLimit", `"tenant";r=0;t=100`)
 	})
-	t.Run("WithoutKey", func(t *testing.T) { // Not limited, and told nothing of anybody's use.
+	// Requests without a key are not limited, and their responses show no tenant's use.
+	t.Run("WithoutKey", func(t *testing.T) {
 		for range 3 {
 			for path, status := range map[string]int{"/livez": 200, "/readyz": 200, "/openapi.json": 200,
 				"/problems/rate_limited": 200, "/payments/7": 401} {
@@ -103,23 +105,23 @@ func (c *contract) testRate(t *testing.T) {
 			"")
 	})
 	t.Run("Counted", func(t *testing.T) {
-		if metrics := get(t, admin+"/metrics"); !strings.Contains(metrics,
-			`paylatch_refusals_total{code="rate_limited"} `) {
-			t.Errorf("the refusals are not counted:\n%s", metrics)
+		metrics := get(t, admin+"/metrics")
+		if !strings.Contains(metrics, `paylatch_refusals_total{code="rate_limited"} `) {
+			t.Errorf("got the metrics\n%s\nwant a count of the refusals", metrics)
 		}
 	})
 }
 
-// testInFlight fills the places of a tenant by requests that hold their answer. One more of the
-// tenant's is refused, under any of its keys; another tenant is served; and once a place is left,
-// the same create is taken.
+// testInFlight fills the in-flight limit of a tenant with waiting requests. One more is refused,
+// with any key of the tenant. Another tenant is served. Once a waiting request ends, the same
+// create is taken.
 func (c *contract) testInFlight(t *testing.T) {
 	l, _ := c.limited(t, "0", "1")
 	sent := c.sent(t, c.create(t, newKey(), order()).path())
 	early, second := newKey(), l.anotherKey(t, "acme")
 	leave := l.hold(t, sent)
 	l.awaitRefusal(t, sent.target)
-	for _, a := range []*answer{
+	for _, a := range []*response{
 		l.post(t, early, order()), l.get(t, sent.target), l.get(t, sent.target, "Prefer", "wait=1"),
 		l.post(t, early, order(), "Authorization", bearer(second)),
 	} {
@@ -130,7 +132,7 @@ func (c *contract) testInFlight(t *testing.T) {
 	l.get(t, "/readyz", "Authorization", "").want(t, http.StatusOK)
 	c.get(t, "/payments?idempotency_key="+early).wantProblem(t, "not_found")
 	leave()
-	eventually(t, "the place to be free", func() error {
+	eventually(t, "a create is admitted again", func() error {
 		a := l.post(t, early, order())
 		if a.status == http.StatusTooManyRequests {
 			return errNotYet
@@ -141,15 +143,15 @@ func (c *contract) testInFlight(t *testing.T) {
 	})
 }
 
-// testInFlightShare: of three places two may hold their answer. A third request that would is
-// answered at once, and a create finds the place that remains. A create whose body comes slowly
-// takes it, since it is under way, too.
+// testInFlightShare has a limit of three requests, of which two may wait. A third request that
+// wants to wait gets its response at once, and a create uses the remaining slot. A create whose
+// body arrives slowly occupies it, too.
 func (c *contract) testInFlightShare(t *testing.T) {
 	l, _ := c.limited(t, "0", "3")
 	sent := c.sent(t, c.create(t, newKey(), order()).path())
 	l.hold(t, sent)
 	l.hold(t, sent)
-	eventually(t, "two requests to hold their answers", func() error {
+	eventually(t, "two requests wait", func() error {
 		a := l.get(t, sent.target, "Prefer", "wait=1", "If-None-Match", sent.header.Get("ETag"))
 		if a.header.Get("Preference-Applied") != "" || a.status == http.StatusTooManyRequests {
 			return errNotYet
@@ -159,14 +161,14 @@ func (c *contract) testInFlightShare(t *testing.T) {
 	})
 	l.create(t, newKey(), order())
 	if status := l.expectContinue(t, l.key); status != http.StatusContinue {
-		t.Fatalf("status %d, want that the body is asked for", status)
+		t.Fatalf("got status %d, want 100", status)
 	}
 	l.get(t, sent.target).wantProblem(t, "too_many_in_flight")
 }
 
-// hold has a request hold its answer until the returned function is called or the test ends. The
-// request is made again while it is refused.
-func (c *contract) hold(t *testing.T, sent *answer) (leave func()) {
+// hold makes a request wait until the returned function is called or the test ends. The request is
+// repeated while it is refused.
+func (c *contract) hold(t *testing.T, sent *response) (leave func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -192,10 +194,10 @@ func (c *contract) hold(t *testing.T, sent *answer) (leave func()) {
 	return leave
 }
 
-// awaitRefusal asks until there is no place left.
+// awaitRefusal repeats a request until the limit refuses it.
 func (c *contract) awaitRefusal(t *testing.T, target string) {
 	t.Helper()
-	eventually(t, "the tenant's places to be taken", func() error {
+	eventually(t, "the tenant has no request left", func() error {
 		a := c.get(t, target)
 		if a.status != http.StatusTooManyRequests {
 			return errNotYet
@@ -205,8 +207,8 @@ func (c *contract) awaitRefusal(t *testing.T, target string) {
 	})
 }
 
-// expectContinue announces a create, waits to be asked for its body, and returns the status of the
-// first answer: 100 when it is. The body is never sent.
+// expectContinue announces a create with Expect: 100-continue, and returns the status of the first
+// response: 100 if the service requests the body. The body is never sent.
 func (c *contract) expectContinue(t *testing.T, key string) int {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(c.base, "http://"))

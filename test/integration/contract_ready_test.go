@@ -8,7 +8,8 @@ import (
 	"github.com/paylatch/paylatch/test/parts"
 )
 
-// testReady follows a replica from an empty database to its end. While it is not ready it says why.
+// testReady follows a replica from an empty database to its end. While it is not ready, the
+// response has the reason.
 func (c *contract) testReady(t *testing.T) {
 	i := &installation{topic: parts.Topic(), env: maps.Clone(c.installation.env)}
 	i.env["PAYLATCH_DATABASE_URL"] = parts.EmptyPostgres(t)

@@ -18,8 +18,8 @@ import (
 
 func escaped(s string) string { return url.QueryEscape(s) }
 
-// testNotFound asks for what is not there. A payment has one path: other spellings of its id are
-// other, unknown ones.
+// testNotFound requests what does not exist. A payment has one path: other spellings of its id are
+// unknown ids.
 func (c *contract) testNotFound(t *testing.T) {
 	path := c.create(t, newKey(), order()).path()
 	id := strings.TrimPrefix(path, "/payments/")
@@ -38,7 +38,7 @@ func (c *contract) testNotFound(t *testing.T) {
 	})
 }
 
-// testMethod tries the methods that a path does not have; Allow names those that it has.
+// testMethod tries the methods that a path does not have. Allow lists those that it has.
 func (c *contract) testMethod(t *testing.T) {
 	const read = "GET, HEAD"
 	for path, allow := range map[string]string{
@@ -58,7 +58,7 @@ func (c *contract) testMethod(t *testing.T) {
 	}
 }
 
-// testHead wants of HEAD what GET answers, but for the body.
+// testHead expects for HEAD the response to GET without its body.
 func (c *contract) testHead(t *testing.T) {
 	key := newKey()
 	path := c.create(t, key, order()).path()
@@ -79,13 +79,14 @@ func (c *contract) testHead(t *testing.T) {
 	}
 }
 
-// testRequestID wants the client's own id wherever it can stand in a header and a log line, and a
-// new UUIDv7 otherwise.
+// testRequestID expects the client's own id if it is valid in a header and a log line, and a new
+// UUIDv7 otherwise.
 func (c *contract) testRequestID(t *testing.T) {
 	for name, id := range map[string]string{"Short": "7", "Longest": strings.Repeat("i", 128),
 		"Visible": `!"#$%&'()*+,-./:;<=>?@[\]^_{|}~`} {
 		t.Run("Taken/"+name, func(t *testing.T) {
-			// In a success and in problems: the judge compares these.
+			// The paths give a success and problems. The judge compares the ids of header and
+			// problem.
 			for _, target := range []string{"/livez", "/payments", "/payment"} {
 				c.get(t, target, "X-Request-Id", id).wantHeaders(t, "X-Request-Id", id)
 			}
@@ -98,7 +99,7 @@ func (c *contract) testRequestID(t *testing.T) {
 			for _, target := range []string{"/livez", "/livez", "/payments", "/payment"} {
 				made := c.get(t, target, "X-Request-Id", id).header.Get("X-Request-Id")
 				if u, err := uuid.Parse(made); err != nil || u.Version() != 7 || seen[made] {
-					t.Errorf("request id %q, want a new UUIDv7", made)
+					t.Errorf("got request id %q, want a new UUIDv7", made)
 				}
 				seen[made] = true
 			}
@@ -106,7 +107,7 @@ func (c *contract) testRequestID(t *testing.T) {
 	}
 }
 
-// testService asks what the service says about itself, which needs no key.
+// testService requests what the service says about itself, which needs no key.
 func (c *contract) testService(t *testing.T) {
 	for path, want := range map[string]string{"/livez": `{"status":"live"}`, "/readyz": `{"status":"ready"}`,
 		"/openapi.json": string(api.OpenAPI)} {
@@ -114,7 +115,7 @@ func (c *contract) testService(t *testing.T) {
 		a.want(t, http.StatusOK)
 		a.wantHeaders(t, "Content-Type", "application/json")
 		if string(a.body) != want {
-			t.Errorf("%s answers %.200s, want %.200s", path, a.body, want)
+			t.Errorf("%s: got %.200s, want %.200s", path, a.body, want)
 		}
 	}
 }
@@ -126,19 +127,19 @@ func (c *contract) testProblems(t *testing.T) {
 		a.want(t, http.StatusOK)
 		a.wantHeaders(t, "Content-Type", "text/plain; charset=utf-8")
 		if !bytes.HasPrefix(a.body, fmt.Appendf(nil, "%s (%d)\n", code, status)) {
-			t.Errorf("%s is explained as %q", code, a.body)
+			t.Errorf("%s: got the explanation %q, want one that names the code", code, a.body)
 		}
 	}
 	p := c.get(t, "/problems/none", "Authorization", "").wantProblem(t, "not_found")
 	for code := range statusOf {
 		if !strings.Contains(p.Detail, code) {
-			t.Errorf("the codes that there are lack %s: %s", code, p.Detail)
+			t.Errorf("want %s in the list of codes, got %s", code, p.Detail)
 		}
 	}
 }
 
-// testNotHTTP sends what Go's HTTP server refuses before anything of ours sees it. The document has
-// these answers, too.
+// testNotHTTP sends requests that Go's HTTP server refuses before our handler runs. The document
+// describes these responses, too.
 func (c *contract) testNotHTTP(t *testing.T) {
 	for name, row := range map[string]struct {
 		method, target, header string
@@ -159,8 +160,8 @@ func (c *contract) testNotHTTP(t *testing.T) {
 	}
 }
 
-// testHalfABody breaks off in the middle of a body. The service knows nothing about the rest, so it
-// refuses nothing for good.
+// testHalfABody ends the request in the middle of a body. The service does not know the rest, so
+// the refusal is temporary.
 func (c *contract) testHalfABody(t *testing.T) {
 	header := fmt.Sprintf("Authorization: Bearer %s\r\nContent-Type: application/json\r\n"+
 		"Idempotency-Key: half\r\nContent-Length: 100", c.key)
@@ -168,13 +169,13 @@ func (c *contract) testHalfABody(t *testing.T) {
 }
 
 // raw makes a request that no HTTP client would make.
-func (c *contract) raw(t *testing.T, method, target, header string) *answer {
+func (c *contract) raw(t *testing.T, method, target, header string) *response {
 	t.Helper()
 	return c.rawBody(t, method, target, header, "")
 }
 
 // rawBody is raw with a body, after which nothing more is sent.
-func (c *contract) rawBody(t *testing.T, method, target, header, body string) *answer {
+func (c *contract) rawBody(t *testing.T, method, target, header, body string) *response {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(c.base, "http://"))
 	if err != nil {

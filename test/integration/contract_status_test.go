@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// testStatus follows a payment to the topic: what was answered to the create stays, and what was
-// added says where it is.
+// testStatus follows a payment to the topic. The members of the response to the create stay.
+// sent_at and position are added.
 func (c *contract) testStatus(t *testing.T) {
 	created := c.create(t, newKey(), order())
 	sent := c.sent(t, created.path())
@@ -18,18 +18,18 @@ func (c *contract) testStatus(t *testing.T) {
 	got, want := sent.members(t), created.members(t)
 	position := got["position"].(map[string]any)
 	if position["topic"] != c.topic {
-		t.Errorf("position %v, want topic %s", position, c.topic)
+		t.Errorf("got position %v, want topic %s", position, c.topic)
 	}
-	if got["sent_at"].(string) < got["created_at"].(string) { // Of one form, so that text compares as time.
-		t.Errorf("sent at %v, created at %v", got["sent_at"], got["created_at"])
+	if got["sent_at"].(string) < got["created_at"].(string) { // One form, so text compares as time.
+		t.Errorf("got sent_at %v, want it not before created_at %v", got["sent_at"], got["created_at"])
 	}
 	want["status"], want["sent_at"], want["position"] = "sent", got["sent_at"], position
 	if !reflect.DeepEqual(got, want) {
-		t.Errorf("the payment is\n%v, want\n%v", got, want)
+		t.Errorf("got the payment\n%v, want\n%v", got, want)
 	}
 }
 
-// testByKey finds the payment whose answer was lost.
+// testByKey finds the payment whose response was lost.
 func (c *contract) testByKey(t *testing.T) {
 	key := newKey()
 	created := c.create(t, key, order())
@@ -40,7 +40,7 @@ func (c *contract) testByKey(t *testing.T) {
 	byKey.wantHeaders(t, "Content-Location", created.path(), "ETag", byID.header.Get("ETag"), "Cache-Control",
 		"private, no-cache", "Vary", "Authorization, Prefer")
 	if string(byKey.body) != string(byID.body) {
-		t.Errorf("by key\n%s, by id\n%s", byKey.body, byID.body)
+		t.Errorf("by key: got\n%s, want as by id\n%s", byKey.body, byID.body)
 	}
 	known := c.get(t, target, "If-None-Match", byID.header.Get("ETag"))
 	known.want(t, http.StatusNotModified)
@@ -51,7 +51,7 @@ func (c *contract) testByKey(t *testing.T) {
 	unknown.wantHeaders(t, "Content-Location", "")
 }
 
-// testQuery goes through queries that are no lookup by key.
+// testQuery sends queries that are no lookup by key.
 func (c *contract) testQuery(t *testing.T) {
 	for name, query := range map[string]string{
 		"None": "", "Empty": "?", "Other": "?key=k", "Case": "?Idempotency_Key=k",
@@ -67,7 +67,7 @@ func (c *contract) testQuery(t *testing.T) {
 	}
 }
 
-// testNotModified asks with what is known, in each way that RFC 9110 section 13.1.2 has.
+// testNotModified sends a known version, in each form of RFC 9110 section 13.1.2.
 func (c *contract) testNotModified(t *testing.T) {
 	path := c.create(t, newKey(), order()).path()
 	sent := c.sent(t, path)
@@ -88,23 +88,24 @@ func (c *contract) testNotModified(t *testing.T) {
 	t.Run("OtherPayment", func(t *testing.T) {
 		other := c.sent(t, c.create(t, newKey(), order()).path())
 		if other.header.Get("ETag") == tag {
-			t.Errorf("two payments have the version %s", tag)
+			t.Errorf("got ETag %s for two payments, want different ones", tag)
 		}
 	})
-	t.Run("Unknown", func(t *testing.T) { // Nothing is nothing, whatever is known of it.
+	// `*` matches any version, but an unknown payment has none.
+	t.Run("Unknown", func(t *testing.T) {
 		c.get(t, "/payments/0193588a-7c3f-8f3c-9d41-6a5e8b7c1f20", "If-None-Match", "*").wantProblem(t, "not_found")
 	})
 }
 
-// testWait holds answers until the payment is sent, and reads Prefer as RFC 7240 says: what cannot
-// be read is not there.
+// testWait waits until the payment is sent. Prefer is parsed by RFC 7240: an invalid preference is
+// ignored.
 func (c *contract) testWait(t *testing.T) {
 	t.Run("UntilSent", func(t *testing.T) {
 		a := c.get(t, c.create(t, newKey(), order()).path(), "Prefer", "wait=30")
 		a.want(t, http.StatusOK)
 		a.wantHeaders(t, "Preference-Applied", "wait=30")
 		if status := a.member(t, "status"); status != "sent" {
-			t.Errorf("status %v after a wait of 30 s", status)
+			t.Errorf("got status %v after a wait of 30 s, want sent", status)
 		}
 	})
 	t.Run("SinceCreated", func(t *testing.T) {
@@ -112,7 +113,7 @@ func (c *contract) testWait(t *testing.T) {
 		a.want(t, http.StatusOK)
 		if position, there := a.member(t, "position").(map[string]any); !there ||
 			position["offset"].(json.Number) == "" {
-			t.Errorf("no position: %s", a.body)
+			t.Errorf("got %s, want a position", a.body)
 		}
 	})
 	path := c.create(t, newKey(), order()).path()

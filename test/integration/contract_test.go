@@ -9,18 +9,17 @@ import (
 	"github.com/google/uuid"
 )
 
-// TestContract holds the running service to its contract, line by line. What a client relies on is
-// told in three places: the OpenAPI document, the design's section on HTTP, and the code. Here the
-// design is the table of requests below, the code is the real service with PostgreSQL and a broker
-// behind it, and the document judges each answer: one that it does not describe, in status, header
-// or body, fails the test that got it.
+// TestContract checks the running service against its contract. The service runs with PostgreSQL
+// and a broker. The tests below are the requests. The OpenAPI document is the judge: a response
+// that it does not describe, in status, header or body, fails the test that received it.
 //
-// At the end each operation of the document must have been answered, and each problem code been
-// met, so that a line of the contract cannot be added without a request that shows it.
+// At the end each operation of the document must have had a response, and each problem code must
+// have occurred. So no line can be added to the contract without a request that shows it.
 func TestContract(t *testing.T) {
 	c := newContract(t)
 	t.Run("Judge", c.testJudge)
-	t.Run("Rows", func(t *testing.T) { // Returns when all that is in it has ended, the parallel tests too.
+	// Rows returns when all its tests have ended, the parallel ones too.
+	t.Run("Rows", func(t *testing.T) {
 		for name, test := range map[string]func(*testing.T){
 			"Document": c.testDocument, "Create": c.testCreate, "NormalForm": c.testNormalForm, "Replay": c.testReplay,
 			"Race":      c.testRace,
@@ -48,8 +47,8 @@ func TestContract(t *testing.T) {
 	t.Run("Coverage", c.testCoverage)
 }
 
-// statusOf is the closed set of problem codes, as the design has it; the document and the service
-// are each held to it.
+// statusOf is the closed set of problem codes. The document and the service are each checked
+// against it.
 var statusOf = map[string]int{
 	"malformed_json": 400, "unknown_member": 400, "duplicate_member": 400, "request_timeout": 408,
 	"idempotency_key_missing": 400, "idempotency_key_invalid": 400,
@@ -59,25 +58,31 @@ var statusOf = map[string]int{
 	"internal": 500, "unavailable": 503,
 }
 
-// notProvoked are the codes that no request here can bring about, and why.
+// notProvoked has the codes that no request of these tests can cause, with the reason.
 var notProvoked = map[string]string{
 	"internal": "nothing that a client sends may cause it",
 }
 
-// contract is the service under test, the document that judges it, and what was seen of both.
+// contract is the service under test, the document that judges it, and the operations and codes
+// that have occurred.
 type contract struct {
 	installation *installation
 	base         string
 	topic        string
-	key          string // Of the tenant most requests are made for.
-	foreign      string // A live key of another tenant.
-	revoked      string // A key that was live once.
-	http         *http.Client
-	judge        *judge
+	// key belongs to the tenant of most requests.
+	key string
+	// foreign is a valid key of another tenant.
+	foreign string
+	// revoked is a key that was valid once.
+	revoked string
+	http    *http.Client
+	judge   *judge
 
-	mu       sync.Mutex
-	answered map[string]bool // Operation ids.
-	provoked map[string]bool // Problem codes.
+	mu sync.Mutex
+	// answered has the ids of operations that have had a response.
+	answered map[string]bool
+	// provoked has the problem codes that have occurred.
+	provoked map[string]bool
 }
 
 func newContract(t *testing.T) *contract {
@@ -87,7 +92,7 @@ func newContract(t *testing.T) *contract {
 	c := &contract{
 		installation: i, base: i.launch(t, "serve").api, topic: i.topic, key: i.key, foreign: i.tenant(t, "foreign"),
 		revoked: revokedKey(t, i, "foreign"),
-		// A redirect would be an answer like any other: the contract has none.
+		// The contract has no redirects. So one is judged like any other response.
 		http: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse
 		}},
@@ -97,8 +102,8 @@ func newContract(t *testing.T) *contract {
 	return c
 }
 
-// newContractOf is a contract with an installation of its own, of which only one command runs. Its
-// responses are judged as all others.
+// newContractOf returns a contract with an installation of its own, which runs one command. Its
+// responses are checked like all others.
 func newContractOf(t *testing.T, command string, c *contract) *contract {
 	t.Helper()
 	i := install(t)
@@ -111,16 +116,15 @@ func newContractOf(t *testing.T, command string, c *contract) *contract {
 	}
 }
 
-// revokedKey gives the tenant one more key and ends it again. No replica has seen it live, so that
-// none trusts it for a while yet.
+// revokedKey gives the tenant one more key and revokes it. No replica has cached it as valid.
 func revokedKey(t *testing.T, i *installation, tenant string) string {
 	t.Helper()
-	words := strings.Fields(run(t, i.env, "tenants", "add-key", tenant)) // tenant NAME key N, shown this once: KEY
+	words := strings.Fields(run(t, i.env, "tenants", "add-key", tenant)) // Its form is `tenant NAME key N, …: KEY`.
 	run(t, i.env, "tenants", "revoke-key", tenant, strings.TrimSuffix(words[3], ","))
 	return words[len(words)-1]
 }
 
-// newKey is an idempotency key that no other test uses.
+// newKey returns an idempotency key that no other test uses.
 func newKey() string { return uuid.Must(uuid.NewV7()).String() }
 
 func (c *contract) saw(operation, code string) {
@@ -134,21 +138,22 @@ func (c *contract) saw(operation, code string) {
 	}
 }
 
-// testCoverage wants each operation answered and each code provoked or excused.
+// testCoverage expects a response of each operation, and each code to have occurred or to be
+// excused.
 func (c *contract) testCoverage(t *testing.T) {
 	for path, item := range c.judge.doc.Paths.Map() {
 		for method, operation := range item.Operations() {
 			if !c.answered[operation.OperationID] {
-				t.Errorf("no request of this test was answered by %s %s", method, path)
+				t.Errorf("got no response of %s %s, want one", method, path)
 			}
 		}
 	}
 	for code := range statusOf {
 		switch reason := notProvoked[code]; {
 		case reason == "" && !c.provoked[code]:
-			t.Errorf("no request of this test provoked %s", code)
+			t.Errorf("got no problem %s, want one", code)
 		case reason != "" && c.provoked[code]:
-			t.Errorf("%s was provoked, though %s", code, reason)
+			t.Errorf("got a problem %s, want none: %s", code, reason)
 		}
 	}
 }

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// testCreateWait prefers to wait when it creates: the response is that of the status once the
-// payment is sent, and a replay gets it at once.
+// testCreateWait creates with Prefer: wait. The response is that of the status once the payment is
+// sent. A replay gets it at once.
 func (c *contract) testCreateWait(t *testing.T) {
 	key := newKey()
 	first := c.post(t, key, order(), "Prefer", "wait=30")
@@ -15,14 +15,14 @@ func (c *contract) testCreateWait(t *testing.T) {
 	path := first.header.Get("Content-Location")
 	status := c.get(t, path)
 	status.want(t, http.StatusOK)
-	wantStatus := func(t *testing.T, a *answer, replayed string) {
+	wantStatus := func(t *testing.T, a *response, replayed string) {
 		t.Helper()
 		a.want(t, http.StatusOK)
 		a.wantHeaders(t, "Content-Location", path, "Preference-Applied", "wait=30", "ETag", status.header.Get("ETag"),
 			"Cache-Control", "private, no-cache", "Vary", "Authorization, Prefer", "Content-Type", "application/json",
 			"Idempotent-Replayed", replayed, "Location", "", "Retry-After", "")
 		if !bytes.Equal(a.body, status.body) {
-			t.Errorf("the create is answered\n%s, the status is\n%s", a.body, status.body)
+			t.Errorf("create: got\n%s, want as the status\n%s", a.body, status.body)
 		}
 	}
 	wantStatus(t, first, "")
@@ -37,7 +37,7 @@ func (c *contract) testCreateWait(t *testing.T) {
 				"",
 				"Content-Location", "", "ETag", "", "Vary", "", "Cache-Control", "")
 			if got := a.member(t, "status"); got != "created" {
-				t.Errorf("status %v in a 202, want created", got)
+				t.Errorf("got status %v in a 202, want created", got)
 			}
 		})
 	}
@@ -47,8 +47,8 @@ func (c *contract) testCreateWait(t *testing.T) {
 	})
 }
 
-// testCreateWaitNoSender creates where nothing sends: a wait that ends without a change is answered
-// as a create without one, and so is its replay.
+// testCreateWaitNoSender creates while no sender runs. A wait that ends without a change gets the
+// response of a create without a wait, and so does its replay.
 func (c *contract) testCreateWaitNoSender(t *testing.T) {
 	alone := newContractOf(t, "api", c)
 	key := newKey()
@@ -59,7 +59,7 @@ func (c *contract) testCreateWaitNoSender(t *testing.T) {
 		a.wantHeaders(t, "Idempotent-Replayed", "true", "Location", want.path(), "Retry-After", "1",
 			"Preference-Applied", "")
 		if !bytes.Equal(a.body, want.body) {
-			t.Errorf("the replay is\n%s, the original\n%s", a.body, want.body)
+			t.Errorf("replay: got\n%s, want the original\n%s", a.body, want.body)
 		}
 	}
 }

@@ -338,9 +338,9 @@ func TestServe_DatabaseAway(t *testing.T) {
 	if response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("Retry-After") == "" {
 		t.Errorf("readyz: %s", response.Status)
 	}
-	status, _, answer := post(t, p.api, "pl_dev_DevelopmentOnlyGuardsNothing00001xSUng", "k", []byte(`{}`))
-	if status != http.StatusServiceUnavailable || !strings.Contains(answer, `"code":"unavailable"`) {
-		t.Errorf("create: %d %s", status, answer)
+	status, _, content := post(t, p.api, "pl_dev_DevelopmentOnlyGuardsNothing00001xSUng", "k", []byte(`{}`))
+	if status != http.StatusServiceUnavailable || !strings.Contains(content, `"code":"unavailable"`) {
+		t.Errorf("create: %d %s", status, content)
 	}
 	if err := p.stop(t); err != nil {
 		t.Error(err)

@@ -29,14 +29,14 @@ func load(t *testing.T, c *client.Client, workers int) (stop func() []string) {
 	for w := range workers {
 		all.Go(func() {
 			for n := 0; !over.Load(); n++ {
-				answer, err := c.Create(context.WithoutCancel(t.Context()), uuid.Must(uuid.NewV7()).String(),
+				created, err := c.Create(context.WithoutCancel(t.Context()), uuid.Must(uuid.NewV7()).String(),
 					sample(string(rune('0'+(w+n)%10))))
 				if err != nil {
 					t.Errorf("create: %v", err)
 					return
 				}
 				mu.Lock()
-				accepted = append(accepted, answer.ID)
+				accepted = append(accepted, created.ID)
 				mu.Unlock()
 			}
 		})

@@ -33,18 +33,18 @@ func TestCreate_ConcurrentOverReplicas(t *testing.T) {
 	for n := range requests {
 		all.Go(func() {
 			<-begin
-			status, header, answer := post(t, replicas[n%len(replicas)].api, i.key, "one-key", body)
+			status, header, response := post(t, replicas[n%len(replicas)].api, i.key, "one-key", body)
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
 			case status != http.StatusAccepted:
-				t.Errorf("answer %d: %s", status, answer)
+				t.Errorf("answer %d: %s", status, response)
 			case header.Get("Idempotent-Replayed") == "true":
 				replays++
 			default:
 				originals++
 			}
-			bodies[answer]++
+			bodies[response]++
 		})
 	}
 	close(begin)
@@ -138,11 +138,11 @@ func post(t *testing.T, api, apiKey, idempotencyKey string, body []byte) (int, h
 		return 0, nil, ""
 	}
 	defer func() { _ = response.Body.Close() }()
-	answer, err := io.ReadAll(response.Body)
+	content, err := io.ReadAll(response.Body)
 	if err != nil {
 		t.Error(err)
 	}
-	return response.StatusCode, response.Header, string(answer)
+	return response.StatusCode, response.Header, string(content)
 }
 
 // plain is a client that keeps no connections, so that none outlives its test.

@@ -135,14 +135,14 @@ func keepJournal(t *testing.T, through *atomic.Pointer[client.Client], accounts 
 		all.Go(func() {
 			for !over.Load() {
 				sent := time.Since(began)
-				answer, err := through.Load().Create(context.WithoutCancel(t.Context()), newKey(), sample(account))
+				created, err := through.Load().Create(context.WithoutCancel(t.Context()), newKey(), sample(account))
 				answered := time.Since(began)
 				if err != nil {
 					t.Errorf("create: %v", err)
 					return
 				}
 				mu.Lock()
-				journal = append(journal, posted{answer.ID, account, sent, answered})
+				journal = append(journal, posted{created.ID, account, sent, answered})
 				mu.Unlock()
 			}
 		})

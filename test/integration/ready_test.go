@@ -18,11 +18,11 @@ func readyz(t *testing.T, p *process) (status int, body string) {
 		t.Fatal(err)
 	}
 	defer func() { _ = response.Body.Close() }()
-	answer, err := io.ReadAll(response.Body)
+	content, err := io.ReadAll(response.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return response.StatusCode, string(answer)
+	return response.StatusCode, string(content)
 }
 
 // TestReady_StandbyAway: a database whose synchronous standby is away answers queries and takes no
@@ -35,9 +35,9 @@ func TestReady_StandbyAway(t *testing.T) {
 	wantReady := func(what string, status int, contains string) {
 		t.Helper()
 		eventually(t, what, func() error {
-			got, answer := readyz(t, p)
-			if got != status || !strings.Contains(answer, contains) {
-				return fmt.Errorf("readyz answers %d: %s", got, answer)
+			got, response := readyz(t, p)
+			if got != status || !strings.Contains(response, contains) {
+				return fmt.Errorf("readyz answers %d: %s", got, response)
 			}
 			return nil
 		})

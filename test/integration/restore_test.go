@@ -23,9 +23,9 @@ const (
 
 // taken is a payment with what its POST was.
 type taken struct {
-	key    string
-	body   []byte
-	answer string
+	key      string
+	body     []byte
+	response string
 	client.Payment
 }
 
@@ -242,12 +242,12 @@ func (i *installation) take(t *testing.T, api string, n int, batch string) []tak
 			t.Fatal(err)
 		}
 		all[k] = taken{key: newKey(), body: body}
-		status, _, answer := post(t, api, i.key, all[k].key, body)
+		status, _, response := post(t, api, i.key, all[k].key, body)
 		if status != http.StatusAccepted {
-			t.Fatalf("answer %d: %s", status, answer)
+			t.Fatalf("answer %d: %s", status, response)
 		}
-		all[k].answer = answer
-		if err := json.Unmarshal([]byte(answer), &all[k].Payment); err != nil {
+		all[k].response = response
+		if err := json.Unmarshal([]byte(response), &all[k].Payment); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -287,20 +287,20 @@ func asJSON(t *testing.T, v any) string {
 // wantReplay retries the payment's POST and wants the original answer, as a replay.
 func (p taken) wantReplay(t *testing.T, api, apiKey string) {
 	t.Helper()
-	if answer := p.wantReplayOf(t, api, apiKey, p.ID); answer != p.answer {
-		t.Errorf("the replay is\n%s, the original\n%s", answer, p.answer)
+	if response := p.wantReplayOf(t, api, apiKey, p.ID); response != p.response {
+		t.Errorf("the replay is\n%s, the original\n%s", response, p.response)
 	}
 }
 
 // wantReplayOf retries the payment's POST and wants a replay of the payment id.
 func (p taken) wantReplayOf(t *testing.T, api, apiKey, id string) string {
 	t.Helper()
-	status, header, answer := post(t, api, apiKey, p.key, p.body)
+	status, header, response := post(t, api, apiKey, p.key, p.body)
 	if status != http.StatusAccepted || header.Get("Idempotent-Replayed") != "true" ||
 		header.Get("Location") != "/payments/"+id {
-		t.Errorf("a retry is answered %d with %v: %s", status, header, answer)
+		t.Errorf("a retry is answered %d with %v: %s", status, header, response)
 	}
-	return answer
+	return response
 }
 
 // retryLost retries POSTs whose payments are lost: they are taken as new, with the ids that they
@@ -308,10 +308,10 @@ func (p taken) wantReplayOf(t *testing.T, api, apiKey, id string) string {
 func (i *installation) retryLost(t *testing.T, api string, lost []taken) {
 	t.Helper()
 	for _, p := range lost {
-		status, header, answer := post(t, api, i.key, p.key, p.body)
+		status, header, response := post(t, api, i.key, p.key, p.body)
 		if status != http.StatusAccepted || header.Get("Idempotent-Replayed") != "" ||
 			header.Get("Location") != "/payments/"+p.ID {
-			t.Errorf("the retry of a lost payment is answered %d with %v: %s", status, header, answer)
+			t.Errorf("the retry of a lost payment is answered %d with %v: %s", status, header, response)
 		}
 	}
 }

@@ -156,7 +156,8 @@ func startFirstAttempts(t *testing.T, base, key string, workers int) *firstAttem
 func (f *firstAttempts) create(body []byte, prefer string) string {
 	header := http.Header{"Content-Type": {"application/json"}, "Idempotency-Key": {newKey()}, "Prefer": {prefer}}
 	var p client.Payment
-	if answer := f.do(http.MethodPost, "/payments", header, body); answer == nil || json.Unmarshal(answer, &p) != nil {
+	if content := f.do(http.MethodPost, "/payments", header, body); content == nil ||
+		json.Unmarshal(content, &p) != nil {
 		return ""
 	}
 	f.accepted.Add(1)
@@ -187,17 +188,17 @@ func (f *firstAttempts) do(method, path string, header http.Header, body []byte)
 		return nil
 	}
 	defer func() { _ = response.Body.Close() }()
-	answer, err := io.ReadAll(response.Body)
+	content, err := io.ReadAll(response.Body)
 	busy := response.StatusCode == http.StatusServiceUnavailable && response.Header.Get("Retry-After") != ""
 	if err == nil && busy && time.Since(began) >= storeTimeout {
 		f.slow.Add(1)
 		return nil
 	}
 	if err != nil || response.StatusCode != http.StatusOK && response.StatusCode != http.StatusAccepted {
-		f.fail("%s %s: %d, error %v: %s", method, path, response.StatusCode, err, answer)
+		f.fail("%s %s: %d, error %v: %s", method, path, response.StatusCode, err, content)
 		return nil
 	}
-	return answer
+	return content
 }
 
 func (f *firstAttempts) fail(format string, args ...any) {

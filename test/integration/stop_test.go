@@ -24,9 +24,9 @@ func TestDrain(t *testing.T) {
 	}
 	p.signal(t)
 	eventually(t, "the process is not ready", func() error {
-		status, answer := readyz(t, p)
-		if status != http.StatusServiceUnavailable || !strings.Contains(answer, `"reason":"draining"`) {
-			return fmt.Errorf("%d: %s", status, answer)
+		status, response := readyz(t, p)
+		if status != http.StatusServiceUnavailable || !strings.Contains(response, `"reason":"draining"`) {
+			return fmt.Errorf("%d: %s", status, response)
 		}
 		return nil
 	})

@@ -44,11 +44,11 @@ func newClient(t *testing.T, key string, servers ...string) *client.Client {
 // create makes one payment with a new key.
 func create(t *testing.T, c *client.Client) client.Result {
 	t.Helper()
-	answer, err := c.Create(t.Context(), uuid.Must(uuid.NewV7()).String(), sample(string(rune('0'+rand.N(10)))))
+	created, err := c.Create(t.Context(), uuid.Must(uuid.NewV7()).String(), sample(string(rune('0'+rand.N(10)))))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return answer
+	return created
 }
 
 // records reads the topic to its end as a read_committed consumer.
