@@ -20,12 +20,12 @@ import (
 	"github.com/paylatch/paylatch/test/parts"
 )
 
-// The positive controls: senders that are wrong, each in its own way, and each seen by the auditor
-// that finds nothing wrong with ours. They are in the test tree only.
+// The positive controls of the auditor: each sender here is wrong in its own way, and the auditor
+// must see it. They exist in tests only.
 
-// TestControl_OptimisticDuplicates: four senders that read `created` rows without a lock, publish,
-// and mark where nobody else has marked meanwhile. It is how a version column is used; the marks
-// are right, but the records are there twice.
+// TestControl_OptimisticDuplicates runs four senders that read `created` rows without a lock,
+// publish, and mark the rows that are still unmarked. A version column is used like this. The marks
+// are right, but the topic has duplicates.
 func TestControl_OptimisticDuplicates(t *testing.T) {
 	t.Parallel()
 	const payments = 2000
@@ -42,7 +42,7 @@ func TestControl_OptimisticDuplicates(t *testing.T) {
 		senders.Go(func() {
 			for more := true; more; {
 				var err error
-				if more, err = optimisticPass(t.Context(), pool, producer, i.topic); err != nil {
+				if more, err = optimisticBatch(t.Context(), pool, producer, i.topic); err != nil {
 					t.Error(err)
 					return
 				}
@@ -52,10 +52,10 @@ func TestControl_OptimisticDuplicates(t *testing.T) {
 	senders.Wait()
 	r := i.verify(t)
 	if r.Duplicates == 0 || r.Unsent != 0 {
-		t.Errorf("the optimistic sender's duplicates were not seen: %+v", r)
+		t.Errorf("got %+v, want duplicates and none unsent", r)
 	}
 	if want := r.Records - payments; r.Duplicates != want {
-		t.Errorf("%d duplicates counted, %d records too many", r.Duplicates, want)
+		t.Errorf("got %d duplicates, want %d: the records beyond one for each payment", r.Duplicates, want)
 	}
 	t.Logf("%d duplicates of %d payments", r.Duplicates, payments)
 }
@@ -66,7 +66,7 @@ const (
 		where id = $1 and status = 'created'`
 )
 
-func optimisticPass(ctx context.Context, pool *pgxpool.Pool, producer *kgo.Client, topic string) (more bool,
+func optimisticBatch(ctx context.Context, pool *pgxpool.Pool, producer *kgo.Client, topic string) (more bool,
 	err error) {
 	rows, err := pool.Query(ctx, readCreated)
 	if err != nil {
@@ -92,8 +92,8 @@ func optimisticPass(ctx context.Context, pool *pgxpool.Pool, producer *kgo.Clien
 	return true, nil
 }
 
-// TestControl_LockedKilledBeforeCommit: locked delivery is killed between the broker's answer and
-// the commit, once. Exactly that batch is repeated: the limit of the mode, shown and not hidden.
+// TestControl_LockedKilledBeforeCommit kills a locked delivery once between the broker's response
+// and the commit. Exactly that batch is repeated, which is the limit of this mode.
 func TestControl_LockedKilledBeforeCommit(t *testing.T) {
 	t.Parallel()
 	const payments, batch = 5000, 100
@@ -127,23 +127,24 @@ func TestControl_LockedKilledBeforeCommit(t *testing.T) {
 	r := i.verify(t)
 	if killed := k.published.Load(); r.Duplicates != killed || killed == 0 || r.Missing != 0 || r.Unexpected != 0 ||
 		r.Undecided != 0 {
-		t.Errorf("a batch of %d was interrupted, %d duplicates were seen", killed, r.Duplicates)
+		t.Errorf("got %+v, want as duplicates the interrupted batch of %d, and no other fault", r, killed)
 	}
 	t.Logf("%d duplicates, the interrupted batch", r.Duplicates)
 }
 
-// killPublishing ends the one session that holds a claim: its transaction is open while its owner
+// killPublishing ends the one session that holds a claim. Its transaction is open while its owner
 // publishes.
 const killPublishing = `select pg_terminate_backend(pid, 10000) from pg_stat_activity
 	where application_name = 'paylatch sender' and state = 'idle in transaction' and datname = current_database()`
 
-// killer publishes, and after the first batch that the broker has acknowledged kills the database
-// session of its owner. Other owners wait meanwhile, so that the session killed is the right one.
+// killer publishes. After the first batch that the broker has acknowledged it kills the database
+// session of the owner. Other owners wait until then, so no other session is killed.
 type killer struct {
 	publisher sender.Publisher
 	kill      func()
 	mu        sync.Mutex
-	published atomic.Int64 // Payments of the batch that was interrupted.
+	// published counts the payments of the interrupted batch.
+	published atomic.Int64
 }
 
 func (k *killer) Publish(ctx context.Context, partition int32, events []kafka.Event) (int64, error) {
@@ -152,8 +153,8 @@ func (k *killer) Publish(ctx context.Context, partition int32, events []kafka.Ev
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	// Its session was killed with the other's: nothing of it may be published, or it would be a
-	// second batch.
+	// This owner's session was killed with the other one. It must not publish, or a second batch
+	// would be repeated.
 	if k.published.Load() > 0 {
 		return 0, errors.New("the session is lost")
 	}
@@ -165,30 +166,32 @@ func (k *killer) Publish(ctx context.Context, partition int32, events []kafka.Ev
 	return base, err
 }
 
-// TestControl_MarkedBeforePublishedLoses: a sender that marks before it publishes, and is killed in
-// between, loses: the rows say sent, and nobody will send them. At-most-once, found as missing.
+// TestControl_MarkedBeforePublishedLoses has a sender that marks before it publishes, and is killed
+// in between. The rows are marked sent, and no sender will send them. This is at-most-once
+// delivery, and the payments are missing.
 func TestControl_MarkedBeforePublishedLoses(t *testing.T) {
 	t.Parallel()
 	const payments, lost = 600, 20
 	i := install(t)
 	i.bulk(t, payments)
-	// The killed one's last act: it marked 20 payments of partition 0 for the offsets that it was
-	// about to write.
+	// The last act of the killed sender: it marked 20 payments of partition 0 with the offsets at
+	// which it wanted to publish them.
 	i.execute(t, `update payments p set status = 'sent', sent_at = now(), kafka_offset = n - 1
 		from (select id, row_number() over (order by seq) as n from payments where partition = 0
 			order by seq limit $1) as first
 		where p.id = first.id`, lost)
-	i.launch(t, "sender") // A right one drains the rest, and writes other payments at those offsets.
+	// A correct sender drains the rest, and writes other payments at those offsets.
+	i.launch(t, "sender")
 	i.drained(t)
 	r := i.verify(t)
 	if r.Missing != lost || r.Duplicates != 0 || r.Unexpected != 0 || r.Undecided != 0 {
-		t.Errorf("%d payments were lost: %+v", lost, r)
+		t.Errorf("got %+v, want %d missing and no other fault", r, lost)
 	}
 	t.Logf("%d missing", r.Missing)
 }
 
-// TestControl_Unexpected writes records of no payment, two of them with a key that is no id. The
-// auditor must count them.
+// TestControl_Unexpected writes three records of no payment, two of them with a key that is no id.
+// The auditor must count them.
 func TestControl_Unexpected(t *testing.T) {
 	t.Parallel()
 	i := install(t)
@@ -203,11 +206,11 @@ func TestControl_Unexpected(t *testing.T) {
 		}
 	}
 	if r := i.verify(t); r.Unexpected != 3 || r.Duplicates != 0 || r.Missing != 0 {
-		t.Errorf("3 unexpected records were written: %+v", r)
+		t.Errorf("got %+v, want 3 unexpected and no other fault", r)
 	}
 }
 
-// producer is a client that writes to the installation's topic past its senders.
+// producer returns a client that writes to the topic of the installation directly.
 func (i *installation) producer(t *testing.T) *kgo.Client {
 	t.Helper()
 	c, err := kgo.NewClient(kgo.SeedBrokers(i.env["PAYLATCH_KAFKA_BROKERS"]),

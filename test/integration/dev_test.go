@@ -17,8 +17,8 @@ import (
 // devPorts lets the demo take any free ports.
 var devPorts = []string{"--listen", "127.0.0.1:0", "--kafka-listen", "127.0.0.1:0"}
 
-// TestDev_Simulate: the demo takes twelve payments to the topic and shows it; each record's key and
-// ce_id are the payment's id. Ctrl-C ends it with code 0.
+// TestDev_Simulate runs the demo with twelve payments, which reach the topic and are printed. The
+// key of each record and its ce_id are the id of the payment. Ctrl-C ends the demo with code 0.
 func TestDev_Simulate(t *testing.T) {
 	t.Parallel()
 	p := launchDemo(t, append([]string{"--ephemeral", "--simulate", "12"}, devPorts...)...)
@@ -30,12 +30,12 @@ func TestDev_Simulate(t *testing.T) {
 	})
 	records := readTopic(t, word(t, p.ready, "kafka="), "payments")
 	if len(records) != 12 {
-		t.Errorf("%d records", len(records))
+		t.Errorf("got %d records, want 12", len(records))
 	}
 	for _, r := range records {
 		var value struct{ ID string }
 		if err := json.Unmarshal(r.Value, &value); err != nil || value.ID != string(r.Key) {
-			t.Errorf("record %s has value %s: %v", r.Key, r.Value, err)
+			t.Errorf("record %s: got value %s and error %v, want its key as id", r.Key, r.Value, err)
 		}
 		ceID := ""
 		for _, h := range r.Headers {
@@ -44,7 +44,7 @@ func TestDev_Simulate(t *testing.T) {
 			}
 		}
 		if ceID != string(r.Key) || !strings.Contains(p.stdout.String(), ceID) {
-			t.Errorf("record %s has ce_id %q, or is not in the table", r.Key, ceID)
+			t.Errorf("record %s: got ce_id %q, want its key, and a line in the table", r.Key, ceID)
 		}
 	}
 	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
@@ -52,12 +52,12 @@ func TestDev_Simulate(t *testing.T) {
 	}
 	<-p.done
 	if code := p.cmd.ProcessState.ExitCode(); code != 0 {
-		t.Errorf("exit code %d after Ctrl-C\n%s", code, p.stderr.String())
+		t.Errorf("after Ctrl-C: got exit code %d, want 0\n%s", code, p.stderr.String())
 	}
 }
 
-// TestDev_KeptAcrossCrashes: what is in the data directory survives kill -9, twice, with payments
-// in between; every payment is in the topic.
+// TestDev_KeptAcrossCrashes kills the demo with -9 three times, with payments in between. The data
+// directory keeps all of them, and every payment is in the topic.
 func TestDev_KeptAcrossCrashes(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -69,7 +69,7 @@ func TestDev_KeptAcrossCrashes(t *testing.T) {
 		c := newClient(t, word(t, p.ready, "key="), word(t, p.ready, "api="))
 		for id := range ids {
 			if found, err := c.Wait(t.Context(), id, 10*time.Second); err != nil || !found.Sent() {
-				t.Errorf("payment %s of an earlier run: %s, %v", id, found.Status, err)
+				t.Errorf("payment %s of an earlier run: got status %s and error %v, want sent", id, found.Status, err)
 			}
 		}
 		for range 20 {
@@ -81,7 +81,7 @@ func TestDev_KeptAcrossCrashes(t *testing.T) {
 	c := newClient(t, word(t, p.ready, "key="), word(t, p.ready, "api="))
 	for id := range ids {
 		if found, err := c.Wait(t.Context(), id, 10*time.Second); err != nil || !found.Sent() {
-			t.Errorf("payment %s: %s, %v", id, found.Status, err)
+			t.Errorf("payment %s: got status %s and error %v, want sent", id, found.Status, err)
 		}
 	}
 	seen := map[string]bool{}
@@ -90,16 +90,18 @@ func TestDev_KeptAcrossCrashes(t *testing.T) {
 	}
 	for id := range ids {
 		if !seen[id] {
-			t.Errorf("payment %s is not in the topic", id)
+			t.Errorf("payment %s: got no record in the topic, want one", id)
 		}
 	}
-	// With its PostgreSQL, which after a kill may still write while the directory is removed.
+	// The stop ends PostgreSQL, too. After a kill it could still write while the directory is
+	// removed.
 	if err := p.stop(t); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestDev_PortInUse: a port that another program has is told in a sentence that says what to do.
+// TestDev_PortInUse gives the demo a port that another program uses. The error names the port and
+// the flag to change.
 func TestDev_PortInUse(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -117,8 +119,8 @@ func TestDev_PortInUse(t *testing.T) {
 	}
 }
 
-// TestDev_Env: the operator's commands reach the running demo with what `env` prints. A second demo
-// on the same directory says that the first one runs, and `env` says when none does.
+// TestDev_Env runs an operator's command against the demo with the output of `env`. A second demo
+// on the same directory reports that the first one runs. `env` fails while no demo runs.
 func TestDev_Env(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -161,8 +163,8 @@ func TestDev_Env(t *testing.T) {
 	}
 }
 
-// TestConfig_AllFaultsAtOnce: a wrong configuration is told whole, by flag and by variable, with
-// exit code 2.
+// TestConfig_AllFaultsAtOnce reports all faults of a configuration together, by flag and by
+// variable, with exit code 2.
 func TestConfig_AllFaultsAtOnce(t *testing.T) {
 	t.Parallel()
 	env := map[string]string{
@@ -175,20 +177,20 @@ func TestConfig_AllFaultsAtOnce(t *testing.T) {
 	cmd := command(t, env, "serve")
 	out, _ := cmd.CombinedOutput()
 	if code := cmd.ProcessState.ExitCode(); code != 2 {
-		t.Errorf("exit code %d", code)
+		t.Errorf("got exit code %d, want 2", code)
 	}
 	for name := range env {
 		if !strings.Contains(string(out), name) {
-			t.Errorf("%s is not named:\n%s", name, out)
+			t.Errorf("want %s in the output, got\n%s", name, out)
 		}
 	}
 	if strings.Contains(string(out), "sesame") {
-		t.Errorf("the password is shown:\n%s", out)
+		t.Errorf("got the password in the output, want it redacted:\n%s", out)
 	}
 }
 
-// TestServe_Observed: the metrics tell what was taken and sent, and the printed configuration shows
-// no password.
+// TestServe_Observed checks that the metrics count what was taken and sent, and that the logged
+// configuration has no password.
 func TestServe_Observed(t *testing.T) {
 	t.Parallel()
 	i := install(t)
@@ -214,7 +216,8 @@ func TestServe_Observed(t *testing.T) {
 		`paylatch_sender_publish_seconds_count{outcome="acknowledged"}`,
 		`paylatch_sender_partitions_owned 12`, `paylatch_database_up 1`, `paylatch_ready 1`,
 	}
-	eventually(t, "metrics", func() error { // The counters move just after the rows.
+	// The counters are incremented just after the rows are committed.
+	eventually(t, "metrics", func() error {
 		metrics := get(t, p.admin+"/metrics")
 		for _, line := range want {
 			if !strings.Contains(metrics, line) {
@@ -225,19 +228,20 @@ func TestServe_Observed(t *testing.T) {
 		return nil
 	})
 	if !strings.Contains(get(t, p.admin+"/debug/pprof/goroutine?debug=1"), "goroutine profile") {
-		t.Error("no goroutine profile")
+		t.Error("got no goroutine profile, want one")
 	}
 	if !strings.Contains(p.stderr.String(), `"database_url":"postgres://paylatch:***@`) {
-		t.Errorf("the configuration is not logged, or not redacted:\n%s", p.stderr.String())
+		t.Errorf("want the configuration with a redacted password in the log, got\n%s", p.stderr.String())
 	}
 }
 
-// TestServe_StopsCleanly: SIGTERM ends a held answer at once with what is known, and the process
-// with code 0.
+// TestServe_StopsCleanly shows that SIGTERM ends a waiting request at once with the current status,
+// and the process with code 0.
 func TestServe_StopsCleanly(t *testing.T) {
 	t.Parallel()
 	i := install(t)
-	p := i.launch(t, "api") // No sender: the payment stays created, and the answer is held.
+	// No sender runs, so the payment stays created, and the request waits.
+	p := i.launch(t, "api")
 	id := create(t, newClient(t, i.key, p.api)).ID
 	held := make(chan int, 1)
 	go func() {
@@ -256,7 +260,7 @@ func TestServe_StopsCleanly(t *testing.T) {
 		held <- response.StatusCode
 		_ = response.Body.Close()
 	}()
-	eventually(t, "the answer is held", func() error {
+	eventually(t, "the request waits", func() error {
 		if !strings.Contains(get(t, p.admin+"/debug/pprof/goroutine?debug=2"), "(*Server).awaitChange") {
 			return errNotYet
 		}
@@ -266,7 +270,7 @@ func TestServe_StopsCleanly(t *testing.T) {
 		t.Error(err)
 	}
 	if status := <-held; status != http.StatusOK {
-		t.Errorf("the held answer is %d", status)
+		t.Errorf("the waiting request: got status %d, want 200", status)
 	}
 }
 
@@ -279,7 +283,7 @@ func get(t *testing.T, url string) string {
 	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(response.Body)
 	if err != nil || response.StatusCode != http.StatusOK {
-		t.Fatalf("%s: %s, %v\n%s", url, response.Status, err, body)
+		t.Fatalf("%s: got %s and error %v, want 200\n%s", url, response.Status, err, body)
 	}
 	return string(body)
 }
@@ -292,7 +296,7 @@ func word(t *testing.T, line, name string) string {
 			return value
 		}
 	}
-	t.Fatalf("no %s in %q", name, line)
+	t.Fatalf("got %q, want %s in it", line, name)
 	return ""
 }
 
@@ -301,22 +305,22 @@ func lastWord(s string) string {
 	return words[len(words)-1]
 }
 
-// removePostgres removes the data that the demo keeps elsewhere when it runs as root, behind a
-// link.
+// removePostgres removes the data that the demo keeps elsewhere when it runs as root. The directory
+// has a link to it.
 func removePostgres(t *testing.T, data string) {
 	t.Helper()
 	target, err := os.Readlink(filepath.Join(data, "postgres"))
 	if err != nil {
-		return // Not root: the data are in the directory itself.
+		return // Not root: the directory has the data.
 	}
 	if err := os.RemoveAll(filepath.Dir(target)); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestServe_DatabaseAway: `serve` that starts before its database is alive and says that it is not
-// ready; a create is answered 503 and not refused for good. An orchestrator that asks for liveness
-// has no reason to start it again for ever.
+// TestServe_DatabaseAway starts `serve` before its database. The process is live and not ready. A
+// create gets 503, which the client retries. An orchestrator that checks liveness has no reason to
+// restart it again and again.
 func TestServe_DatabaseAway(t *testing.T) {
 	t.Parallel()
 	p := launch(t, map[string]string{
@@ -325,10 +329,10 @@ func TestServe_DatabaseAway(t *testing.T) {
 		"PAYLATCH_LISTEN":        "127.0.0.1:0", "PAYLATCH_ADMIN_LISTEN": "127.0.0.1:0",
 	}, "serve")
 	if body := get(t, p.api+"/livez"); !strings.Contains(body, "live") {
-		t.Errorf("livez: %s", body)
+		t.Errorf("livez: got %s, want live", body)
 	}
 	if metrics := get(t, p.admin+"/metrics"); !strings.Contains(metrics, "paylatch_database_up 0") {
-		t.Error("the metrics do not tell that the database is away")
+		t.Error("want paylatch_database_up 0 in the metrics")
 	}
 	response, err := plain.Get(p.api + "/readyz")
 	if err != nil {
@@ -336,11 +340,11 @@ func TestServe_DatabaseAway(t *testing.T) {
 	}
 	_ = response.Body.Close()
 	if response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("Retry-After") == "" {
-		t.Errorf("readyz: %s", response.Status)
+		t.Errorf("readyz: got %s, want 503 with Retry-After", response.Status)
 	}
 	status, _, content := post(t, p.api, "pl_dev_DevelopmentOnlyGuardsNothing00001xSUng", "k", []byte(`{}`))
 	if status != http.StatusServiceUnavailable || !strings.Contains(content, `"code":"unavailable"`) {
-		t.Errorf("create: %d %s", status, content)
+		t.Errorf("create: got %d and %s, want 503 and unavailable", status, content)
 	}
 	if err := p.stop(t); err != nil {
 		t.Error(err)

@@ -45,17 +45,17 @@ func stderrOf(err error) error {
 	return nil
 }
 
-// wantClean fails unless verify finds each of n payments in the topic exactly once.
+// wantClean fails the test unless verify finds each of n payments in the topic exactly once.
 func (i *installation) wantClean(t *testing.T, n int64) {
 	t.Helper()
 	r := i.verify(t)
 	if !r.OK() || r.Unsent != 0 || r.Payments != n || r.Records != n || r.NotJudged != (auditor.NotJudged{}) {
-		t.Errorf("want %d payments, each in the topic once", n)
+		t.Errorf("got %+v, want %d payments, each in the topic once", r, n)
 	}
 }
 
-// Bulk payments of one sender account for each partition; ids are of version 8 as all are, but
-// random.
+// insertBulk inserts payments of one sender account for each partition. Their ids are random UUIDs
+// of version 8.
 const insertBulk = `
 with party as (insert into parties (tenant_id, party_id, name)
 		select id, 'bulk', 'Bulk' from tenants where name = 'acme'
@@ -71,13 +71,13 @@ from generate_series(1, $1) as n, tenants t,
 	(select id from account union select id from accounts where type = 'bulk' limit 1) as a
 where t.name = 'acme'`
 
-// bulk puts n payments into the table in one statement.
+// bulk inserts n payments in one statement.
 func (i *installation) bulk(t *testing.T, n int) {
 	t.Helper()
 	i.execute(t, insertBulk, n)
 }
 
-// sentBy reads how many payments a process has sent.
+// sentBy returns how many payments a process has sent.
 func sentBy(t *testing.T, p *process) int {
 	t.Helper()
 	for line := range strings.Lines(get(t, p.admin+"/metrics")) {
@@ -89,20 +89,21 @@ func sentBy(t *testing.T, p *process) int {
 			return int(n)
 		}
 	}
-	t.Fatal("no such metric")
+	t.Fatal("got no metric of sent payments, want one")
 	return 0
 }
 
-// TestDrain_ManySenders: four sender processes drain 50,000 payments while they are stopped cleanly
-// and started again, one by one, and while new payments arrive over HTTP. Each payment is in the
-// topic exactly once, and each sender did real work.
+// TestDrain_ManySenders drains 50,000 payments with four senders. Concurrently, each sender is
+// stopped cleanly and started again, and new payments arrive over HTTP. Each payment is in the
+// topic exactly once, and each sender has sent some.
 func TestDrain_ManySenders(t *testing.T) {
 	t.Parallel()
 	const backlog = 50_000
 	i := install(t)
 	i.bulk(t, backlog)
 	api := i.launch(t, "api")
-	small := map[string]string{"PAYLATCH_BATCH_MAX": "100"} // So that the drain outlasts the restarts.
+	// Small batches make the drain outlast the restarts.
+	small := map[string]string{"PAYLATCH_BATCH_MAX": "100"}
 	senders := make([]*process, 4)
 	for n := range senders {
 		senders[n] = i.launch(t, "sender", small)
@@ -136,8 +137,8 @@ func TestDrain_ManySenders(t *testing.T) {
 	i.wantClean(t, int64(backlog+len(accepted)))
 }
 
-// TestDatabase_Restarted: PostgreSQL is restarted under load, once cleanly and once as by a crash.
-// Nothing is lost, and nothing repeated.
+// TestDatabase_Restarted restarts PostgreSQL under load, once cleanly and once as by a crash.
+// Nothing is lost, and nothing is repeated.
 func TestDatabase_Restarted(t *testing.T) {
 	t.Parallel()
 	server := parts.OwnPostgres(t)
@@ -169,16 +170,16 @@ func TestDatabase_Restarted(t *testing.T) {
 	i.drained(t)
 	r := i.verify(t)
 	if r.Missing != 0 || r.Unexpected != 0 || r.Undecided != 0 || r.Payments < int64(len(accepted)) {
-		t.Errorf("%d payments were accepted", len(accepted))
+		t.Errorf("got %+v, want no fault and at least the %d accepted payments", r, len(accepted))
 	}
 	if r.Duplicates > 0 {
-		t.Errorf("%d duplicates", r.Duplicates)
+		t.Errorf("got %d duplicates, want 0", r.Duplicates)
 	}
 	t.Logf("%d repeated by two restarts; senders %d and %d", r.Duplicates, sentBy(t, service), sentBy(t, second))
 }
 
-// TestBroker_Restarted: the broker is restarted under load, and once more away for 20 s. Nothing is
-// lost.
+// TestBroker_Restarted restarts the broker under load. The second time it is away for 20 s. Nothing
+// is lost.
 func TestBroker_Restarted(t *testing.T) {
 	t.Parallel()
 	i := installOnOwnBroker(t)
@@ -201,6 +202,6 @@ func TestBroker_Restarted(t *testing.T) {
 	r := i.verify(t)
 	if r.Missing != 0 || r.Unexpected != 0 || r.Undecided != 0 || r.Payments < int64(len(accepted)) ||
 		r.Duplicates > 0 && i.repeatsNothing() {
-		t.Errorf("%d payments were accepted", len(accepted))
+		t.Errorf("got %+v, want no fault and at least the %d accepted payments", r, len(accepted))
 	}
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/paylatch/paylatch/internal/kafka"
 )
 
-// load creates payments from several workers until it is stopped; stop returns the ids of all that
-// were answered 202.
+// load creates payments with several workers until it is stopped. stop returns the ids of all
+// payments with a 202.
 func load(t *testing.T, c *client.Client, workers int) (stop func() []string) {
 	t.Helper()
 	var (
@@ -48,8 +48,8 @@ func load(t *testing.T, c *client.Client, workers int) (stop func() []string) {
 	}
 }
 
-// repeats returns how many records of the accepted payments are repeated. It fails if a payment is
-// missing, and on a record of another payment.
+// repeats returns how many records of the accepted payments are repeated. It fails the test if a
+// payment is missing, or if a record is of another payment.
 func repeats(t *testing.T, accepted []string, records []kafka.Record) int {
 	t.Helper()
 	var payments []journal.Payment
@@ -60,22 +60,22 @@ func repeats(t *testing.T, accepted []string, records []kafka.Record) int {
 	for _, r := range records {
 		id, err := uuid.ParseBytes(r.Key)
 		if err != nil {
-			t.Fatalf("record at offset %d: %v", r.Offset, err)
+			t.Fatalf("record at offset %d: got key %q, want an id: %v", r.Offset, r.Key, err)
 		}
 		read = append(read, journal.Record{ID: id, Position: client.Position{Offset: r.Offset}})
 	}
 	c := journal.Compare(payments, read)
 	if c.Missing.Count > 0 || c.Unexpected.Count > 0 {
-		t.Errorf("of %d accepted payments %d are missing in the topic; %d records are of other payments\n%s",
+		t.Errorf("of %d accepted payments: got %d missing and %d unexpected records, want none\n%s",
 			len(accepted), c.Missing.Count, c.Unexpected.Count,
 			strings.Join(append(c.Missing.First, c.Unexpected.First...), "\n"))
 	}
 	return int(c.Repeated)
 }
 
-// TestSender_KilledAndStartedAgain: under load, the only sender is killed with -9 and another one
-// started, three times. Nothing is lost. Nothing is repeated in fenced delivery; what a kill
-// interrupted may be in locked delivery: at most one batch for each partition.
+// TestSender_KilledAndStartedAgain kills the only sender with -9 under load and starts another one,
+// three times. Nothing is lost. In fenced delivery nothing is repeated. In locked delivery a kill
+// may repeat one batch for each partition.
 func TestSender_KilledAndStartedAgain(t *testing.T) {
 	t.Parallel()
 	for name, set := range map[string]func(*testing.T) *installation{"Fenced": install, "Locked": installLocked} {
@@ -109,11 +109,11 @@ func killedAndStartedAgain(t *testing.T, i *installation) {
 	repeated := repeats(t, accepted, records)
 	t.Logf("%d accepted, %d records, %d repeated by %d kills", len(accepted), len(records), repeated, kills)
 	if repeated > kills*partitions*batchMax || repeated > 0 && i.repeatsNothing() {
-		t.Errorf("%d repeated, more than the batches that the kills can have interrupted", repeated)
+		t.Errorf("got %d repeated, want at most the batches that the kills can have interrupted", repeated)
 	}
 }
 
-// TestSender_CleanHandOver: under load, three replicas come and go cleanly. Each payment is in the
+// TestSender_CleanHandOver starts and stops senders cleanly under load. Each payment is in the
 // topic once.
 func TestSender_CleanHandOver(t *testing.T) {
 	t.Parallel()
@@ -138,13 +138,13 @@ func TestSender_CleanHandOver(t *testing.T) {
 	accepted := stop()
 	i.drained(t)
 	if repeated := repeats(t, accepted, i.records(t)); repeated != 0 {
-		t.Errorf("%d records repeated", repeated)
+		t.Errorf("got %d repeated records, want 0", repeated)
 	}
 	t.Logf("%d payments, each once", len(accepted))
 }
 
-// TestSender_BrokerAway: the broker goes away for 10 s under load. The API goes on taking payments,
-// nothing is lost, and all is sent once the broker is back.
+// TestSender_BrokerAway stops the broker for 10 s under load. The API takes payments throughout.
+// Nothing is lost, and all are sent once the broker is back.
 func TestSender_BrokerAway(t *testing.T) {
 	t.Parallel()
 	i := installOnOwnBroker(t)
@@ -154,26 +154,26 @@ func TestSender_BrokerAway(t *testing.T) {
 	create(t, c)
 	i.broker.Stop(t)
 	unsent := i.count(t, `select count(*) from payments where status = 'created'`)
-	time.Sleep(10 * time.Second) // The outage itself.
+	time.Sleep(10 * time.Second) // The outage.
 	if grown := i.count(t, `select count(*) from payments where status = 'created'`); grown <= unsent {
-		t.Errorf("%d unsent before the outage and %d at its end: either it did not happen or no payments were taken",
+		t.Errorf("got %d unsent before the outage and %d at its end, want more: nothing was tested",
 			unsent, grown)
 	}
 	i.broker.Start(t)
 	accepted := stop()
 	i.drained(t)
 	records := i.records(t)
-	// The test's own payment is not among load's.
+	// The payment that the test itself made is not among those of load.
 	repeated := repeats(t, append(accepted, i.others(t, accepted)...), records)
-	t.Logf("%d accepted, %d records, %d repeated by answers that the outage lost", len(accepted), len(records),
+	t.Logf("%d accepted, %d records, %d repeated by responses that the outage lost", len(accepted), len(records),
 		repeated)
 	if repeated > 0 && i.repeatsNothing() {
-		t.Errorf("%d records repeated", repeated)
+		t.Errorf("got %d repeated records, want 0", repeated)
 	}
 }
 
-// TestSender_Halted: a partition that an operator halts is not sent to, the others are, and resume
-// sends what waited.
+// TestSender_Halted has an operator halt one partition. It gets no records, and the others do.
+// Resume sends the payments that waited.
 func TestSender_Halted(t *testing.T) {
 	t.Parallel()
 	i := install(t)
@@ -189,16 +189,16 @@ func TestSender_Halted(t *testing.T) {
 		return nil
 	})
 	if n := i.count(t, `select count(*) from payments where status = 'sent' and partition = 0`); n > 0 {
-		t.Errorf("%d payments were sent to the halted partition", n)
+		t.Errorf("got %d payments sent to the halted partition, want 0", n)
 	}
 	run(t, i.env, "partitions", "resume", "0")
 	i.drained(t)
 	if records := i.records(t); len(records) != 100 {
-		t.Errorf("%d records of 100 payments", len(records))
+		t.Errorf("got %d records, want 100", len(records))
 	}
 }
 
-// others are the payments in the table that are not among the given.
+// others returns the ids in the table that are not among the given ones.
 func (i *installation) others(t *testing.T, given []string) []string {
 	t.Helper()
 	known := make(map[string]bool, len(given))
@@ -214,15 +214,17 @@ func (i *installation) others(t *testing.T, given []string) []string {
 	return others
 }
 
-// TestResume_Choices: a log that contradicts the database halts its partition, which readyz names,
-// and a plain resume halts it again. A dry run counts what the choices would do and changes
-// nothing. --resend then sends all that waits; --assume-sent marks as many as may be in what the
-// log lost, which the topic lacks: that is what was decided.
+// TestResume_Choices has two logs that contradict the database. Their partitions halt, and readyz
+// names them. A plain resume halts a partition again. A dry run counts what each choice would do,
+// and changes nothing.
+//
+// --resend then sends all waiting payments. --assume-sent marks as many as the lost part of the log
+// may have held. The topic does not have them, as the operator has decided.
 func TestResume_Choices(t *testing.T) {
 	t.Parallel()
 	i := install(t)
-	i.bulk(t, 120) // Ten for each partition.
-	// As if the log had lost a thousand records.
+	i.bulk(t, 120) // 10 for each partition.
+	// The state after the log has lost a thousand records.
 	i.execute(t, `update topic_partitions set next_offset = 1000 where partition in (3, 4)`)
 	api := i.launch(t, "serve")
 	halted := func(partition int) {
@@ -237,19 +239,20 @@ func TestResume_Choices(t *testing.T) {
 	}
 	halted(3)
 	halted(4)
-	eventually(t, "readyz names the halted partitions", func() error { // By its last check.
+	// readyz has the result of the last check, which may be a moment old.
+	eventually(t, "readyz names the halted partitions", func() error {
 		if ready := get(t, api.api+"/readyz"); !strings.Contains(ready, `"halted_partitions":[3,4]`) {
-			return fmt.Errorf("it says %s", ready)
+			return fmt.Errorf("got %s", ready)
 		}
 		return nil
 	})
 	run(t, i.env, "partitions", "resume", "3")
 	halted(3)
-	told := run(t, i.env, "partitions", "resume", "3", "--dry-run")
+	printed := run(t, i.env, "partitions", "resume", "3", "--dry-run")
 	for _, want := range []string{"--resend would", "--assume-sent would", " 10  send, though",
 		" 10  mark as sent, though"} {
-		if !strings.Contains(told, want) {
-			t.Errorf("the dry run does not say %q:\n%s", want, told)
+		if !strings.Contains(printed, want) {
+			t.Errorf("the dry run: want %q in\n%s", want, printed)
 		}
 	}
 	halted(3)
@@ -257,12 +260,12 @@ func TestResume_Choices(t *testing.T) {
 	run(t, i.env, "partitions", "resume", "4", "--assume-sent", "--in-doubt", "4")
 	i.drained(t)
 	if r := i.verify(t); r.Missing != 4 || r.Duplicates != 0 || r.Records != 116 {
-		t.Errorf("4 payments were assumed to be sent: %+v", r)
+		t.Errorf("got %+v, want 4 missing, 116 records and no duplicates", r)
 	}
 }
 
-// TestResume_Lost: records that were marked are gone from the log's end, as after an unclean
-// election. --resend sends them again.
+// TestResume_Lost has marked payments whose records are gone from the end of the log, as after an
+// unclean election. --resend sends them again.
 func TestResume_Lost(t *testing.T) {
 	t.Parallel()
 	i := install(t)
@@ -272,7 +275,7 @@ func TestResume_Lost(t *testing.T) {
 	if err := service.stop(t); err != nil {
 		t.Error(err)
 	}
-	// As if ten more had been marked, at offsets that the log does not have.
+	// Ten more are marked, at offsets that the log does not have.
 	i.bulk(t, 120)
 	i.execute(t, `update payments set status = 'sent', sent_at = now(), kafka_offset = seq + 1000
 		where partition = 5 and status = 'created'`)
@@ -289,8 +292,8 @@ func TestResume_Lost(t *testing.T) {
 	i.wantClean(t, 240)
 }
 
-// TestMode_UnderLoad: while payments are taken, and a sender of each delivery runs, all partitions
-// go from locked to fenced, and back. Each payment is in the topic once.
+// TestMode_UnderLoad changes all partitions from locked to fenced, and back. Payments are taken
+// throughout, and a sender of each delivery runs. Each payment is in the topic once.
 func TestMode_UnderLoad(t *testing.T) {
 	t.Parallel()
 	i := installLocked(t)
@@ -298,9 +301,9 @@ func TestMode_UnderLoad(t *testing.T) {
 	i.launch(t, "sender", map[string]string{"PAYLATCH_DELIVERY": "fenced"})
 	stop := load(t, newClient(t, i.key, service.api), 4)
 	for _, mode := range []string{"fenced", "locked"} {
-		told := run(t, i.env, "partitions", "mode", mode)
-		if n := strings.Count(told, " is "+mode+":"); n != 12 {
-			t.Errorf("%d partitions were changed:\n%s", n, told)
+		printed := run(t, i.env, "partitions", "mode", mode)
+		if n := strings.Count(printed, " is "+mode+":"); n != 12 {
+			t.Errorf("got %d partitions changed, want 12:\n%s", n, printed)
 		}
 		before := i.count(t, `select count(*) from payments where status = 'sent'`)
 		eventually(t, "payments are sent in the new mode", func() error {

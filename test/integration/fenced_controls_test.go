@@ -17,15 +17,17 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// The positive controls of fenced delivery: real senders of ours with one guard taken out, at the
-// one moment when it counts. Each makes duplicates, which verify sees, where the sender with all
-// its guards makes none. They are the counterexamples of the model (test/model) on real parts.
+// The positive controls of fenced delivery: each runs a real sender without one of its guards, and
+// injects the fault that the guard is for. Each makes duplicates, which verify must see. The sender
+// with all guards makes none. They reproduce the counterexamples of the models (test/model).
 //
-// All bend partition 0 alone; the other eleven go on beside it.
+// All faults are in partition 0. The other eleven partitions are served normally.
 
 const (
-	bentPayments = 1200 // A hundred for each partition.
-	bentBatch    = 20   // What is in hand at the moment.
+	// bentPayments is 100 for each partition.
+	bentPayments = 1200
+	// bentBatch is the size of the batch in progress.
+	bentBatch = 20
 	// killOwner ends the session that owns partition 0. The class of the lock is the one that store
 	// uses for partitions.
 	killOwner = `select count(pg_terminate_backend(pid, 10000)) from pg_locks
@@ -33,8 +35,8 @@ const (
 		and database = (select oid from pg_database where datname = current_database())`
 )
 
-// TestFencedControl_TailRead: an owner's session is killed between Kafka's commit and PostgreSQL's.
-// A take-over that does not read the log's tail emits that batch again.
+// TestFencedControl_TailRead kills an owner's session between Kafka's commit and PostgreSQL's. A
+// takeover that does not read the tail of the log emits that batch again.
 func TestFencedControl_TailRead(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
@@ -59,24 +61,25 @@ func TestFencedControl_TailRead(t *testing.T) {
 			})
 			i.drained(t)
 			if killed.Load() != 1 {
-				t.Errorf("%d sessions were killed, want 1", killed.Load())
+				t.Errorf("got %d sessions killed, want 1", killed.Load())
 			}
 			i.wantDuplicates(t, bentPayments, row.duplicates)
 		})
 	}
 }
 
-// blind is a log in which nobody finds anything.
+// blind is a log that returns no records.
 type blind struct{ sender.Log }
 
 func (blind) Read(context.Context, string, int32, int64, int64, func(kafka.Record) error) error {
 	return nil
 }
 
-// TestFencedControl_Zombie: an owner has selected a batch and loses its session; another replica
-// takes over and sends all; then the first goes on, which no database can forbid. Without fencing
-// and without wanting its records at the offsets that the table says, it emits its batch again;
-// either guard alone keeps it from that (the model says the same).
+// TestFencedControl_Zombie has an owner that selects a batch and then loses its session. Another
+// replica takes over and sends all. Then the first one continues, which no database can prevent.
+//
+// It emits its batch again if it is not fenced and does not check that its records are at the
+// offsets of the table. Each of the two guards alone prevents that, as in the model.
 func TestFencedControl_Zombie(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
@@ -122,10 +125,11 @@ func TestFencedControl_Zombie(t *testing.T) {
 				}
 			})
 			if n := <-killed; n != 1 {
-				t.Fatalf("%d sessions were killed, want 1", n)
+				t.Fatalf("got %d sessions killed, want 1", n)
 			}
 			over := make(chan struct{})
-			go func() { // It leaves all to the other; the pass in hand goes to its end.
+			// The sender releases its partitions, and completes the batch in progress.
+			go func() {
 				stop()
 				close(over)
 			}()
@@ -134,21 +138,21 @@ func TestFencedControl_Zombie(t *testing.T) {
 			goOn()
 			<-over
 			if committed.Load() != (row.duplicates > 0) {
-				t.Errorf("the zombie committed to Kafka: %t", committed.Load())
+				t.Errorf("the zombie committed to Kafka: got %t, want %t", committed.Load(), row.duplicates > 0)
 			}
 			i.wantDuplicates(t, bentPayments, row.duplicates)
 		})
 	}
 }
 
-// unfenced gives each producer a transactional id of its own: nobody fences anybody.
+// unfenced gives each producer its own transactional id. So no producer fences another one.
 type unfenced struct{ sender.Fencer }
 
 func (u unfenced) Fence(ctx context.Context, partition int32, transactionalID string) (sender.Producer, error) {
 	return u.Fencer.Fence(ctx, partition, transactionalID+"-"+newKey())
 }
 
-// anywhere makes producers that append wherever the log ends, and find that right.
+// anywhere makes producers that append at any end of the log, without checking the offset.
 type anywhere struct {
 	sender.Fencer
 	log   sender.Log
@@ -169,8 +173,8 @@ type atTheEnd struct {
 	partition int32
 }
 
-// Produce waits until the transaction before has its marker: the end is where the next record goes
-// only then.
+// Produce waits until the previous transaction has its marker. Before that the end of the log is
+// not the offset of the next record.
 func (p atTheEnd) Produce(ctx context.Context, _ int64, events []kafka.Event) error {
 	for {
 		log, err := p.of.log.Range(ctx, p.of.topic, p.partition)
@@ -184,11 +188,14 @@ func (p atTheEnd) Produce(ctx context.Context, _ int64, events []kafka.Event) er
 	}
 }
 
-// TestFencedControl_CommitError: Kafka commits a transaction, and the answer is an error, once. A
-// sender that takes the error for "not sent" and publishes the batch again, as the partition's one
-// producer, emits it twice: neither the fence nor the tail, which the controls above do without,
-// can help there. (The next take-over finds what it did, and halts the partition.) Ours takes the
-// partition over, and reads in the log what became of the batch.
+// TestFencedControl_CommitError has Kafka commit a transaction while the response is an error,
+// once.
+//
+// A sender that takes the error for "not sent" publishes the batch again, as the one producer of
+// the partition. Neither the fence nor the tail can prevent these duplicates. The next takeover
+// finds them, and halts the partition.
+//
+// Our sender starts a takeover, and reads in the log what became of the batch.
 func TestFencedControl_CommitError(t *testing.T) {
 	t.Parallel()
 	t.Run("TakenForNotSent", func(t *testing.T) {
@@ -207,7 +214,7 @@ func TestFencedControl_CommitError(t *testing.T) {
 		i.settled(t)
 		if r := i.verify(t); r.Duplicates != bentBatch || r.Records != r.Payments-r.Unsent+bentBatch ||
 			r.Missing != 0 || r.Unexpected != 0 || r.Undecided != 0 {
-			t.Errorf("a batch of %d was published again: %+v", bentBatch, r)
+			t.Errorf("got %+v, want a batch of %d as duplicates and no other fault", r, bentBatch)
 		}
 	})
 	t.Run("TakenForUnknown", func(t *testing.T) {
@@ -218,13 +225,13 @@ func TestFencedControl_CommitError(t *testing.T) {
 		i.runFenced(t, func(c *sender.Config) { c.Fencer = lying{c.Fencer, lied} })
 		i.drained(t)
 		if !lied.Load() {
-			t.Error("no commit was answered with an error: nothing was tested")
+			t.Error("got no commit with an error, want one: nothing was tested")
 		}
 		i.wantDuplicates(t, bentPayments, 0)
 	})
 }
 
-// lying makes producers of which one, on partition 0, commits once and says that it could not.
+// lying makes producers. The one for partition 0 commits once and returns an error.
 type lying struct {
 	sender.Fencer
 	lied *atomic.Bool
@@ -246,7 +253,7 @@ type liar struct {
 func (l liar) Commit(ctx context.Context) error {
 	err := l.Producer.Commit(ctx)
 	if err == nil && l.lied.CompareAndSwap(false, true) {
-		return errors.New("the answer was lost")
+		return errors.New("the response was lost")
 	}
 	return err
 }
@@ -278,15 +285,16 @@ func (r *retrier) Commit(ctx context.Context) error {
 	if r.Producer.Commit(ctx) == nil {
 		return nil
 	}
-	// Behind the first attempt and its marker: this sender even looks where the log ends.
+	// The records follow the first attempt and its marker: this sender even checks the end of the
+	// log.
 	if err := r.Producer.Produce(ctx, r.next+int64(len(r.events))+1, r.events); err != nil {
 		return err
 	}
 	return r.Producer.Commit(ctx)
 }
 
-// runFenced runs a sender in fenced delivery, made of real parts and then bent, until it is
-// stopped, at the end of the test at the latest.
+// runFenced runs a sender in fenced delivery, changed by bends. It stops when stop is called, or
+// when the test ends.
 func (i *installation) runFenced(t *testing.T, bends ...func(*sender.Config)) (stop func()) {
 	t.Helper()
 	s, err := store.Open(t.Context(), i.env["PAYLATCH_DATABASE_URL"], 4)
@@ -321,8 +329,8 @@ func (i *installation) runFenced(t *testing.T, bends ...func(*sender.Config)) (s
 	return stop
 }
 
-// wantDuplicates wants each of n payments in the topic, so many of them twice, and nothing else
-// there.
+// wantDuplicates expects each of n payments in the topic, the given number of them twice, and no
+// other fault.
 func (i *installation) wantDuplicates(t *testing.T, n, duplicates int64) {
 	t.Helper()
 	i.settled(t)
@@ -330,6 +338,6 @@ func (i *installation) wantDuplicates(t *testing.T, n, duplicates int64) {
 	if r.Duplicates != duplicates || r.Payments != n || r.Records != n+duplicates || r.Missing != 0 ||
 		r.Unexpected != 0 || r.Undecided != 0 || r.Unsent != 0 ||
 		r.NotJudged != (auditor.NotJudged{}) {
-		t.Errorf("want %d payments in the topic, and %d of them twice", n, duplicates)
+		t.Errorf("got %+v, want %d payments in the topic, and %d of them twice", r, n, duplicates)
 	}
 }

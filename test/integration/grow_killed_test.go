@@ -12,7 +12,7 @@ import (
 	"github.com/paylatch/paylatch/test/parts"
 )
 
-// growing is `partitions grow` under way.
+// growing is a running `partitions grow`.
 type growing struct {
 	cmd    *exec.Cmd
 	output *bytes.Buffer
@@ -30,9 +30,9 @@ func (i *installation) startGrow(t *testing.T, to int) growing {
 }
 
 const (
-	intakeAwaited = `select count(*) from pg_locks where locktype = 'advisory' and classid = 1886413923 and not granted
+	gateAwaited = `select count(*) from pg_locks where locktype = 'advisory' and classid = 1886413923 and not granted
 		and database = (select oid from pg_database where datname = current_database())`
-	intakeClosed = `select count(*) from pg_locks where locktype = 'advisory' and classid = 1886413923 and granted
+	gateClosed = `select count(*) from pg_locks where locktype = 'advisory' and classid = 1886413923 and granted
 		and mode = 'ExclusiveLock'
 		and database = (select oid from pg_database where datname = current_database())`
 	recordAwaited = `select count(*) from pg_locks where relation = 'topic_partitions'::regclass
@@ -42,19 +42,23 @@ const (
 	recorded = `select count(*) / 24 from topic_partitions`
 )
 
-// TestGrow_Killed: the operator's process is killed at each step of a growth. The intake is open
-// again, payments are taken and sent, the same command goes on from there, and each payment is in
-// the topic once.
+// TestGrow_Killed kills the operator's process at each step of a growth. Then the create gate is
+// open again, and payments are taken and sent. The same command continues from there, and each
+// payment is in the topic once.
 func TestGrow_Killed(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
-		unsent  int      // Payments that wait, with nobody to send them.
-		hold    []string // What keeps the process at the step: the test's own session does it, and ends.
-		reached string   // Counts 1 at the step.
-		after   string
+		// unsent is the number of payments that wait. No sender runs.
+		unsent int
+		// hold keeps the process at the step. The test runs it in its own session, and ends that.
+		hold []string
+		// reached is a query that returns 1 at the step.
+		reached string
+		// after is executed after the kill.
+		after string
 	}{
-		"Closing":   {0, []string{`select pg_advisory_lock_shared(1886413923, 0)`}, intakeAwaited, ``},
-		"Draining":  {12, nil, intakeClosed, ``},
+		"Closing":   {0, []string{`select pg_advisory_lock_shared(1886413923, 0)`}, gateAwaited, ``},
+		"Draining":  {12, nil, gateClosed, ``},
 		"Recording": {0, []string{`begin`, `lock table topic_partitions in share mode`}, recordAwaited, ``},
 		"Committing": {0, []string{
 			`create function hold() returns trigger language plpgsql
@@ -62,7 +66,7 @@ func TestGrow_Killed(t *testing.T) {
 			`create constraint trigger hold after insert on topic_partitions deferrable initially deferred
 				for each row execute function hold()`,
 		}, sleeps, `drop trigger hold on topic_partitions`},
-		"Recorded": {0, nil, recorded, ``}, // It may have ended by then.
+		"Recorded": {0, nil, recorded, ``}, // The process may have ended.
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -84,18 +88,18 @@ func TestGrow_Killed(t *testing.T) {
 				})
 				_ = grow.cmd.Process.Kill()
 				if err := grow.cmd.Wait(); err == nil && name != "Recorded" {
-					t.Errorf("it had ended: nothing was tested\n%s", grow.output)
+					t.Errorf("got a process that has ended, want it at the step: nothing was tested\n%s", grow.output)
 				}
 				return nil
 			})
 			if row.after != "" {
 				i.execute(t, row.after)
 			}
-			create(t, c) // The intake is open.
+			create(t, c) // The create gate is open.
 			i.launch(t, "sender")
-			told, err := command(t, i.env, "partitions", "grow", "24").CombinedOutput()
-			if err != nil && !strings.Contains(string(told), "there are 24 partitions already") {
-				t.Fatalf("grow again: %v\n%s", err, told)
+			printed, err := command(t, i.env, "partitions", "grow", "24").CombinedOutput()
+			if err != nil && !strings.Contains(string(printed), "there are 24 partitions already") {
+				t.Fatalf("the second grow: got error %v, want none\n%s", err, printed)
 			}
 			const more = 60
 			for n := range more {
@@ -106,22 +110,22 @@ func TestGrow_Killed(t *testing.T) {
 			i.drained(t)
 			i.wantClean(t, int64(row.unsent+1+more))
 			if n := i.count(t, `select count(*) from payments where partition >= 12`); n == 0 {
-				t.Error("no payment is in a new partition")
+				t.Error("got no payment in a new partition, want some")
 			}
 			if n := i.count(t, `select count(distinct (topic_id, delivery)) * 100 + count(*)
 				from topic_partitions`); n != 124 {
-				t.Errorf("partitions are of %d kinds and %d", n/100, n%100)
+				t.Errorf("got %d kinds of partitions and %d partitions, want 1 and 24", n/100, n%100)
 			}
 		})
 	}
 }
 
-// TestGrow_ChangedMeanwhile: while the intake is closed and the rest is being sent, another
-// operator changes all partitions' delivery, or halts one. New partitions are as the others are by
-// then; with one halted there are none.
-func TestGrow_ChangedMeanwhile(t *testing.T) {
+// TestGrow_ChangedConcurrently has another operator change the delivery of all partitions, or halt
+// one, while the create gate is closed and waiting payments are sent. New partitions get the
+// delivery that the others have then. With a halted partition there are no new ones.
+func TestGrow_ChangedConcurrently(t *testing.T) {
 	t.Parallel()
-	for name, row := range map[string]struct{ change, told, want string }{
+	for name, row := range map[string]struct{ change, printed, want string }{
 		"Delivery": {`update topic_partitions set delivery = 'locked'`, "the topic has 13 partitions", `13 locked`},
 		"Halted": {`update topic_partitions set state = 'halted', reason = 'a test' where partition = 2`,
 			"partition 2 is halted (a test)", `12 fenced`},
@@ -132,17 +136,17 @@ func TestGrow_ChangedMeanwhile(t *testing.T) {
 			i.bulk(t, 12)
 			grow := i.startGrow(t, 13)
 			eventually(t, "the create gate is closed", func() error {
-				if i.count(t, intakeClosed) != 1 {
+				if i.count(t, gateClosed) != 1 {
 					return errNotYet
 				}
 				return nil
 			})
 			i.execute(t, row.change)
-			// As if a sender had come.
+			// All payments are marked as by a sender.
 			i.execute(t, `update payments set status = 'sent', sent_at = now(), kafka_offset = 0`)
 			_ = grow.cmd.Wait()
-			if !strings.Contains(grow.output.String(), row.told) {
-				t.Errorf("told: %s", grow.output)
+			if !strings.Contains(grow.output.String(), row.printed) {
+				t.Errorf("got the output %s, want %q in it", grow.output, row.printed)
 			}
 			i.onDatabase(t, func(conn *pgx.Conn) error {
 				var got string
@@ -150,7 +154,7 @@ func TestGrow_ChangedMeanwhile(t *testing.T) {
 					`select string_agg(n || ' ' || delivery, ', ') from (select delivery, count(*) as n
 						from topic_partitions group by delivery) as d`).Scan(&got)
 				if got != row.want {
-					t.Errorf("partitions are %s, want %s", got, row.want)
+					t.Errorf("got partitions %s, want %s", got, row.want)
 				}
 				return err
 			})
@@ -158,8 +162,8 @@ func TestGrow_ChangedMeanwhile(t *testing.T) {
 	}
 }
 
-// TestMode_ManyPartitions: the delivery of many partitions is changed with a bounded number of
-// database sessions, beside those of the senders.
+// TestMode_ManyPartitions changes the delivery of many partitions with a bounded number of database
+// sessions, next to those of the senders.
 func TestMode_ManyPartitions(t *testing.T) {
 	t.Parallel()
 	const partitions, sessionsMax = 45, 20
@@ -180,7 +184,7 @@ func TestMode_ManyPartitions(t *testing.T) {
 		select {
 		case err := <-done:
 			if n := strings.Count(output.String(), " is fenced:"); err != nil || n != partitions {
-				t.Errorf("%d partitions were changed: %v\n%s", n, err, output.String())
+				t.Errorf("got %d partitions changed and error %v, want %d:\n%s", n, err, partitions, output.String())
 			}
 			return nil
 		default:
@@ -188,6 +192,6 @@ func TestMode_ManyPartitions(t *testing.T) {
 		}
 	})
 	if most < 2 || most > sessionsMax {
-		t.Errorf("%d sessions at once, want several, and at most %d", most, sessionsMax)
+		t.Errorf("got %d sessions at once, want 2 to %d", most, sessionsMax)
 	}
 }

@@ -9,9 +9,9 @@ import (
 	"github.com/paylatch/paylatch/client"
 )
 
-// TestGrow_UnderLoad: the topic grows twice while two replicas take and send payments. Creates meet
-// 503 at most, which the client retries; each payment is in the topic once, in the order that the
-// client can tell within a stretch between two growths, and payments are in the new partitions too.
+// TestGrow_UnderLoad grows the topic twice while two replicas take and send payments. Creates get
+// 503 at most, which the client retries. Each payment is in the topic once. Between two growths the
+// order is the one that the client can observe. The new partitions have payments, too.
 func TestGrow_UnderLoad(t *testing.T) {
 	t.Parallel()
 	for name, set := range map[string]func(*testing.T) *installation{"Fenced": install, "Locked": installLocked} {
@@ -35,29 +35,31 @@ func growUnderLoad(t *testing.T, i *installation) {
 	const backlog = 12_000
 	for _, n := range grownTo {
 		i.sentSince(t, 300)
-		i.bulk(t, backlog) // So that there is much to wait for, among it payments of the journal's accounts.
-		told := run(t, i.env, "partitions", "grow", fmt.Sprint(n))
-		if !strings.Contains(told, fmt.Sprintf("has %d partitions", n)) {
-			t.Errorf("told: %s", told)
+		// The backlog makes the growth wait. Payments of the journal's accounts wait with it.
+		i.bulk(t, backlog)
+		printed := run(t, i.env, "partitions", "grow", fmt.Sprint(n))
+		if !strings.Contains(printed, fmt.Sprintf("has %d partitions", n)) {
+			t.Errorf("got the output %q, want %d partitions", printed, n)
 		}
-		t.Log(strings.TrimSpace(told))
+		t.Log(strings.TrimSpace(printed))
 	}
 	i.sentSince(t, 300)
 	journal := stop()
 	i.drained(t)
 	i.wantClean(t, int64(len(journal)+len(grownTo)*backlog))
 	if n := i.count(t, `select count(distinct partition) from payments where partition >= 12`); n < 2 {
-		t.Errorf("payments are in %d of the new partitions", n)
+		t.Errorf("got payments in %d of the new partitions, want at least 2", n)
 	}
 
-	// Within a partition the order is the log's. Between two, all of the account's payments in the
-	// old one were sent before the first in the new one was taken.
+	// Within a partition the log has the order. Across two partitions, all payments of the account
+	// in the old one were sent before the first one in the new one was taken.
 	places := i.places(t)
 	for n := range journal {
 		journal[n].account += fmt.Sprint("/", places[journal[n].id].Partition)
 	}
 	if judged, faults := disorder(journal, places); len(faults) > 0 || judged < 900-len(accounts)*(len(grownTo)+1) {
-		t.Errorf("%d of %d payments judged are out of order:\n%v", len(faults), judged, faults[:min(len(faults), 10)])
+		t.Errorf("got %d of %d judged payments out of order, want none and more judged:\n%v", len(faults), judged,
+			faults[:min(len(faults), 10)])
 	}
 	if n := i.count(t, `select count(*) from (
 		select created_at, partition, lag(partition) over earlier as was,
@@ -65,17 +67,16 @@ func growUnderLoad(t *testing.T, i *installation) {
 		from payments join accounts on accounts.id = sender_id and type <> 'bulk'
 		window earlier as (partition by sender_id order by seq)) as p
 		where was <> partition and sent > created_at`); n > 0 {
-		t.Errorf("%d times an account's payment was taken for another partition while one before it was yet to be sent",
-			n)
+		t.Errorf("got %d payments taken for another partition before an earlier one was sent, want 0", n)
 	}
 	if moved := i.count(t, `select count(*) from (select from payments
 		group by sender_id having count(distinct partition) > 1) as accounts`); moved == 0 {
-		t.Error("no account changed its partition: nothing was tested")
+		t.Error("got no account that changed its partition, want some: nothing was tested")
 	}
 }
 
-// TestGrow_Refused: what cannot be grown is told why, and nothing is changed. Payments that cannot
-// be sent (no sender runs) keep the topic as it is, and are taken as before.
+// TestGrow_Refused expects that a refusal has its reason, and changes nothing. Payments that cannot
+// be sent, since no sender runs, prevent the growth, and are taken as before.
 func TestGrow_Refused(t *testing.T) {
 	t.Parallel()
 	i := install(t)
@@ -85,7 +86,7 @@ func TestGrow_Refused(t *testing.T) {
 		cmd := command(t, i.env, append([]string{"partitions", "grow"}, args...)...)
 		out, err := cmd.CombinedOutput()
 		if err == nil || !strings.Contains(string(out), want) {
-			t.Errorf("grow %v: error %v, want %q:\n%s", args, err, want, out)
+			t.Errorf("grow %v: got error %v, want %q:\n%s", args, err, want, out)
 		}
 	}
 	refused("there are 12 partitions already", "12")
@@ -96,16 +97,16 @@ func TestGrow_Refused(t *testing.T) {
 	run(t, i.env, "partitions", "resume", "2")
 	refused("payments still wait to be sent", "13", "--drain-timeout", "1s")
 	if n := i.count(t, `select count(*) from topic_partitions`); n != 12 {
-		t.Errorf("there are %d partitions", n)
+		t.Errorf("got %d partitions, want 12", n)
 	}
 	create(t, newClient(t, i.key, i.launch(t, "serve").api))
 	i.drained(t)
 	i.wantClean(t, 13)
 }
 
-// TestGrow_Restored: the database is put back to a copy from before the topic grew. Senders do not
-// start, since the topic holds payments that this database cannot know; growing again makes the
-// partitions known, and the take-over puts the payments back.
+// TestGrow_Restored restores the database to a copy from before the topic grew. Senders do not
+// start, since the topic has payments that this database cannot know. Growing again makes the
+// partitions known, and the takeover puts the payments back.
 func TestGrow_Restored(t *testing.T) {
 	t.Parallel()
 	i := install(t)
@@ -140,7 +141,7 @@ func TestGrow_Restored(t *testing.T) {
 	i.wantClean(t, int64(n))
 }
 
-// sentSince waits until so many more payments are sent.
+// sentSince waits until n more payments are sent.
 func (i *installation) sentSince(t *testing.T, more int) {
 	t.Helper()
 	const sent = `select count(*) from payments where status = 'sent'`

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// TestCreate_ConcurrentOverReplicas: a client that retries fast, through a balancer that sends it
-// anywhere, makes one payment. 200 identical requests go to three API processes at once; one row
-// and one record come of it, one answer is the original, and all answers are alike.
+// TestCreate_ConcurrentOverReplicas sends 200 identical requests to three API processes at once, as
+// a client that retries fast through a balancer. They make one row and one record. One response is
+// the original, and all have the same body.
 func TestCreate_ConcurrentOverReplicas(t *testing.T) {
 	t.Parallel()
 	const requests = 200
@@ -38,7 +38,7 @@ func TestCreate_ConcurrentOverReplicas(t *testing.T) {
 			defer mu.Unlock()
 			switch {
 			case status != http.StatusAccepted:
-				t.Errorf("answer %d: %s", status, response)
+				t.Errorf("got status %d, want 202: %s", status, response)
 			case header.Get("Idempotent-Replayed") == "true":
 				replays++
 			default:
@@ -50,20 +50,20 @@ func TestCreate_ConcurrentOverReplicas(t *testing.T) {
 	close(begin)
 	all.Wait()
 	if originals != 1 || replays != requests-1 || len(bodies) != 1 {
-		t.Errorf("%d originals, %d replays, %d different bodies; want 1, %d, 1", originals, replays, len(bodies),
+		t.Errorf("got %d originals, %d replays, %d different bodies, want 1, %d, 1", originals, replays, len(bodies),
 			requests-1)
 	}
 	i.drained(t)
 	if rows := i.count(t, `select count(*) from payments`); rows != 1 {
-		t.Errorf("%d rows", rows)
+		t.Errorf("got %d rows, want 1", rows)
 	}
 	if records := i.records(t); len(records) != 1 {
-		t.Errorf("%d records", len(records))
+		t.Errorf("got %d records, want 1", len(records))
 	}
 }
 
-// TestCreate_TwoTenantsWithOneKey: the key belongs to the tenant, so two tenants that use the same
-// one have a payment each, and neither sees the other's.
+// TestCreate_TwoTenantsWithOneKey uses one key for two tenants. Each gets a payment of its own, and
+// neither sees the other's.
 func TestCreate_TwoTenantsWithOneKey(t *testing.T) {
 	t.Parallel()
 	i := install(t)
@@ -79,22 +79,23 @@ func TestCreate_TwoTenantsWithOneKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	if ours.ID == theirs.ID || ours.Replayed || theirs.Replayed {
-		t.Errorf("payments %s and %s, replayed %v and %v", ours.ID, theirs.ID, ours.Replayed, theirs.Replayed)
+		t.Errorf("got payments %s and %s, replayed %v and %v, want two originals", ours.ID, theirs.ID, ours.Replayed,
+			theirs.Replayed)
 	}
 	if found, err := globex.FindByKey(t.Context(), key); err != nil || found.ID != theirs.ID {
-		t.Errorf("globex finds %s by the key: %v", found.ID, err)
+		t.Errorf("globex by key: got payment %s and error %v, want %s", found.ID, err, theirs.ID)
 	}
 	if p, err := globex.Get(t.Context(), ours.ID); err == nil {
-		t.Errorf("globex sees acme's payment %s", p.ID)
+		t.Errorf("globex: got acme's payment %s, want an error", p.ID)
 	}
 	i.drained(t)
 	if records := i.records(t); len(records) != 2 {
-		t.Errorf("%d records", len(records))
+		t.Errorf("got %d records, want 2", len(records))
 	}
 }
 
-// TestTenants_RevokedKey: a revoked key stops working on every replica within 5 s, also where it
-// was used just before, and the tenant's other keys go on.
+// TestTenants_RevokedKey shows that every replica refuses a revoked key within 5 s, also if it has
+// just accepted it. Other keys of the tenant stay valid.
 func TestTenants_RevokedKey(t *testing.T) {
 	t.Parallel()
 	i := install(t)
@@ -106,22 +107,23 @@ func TestTenants_RevokedKey(t *testing.T) {
 	}
 	for _, api := range apis {
 		if got := status(api, i.key); got != http.StatusUnprocessableEntity {
-			t.Fatalf("before: %d", got)
+			t.Fatalf("before the revocation: got status %d, want 422", got)
 		}
 	}
 	run(t, i.env, "tenants", "revoke-key", "acme", "1")
-	time.Sleep(5 * time.Second) // The contract's own figure: afterwards no replica may take the key.
+	// The contract promises 5 s. After that no replica may accept the key.
+	time.Sleep(5 * time.Second)
 	for n, api := range apis {
 		if got := status(api, i.key); got != http.StatusUnauthorized {
-			t.Errorf("replica %d answers %d to the revoked key", n, got)
+			t.Errorf("replica %d, revoked key: got status %d, want 401", n, got)
 		}
 		if got := status(api, second); got != http.StatusUnprocessableEntity {
-			t.Errorf("replica %d answers %d to the other key", n, got)
+			t.Errorf("replica %d, other key: got status %d, want 422", n, got)
 		}
 	}
 }
 
-// post makes one request as it is, without the client's retries.
+// post makes one request, without the retries of the client.
 func post(t *testing.T, api, apiKey, idempotencyKey string, body []byte) (int, http.Header, string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, api+"/payments", bytes.NewReader(body))
@@ -145,5 +147,5 @@ func post(t *testing.T, api, apiKey, idempotencyKey string, body []byte) (int, h
 	return response.StatusCode, response.Header, string(content)
 }
 
-// plain is a client that keeps no connections, so that none outlives its test.
+// plain is a client that keeps no connections, so none outlives its test.
 var plain = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute}

@@ -16,7 +16,7 @@ import (
 	"github.com/paylatch/paylatch/internal/loadtest"
 )
 
-// payclientBinary builds the client.
+// payclientBinary builds payclient and returns its path.
 func payclientBinary(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "payclient")
@@ -27,7 +27,7 @@ func payclientBinary(t *testing.T) string {
 	return path
 }
 
-// clientOf prepares a command of the client for all tenants and replicas of an installation.
+// clientOf prepares a command of payclient for all tenants and replicas of an installation.
 func (i *installation) clientOf(binary string, keys []string, replicas []*process, args ...string) *exec.Cmd {
 	var servers []string
 	for _, p := range replicas {
@@ -41,11 +41,13 @@ func (i *installation) clientOf(binary string, keys []string, replicas []*proces
 	return cmd
 }
 
-// TestLoadAndAudit: the client's own verdict, from outside. An open load of two tenants with a
-// journal, during which a replica is killed; then another one into the same journal, whose client
-// is killed. The audit finds each payment that was answered 202 stored, and in the topic once, and
-// says what became of those that the killed client had in hand. The control puts one record into
-// the topic a second time, and must be found out.
+// TestLoadAndAudit checks the audit of the client. An open load of two tenants writes a journal,
+// and a replica is killed during it. A second load writes the same journal, and the client is
+// killed.
+//
+// The audit finds each payment with a 202 stored, and in the topic once. It reports the outcome of
+// requests that the killed client had in progress. The control writes one record a second time,
+// which the audit must find.
 func TestLoadAndAudit(t *testing.T) {
 	t.Parallel()
 	i := install(t)
@@ -67,7 +69,7 @@ func TestLoadAndAudit(t *testing.T) {
 	if err := load.Start(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the load is under way", func() error {
+	eventually(t, "the load is in progress", func() error {
 		if lines() < 100 {
 			return errNotYet
 		}
@@ -83,14 +85,14 @@ func TestLoadAndAudit(t *testing.T) {
 	}
 	if w, e := report.Create, report.EndToEnd; w.Planned != 160 || w.Done != 160 || report.Status.Planned != 480 ||
 		e == nil || e.Missing != 0 || e.Latency.Count != 160 {
-		t.Errorf("%+v", report)
+		t.Errorf("got %+v, want 160 creates and 480 reads planned, all creates done and read from the topic", report)
 	}
 	if len(report.Verdicts) != 3 || report.Retries == 0 || report.Tenants != 2 {
-		t.Errorf("%d verdicts, %d retries (none: the killed replica was not asked), %d tenants", len(report.Verdicts),
+		t.Errorf("got %d verdicts, %d retries, %d tenants, want 3, some, 2", len(report.Verdicts),
 			report.Retries, report.Tenants)
 	}
 	if html, err := os.ReadFile(page); err != nil || !bytes.Contains(html, []byte("</svg>")) {
-		t.Errorf("%v: %d bytes of HTML", err, len(html))
+		t.Errorf("the page: got error %v and %d bytes, want a plot", err, len(html))
 	}
 
 	before := lines()
@@ -99,7 +101,7 @@ func TestLoadAndAudit(t *testing.T) {
 	if err := killed.Start(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the second load is under way", func() error {
+	eventually(t, "the second load is in progress", func() error {
 		if lines() < before+100 {
 			return errNotYet
 		}
@@ -125,7 +127,7 @@ func TestLoadAndAudit(t *testing.T) {
 	t.Logf("%+v", r)
 	stored := int64(i.count(t, `select count(*) from payments`))
 	if code != 0 || r.Confirmed != stored || r.Taken+r.UnknownTaken != stored || r.Taken < 160 || r.Others != 0 {
-		t.Errorf("exit code %d, %d stored, %+v", code, stored, r)
+		t.Errorf("got exit code %d and %+v, want 0, and all %d stored payments confirmed", code, r, stored)
 	}
 
 	again := i.records(t)[0]
@@ -140,6 +142,6 @@ func TestLoadAndAudit(t *testing.T) {
 	}
 	if r, code := audit(); code != 1 || r.Duplicates.Count != 1 || !strings.Contains(fmt.Sprint(r.Duplicates.First),
 		string(again.Key)) {
-		t.Errorf("the control: exit code %d, %+v", code, r)
+		t.Errorf("the control: got exit code %d and %+v, want 1 and one duplicate", code, r)
 	}
 }
