@@ -9,7 +9,7 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// What a row lost with its database is put back from is all that Encode was given.
+// TestDecode_RoundTrip: Decode returns what Encode was given, from which a lost row is restored.
 func TestDecode_RoundTrip(t *testing.T) {
 	t.Parallel()
 	traced := sample(t, 2)
@@ -27,12 +27,12 @@ func TestDecode_RoundTrip(t *testing.T) {
 		want.Tenant.ID, want.Partition, want.Status = 0, 0, ""
 		got.Partition, got.Status = 0, ""
 		if got != want {
-			t.Errorf("%s: decoded %v is not what was encoded (%q)", name, got, got.Differences(want))
+			t.Errorf("%s: got a payment that differs in %q, want none", name, got.Differences(want))
 		}
 	}
 }
 
-// What is not whole, or not ours, is refused without a word of its names.
+// TestDecode_Refused: a damaged or foreign event is refused. The error contains no personal data.
 func TestDecode_Refused(t *testing.T) {
 	t.Parallel()
 	header := func(key, value string) func(*Event) {
@@ -63,30 +63,31 @@ func TestDecode_Refused(t *testing.T) {
 		change(&e)
 		switch _, err := Decode(e); {
 		case err == nil:
-			t.Errorf("%s: taken", name)
+			t.Errorf("%s: got no error, want one", name)
 		case strings.Contains(err.Error(), "Quist") || strings.Contains(err.Error(), "765543322"):
-			t.Errorf("%s: the error holds what is private: %v", name, err)
+			t.Errorf("%s: got error %q, want one without personal data", name, err)
 		}
 	}
 }
 
-// Decode meets whatever is in the topic. What it takes, it takes whole: the payment's own event is the same again.
+// FuzzDecode: an event that Decode accepts is accepted again after Encode, with the same payment.
 func FuzzDecode(f *testing.F) {
 	e := encode(f, sample(f, 1))
 	f.Add(e.Key, e.Value, e.Headers[2].Value)
 	f.Add([]byte{}, []byte("{}"), []byte(eventType))
 	f.Fuzz(func(t *testing.T, key, value, kind []byte) {
-		p, err := Decode(Event{Key: key, Value: value, Headers: []Header{{Key: "ce_type", Value: kind}, {Key: "ce_id", Value: key}}})
+		headers := []Header{{Key: "ce_type", Value: kind}, {Key: "ce_id", Value: key}}
+		p, err := Decode(Event{Key: key, Value: value, Headers: headers})
 		if err != nil {
 			return
 		}
 		again, err := NewEncoder("/paylatch").Encode(p)
 		if err != nil {
-			return // Larger than any of ours, by characters that JSON escapes.
+			return // It is too large, because of characters that JSON escapes.
 		}
 		q, err := Decode(again)
 		if err != nil || p != q {
-			t.Errorf("%q is decoded to what encodes to another event: %v", value, err)
+			t.Errorf("%q: got another payment after Encode and Decode (error %v)", value, err)
 		}
 	})
 }

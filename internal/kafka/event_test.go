@@ -11,25 +11,30 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// The event is a contract with consumers: its bytes may not drift.
+// TestEncoder_Golden: the event is a contract with consumers, so its bytes must not change.
 func TestEncoder_Golden(t *testing.T) {
 	t.Parallel()
 	const id = "7b2d881c-4fb6-89d4-bbfb-09b015e61438"
 	p := sample(t, 4711)
 	var err error
-	if p.ID, err = payment.ParseID(id); err != nil {
+	p.ID, err = payment.ParseID(id)
+	if err != nil {
 		t.Fatal(err)
 	}
 	value := `{"id":"` + id + `","tenant":"acme","seq":4711,"amount":25687,"currency":"USD",` +
-		`"originator":{"id":"567","name":"Yolanda Quist"},"beneficiary":{"id":"123","name":"Xavier \"X\" Zörk & <Co>"},` +
-		`"sender":{"type":"checking","number":"765543322"},"receiver":{"type":"iban","number":"DE89370400440532013000"},` +
+		`"originator":{"id":"567","name":"Yolanda Quist"},` +
+		`"beneficiary":{"id":"123","name":"Xavier \"X\" Zörk & <Co>"},` +
+		`"sender":{"type":"checking","number":"765543322"},` +
+		`"receiver":{"type":"iban","number":"DE89370400440532013000"},` +
 		`"reference":"INV-7","created_at":"2026-11-23T12:00:00.123456Z"}`
 	headers := []string{
-		"ce_specversion: 1.0", "ce_id: " + id, "ce_type: paylatch.payment.created.v1", "ce_source: /paylatch", "ce_time: 2026-11-23T12:00:00.123456Z",
-		"ce_subject: payments/" + id, "content-type: application/json", "tenant: acme", "seq: 4711",
+		"ce_specversion: 1.0", "ce_id: " + id, "ce_type: paylatch.payment.created.v1", "ce_source: /paylatch",
+		"ce_time: 2026-11-23T12:00:00.123456Z", "ce_subject: payments/" + id, "content-type: application/json",
+		"tenant: acme", "seq: 4711",
 	}
+	const trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	traced := p
-	traced.TraceParent = payment.ParseTraceParent("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+	traced.TraceParent = payment.ParseTraceParent(trace)
 	bare := p
 	bare.Reference = ""
 	for _, test := range []struct {
@@ -39,29 +44,30 @@ func TestEncoder_Golden(t *testing.T) {
 		headers []string
 	}{
 		{"Whole", p, value, headers},
-		{"WithTrace", traced, value, append(slices.Clone(headers), "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")},
+		{"WithTrace", traced, value, append(slices.Clone(headers), "traceparent: "+trace)},
 		{"WithoutReference", bare, strings.Replace(value, `"reference":"INV-7",`, "", 1), headers},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			e := encode(t, test.payment)
 			if string(e.Key) != id {
-				t.Errorf("key %q, want %q", e.Key, id)
+				t.Errorf("got key %q, want %q", e.Key, id)
 			}
 			if string(e.Value) != test.value {
-				t.Errorf("value\n%s, want\n%s", e.Value, test.value)
+				t.Errorf("got value\n%s, want\n%s", e.Value, test.value)
 			}
 			var got []string
 			for _, h := range e.Headers {
 				got = append(got, h.Key+": "+string(h.Value))
 			}
 			if !slices.Equal(got, test.headers) {
-				t.Errorf("headers\n%q, want\n%q", got, test.headers)
+				t.Errorf("got headers\n%q, want\n%q", got, test.headers)
 			}
 		})
 	}
 }
 
-// Whoever repeats a batch must repeat its bytes: the same payment makes the same event, in whatever time zone its time is held.
+// TestEncoder_SamePaymentSameBytes: a batch that is sent again has the same bytes. So a payment
+// always has the same event, in any time zone.
 func TestEncoder_SamePaymentSameBytes(t *testing.T) {
 	t.Parallel()
 	p := sample(t, 1)
@@ -70,13 +76,14 @@ func TestEncoder_SamePaymentSameBytes(t *testing.T) {
 	for range 100 {
 		a, b := encode(t, p), encode(t, elsewhere)
 		same := func(a, b Header) bool { return a.Key == b.Key && bytes.Equal(a.Value, b.Value) }
-		if !bytes.Equal(a.Key, b.Key) || !bytes.Equal(a.Value, b.Value) || !slices.EqualFunc(a.Headers, b.Headers, same) {
-			t.Fatalf("two events of one payment:\n%s\n%s", a.Value, b.Value)
+		if !bytes.Equal(a.Key, b.Key) || !bytes.Equal(a.Value, b.Value) ||
+			!slices.EqualFunc(a.Headers, b.Headers, same) {
+			t.Fatalf("got two events of one payment, want one:\n%s\n%s", a.Value, b.Value)
 		}
 	}
 }
 
-// largestPayment has every field at its bound, and all that the database and the request add to it, too.
+// largestPayment returns a payment with every field at its bound.
 func largestPayment(t testing.TB) payment.Payment {
 	t.Helper()
 	p := sample(t, 1, largest)
@@ -89,12 +96,13 @@ func largestPayment(t testing.TB) payment.Payment {
 	return p
 }
 
-// The bounds of package payment are what keeps an event below EventMax: the largest payment fits, and nothing larger is taken.
+// TestEncoder_LargestPaymentFits: the bounds of package payment keep events below EventMax. The
+// largest payment fits, and payment.New refuses a larger one.
 func TestEncoder_LargestPaymentFits(t *testing.T) {
 	t.Parallel()
 	e := encode(t, largestPayment(t))
 	if e.size() > EventMax {
-		t.Errorf("the largest event has %d bytes, more than %d", e.size(), EventMax)
+		t.Errorf("got %d bytes for the largest event, want at most %d", e.size(), EventMax)
 	}
 	t.Logf("the largest event has %d bytes of %d", e.size(), EventMax)
 
@@ -118,12 +126,13 @@ func TestEncoder_LargestPaymentFits(t *testing.T) {
 		largest(&c)
 		grow(&c)
 		if _, err := payment.New(payment.Tenant{}, key, c); err == nil {
-			t.Errorf("%s: a larger one was taken, so the largest is not the largest", name)
+			t.Errorf("%s: got a larger payment, want an error", name)
 		}
 	}
 }
 
-// Characters that JSON escapes take more bytes than they have; none takes more than the widest character.
+// TestEncoder_EscapedIsNotLarger: no character that JSON escapes takes more bytes than the widest
+// character.
 func TestEncoder_EscapedIsNotLarger(t *testing.T) {
 	t.Parallel()
 	plain := encode(t, sample(t, 1, largest)).size()
@@ -138,25 +147,26 @@ func TestEncoder_EscapedIsNotLarger(t *testing.T) {
 		c.Originator.Name = s
 		p, err := payment.New(payment.Tenant{TenantRef: payment.TenantRef{Name: "acme"}}, key, c)
 		if err != nil {
-			continue // Such a name is not taken.
+			continue // Such a name is refused.
 		}
-		if size := encode(t, p).size(); size > plain+8 { // seq has other digits.
-			t.Errorf("a name of %U makes an event of %d bytes, more than %d", r, size, plain)
+		const seqDigits = 8
+		if size := encode(t, p).size(); size > plain+seqDigits {
+			t.Errorf("a name of %U: got an event of %d bytes, want at most %d", r, size, plain)
 		}
 	}
 }
 
-// An event over EventMax means that a rule of package payment was broken; it is not published, it is told.
+// TestEncoder_TooLarge: an event over EventMax violates a rule of package payment, and is an error.
 func TestEncoder_TooLarge(t *testing.T) {
 	t.Parallel()
 	p := sample(t, 1)
 	p.Reference = strings.Repeat("x", EventMax)
 	if e, err := NewEncoder("/paylatch").Encode(p); err == nil || !strings.Contains(err.Error(), p.ID.String()) {
-		t.Errorf("an event of %d bytes, error %v; want an error that names the payment", e.size(), err)
+		t.Errorf("got an event of %d bytes and error %v, want an error with the id", e.size(), err)
 	}
 }
 
-// Fit cuts where the batch would grow over BatchBytesMax, and makes progress with any event at all.
+// TestFit: Fit stops before the batch exceeds BatchBytesMax, and returns at least one event.
 func TestFit(t *testing.T) {
 	t.Parallel()
 	of := func(sizes ...int) []Event {
@@ -182,12 +192,12 @@ func TestFit(t *testing.T) {
 		"TooLargeSecond": {of(100, BatchBytesMax), 1},
 	} {
 		if got := Fit(test.events); got != test.want {
-			t.Errorf("%s: %d fit, want %d", name, got, test.want)
+			t.Errorf("%s: got %d, want %d", name, got, test.want)
 		}
 	}
 }
 
-// What an event costs a sender.
+// BenchmarkEncode measures the encoding of one event.
 func BenchmarkEncode(b *testing.B) {
 	p, encoder := sample(b, 4711), NewEncoder("/paylatch")
 	b.ReportAllocs()

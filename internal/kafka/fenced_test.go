@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -11,7 +12,7 @@ import (
 
 const fencedTimeout = 8 * time.Second
 
-// fence makes the producer of partition 0, under a transactional id of the topic's own.
+// fence returns the producer of partition 0, with a transactional id of the topic.
 func fence(t testing.TB, broker, topic string) *Producer {
 	t.Helper()
 	return fenceAs(t, broker, topic, topic+"-0")
@@ -27,7 +28,7 @@ func fenceAs(t testing.TB, broker, topic, transactionalID string) *Producer {
 	return p
 }
 
-// emit publishes a batch that must be in the log for good.
+// emit publishes a batch and commits it.
 func emit(t testing.TB, p *Producer, next int64, events []Event) {
 	t.Helper()
 	if err := p.Produce(bounded(t), next, events); err != nil {
@@ -38,11 +39,11 @@ func emit(t testing.TB, p *Producer, next int64, events []Event) {
 	}
 }
 
-// end is how far the log goes, once every transaction in it is decided.
+// end waits until no transaction is open, and returns the end of the log.
 func end(t testing.TB, broker, topic string) int64 {
 	t.Helper()
 	var r Range
-	until(t, "every transaction is decided", func() bool {
+	until(t, "no transaction is open", func() bool {
 		var err error
 		r, err = newCluster(t, broker).Range(bounded(t), topic, 0)
 		return err == nil && r.StableEnd == r.End
@@ -50,7 +51,7 @@ func end(t testing.TB, broker, topic string) int64 {
 	return r.End
 }
 
-// seen are the keys that a read_committed reader finds from the start to the end, and where.
+// seen returns the keys and offsets of all committed records.
 func seen(t testing.TB, broker, topic string) (keys []string, offsets []int64) {
 	t.Helper()
 	err := newCluster(t, broker).Read(bounded(t), topic, 0, 0, end(t, broker, topic), func(r Record) error {
@@ -63,21 +64,21 @@ func seen(t testing.TB, broker, topic string) (keys []string, offsets []int64) {
 	return keys, offsets
 }
 
-// wantSeen wants just these events to be committed, in this order.
+// wantSeen checks that exactly these events are committed, in this order.
 func wantSeen(t testing.TB, broker, topic string, want ...Event) {
 	t.Helper()
 	keys, _ := seen(t, broker, topic)
 	if len(keys) != len(want) {
-		t.Fatalf("%d records are committed, want %d: %v", len(keys), len(want), keys)
+		t.Fatalf("got %d committed records, want %d: %v", len(keys), len(want), keys)
 	}
 	for i, k := range keys {
 		if k != string(want[i].Key) {
-			t.Errorf("record %d is %s, want %s", i, k, want[i].Key)
+			t.Errorf("record %d: got %s, want %s", i, k, want[i].Key)
 		}
 	}
 }
 
-// A batch takes as many offsets as it has events, and one for its marker; the next one goes on there.
+// TestProducer_Offsets: a batch takes one offset for each event, and one for its marker.
 func TestProducer_Offsets(t *testing.T) {
 	t.Parallel()
 	broker := parts.Kafka(t)
@@ -86,18 +87,19 @@ func TestProducer_Offsets(t *testing.T) {
 	emit(t, p, 0, events[:5])
 	emit(t, p, 6, events[5:])
 	if got := end(t, broker, topic); got != 10 {
-		t.Errorf("the log ends at %d, want 10", got)
+		t.Errorf("got end %d, want 10", got)
 	}
 	_, offsets := seen(t, broker, topic)
 	for i, want := range []int64{0, 1, 2, 3, 4, 6, 7, 8} {
 		if i >= len(offsets) || offsets[i] != want {
-			t.Fatalf("offsets %v, want 0-4 and 6-8", offsets)
+			t.Fatalf("got offsets %v, want 0-4 and 6-8", offsets)
 		}
 	}
 	wantSeen(t, broker, topic, events...)
 }
 
-// After Fence the producer before can neither append nor commit, and what it left open is aborted.
+// TestFence_Before: after Fence, the earlier producer can neither append nor commit. Its open
+// transaction is aborted.
 func TestFence_Before(t *testing.T) {
 	t.Parallel()
 	for name, open := range map[string]bool{"BeforeProduce": false, "BeforeCommit": true} {
@@ -112,27 +114,27 @@ func TestFence_Before(t *testing.T) {
 				if err := old.Produce(bounded(t), next, events[3:6]); err != nil {
 					t.Fatal(err)
 				}
-				next += 4 // Aborted records take offsets, and their marker, too.
+				next += 4 // Aborted records and tsuccessor marker have offsets, too.
 			}
-			heir := fence(t, broker, topic)
+			successor := fence(t, broker, topic)
 			if got := end(t, broker, topic); got != next {
-				t.Fatalf("after the fence the log ends at %d, want %d", got, next)
+				t.Fatalf("after the fence: got end %d, want %d", got, next)
 			}
 			if !open {
 				if err := old.Produce(bounded(t), next, events[3:6]); err == nil {
-					t.Error("the fenced producer produced")
+					t.Error("fenced producer: got no error from Produce, want one")
 				}
 			}
 			if err := old.Commit(bounded(t)); err == nil {
-				t.Error("the fenced producer committed")
+				t.Error("fenced producer: got no error from Commit, want one")
 			}
-			emit(t, heir, next, events[6:])
+			emit(t, successor, next, events[6:])
 			wantSeen(t, broker, topic, append(events[:3:3], events[6:]...)...)
 		})
 	}
 }
 
-// The producer of another partition is not touched: its transactional id is another.
+// TestFence_Other: Fence does not affect a producer with another transactional id.
 func TestFence_Other(t *testing.T) {
 	t.Parallel()
 	broker := parts.Kafka(t)
@@ -148,7 +150,8 @@ func TestFence_Other(t *testing.T) {
 	wantSeen(t, broker, topic, events...)
 }
 
-// Records that are not where the table says are an error, and are never committed: somebody else has written.
+// TestProducer_Continuity: records at other offsets than expected are an error, and are never
+// committed. Another client has written to the log.
 func TestProducer_Continuity(t *testing.T) {
 	t.Parallel()
 	broker := parts.Kafka(t)
@@ -156,29 +159,30 @@ func TestProducer_Continuity(t *testing.T) {
 	p, events := fence(t, broker, topic), samples(t, 4)
 	publish(t, newLocked(t, broker, topic), 0, events[:1])
 	if err := p.Produce(bounded(t), 0, events[1:]); err == nil {
-		t.Fatal("no error")
+		t.Fatal("got no error, want one")
 	}
 	p.Close()
 	fence(t, broker, topic)
 	wantSeen(t, broker, topic, events[0])
 }
 
-// A refusal is about the batch itself; nothing of it is committed.
+// TestProducer_Refused: no record of a batch that is refused is committed.
 func TestProducer_Refused(t *testing.T) {
 	t.Parallel()
 	broker := parts.Kafka(t)
 	topic := newTopic(t, broker, 1, map[string]string{"max.message.bytes": "4000"})
 	p, events := fence(t, broker, topic), samples(t, 10)
 	if err := p.Produce(bounded(t), 0, events); !isRefused(err) {
-		t.Errorf("error %v, want a *Refused", err)
+		t.Errorf("got error %v, want a *Refused", err)
 	}
 	p.Close()
-	heir := fence(t, broker, topic)
-	emit(t, heir, end(t, broker, topic), events[:1]) // A real broker writes a marker even so.
+	successor := fence(t, broker, topic)
+	emit(t, successor, end(t, broker, topic), events[:1]) // A real broker writes a marker even then.
 	wantSeen(t, broker, topic, events[0])
 }
 
-// A producer whose broker is gone, or silent, fails in bounded time, and its Close waits for nobody: the partition must go to another replica.
+// TestProducer_BrokerAway: if the broker is gone or silent, a producer fails when its context ends,
+// and Close does not wait. Another replica can take the partition.
 func TestProducer_BrokerAway(t *testing.T) {
 	t.Parallel()
 	broker := parts.OwnKafka(t)
@@ -188,7 +192,7 @@ func TestProducer_BrokerAway(t *testing.T) {
 	ctx, cancel := context.WithTimeout(bounded(t), time.Second)
 	defer cancel()
 	if err := p.Produce(ctx, 0, samples(t, 3)); err == nil {
-		t.Error("produced without a broker")
+		t.Error("Produce without a broker: got no error, want one")
 	}
 	closed := make(chan struct{})
 	go func() {
@@ -197,23 +201,25 @@ func TestProducer_BrokerAway(t *testing.T) {
 	}()
 	select {
 	case <-closed:
-	case <-time.After(patience):
+	case <-time.After(waitTimeout):
 		t.Fatal("Close waits for a broker that is away")
 	}
 
-	silent, err := net.Listen("tcp", "127.0.0.1:0") // Takes connections and never answers.
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // It accepts connections and never responds.
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = silent.Close() }()
 	ctx, cancel = context.WithTimeout(bounded(t), time.Second)
 	defer cancel()
-	if _, err := NewFencer([]string{silent.Addr().String()}, topic, fencedTimeout).Fence(ctx, 0, "nobody"); err == nil {
-		t.Error("fenced without a broker")
+	_, err = NewFencer([]string{silent.Addr().String()}, topic, fencedTimeout).Fence(ctx, 0, "payments-0")
+	if err == nil {
+		t.Error("Fence without a broker: got no error, want one")
 	}
 }
 
-// Read goes by positions: over aborted records and markers, from where it is asked to, up to but not including to; a position that does not come is an error.
+// TestCluster_Read: Read passes aborted records and markers, and returns from ≤ offset < to. If it
+// cannot reach to, it fails.
 func TestCluster_Read(t *testing.T) {
 	t.Parallel()
 	broker := parts.Kafka(t)
@@ -231,42 +237,39 @@ func TestCluster_Read(t *testing.T) {
 		return err == nil && r.End == 5
 	})
 	if r.StableEnd != 3 || r.Start != 0 {
-		t.Errorf("with a transaction open from 3 on, the range is %+v", r)
+		t.Errorf("got range %+v, want stable end 3 and start 0", r)
 	}
-	last := fence(t, broker, topic) // Aborts: 3, 4, marker at 5.
+	last := fence(t, broker, topic) // It aborts 3 and 4, with a marker at 5.
 	began := time.Now().Add(-time.Minute)
 	emit(t, last, 6, events[4:]) // 6, 7, marker at 8.
 	end(t, broker, topic)
 	for _, row := range []struct {
 		from, to int64
 		want     []int64
-	}{{0, 9, []int64{0, 1, 6, 7}}, {0, 1, []int64{0}}, {1, 7, []int64{1, 6}}, {2, 6, nil}, {7, 9, []int64{7}}, {8, 9, nil}, {9, 9, nil}} {
+	}{
+		{0, 9, []int64{0, 1, 6, 7}}, {0, 1, []int64{0}}, {1, 7, []int64{1, 6}}, {2, 6, nil}, {7, 9, []int64{7}},
+		{8, 9, nil}, {9, 9, nil},
+	} {
 		var got []int64
 		if err := c.Read(bounded(t), topic, 0, row.from, row.to, func(r Record) error {
 			got = append(got, r.Offset)
 			if r.At.Before(began) || len(r.Headers) == 0 || len(r.Value) == 0 {
-				t.Errorf("record at %d is not whole: %+v", r.Offset, r)
+				t.Errorf("record at %d: got %+v, want time, headers and value", r.Offset, r)
 			}
 			return nil
 		}); err != nil {
 			t.Errorf("from %d to %d: %v", row.from, row.to, err)
 		}
-		if len(got) != len(row.want) {
-			t.Errorf("from %d to %d: %v, want %v", row.from, row.to, got, row.want)
-			continue
-		}
-		for i := range got {
-			if got[i] != row.want[i] {
-				t.Errorf("from %d to %d: %v, want %v", row.from, row.to, got, row.want)
-			}
+		if !slices.Equal(got, row.want) {
+			t.Errorf("from %d to %d: got %v, want %v", row.from, row.to, got, row.want)
 		}
 	}
 	ctx, cancel := context.WithTimeout(bounded(t), time.Second)
 	defer cancel()
 	if err := c.Read(ctx, topic, 0, 0, 10, func(Record) error { return nil }); err == nil {
-		t.Error("an end that is not there was reached")
+		t.Error("a position beyond the end: got no error, want one")
 	}
 	if err := c.Read(bounded(t), topic, 0, 0, 9, func(Record) error { return context.Canceled }); err == nil {
-		t.Error("the reader's own error is lost")
+		t.Error("an error of the callback: got no error, want it")
 	}
 }

@@ -18,11 +18,13 @@ import (
 	"github.com/paylatch/paylatch/test/parts"
 )
 
-// hang leaves in a topic of its own what a lost marker leaves: events from offset 0 on in a transaction of which the log does not say what became of it, although its
-// coordinator has nothing under way, so that no Fence ends it.
+// hang creates a topic with a log like that of a lost marker: events from offset 0 on in an open
+// transaction, which the coordinator does not have, so that no Fence ends it.
 //
-// A real broker loses a marker when it is killed at the right moment, which nobody can choose. There the same log is made by a producer that does not tell the coordinator of its
-// transaction; the broker takes that when it is told not to ask the coordinator back (KIP-890), which other tests do not notice.
+// A real broker loses a marker if it is killed at the right moment, which a test cannot choose.
+// With a real broker, a producer creates the same log by not adding the partition at the
+// coordinator. The broker accepts that while its verification (KIP-890) is off, which does not
+// affect other tests.
 func hang(t *testing.T, events []Event) (broker, topic string) {
 	t.Helper()
 	if !parts.InDocker(t) {
@@ -31,23 +33,25 @@ func hang(t *testing.T, events []Event) (broker, topic string) {
 		losing.LoseNext()
 		emit(t, fence(t, losing.Addr, topic), 0, events)
 		if !losing.Lost() {
-			t.Fatal("no marker was lost: nothing was tested")
+			t.Fatal("got no lost marker, want one")
 		}
 		return losing.Addr, topic
 	}
 	broker = parts.Kafka(t)
 	topic = newTopic(t, broker, 1, nil)
 	off, p := "false", fence(t, broker, topic)
-	answers, err := kadm.NewClient(p.client).AlterBrokerConfigs(bounded(t), []kadm.AlterConfig{{Op: kadm.SetConfig, Name: "transaction.partition.verification.enable", Value: &off}})
-	if err != nil || answers[0].Err != nil {
-		t.Fatal(err, answers)
+	config := kadm.AlterConfig{Op: kadm.SetConfig, Name: "transaction.partition.verification.enable", Value: &off}
+	responses, err := kadm.NewClient(p.client).AlterBrokerConfigs(bounded(t), []kadm.AlterConfig{config})
+	if err != nil || responses[0].Err != nil {
+		t.Fatal(err, responses)
 	}
-	produceUntold(t, broker, p, events)
+	produceUnregistered(t, broker, p, events)
 	return broker, topic
 }
 
-// produceUntold appends the events in a transaction of the producer's, by a request of the last version that the broker does not take for a word to the coordinator.
-func produceUntold(t *testing.T, broker string, p *Producer, events []Event) {
+// produceUnregistered appends the events in a transaction of the producer. It uses the last version
+// of the request that does not add the partition to the transaction at the coordinator.
+func produceUnregistered(t *testing.T, broker string, p *Producer, events []Event) {
 	t.Helper()
 	id, epoch, err := p.client.ProducerID(bounded(t))
 	if err != nil {
@@ -56,43 +60,49 @@ func produceUntold(t *testing.T, broker string, p *Producer, events []Event) {
 	n, now := int32(len(events)), time.Now().UnixMilli()
 	batch := kmsg.RecordBatch{
 		PartitionLeaderEpoch: -1, Magic: 2, Attributes: 1 << 4, // Transactional.
-		LastOffsetDelta: n - 1, NumRecords: n, FirstTimestamp: now, MaxTimestamp: now, ProducerID: id, ProducerEpoch: epoch,
+		LastOffsetDelta: n - 1, NumRecords: n, FirstTimestamp: now, MaxTimestamp: now, ProducerID: id,
+		ProducerEpoch: epoch,
 	}
 	for i, e := range events {
 		r := kmsg.Record{OffsetDelta: int32(i), Key: e.Key, Value: e.Value}
 		for _, h := range e.Headers {
 			r.Headers = append(r.Headers, kmsg.Header{Key: h.Key, Value: h.Value})
 		}
-		r.Length = int32(len(r.AppendTo(nil)) - 1) // Without the length itself, which is one byte as long as it is 0.
+		r.Length = int32(len(r.AppendTo(nil)) - 1) // Without the length itself: one byte while it is 0.
 		batch.Records = r.AppendTo(batch.Records)
 	}
-	batch.Length = int32(len(batch.AppendTo(nil)) - 12) // Of what follows it,
+	batch.Length = int32(len(batch.AppendTo(nil)) - 12) // Without base offset and length.
 	batch.CRC = int32(crc32.Checksum(batch.AppendTo(nil)[21:], crc32.MakeTable(crc32.Castagnoli)))
 	as, _ := p.client.OptValue(kgo.TransactionalID).(string)
 	request := kmsg.NewPtrProduceRequest()
 	request.Acks, request.TimeoutMillis, request.TransactionID = -1, 5000, &as
-	request.Topics = []kmsg.ProduceRequestTopic{{Topic: p.topic, Partitions: []kmsg.ProduceRequestTopicPartition{{Records: batch.AppendTo(nil)}}}}
+	partition := kmsg.ProduceRequestTopicPartition{Records: batch.AppendTo(nil)}
+	request.Topics = []kmsg.ProduceRequestTopic{
+		{Topic: p.topic, Partitions: []kmsg.ProduceRequestTopicPartition{partition}},
+	}
 
-	client := judge(t, broker, kgo.MaxVersions(kversion.V3_8_0()))
+	client := newClient(t, broker, kgo.MaxVersions(kversion.V3_8_0()))
 	defer client.Close()
 	metadata, err := kadm.NewClient(client).Metadata(bounded(t), p.topic)
 	if err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the broker does not ask the coordinator any more", func() bool {
-		answer, err := request.RequestWith(bounded(t), client.Broker(int(metadata.Topics[p.topic].Partitions[0].Leader)))
+	leader := client.Broker(int(metadata.Topics[p.topic].Partitions[0].Leader))
+	until(t, "the verification is off", func() bool {
+		response, err := request.RequestWith(bounded(t), leader)
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = kerr.ErrorForCode(answer.Topics[0].Partitions[0].ErrorCode)
-		if err != nil && !errors.Is(err, kerr.TransactionAbortable) { // It learns its setting a moment later.
+		err = kerr.ErrorForCode(response.Topics[0].Partitions[0].ErrorCode)
+		if err != nil && !errors.Is(err, kerr.TransactionAbortable) { // The setting takes a moment.
 			t.Fatal(err)
 		}
 		return err == nil
 	})
 }
 
-// EndHanging decides, either way, what the partition's former producer has left undecided, and the log goes on behind its marker. Before the fence nobody did.
+// TestProducer_EndHanging commits or aborts a transaction that an earlier producer left open. The
+// log continues after its marker. The fence alone does not end the transaction.
 func TestProducer_EndHanging(t *testing.T) {
 	t.Parallel()
 	for name, commit := range map[string]bool{"Commit": true, "Abort": false} {
@@ -100,57 +110,61 @@ func TestProducer_EndHanging(t *testing.T) {
 			t.Parallel()
 			events := samples(t, 5)
 			broker, topic := hang(t, events[:3])
-			heir := fence(t, broker, topic)
-			if r, err := newCluster(t, broker).Range(bounded(t), topic, 0); err != nil || r.StableEnd != 0 || r.End != 3 {
-				t.Fatalf("nothing hangs: %+v, %v", r, err)
+			successor := fence(t, broker, topic)
+			r, err := newCluster(t, broker).Range(bounded(t), topic, 0)
+			if err != nil || r.StableEnd != 0 || r.End != 3 {
+				t.Fatalf("got range %+v and error %v, want an open transaction from 0 to 3", r, err)
 			}
-			says := fmt.Sprintf("open there is: producer id %d, epoch ", heir.id)
-			if err := fenceAs(t, broker, topic, "foreign-"+topic).EndHanging(bounded(t), commit); err == nil || !strings.Contains(err.Error(), says) {
-				t.Errorf("of another's: %v, want %q in it", err, says)
+			want := fmt.Sprintf("open there is: producer id %d, epoch ", successor.id)
+			err = fenceAs(t, broker, topic, "foreign-"+topic).EndHanging(bounded(t), commit)
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("producer of another id: got error %v, want %q in it", err, want)
 			}
-			if err := heir.EndHanging(bounded(t), commit); err != nil {
+			if err := successor.EndHanging(bounded(t), commit); err != nil {
 				t.Fatal(err)
 			}
-			want := events
+			committed := events
 			if !commit {
-				want = events[3:]
+				committed = events[3:]
 			}
 			if got := end(t, broker, topic); got != 4 {
-				t.Fatalf("the log ends at %d, want 4", got)
+				t.Fatalf("got end %d, want 4", got)
 			}
-			emit(t, heir, 4, events[3:])
-			wantSeen(t, broker, topic, want...)
+			emit(t, successor, 4, events[3:])
+			wantSeen(t, broker, topic, committed...)
 		})
 	}
 }
 
-// A transaction under way is nobody's to end but its producer's. Not one that was fenced meanwhile, and goes on as if it were the heir: a marker is an administrator's request, which fencing does
-// not cover, and the heir would be told that its batch is committed. Not its own producer's either.
-func TestProducer_EndHanging_UnderWay(t *testing.T) {
+// TestProducer_EndHanging_InProgress: a transaction in progress is not ended. A zombie that was
+// fenced does not end it: fencing does not cover markers, and its successor's commit would still
+// succeed. Its own producer does not end it either.
+func TestProducer_EndHanging_InProgress(t *testing.T) {
 	t.Parallel()
 	broker := parts.Kafka(t)
 	topic := newTopic(t, broker, 1, nil)
 	events := samples(t, 6)
 	zombie := fence(t, broker, topic)
-	heir := fence(t, broker, topic)
-	for i, batch := range [][]Event{events[:3], events[3:]} { // After a commit its producer has another epoch.
-		if err := heir.Produce(bounded(t), int64(4*i), batch); err != nil {
+	successor := fence(t, broker, topic)
+	for i, batch := range [][]Event{events[:3], events[3:]} { // After a commit the epoch is another one.
+		if err := successor.Produce(bounded(t), int64(4*i), batch); err != nil {
 			t.Fatal(err)
 		}
-		for _, p := range []*Producer{zombie, heir} {
+		for _, p := range []*Producer{zombie, successor} {
 			if err := p.EndHanging(bounded(t), false); err == nil {
-				t.Error("it was ended")
+				t.Error("got no error, want one: the transaction is in progress")
 			}
 		}
-		if err := heir.Commit(bounded(t)); err != nil {
+		if err := successor.Commit(bounded(t)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	wantSeen(t, broker, topic, events...)
 }
 
-// A zombie that has looked, and writes its marker only when its heir has ended the same transaction and begun another, is refused by a real broker: the marker bears an epoch that is over.
-// (kfake takes any, so there is nothing to be seen of it there.)
+// TestProducer_EndHanging_Late has a zombie that writes its marker late: its successor has ended
+// the transaction and begun another. A real broker refuses the marker, because its epoch is old.
+// kfake accepts every marker, so the check needs a real broker.
 func TestProducer_EndHanging_Late(t *testing.T) {
 	t.Parallel()
 	events := samples(t, 6)
@@ -160,25 +174,27 @@ func TestProducer_EndHanging_Late(t *testing.T) {
 	if err != nil || len(open) != 1 {
 		t.Fatal(open, err)
 	}
-	heir := fence(t, broker, topic)
-	if err := heir.EndHanging(bounded(t), true); err != nil {
+	successor := fence(t, broker, topic)
+	if err := successor.EndHanging(bounded(t), true); err != nil {
 		t.Fatal(err)
 	}
-	if err := heir.Produce(bounded(t), 4, events[3:]); err != nil {
+	if err := successor.Produce(bounded(t), 4, events[3:]); err != nil {
 		t.Fatal(err)
 	}
 	if parts.InDocker(t) {
-		if err := zombie.writeMarker(bounded(t), open[zombie.id], false); !errors.Is(err, kerr.InvalidProducerEpoch) {
-			t.Errorf("error %v", err)
+		err := zombie.writeMarker(bounded(t), open[zombie.id], false)
+		if !errors.Is(err, kerr.InvalidProducerEpoch) {
+			t.Errorf("got error %v, want %v", err, kerr.InvalidProducerEpoch)
 		}
 	}
-	if err := heir.Commit(bounded(t)); err != nil {
+	if err := successor.Commit(bounded(t)); err != nil {
 		t.Fatal(err)
 	}
 	wantSeen(t, broker, topic, events...)
 }
 
-// Settled says when everything is decided, and never earlier: not while a transaction is open, not when its marker is lost; it comes back all the same.
+// TestProducer_Settled: Settled returns nil only if no transaction is open. It fails if one stays
+// open, if a marker is lost, and if the broker does not respond.
 func TestProducer_Settled(t *testing.T) {
 	t.Parallel()
 	t.Run("MarkerLost", func(t *testing.T) {
@@ -187,7 +203,7 @@ func TestProducer_Settled(t *testing.T) {
 		broker, topic := hang(t, events)
 		p := fence(t, broker, topic)
 		if err := p.Settled(bounded(t), 4); err == nil {
-			t.Fatal("settled without a marker")
+			t.Fatal("marker lost: got no error, want one")
 		}
 		if err := p.EndHanging(bounded(t), true); err != nil {
 			t.Fatal(err)
@@ -200,15 +216,15 @@ func TestProducer_Settled(t *testing.T) {
 		t.Parallel()
 		broker := parts.Kafka(t)
 		topic := newTopic(t, broker, 1, nil)
-		p, onlooker := fence(t, broker, topic), fenceAs(t, broker, topic, "onlooker-"+topic)
+		p, other := fence(t, broker, topic), fenceAs(t, broker, topic, "other-"+topic)
 		if err := p.Settled(bounded(t), 0); err != nil {
-			t.Errorf("an empty log: %v", err)
+			t.Errorf("empty log: got error %v, want none", err)
 		}
 		if err := p.Produce(bounded(t), 0, samples(t, 2)); err != nil {
 			t.Fatal(err)
 		}
-		if err := onlooker.Settled(bounded(t), 3); err == nil {
-			t.Fatal("settled while a transaction is open")
+		if err := other.Settled(bounded(t), 3); err == nil {
+			t.Fatal("open transaction: got no error, want one")
 		}
 		if err := p.Commit(bounded(t)); err != nil {
 			t.Fatal(err)
@@ -229,19 +245,20 @@ func TestProducer_Settled(t *testing.T) {
 			return nil, nil, false
 		})
 		if err := p.Settled(bounded(t), 0); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("error %v", err)
+			t.Errorf("got error %v, want %v", err, context.DeadlineExceeded)
 		}
 	})
 }
 
-// Why nothing may be produced before Settled: the next transaction of the same id is taken for more of the one whose marker is lost, and the abort of it takes both.
+// TestProducer_LostMarkerIsExtended shows why nothing may be produced before Settled. If a marker
+// is lost, the next transaction of the same id extends the first, and its abort aborts both.
 func TestProducer_LostMarkerIsExtended(t *testing.T) {
 	t.Parallel()
 	events := samples(t, 5)
 	broker, topic := hang(t, events[:3])
 	p := fence(t, broker, topic)
 	if err := p.Produce(bounded(t), 4, events[3:]); err == nil {
-		t.Error("the offsets go on although there is no marker")
+		t.Error("Produce without a marker: got no error, want one")
 	}
 	fence(t, broker, topic)
 	wantSeen(t, broker, topic)

@@ -12,7 +12,7 @@ import (
 	"github.com/paylatch/paylatch/test/parts"
 )
 
-// publish must succeed.
+// publish publishes a batch, which must succeed, and returns its first offset.
 func publish(t testing.TB, l *Locked, partition int32, events []Event) int64 {
 	t.Helper()
 	base, err := l.Publish(bounded(t), partition, events)
@@ -22,41 +22,43 @@ func publish(t testing.TB, l *Locked, partition int32, events []Event) int64 {
 	return base
 }
 
-// What is recorded of a payment is base plus its place in the batch: that must be where it is, also in a topic with records of others.
+// TestLocked_Publish_ConsecutiveOffsets: an event is at the base offset plus its index in the
+// batch, also if other clients write to the topic.
 func TestLocked_Publish_ConsecutiveOffsets(t *testing.T) {
 	t.Parallel()
 	broker := parts.Kafka(t)
 	topic := newTopic(t, broker, 1, nil)
 	l, events := newLocked(t, broker, topic), samples(t, 60)
-	foreign := judge(t, broker)
+	foreign := newClient(t, broker)
 	defer foreign.Close()
 
-	where := map[string]int64{}
+	offsets := map[string]int64{}
 	for i := range 3 {
 		batch := events[20*i : 20*i+20]
 		base := publish(t, l, 0, batch)
-		if want := int64(20*i + i); base != want { // The foreign records before this batch moved it.
-			t.Errorf("batch %d at %d, want %d", i, base, want)
+		if want := int64(20*i + i); base != want { // There is one foreign record before each batch.
+			t.Errorf("batch %d: got offset %d, want %d", i, base, want)
 		}
 		for j, e := range batch {
-			where[string(e.Key)] = base + int64(j)
+			offsets[string(e.Key)] = base + int64(j)
 		}
-		if err := foreign.ProduceSync(bounded(t), &kgo.Record{Topic: topic, Value: []byte("foreign")}).FirstErr(); err != nil {
+		record := &kgo.Record{Topic: topic, Value: []byte("foreign")}
+		if err := foreign.ProduceSync(bounded(t), record).FirstErr(); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, r := range records(t, broker, topic, 0) {
-		if want, ours := where[string(r.Key)]; ours && r.Offset != want {
-			t.Errorf("event %s is at %d, want %d", r.Key, r.Offset, want)
+		if want, ours := offsets[string(r.Key)]; ours && r.Offset != want {
+			t.Errorf("event %s: got offset %d, want %d", r.Key, r.Offset, want)
 		}
-		delete(where, string(r.Key))
+		delete(offsets, string(r.Key))
 	}
-	if len(where) > 0 {
-		t.Errorf("%d events are not in the topic", len(where))
+	if len(offsets) > 0 {
+		t.Errorf("got %d events that are not in the topic, want 0", len(offsets))
 	}
 }
 
-// Owners of different partitions share one publisher.
+// TestLocked_Publish_Concurrently: owners of different partitions share one publisher.
 func TestLocked_Publish_Concurrently(t *testing.T) {
 	t.Parallel()
 	const partitions, batches, each = 6, 10, 15
@@ -69,7 +71,7 @@ func TestLocked_Publish_Concurrently(t *testing.T) {
 			for i := range batches {
 				base, err := l.Publish(bounded(t), p, events[each*i:each*i+each])
 				if err != nil || base != int64(each*i) {
-					t.Errorf("partition %d, batch %d: base %d, error %v", p, i, base, err)
+					t.Errorf("partition %d, batch %d: got base %d and error %v, want base %d", p, i, base, err, each*i)
 				}
 			}
 		})
@@ -80,7 +82,8 @@ func TestLocked_Publish_Concurrently(t *testing.T) {
 	}
 }
 
-// A batch that Fit lets pass is taken by a topic with Kafka's own max.message.bytes.
+// TestLocked_Publish_LargestBatch: a topic with the default max.message.bytes accepts a batch that
+// Fit allows.
 func TestLocked_Publish_LargestBatch(t *testing.T) {
 	t.Parallel()
 	broker := parts.Kafka(t)
@@ -88,9 +91,9 @@ func TestLocked_Publish_LargestBatch(t *testing.T) {
 	events := samples(t, 1000, largest)
 	n := Fit(events)
 	if n == len(events) {
-		t.Fatal("all fit into one batch: the test wants more")
+		t.Fatal("got all events in one batch, want some left")
 	}
-	// Fill it up to the byte, with an event that is larger than any of ours.
+	// The filler makes the batch exactly as large as allowed.
 	size := 0
 	for _, e := range events[:n] {
 		size += e.size()
@@ -98,23 +101,24 @@ func TestLocked_Publish_LargestBatch(t *testing.T) {
 	full := append(events[:n:n], Event{Key: []byte("filler")})
 	full[n].Value = make([]byte, BatchBytesMax-size-full[n].size())
 	if Fit(full) != n+1 {
-		t.Fatal("the filled batch does not fit")
+		t.Fatalf("got %d events that fit, want %d", Fit(full), n+1)
 	}
 	publish(t, newLocked(t, broker, topic), 0, full)
 	wantRecords(t, broker, topic, 0, full)
 }
 
-// A refusal is about the batch itself, and nothing of it is in the topic; the same publisher goes on with others.
+// TestLocked_Publish_Refused: no record of a batch that is refused is in the topic. The publisher
+// can publish others.
 func TestLocked_Publish_Refused(t *testing.T) {
 	t.Parallel()
 	broker := parts.Kafka(t)
 	topic := newTopic(t, broker, 1, map[string]string{"max.message.bytes": "4000"})
 	l, events := newLocked(t, broker, topic), samples(t, 10)
 	if _, err := l.Publish(bounded(t), 0, events); !isRefused(err) {
-		t.Errorf("error %v, want a *Refused", err)
+		t.Errorf("got error %v, want a *Refused", err)
 	}
 	if got := records(t, broker, topic, 0); len(got) > 0 {
-		t.Errorf("%d records of a refused batch are in the topic", len(got))
+		t.Errorf("got %d records of a refused batch, want 0", len(got))
 	}
 	publish(t, l, 0, events[:1])
 	wantRecords(t, broker, topic, 0, events[:1])
@@ -125,23 +129,26 @@ func isRefused(err error) bool {
 	return ok
 }
 
-// A topic or a partition that is not there may come back: never a refusal.
+// TestLocked_Publish_NoTopic: a topic or partition that does not exist is not a refusal, since it
+// may come back.
 func TestLocked_Publish_NoTopic(t *testing.T) {
 	t.Parallel()
 	broker := parts.Kafka(t)
 	topic := newTopic(t, broker, 1, nil)
 	ctx, cancel := context.WithTimeout(bounded(t), 3*time.Second)
 	defer cancel()
-	if _, err := newLocked(t, broker, topic).Publish(ctx, 7, samples(t, 1)); err == nil || isRefused(err) {
-		t.Errorf("no such partition: error %v", err)
+	_, err := newLocked(t, broker, topic).Publish(ctx, 7, samples(t, 1))
+	if err == nil || isRefused(err) {
+		t.Errorf("no such partition: got error %v, want one that is not a refusal", err)
 	}
-	if _, err := newLocked(t, broker, parts.Topic()).Publish(ctx, 0, samples(t, 1)); err == nil || isRefused(err) {
-		t.Errorf("no such topic: error %v", err)
+	_, err = newLocked(t, broker, parts.Topic()).Publish(ctx, 0, samples(t, 1))
+	if err == nil || isRefused(err) {
+		t.Errorf("no such topic: got error %v, want one that is not a refusal", err)
 	}
 }
 
-// A broker that is away is an error of unknown outcome, told before the context ends for good; the same publisher works again when the broker
-// is back, with its log.
+// TestLocked_Publish_BrokerAway: while the broker is away, Publish returns errors of unknown
+// outcome. The same publisher works again when the broker is back.
 func TestLocked_Publish_BrokerAway(t *testing.T) {
 	t.Parallel()
 	broker := parts.OwnKafka(t)
@@ -155,14 +162,14 @@ func TestLocked_Publish_BrokerAway(t *testing.T) {
 		_, err := l.Publish(ctx, 0, events[10:])
 		cancel()
 		if err == nil || isRefused(err) {
-			t.Fatalf("the broker is away, and the error is %v", err)
+			t.Fatalf("got error %v, want one that is not a refusal", err)
 		}
 	}
-	fresh := newLocked(t, broker.Addr, topic) // One that has never seen the broker.
+	fresh := newLocked(t, broker.Addr, topic) // It has never connected.
 	ctx, cancel := context.WithTimeout(bounded(t), 2*time.Second)
 	defer cancel()
 	if _, err := fresh.Publish(ctx, 0, events[10:]); err == nil || isRefused(err) {
-		t.Fatalf("the broker is away, and the error is %v", err)
+		t.Fatalf("got error %v, want one that is not a refusal", err)
 	}
 
 	broker.Start(t)
@@ -170,7 +177,7 @@ func TestLocked_Publish_BrokerAway(t *testing.T) {
 		until(t, "published after the broker is back", func() bool {
 			base, err := again.Publish(bounded(t), 0, events[10:])
 			if err == nil && base < 10 {
-				t.Errorf("base %d: the log went back", base)
+				t.Errorf("got base %d, want 10 or more", base)
 			}
 			return err == nil
 		})

@@ -9,19 +9,20 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 )
 
-// What becomes of an answer that is lost.
+// How a response is lost: the connection is closed, or nothing is sent.
 const (
-	closeConn  = "the connection is closed instead"
-	keepSilent = "nothing comes instead"
+	closeConn  = "close"
+	keepSilent = "silent"
 )
 
-// lossyListener gives a broker connections on which the answer to one produce request can be lost: the request is carried out, and whoever sent
-// it never hears of it.
+// lossyListener accepts connections on which the response to one produce request can be lost. The
+// request is carried out.
 type lossyListener struct {
 	net.Listener
 
-	mu   sync.Mutex
-	how  string // Empty while nothing is to be lost.
+	mu sync.Mutex
+	// how is empty if no response is to be lost.
+	how  string
 	lost bool
 }
 
@@ -55,14 +56,16 @@ func (l *lossyListener) Accept() (net.Conn, error) {
 	return &lossyConn{Conn: conn, listener: l}, nil
 }
 
-// lossyConn reads along, so that it knows which answer is whose: requests and answers carry a correlation id.
+// lossyConn parses requests and responses, which it joins by their correlation ids.
 // Source: https://kafka.apache.org/protocol#protocol_messages
 type lossyConn struct {
 	net.Conn
 	listener *lossyListener
-	in       []byte // The part of a request that has come so far.
-	doomed   *uint32
-	how      string
+	// in is the part of a request that has arrived.
+	in []byte
+	// lose is the correlation id of the response that is to be lost, or nil.
+	lose *uint32
+	how  string
 }
 
 func (c *lossyConn) Read(p []byte) (int, error) {
@@ -77,7 +80,7 @@ func (c *lossyConn) Read(p []byte) (int, error) {
 		}
 		key, correlation := binary.BigEndian.Uint16(c.in[4:]), binary.BigEndian.Uint32(c.in[8:])
 		if key == keyProduce && c.listener.how != "" {
-			c.doomed, c.how, c.listener.how = &correlation, c.listener.how, ""
+			c.lose, c.how, c.listener.how = &correlation, c.listener.how, ""
 		}
 		c.in = c.in[end:]
 	}
@@ -87,10 +90,10 @@ func (c *lossyConn) Read(p []byte) (int, error) {
 func (c *lossyConn) Write(p []byte) (int, error) {
 	c.listener.mu.Lock()
 	defer c.listener.mu.Unlock()
-	if c.doomed == nil || len(p) < 8 || binary.BigEndian.Uint32(p[4:]) != *c.doomed {
+	if c.lose == nil || len(p) < 8 || binary.BigEndian.Uint32(p[4:]) != *c.lose {
 		return c.Conn.Write(p)
 	}
-	c.doomed, c.listener.lost = nil, true
+	c.lose, c.listener.lost = nil, true
 	if c.how == closeConn {
 		_ = c.Close()
 		return 0, net.ErrClosed

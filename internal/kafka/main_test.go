@@ -17,22 +17,22 @@ import (
 
 func TestMain(m *testing.M) { parts.Main(m) }
 
-// patience bounds every wait of these tests; nothing asserts how long it took.
-const patience = time.Minute
+// waitTimeout bounds every wait of these tests. No test asserts how long a wait took.
+const waitTimeout = time.Minute
 
 func bounded(t testing.TB) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), waitTimeout)
 	t.Cleanup(cancel)
 	return ctx
 }
 
-// until asks again and again until ok, or fails the test.
+// until calls ok until it returns true, or fails the test.
 func until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for ctx := bounded(t); !ok(); time.Sleep(20 * time.Millisecond) {
 		if ctx.Err() != nil {
-			t.Fatalf("never: %s", what)
+			t.Fatalf("got no success within %s, want: %s", waitTimeout, what)
 		}
 	}
 }
@@ -54,10 +54,11 @@ func newLocked(t testing.TB, broker, topic string) *Locked {
 	return l
 }
 
-// judge is a client of its own that sets topics up and reads them: franz-go, read_committed.
-func judge(t testing.TB, broker string, options ...kgo.Opt) *kgo.Client {
+// newClient returns a read_committed client that does not use this package.
+func newClient(t testing.TB, broker string, options ...kgo.Opt) *kgo.Client {
 	t.Helper()
-	options = append(options, kgo.SeedBrokers(broker), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	options = append(options, kgo.SeedBrokers(broker), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	c, err := kgo.NewClient(options...)
 	if err != nil {
 		t.Fatal(err)
@@ -65,14 +66,14 @@ func judge(t testing.TB, broker string, options ...kgo.Opt) *kgo.Client {
 	return c
 }
 
-// newTopic makes a topic of the test's own and returns its name once its leaders are known.
+// newTopic creates a topic for the test. It returns its name once it has leaders.
 func newTopic(t testing.TB, broker string, partitions int32, settings map[string]string) string {
 	t.Helper()
 	topic, configs := parts.Topic(), map[string]*string{}
 	for key, value := range settings {
 		configs[key] = &value
 	}
-	client := judge(t, broker)
+	client := newClient(t, broker)
 	defer client.Close()
 	if _, err := kadm.NewClient(client).CreateTopic(bounded(t), partitions, -1, configs, topic); err != nil {
 		t.Fatal(err)
@@ -98,7 +99,7 @@ func records(t testing.TB, broker, topic string, partition int32) []*kgo.Record 
 		t.Fatal(err)
 	}
 	from := map[string]map[int32]kgo.Offset{topic: {partition: kgo.NewOffset().At(r.Start)}}
-	client := judge(t, broker, kgo.ConsumePartitions(from))
+	client := newClient(t, broker, kgo.ConsumePartitions(from))
 	defer client.Close()
 	ctx := bounded(t)
 	var got []*kgo.Record
@@ -117,20 +118,24 @@ func wantRecords(t testing.TB, broker, topic string, partition int32, want []Eve
 	t.Helper()
 	got := records(t, broker, topic, partition)
 	if len(got) != len(want) {
-		t.Fatalf("%d records in the topic, want %d", len(got), len(want))
+		t.Fatalf("got %d records, want %d", len(got), len(want))
 	}
 	for i, r := range got {
-		if string(r.Key) != string(want[i].Key) || string(r.Value) != string(want[i].Value) || r.Offset != got[0].Offset+int64(i) {
-			t.Errorf("record %d at offset %d has key %q and %d bytes, want key %q and %d bytes", i, r.Offset, r.Key, len(r.Value), want[i].Key, len(want[i].Value))
+		if string(r.Key) != string(want[i].Key) || string(r.Value) != string(want[i].Value) {
+			t.Errorf("record %d: got key %q and %d bytes, want key %q and %d bytes",
+				i, r.Key, len(r.Value), want[i].Key, len(want[i].Value))
+		}
+		if offset := got[0].Offset + int64(i); r.Offset != offset {
+			t.Errorf("record %d: got offset %d, want %d", i, r.Offset, offset)
 		}
 		same := func(a kgo.RecordHeader, b Header) bool { return a.Key == b.Key && string(a.Value) == string(b.Value) }
 		if !slices.EqualFunc(r.Headers, want[i].Headers, same) {
-			t.Errorf("record %d has headers %q, want %q", i, r.Headers, want[i].Headers)
+			t.Errorf("record %d: got headers %q, want %q", i, r.Headers, want[i].Headers)
 		}
 	}
 }
 
-// sample is a valid payment as it comes from the database, the n-th of its partition.
+// sample returns a valid payment as the database returns it, the n-th of its partition.
 func sample(t testing.TB, n int, changes ...func(*payment.Content)) payment.Payment {
 	t.Helper()
 	c := payment.Content{
@@ -156,13 +161,15 @@ func sample(t testing.TB, n int, changes ...func(*payment.Content)) payment.Paym
 	return p
 }
 
-// largest makes a content the largest that payment.New takes: characters of four bytes wherever they are allowed, each field at its bound.
+// largest makes a content the largest that payment.New accepts. Each field is at its bound, with
+// characters of four bytes where they are allowed.
 func largest(c *payment.Content) {
 	wide := func(n int) string { return strings.Repeat("\U0001D538", n) }
 	party := payment.PartyContent{ID: wide(35), Name: wide(140)}
 	account := payment.AccountContent{Type: strings.Repeat("a", 35), Number: wide(34)}
 	*c = payment.Content{
-		Amount: "999999999999999", Currency: "USD", Originator: party, Beneficiary: party, Sender: account, Receiver: account, Reference: new(wide(35)),
+		Amount: "999999999999999", Currency: "USD", Originator: party, Beneficiary: party,
+		Sender: account, Receiver: account, Reference: new(wide(35)),
 	}
 }
 
@@ -175,7 +182,7 @@ func encode(t testing.TB, p payment.Payment) Event {
 	return e
 }
 
-// samples are n events of different payments.
+// samples returns n events of different payments.
 func samples(t testing.TB, n int, changes ...func(*payment.Content)) []Event {
 	t.Helper()
 	events := make([]Event, n)

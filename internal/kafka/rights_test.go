@@ -16,11 +16,12 @@ import (
 	"github.com/paylatch/paylatch/test/parts"
 )
 
-// guarded is a topic on a broker that grants nothing but what a test grants.
+// guarded is a topic on a broker that allows only what a test grants.
 type guarded struct {
 	*parts.GuardedBroker
 	topic string
-	id    string // A transactional id as partitions have it.
+	// id is a transactional id in the form of those of partitions.
+	id string
 }
 
 func newGuarded(t testing.TB) guarded {
@@ -39,15 +40,15 @@ func (g guarded) onTransactions(o kadm.ACLOperation) parts.ACL {
 	return parts.ACL{Operation: o, Resource: "transactional-id " + g.topic + "-"}
 }
 
-// ofSender are the rights that docs/operations.md gives a sender.
+// ofSender returns the rights that docs/rights.md gives a sender.
 func (g guarded) ofSender() []parts.ACL {
 	return []parts.ACL{
-		g.onTopic(kadm.OpRead), g.onTopic(kadm.OpWrite), g.onTopic(kadm.OpDescribeConfigs), g.onTransactions(kadm.OpWrite),
-		{Operation: kadm.OpClusterAction, Resource: "cluster"},
+		g.onTopic(kadm.OpRead), g.onTopic(kadm.OpWrite), g.onTopic(kadm.OpDescribeConfigs),
+		g.onTransactions(kadm.OpWrite), {Operation: kadm.OpClusterAction, Resource: "cluster"},
 	}
 }
 
-// tried is what TryRights reports, in a form that can be compared: each missing right, and what the warnings say.
+// tried returns the missing rights and the warnings that TryRights reports.
 func tried(t testing.TB, c *Cluster, topic, id string) (reports []string) {
 	t.Helper()
 	warnings, err := c.TryRights(bounded(t), topic, id)
@@ -59,14 +60,15 @@ func tried(t testing.TB, c *Cluster, topic, id string) (reports []string) {
 		for _, r := range missing.Rights {
 			reports = append(reports, r.Operation+" on "+r.Resource)
 			if !strings.Contains(err.Error(), r.String()) || r.Purpose == "" {
-				t.Errorf("%q does not say what %v is for", err, r)
+				t.Errorf("got error %q, want the purpose of %v in it", err, r)
 			}
 		}
 	}
 	return append(reports, warnings...)
 }
 
-// wantTried waits until TryRights reports the given beginnings, and nothing else: a broker takes a moment to apply a change.
+// wantTried waits until TryRights reports exactly lines with these prefixes. A broker takes a
+// moment to apply a change.
 func wantTried(t testing.TB, c *Cluster, topic, id string, want ...string) {
 	t.Helper()
 	var got []string
@@ -81,7 +83,8 @@ func wantTried(t testing.TB, c *Cluster, topic, id string, want ...string) {
 	})
 }
 
-// TestTryRights takes each right of a sender away in turn, and wants it named; with all of them nothing is reported.
+// TestTryRights revokes each right of a sender in turn. TryRights reports that right, and nothing
+// if none is missing.
 func TestTryRights(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t)
@@ -100,7 +103,10 @@ func TestTryRights(t *testing.T) {
 		{g.onTopic(kadm.OpWrite), []string{"Write on topic " + g.topic}},
 		{g.onTopic(kadm.OpDescribeConfigs), []string{"DescribeConfigs on topic " + g.topic}},
 		{g.onTransactions(kadm.OpWrite), []string{"Describe" + onID, "Write" + onID}},
-		{parts.ACL{Operation: kadm.OpClusterAction, Resource: "cluster"}, []string{"the Kafka principal lacks a right: ClusterAction"}},
+		{
+			parts.ACL{Operation: kadm.OpClusterAction, Resource: "cluster"},
+			[]string{"the Kafka principal lacks a right: ClusterAction"},
+		},
 	} {
 		g.Revoke(t, row.without)
 		wantTried(t, c, g.topic, g.id, row.want...)
@@ -110,11 +116,11 @@ func TestTryRights(t *testing.T) {
 
 	g.Grant(t, g.onTransactions(kadm.OpDescribe))
 	g.Revoke(t, g.onTransactions(kadm.OpWrite))
-	wantTried(t, c, g.topic, g.id, "Write"+onID) // Which no request but that of a producer needs.
+	wantTried(t, c, g.topic, g.id, "Write"+onID) // Only a request of a producer needs it.
 }
 
-// TestTryRights_NoEffect tries the rights of a transactional id while its producer has a transaction under way: it is
-// neither fenced nor aborted, and nothing is written to the log.
+// TestTryRights_NoEffect calls TryRights during a transaction of the same transactional id. The
+// producer is not fenced, the transaction is not aborted, and nothing is written to the log.
 func TestTryRights_NoEffect(t *testing.T) {
 	t.Parallel()
 	broker := parts.Kafka(t)
@@ -127,7 +133,7 @@ func TestTryRights_NoEffect(t *testing.T) {
 	}
 	wantTried(t, c, topic, p.transactionalID)
 	if r, err := c.Range(bounded(t), topic, 0); err != nil || r.End != 3 || r.StableEnd != 0 {
-		t.Errorf("the log ends at %d and is stable up to %d, %v; want 3 and 0", r.End, r.StableEnd, err)
+		t.Errorf("got end %d, stable end %d, error %v; want 3 and 0", r.End, r.StableEnd, err)
 	}
 	if err := p.Commit(bounded(t)); err != nil {
 		t.Fatal(err)
@@ -138,7 +144,8 @@ func TestTryRights_NoEffect(t *testing.T) {
 	wantSeen(t, broker, topic, events...)
 }
 
-// TestCreateTopic_WithoutRight: who finds the topic needs no right to create it, and who does not is told which.
+// TestCreateTopic_WithoutRight: CreateTopic needs the right Create only if there is no topic. The
+// error names the missing right.
 func TestCreateTopic_WithoutRight(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t)
@@ -146,13 +153,16 @@ func TestCreateTopic_WithoutRight(t *testing.T) {
 	g.Grant(t, g.onTopic(kadm.OpDescribe))
 	until(t, "the topic is found", func() bool { return c.CreateTopic(bounded(t), g.topic, 1, 1) == nil })
 	if err := c.GrowTopic(bounded(t), g.topic, 1); err != nil {
-		t.Errorf("a topic that has the partitions: %v", err)
+		t.Errorf("a topic that has the partitions: got error %v, want none", err)
 	}
 	wantMissing(t, c.GrowTopic(bounded(t), g.topic, 2), "Alter on topic "+g.topic)
 
 	g.DeleteTopic(t, g.topic)
 	var err error
-	until(t, "the topic is gone", func() bool { err = c.CreateTopic(bounded(t), g.topic, 1, 1); return err != nil })
+	until(t, "the topic is gone", func() bool {
+		err = c.CreateTopic(bounded(t), g.topic, 1, 1)
+		return err != nil
+	})
 	wantMissing(t, err, "Create on topic "+g.topic)
 	g.Grant(t, g.onTopic(kadm.OpCreate))
 	until(t, "the topic is created", func() bool {
@@ -166,26 +176,28 @@ func wantMissing(t testing.TB, err error, right string) {
 	t.Helper()
 	missing, ok := errors.AsType[*MissingRightsError](err)
 	if !ok || len(missing.Rights) != 1 || !strings.HasPrefix(missing.Rights[0].String(), right+", needed to ") {
-		t.Errorf("error is %v, want that %s is missing", err, right)
+		t.Errorf("got error %v, want a missing right: %s", err, right)
 	}
 }
 
-// TestCoordinatorNotAvailable: a broker that cannot have a coordinator, as one alone that __transaction_state must have
-// three replicas of, is reported with the setting that mostly is the cause.
+// TestCoordinatorNotAvailable: if the brokers have no coordinator, the error names the setting that
+// is the usual cause. One broker has none if __transaction_state needs three replicas.
 func TestCoordinatorNotAvailable(t *testing.T) {
 	t.Parallel()
 	cluster, addr := newFake(t, 1)
-	fault := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.FindCoordinator}, Err: kerr.CoordinatorNotAvailable, Count: -1})
+	fault := cluster.Fault(kfake.Fault{
+		Keys: []kmsg.Key{kmsg.FindCoordinator}, Err: kerr.CoordinatorNotAvailable, Count: -1,
+	})
 	const setting = "transaction.state.log.replication.factor"
 	warnings, err := newCluster(t, addr).TryRights(bounded(t), fakeTopic, "payments-0-a")
 	if err != nil || len(warnings) != 1 || !strings.Contains(warnings[0], setting) {
-		t.Errorf("warnings %q, error %v; want one that names %s", warnings, err, setting)
+		t.Errorf("got warnings %q and error %v, want one warning with %s", warnings, err, setting)
 	}
 	_, err = NewFencer([]string{addr}, fakeTopic, time.Second).Fence(bounded(t), 0, "payments-0-a")
 	if err == nil || !strings.Contains(err.Error(), setting) {
-		t.Errorf("error is %v, want one that names %s", err, setting)
+		t.Errorf("got error %v, want one with %s", err, setting)
 	}
 	if fault.Hits() == 0 {
-		t.Error("the broker was not asked for a coordinator")
+		t.Error("got no request for a coordinator, want one")
 	}
 }

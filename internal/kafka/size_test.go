@@ -8,9 +8,10 @@ import (
 	"github.com/paylatch/paylatch/test/parts"
 )
 
-// The size that Fit counts with must be no less than what a record takes, or a batch of BatchBytesMax would be refused by a topic that Faults
-// found fit. Each batch is weighed by the broker, as all that a topic holds.
-func TestEvent_SizeIsNoLessThanInABatch(t *testing.T) {
+// TestEvent_Size: the size of an event is an upper bound for its bytes in a batch. Otherwise a
+// topic that Faults accepts could refuse a batch of BatchBytesMax. The broker reports the size of
+// each batch, which is alone in its topic.
+func TestEvent_Size(t *testing.T) {
 	t.Parallel()
 	const batchHeader = 61 // Message format v2: https://kafka.apache.org/documentation/#recordbatch
 	bare := Event{Key: []byte("k"), Value: []byte("v")}
@@ -31,23 +32,23 @@ func TestEvent_SizeIsNoLessThanInABatch(t *testing.T) {
 			content += len(e.Key) + len(e.Value)
 			estimate += e.size()
 		}
-		weighed := weigh(t, events)
-		if weighed > estimate || weighed < content {
-			t.Errorf("%s: the batch takes %d bytes, estimated %d, of which %d are keys and values", name, weighed, estimate, content)
+		got := batchBytes(t, events)
+		if got > estimate || got < content {
+			t.Errorf("%s: got a batch of %d bytes, want %d to %d", name, got, content, estimate)
 		}
 		if estimate > BatchBytesMax+BatchOverheadMax {
-			t.Errorf("%s: %d bytes, more than Faults asks of a topic", name, estimate)
+			t.Errorf("%s: got an estimate of %d bytes, want at most %d", name, estimate, BatchBytesMax+BatchOverheadMax)
 		}
 	}
 }
 
-// weigh publishes a batch to a topic of its own and returns how many bytes that topic has on disk.
-func weigh(t *testing.T, events []Event) int {
+// batchBytes publishes a batch to a new topic and returns the bytes of that topic on disk.
+func batchBytes(t *testing.T, events []Event) int {
 	t.Helper()
 	broker := parts.Kafka(t)
 	topic := newTopic(t, broker, 1, nil)
 	publish(t, newLocked(t, broker, topic), 0, events)
-	client := judge(t, broker)
+	client := newClient(t, broker)
 	defer client.Close()
 	dirs, err := kadm.NewClient(client).DescribeAllLogDirs(bounded(t), kadm.TopicsSet{topic: {0: {}}})
 	if err != nil {
