@@ -118,8 +118,9 @@ func (s *Service) topic(ctx context.Context) (
 	}
 	// Partitions are being added, or the database was restored from a copy that is older than the
 	// growth of the topic: then they hold payments that it does not know.
-	unknown, _, err := s.cluster.Beyond(ctx, topic.Name, int32(len(partitions))) //nolint:gosec // G115: at most 1,000.
-	if err == nil && unknown >= 0 {
+	n := int32(len(partitions)) //nolint:gosec // G115: at most 1,000.
+	unknown, found, _, err := s.cluster.FirstNonEmpty(ctx, topic.Name, n)
+	if err == nil && found {
 		err = fmt.Errorf("partition %d of topic %s holds records, and the database knows only %d partitions, "+
 			"as if it had been put back to an earlier copy: run `paylatch partitions grow %d` before payments are taken",
 			unknown, topic.Name, len(partitions), topic.Partitions)

@@ -13,9 +13,9 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// EventMax bounds an event: key, value and headers together. The bounds of package payment keep
-// every event below it.
-const EventMax = 8 << 10
+// EventBytesMax bounds an event: key, value and headers together. The bounds of package payment
+// keep every event below it.
+const EventBytesMax = 8 << 10
 
 // eventType is the CloudEvents type. It contains the version: a change that old consumers cannot
 // read needs a new type.
@@ -93,8 +93,8 @@ const eventBytesUsual = 640
 
 // Encode returns the event of a payment: CloudEvents 1.0 in the binary content mode for Kafka
 // (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md
-// section 3.2). The same payment always gives the same event. An event larger than EventMax, and
-// text that is not UTF-8, are errors: they violate the rules of package payment.
+// section 3.2). The same payment always gives the same event. An event larger than EventBytesMax,
+// and text that is not UTF-8, are errors: they violate the rules of package payment.
 //
 // All bytes of an event are in one allocation, and the JSON is written by hand, since encoding is a
 // fifth of a sender's work. The golden test and Decode define the result.
@@ -124,8 +124,8 @@ func (e Encoder) Encode(p payment.Payment) (Event, error) {
 	if p.TraceParent != "" {
 		event.Headers = append(event.Headers, Header{Key: "traceparent", Value: []byte(p.TraceParent)})
 	}
-	if size := event.size(); size > EventMax {
-		return Event{}, fmt.Errorf("payment %s: event of %d bytes, more than %d", id, size, EventMax)
+	if size := event.size(); size > EventBytesMax {
+		return Event{}, fmt.Errorf("payment %s: event of %d bytes, more than %d", id, size, EventBytesMax)
 	}
 	return event, nil
 }

@@ -96,15 +96,15 @@ func largestPayment(t testing.TB) payment.Payment {
 	return p
 }
 
-// TestEncoder_LargestPaymentFits: the bounds of package payment keep events below EventMax. The
-// largest payment fits, and payment.New refuses a larger one.
+// TestEncoder_LargestPaymentFits: the bounds of package payment keep events below EventBytesMax.
+// The largest payment fits, and payment.New refuses a larger one.
 func TestEncoder_LargestPaymentFits(t *testing.T) {
 	t.Parallel()
 	e := encode(t, largestPayment(t))
-	if e.size() > EventMax {
-		t.Errorf("got %d bytes for the largest event, want at most %d", e.size(), EventMax)
+	if e.size() > EventBytesMax {
+		t.Errorf("got %d bytes for the largest event, want at most %d", e.size(), EventBytesMax)
 	}
-	t.Logf("the largest event has %d bytes of %d", e.size(), EventMax)
+	t.Logf("the largest event has %d bytes of %d", e.size(), EventBytesMax)
 
 	key, err := payment.ParseKey("larger")
 	if err != nil {
@@ -156,11 +156,12 @@ func TestEncoder_EscapedIsNotLarger(t *testing.T) {
 	}
 }
 
-// TestEncoder_TooLarge: an event over EventMax violates a rule of package payment, and is an error.
+// TestEncoder_TooLarge: an event over EventBytesMax violates a rule of package payment, and is an
+// error.
 func TestEncoder_TooLarge(t *testing.T) {
 	t.Parallel()
 	p := sample(t, 1)
-	p.Reference = strings.Repeat("x", EventMax)
+	p.Reference = strings.Repeat("x", EventBytesMax)
 	if e, err := NewEncoder("/paylatch").Encode(p); err == nil || !strings.Contains(err.Error(), p.ID.String()) {
 		t.Errorf("got an event of %d bytes and error %v, want an error with the id", e.size(), err)
 	}

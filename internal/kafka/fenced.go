@@ -24,13 +24,13 @@ const (
 	// concurrentBackoff is the time between retries while the coordinator completes the previous
 	// transaction (CONCURRENT_TRANSACTIONS), which takes milliseconds.
 	concurrentBackoff = 5 * time.Millisecond
-	// settleTimeout bounds the wait for the marker of the previous transaction. Mostly the marker
+	// stableTimeout bounds the wait for the marker of the previous transaction. Mostly the marker
 	// is there already; a new leader may take a second. It is well below the time that a batch may
 	// take, since both happen in one transaction of the database.
-	settleTimeout = 3 * time.Second
-	// settleIntervalMin and settleIntervalMax bound the time between two queries for the marker. It
+	stableTimeout = 3 * time.Second
+	// stableIntervalMin and stableIntervalMax bound the time between two queries for the marker. It
 	// follows the decision of the coordinator within milliseconds.
-	settleIntervalMin, settleIntervalMax = time.Millisecond, 20 * time.Millisecond
+	stableIntervalMin, stableIntervalMax = time.Millisecond, 20 * time.Millisecond
 	// completionTimeout is how long the broker would delay a produce request by itself. Under load
 	// the next batch comes later than that, and there is no query.
 	completionTimeout = 20 * time.Millisecond
@@ -103,19 +103,19 @@ func (f *Fencer) Fence(ctx context.Context, partition int32, transactionalID str
 	}, nil
 }
 
-// Settled waits until the log is stable below next: the marker of the previous transaction is on
-// all in-sync replicas. An error means that this is unknown. It returns within settleTimeout.
+// AwaitStable waits until the log is stable below next: the marker of the previous transaction is
+// on all in-sync replicas. An error means that this is unknown. It returns within stableTimeout.
 //
 // Commit returns when the coordinator has decided. The marker follows, and Kafka may lose it (see
 // EndHanging). A producer that continues without the marker would extend that transaction. The next
-// abort would then also abort what was committed. So nothing may be produced before Settled has
+// abort would then also abort what was committed. So nothing may be produced before AwaitStable has
 // returned nil.
-func (p *Producer) Settled(ctx context.Context, next int64) error {
-	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+func (p *Producer) AwaitStable(ctx context.Context, next int64) error {
+	ctx, cancel := context.WithTimeout(ctx, stableTimeout)
 	defer cancel()
 	p.awaitCompletion(ctx)
 	to := p.leader()
-	for interval := settleIntervalMin; ; interval = min(2*interval, settleIntervalMax) {
+	for interval := stableIntervalMin; ; interval = min(2*interval, stableIntervalMax) {
 		stableEnd, err := listOffset(ctx, to, p.topic, p.partition, latest, committed)
 		if err == nil && stableEnd >= next {
 			return nil
@@ -133,7 +133,7 @@ func (p *Producer) Settled(ctx context.Context, next int64) error {
 // awaitCompletion is an optimization. It waits until the coordinator has recorded that the
 // transaction is complete, which it does once the marker is written. A broker delays a produce
 // request that comes earlier by add.partitions.to.txn.retry.backoff.ms (20 ms, KIP-890), which is
-// mostly far too long. Errors are ignored: Settled decides.
+// mostly far too long. Errors are ignored: AwaitStable decides.
 func (p *Producer) awaitCompletion(ctx context.Context) {
 	ctx, cancel := context.WithDeadline(ctx, p.committed.Add(completionTimeout))
 	defer cancel()
@@ -158,8 +158,8 @@ func (p *Producer) leader() kmsg.Requestor {
 // Produce begins a transaction and appends the events at the offsets next, next+1, and so on,
 // acknowledged by all in-sync replicas. read_committed consumers do not see them before Commit.
 //
-// A record at another offset is an error: the log is not as the caller knows it. A *Refused error
-// means that a retry would fail in the same way.
+// A record at another offset is an error: the log is not as the caller knows it. A *RefusedError
+// error means that a retry would fail in the same way.
 func (p *Producer) Produce(ctx context.Context, next int64, events []Event) error {
 	if err := p.client.BeginTransaction(); err != nil {
 		return fmt.Errorf("begin a transaction on %s/%d: %w", p.topic, p.partition, err)
@@ -190,7 +190,7 @@ func (p *Producer) Produce(ctx context.Context, next int64, events []Event) erro
 	return nil
 }
 
-// produceError returns a *Refused if the broker refused the batch. The errors are those of
+// produceError returns a *RefusedError if the broker refused the batch. The errors are those of
 // isRefusal.
 func (p *Producer) produceError(err error) error {
 	for _, reason := range []error{
@@ -198,7 +198,7 @@ func (p *Producer) produceError(err error) error {
 		kerr.PolicyViolation,
 	} {
 		if errors.Is(err, reason) {
-			return &Refused{err}
+			return &RefusedError{err}
 		}
 	}
 	return fmt.Errorf("produce to %s/%d: %w", p.topic, p.partition, explain(err, mayWrite(p.topic)))

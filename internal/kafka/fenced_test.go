@@ -173,7 +173,7 @@ func TestProducer_Refused(t *testing.T) {
 	topic := newTopic(t, broker, 1, map[string]string{"max.message.bytes": "4000"})
 	p, events := fence(t, broker, topic), samples(t, 10)
 	if err := p.Produce(bounded(t), 0, events); !isRefused(err) {
-		t.Errorf("got error %v, want a *Refused", err)
+		t.Errorf("got error %v, want a *RefusedError", err)
 	}
 	p.Close()
 	successor := fence(t, broker, topic)

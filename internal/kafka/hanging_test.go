@@ -193,22 +193,22 @@ func TestProducer_EndHanging_Late(t *testing.T) {
 	wantSeen(t, broker, topic, events...)
 }
 
-// TestProducer_Settled: Settled returns nil only if no transaction is open. It fails if one stays
-// open, if a marker is lost, and if the broker does not respond.
-func TestProducer_Settled(t *testing.T) {
+// TestProducer_AwaitStable: AwaitStable returns nil only if no transaction is open. It fails if one
+// stays open, if a marker is lost, and if the broker does not respond.
+func TestProducer_AwaitStable(t *testing.T) {
 	t.Parallel()
 	t.Run("MarkerLost", func(t *testing.T) {
 		t.Parallel()
 		events := samples(t, 3)
 		broker, topic := hang(t, events)
 		p := fence(t, broker, topic)
-		if err := p.Settled(bounded(t), 4); err == nil {
+		if err := p.AwaitStable(bounded(t), 4); err == nil {
 			t.Fatal("marker lost: got no error, want one")
 		}
 		if err := p.EndHanging(bounded(t), true); err != nil {
 			t.Fatal(err)
 		}
-		if err := p.Settled(bounded(t), 4); err != nil {
+		if err := p.AwaitStable(bounded(t), 4); err != nil {
 			t.Error(err)
 		}
 	})
@@ -217,19 +217,19 @@ func TestProducer_Settled(t *testing.T) {
 		broker := parts.Kafka(t)
 		topic := newTopic(t, broker, 1, nil)
 		p, other := fence(t, broker, topic), fenceAs(t, broker, topic, "other-"+topic)
-		if err := p.Settled(bounded(t), 0); err != nil {
+		if err := p.AwaitStable(bounded(t), 0); err != nil {
 			t.Errorf("empty log: got error %v, want none", err)
 		}
 		if err := p.Produce(bounded(t), 0, samples(t, 2)); err != nil {
 			t.Fatal(err)
 		}
-		if err := other.Settled(bounded(t), 3); err == nil {
+		if err := other.AwaitStable(bounded(t), 3); err == nil {
 			t.Fatal("open transaction: got no error, want one")
 		}
 		if err := p.Commit(bounded(t)); err != nil {
 			t.Fatal(err)
 		}
-		if err := p.Settled(bounded(t), 3); err != nil {
+		if err := p.AwaitStable(bounded(t), 3); err != nil {
 			t.Error(err)
 		}
 	})
@@ -244,14 +244,14 @@ func TestProducer_Settled(t *testing.T) {
 			cluster.SleepControl(func() { <-silent })
 			return nil, nil, false
 		})
-		if err := p.Settled(bounded(t), 0); !errors.Is(err, context.DeadlineExceeded) {
+		if err := p.AwaitStable(bounded(t), 0); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got error %v, want %v", err, context.DeadlineExceeded)
 		}
 	})
 }
 
-// TestProducer_LostMarkerIsExtended shows why nothing may be produced before Settled. If a marker
-// is lost, the next transaction of the same id extends the first, and its abort aborts both.
+// TestProducer_LostMarkerIsExtended shows why nothing may be produced before AwaitStable. If a
+// marker is lost, the next transaction of the same id extends the first, and its abort aborts both.
 func TestProducer_LostMarkerIsExtended(t *testing.T) {
 	t.Parallel()
 	events := samples(t, 5)

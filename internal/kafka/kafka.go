@@ -9,8 +9,8 @@
 //     records.
 //   - After Locked.Publish returns nil, the whole batch is in the topic, acknowledged by all
 //     in-sync replicas, at consecutive offsets from the one that it returns.
-//   - A *Refused error means that no record of the batch is in the topic, and that a retry would
-//     fail in the same way. After any other error the outcome is unknown.
+//   - A *RefusedError means that no record of the batch is in the topic, and that a retry would fail
+//     in the same way. After any other error the outcome is unknown.
 //
 // The caller decides what may be published and when, and keeps a record of it.
 //
@@ -34,10 +34,10 @@ const (
 	clientID = "paylatch"
 )
 
-// Refused is returned if the broker refused a batch because of its content. It will refuse the same
-// batch again.
-type Refused struct{ Reason error }
+// RefusedError is returned if the broker refused a batch because of its content. It will refuse the
+// same batch again.
+type RefusedError struct{ Reason error }
 
-func (e *Refused) Error() string { return fmt.Sprintf("refused by the broker: %v", e.Reason) }
+func (e *RefusedError) Error() string { return fmt.Sprintf("refused by the broker: %v", e.Reason) }
 
-func (e *Refused) Unwrap() error { return e.Reason }
+func (e *RefusedError) Unwrap() error { return e.Reason }

@@ -64,7 +64,7 @@ func (l *Locked) Publish(ctx context.Context, partition int32, events []Event) (
 	case err == nil:
 		return response.BaseOffset, nil
 	case isRefusal(err):
-		return 0, &Refused{err}
+		return 0, &RefusedError{err}
 	}
 	return 0, fmt.Errorf("publish to %s/%d: %w", l.topic, partition, explain(err, mayWrite(l.topic)))
 }

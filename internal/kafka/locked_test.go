@@ -115,7 +115,7 @@ func TestLocked_Publish_Refused(t *testing.T) {
 	topic := newTopic(t, broker, 1, map[string]string{"max.message.bytes": "4000"})
 	l, events := newLocked(t, broker, topic), samples(t, 10)
 	if _, err := l.Publish(bounded(t), 0, events); !isRefused(err) {
-		t.Errorf("got error %v, want a *Refused", err)
+		t.Errorf("got error %v, want a *RefusedError", err)
 	}
 	if got := records(t, broker, topic, 0); len(got) > 0 {
 		t.Errorf("got %d records of a refused batch, want 0", len(got))
@@ -125,7 +125,7 @@ func TestLocked_Publish_Refused(t *testing.T) {
 }
 
 func isRefused(err error) bool {
-	_, ok := errors.AsType[*Refused](err)
+	_, ok := errors.AsType[*RefusedError](err)
 	return ok
 }
 

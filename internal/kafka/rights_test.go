@@ -138,7 +138,7 @@ func TestTryRights_NoEffect(t *testing.T) {
 	if err := p.Commit(bounded(t)); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Settled(bounded(t), 4); err != nil {
+	if err := p.AwaitStable(bounded(t), 4); err != nil {
 		t.Fatal(err)
 	}
 	wantSeen(t, broker, topic, events...)

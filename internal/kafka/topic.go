@@ -225,24 +225,26 @@ func (c *Cluster) Range(ctx context.Context, topic string, partition int32) (r R
 	return r, nil
 }
 
-// Beyond returns the first partition numbered from or higher that contains records, or -1, and the
-// number of partitions of the topic. It needs only a metadata request, unless there are such
-// partitions.
-func (c *Cluster) Beyond(ctx context.Context, topic string, from int32) (first, partitions int32, err error) {
+// FirstNonEmpty returns the first partition numbered from or higher that contains records, if there
+// is one, and the number of partitions of the topic. It needs only a metadata request, unless there
+// are partitions from from on.
+func (c *Cluster) FirstNonEmpty(
+	ctx context.Context, topic string, from int32,
+) (first int32, found bool, partitions int32, err error) {
 	t, err := c.metadata(ctx, topic)
 	if err != nil {
-		return 0, 0, err
+		return 0, false, 0, err
 	}
 	for p := from; p < t.Partitions; p++ {
 		end, err := listOffset(ctx, c.client, topic, p, latest, uncommitted)
 		if err != nil {
-			return 0, 0, fmt.Errorf("end of %s/%d: %w", topic, p, err)
+			return 0, false, 0, fmt.Errorf("end of %s/%d: %w", topic, p, err)
 		}
 		if end > 0 {
-			return p, t.Partitions, nil
+			return p, true, t.Partitions, nil
 		}
 	}
-	return -1, t.Partitions, nil
+	return 0, false, t.Partitions, nil
 }
 
 // offsets are the offsets of all partitions of a topic. err joins the errors of single brokers.

@@ -40,7 +40,7 @@ func GrowPartitions(
 		return 0, fmt.Errorf("topic %s has %d partitions already; partitions are never taken away",
 			first.Topic, before.Partitions)
 	}
-	restored, _, err := cluster.Beyond(ctx, first.Topic, from)
+	_, restored, _, err := cluster.FirstNonEmpty(ctx, first.Topic, from)
 	if err != nil {
 		return 0, err
 	}
@@ -51,7 +51,7 @@ func GrowPartitions(
 		return 0, err
 	}
 	defer intake.Open()
-	if restored < 0 {
+	if !restored {
 		if err := awaitDrained(ctx, intake, drainTimeout); err != nil {
 			return 0, err
 		}

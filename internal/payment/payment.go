@@ -78,8 +78,8 @@ type PartyContent struct{ ID, Name string }
 type AccountContent struct{ Type, Number string }
 
 // New returns the payment of tenant t with this key and content. The same arguments always give the
-// same payment, at any time and on any replica. The error is an *InvalidError with all faults, in the
-// order of the members in the contract.
+// same payment, at any time and on any replica. The error is an *InvalidError with all faults, in
+// the order of the members in the contract.
 func New(t Tenant, key Key, c Content) (Payment, error) {
 	var f faults
 	p := Payment{

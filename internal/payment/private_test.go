@@ -181,8 +181,8 @@ func TestPrivate_NoJSONReveals(t *testing.T) {
 	}
 }
 
-// TestInvalidError_NeverHoldsTheValue: an error does not contain the value that a client sent. The error
-// is logged and sent, and a name in the wrong field is still a name.
+// TestInvalidError_NeverHoldsTheValue: an error does not contain the value that a client sent. The
+// error is logged and sent, and a name in the wrong field is still a name.
 func TestInvalidError_NeverHoldsTheValue(t *testing.T) {
 	wrong := secret{"refused value", []byte("Qw7Zy-Kp9Xv")}
 	value := string(wrong.bytes)

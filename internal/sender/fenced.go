@@ -14,7 +14,7 @@ import (
 // Producer publishes to one partition until another producer is made for the same transactional id.
 // See kafka.Producer.
 type Producer interface {
-	Settled(ctx context.Context, next int64) error
+	AwaitStable(ctx context.Context, next int64) error
 	Produce(ctx context.Context, next int64, events []kafka.Event) error
 	Commit(ctx context.Context) error
 	EndHanging(ctx context.Context, commit bool) error
@@ -184,11 +184,12 @@ func (f *fenced) checkPartitions(ctx context.Context, claim *store.Claim) error 
 	if err != nil {
 		return err
 	}
-	unknown, all, err := f.sender.Log.Beyond(ctx, topic, int32(len(known))) //nolint:gosec // G115: at most 1,000.
+	n := int32(len(known)) //nolint:gosec // G115: at most 1,000.
+	unknown, found, all, err := f.sender.Log.FirstNonEmpty(ctx, topic, n)
 	if err != nil {
 		return err
 	}
-	if unknown >= 0 {
+	if found {
 		return fmt.Errorf("partition %d of topic %s holds records, and the database knows only %d partitions, "+
 			"as if an earlier copy had been restored: "+
 			"run `paylatch partitions grow %d` before payments are taken", unknown, topic, len(known), all)
@@ -289,7 +290,7 @@ func (f *fenced) sendBatch(ctx context.Context) (again bool, err error) {
 	f.at(BatchSelected)
 
 	err = f.publish(ctx, claim, events)
-	if refused, ok := errors.AsType[*kafka.Refused](err); ok {
+	if refused, ok := errors.AsType[*kafka.RefusedError](err); ok {
 		return false, f.halt(ctx, claim, refused.Error())
 	}
 	if err != nil {
@@ -366,11 +367,11 @@ type marker struct {
 
 // watchMarker starts to wait for the marker of the transaction that ends at the offset next.
 func watchMarker(p Producer, next int64) *marker {
-	ctx, cancel := context.WithCancel(context.Background()) // Settled has a bound of its own.
+	ctx, cancel := context.WithCancel(context.Background()) // AwaitStable has a bound of its own.
 	m := &marker{done: make(chan struct{}), cancel: cancel}
 	go func() {
 		defer close(m.done)
-		m.err = p.Settled(ctx, next)
+		m.err = p.AwaitStable(ctx, next)
 	}()
 	return m
 }

@@ -101,7 +101,7 @@ func (l *locked) sendBatch(ctx context.Context) (again bool, err error) {
 	}
 
 	sent, err := l.publish(ctx, claim)
-	if refused, ok := errors.AsType[*kafka.Refused](err); ok {
+	if refused, ok := errors.AsType[*kafka.RefusedError](err); ok {
 		return false, l.halt(ctx, claim, refused.Error())
 	}
 	if err != nil {

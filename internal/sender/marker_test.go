@@ -181,9 +181,9 @@ func (h impatient) Fence(ctx context.Context, partition int32, transactionalID s
 	if err != nil {
 		return nil, err
 	}
-	return unsettled{p}, nil
+	return alwaysStable{p}, nil
 }
 
-type unsettled struct{ Producer }
+type alwaysStable struct{ Producer }
 
-func (unsettled) Settled(context.Context, int64) error { return nil }
+func (alwaysStable) AwaitStable(context.Context, int64) error { return nil }

@@ -42,9 +42,11 @@ type Publisher interface {
 
 // Log reads the topic; see kafka.Cluster.
 type Log interface {
-	Reach(ctx context.Context, topic string, partition int32) error
+	Ping(ctx context.Context, topic string, partition int32) error
 	Range(ctx context.Context, topic string, partition int32) (kafka.Range, error)
-	Beyond(ctx context.Context, topic string, from int32) (first, partitions int32, err error)
+	FirstNonEmpty(
+		ctx context.Context, topic string, from int32,
+	) (first int32, found bool, partitions int32, err error)
 	Read(ctx context.Context, topic string, partition int32, from, to int64, each func(kafka.Record) error) error
 }
 
@@ -195,7 +197,7 @@ const reachTimeout = 3 * time.Second
 func (s *Sender) reach(ctx context.Context, topic string, partition int32) error {
 	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
 	defer cancel()
-	return s.Log.Reach(ctx, topic, partition)
+	return s.Log.Ping(ctx, topic, partition)
 }
 
 // dispatch notifies the owners whose partitions have new payments, until the next time to observe,

@@ -42,11 +42,11 @@ type lineLog struct {
 	*silentNetwork
 }
 
-func (l lineLog) Reach(ctx context.Context, topic string, partition int32) error {
+func (l lineLog) Ping(ctx context.Context, topic string, partition int32) error {
 	if l.silent.Load() {
 		l.asked.Add(1)
 	}
-	return l.carry(ctx, func() error { return l.Log.Reach(ctx, topic, partition) })
+	return l.carry(ctx, func() error { return l.Log.Ping(ctx, topic, partition) })
 }
 
 func (l lineLog) Range(ctx context.Context, topic string, partition int32) (g kafka.Range, err error) {

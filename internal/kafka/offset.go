@@ -38,9 +38,9 @@ func listOffset(
 	return one.Offset, kerr.ErrorForCode(one.ErrorCode)
 }
 
-// Reach returns nil if the leader of the partition responds. It sends one ListOffsets request,
+// Ping returns nil if the leader of the partition responds. It sends one ListOffsets request,
 // which only the leader can serve. So an outage of another broker does not matter.
-func (c *Cluster) Reach(ctx context.Context, topic string, partition int32) error {
+func (c *Cluster) Ping(ctx context.Context, topic string, partition int32) error {
 	leader, _, err := c.leader(ctx, topic, partition)
 	if err != nil {
 		return fmt.Errorf("leader of %s/%d: %w", topic, partition, err)
