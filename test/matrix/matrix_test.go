@@ -1,9 +1,9 @@
 //go:build unix
 
-// Package matrix stops a sender at each named point of fenced delivery and lets each kind of fault
-// happen there: a kill, the loss of its database session, a pause that outlives its ownership, and
-// the loss of the next exchange with Kafka or PostgreSQL, before or after it took effect. In each
-// cell every payment must be in the topic once, in order, and marked where it is.
+// Package matrix stops a sender at each named point of fenced delivery and injects each kind of
+// fault there: a kill, the loss of its database session, a pause that outlives its ownership, and
+// the loss of the next message to Kafka or PostgreSQL, before or after it took effect. In each cell
+// every payment must be in the topic once, in order, and marked where it is.
 package matrix
 
 import (
@@ -32,35 +32,35 @@ import (
 
 func TestMain(m *testing.M) {
 	if o := os.Getenv(victims); o != "" {
-		suffer(o)
+		victimMain(o)
 	}
 	parts.Main(m)
 }
 
-// patience bounds every wait; nothing asserts how long it took.
+// patience bounds every wait. No test asserts how long a wait took.
 const patience = 90 * time.Second
 
-// atOnce is how many cells run at a time: each has a process, a database and a few connections.
+// atOnce is how many cells run at once. Each has a process, a database and a few connections.
 const atOnce = 6
 
-// The faults, as the columns are headed.
+// The faults, which are also the headings of the columns.
 const (
-	killed    = "kill -9"
-	unleashed = "session killed"
-	zombie    = "zombie"
-	lostAsk   = "lost before effect"
-	lostReply = "lost after effect"
+	killed        = "kill -9"
+	sessionKilled = "session killed"
+	zombie        = "zombie"
+	lostRequest   = "lost before effect"
+	lostResponse  = "lost after effect"
 )
 
-var faults = []string{killed, unleashed, zombie, lostAsk, lostReply}
+var faults = []string{killed, sessionKilled, zombie, lostRequest, lostResponse}
 
-// place is a row of the table: a point, and which time that the victim comes there.
+// place is a row of the table: a point, and at which visit of it the victim stops.
 type place struct {
 	sender.Point
 	time int
 }
 
-// String says it as the row is headed.
+// String returns the heading of the row.
 func (p place) String() string {
 	if p.time == 0 {
 		return string(p.Point)
@@ -68,8 +68,8 @@ func (p place) String() string {
 	return fmt.Sprintf("%s, step %d", p.Point, p.time+1)
 }
 
-// places are all points; those of a take-over's tail for the first step of it, and for the second,
-// when a part is on record.
+// places returns all points. Those of a takeover's tail come twice: for its first step, and for the
+// second one, when a part is on record.
 func places() []place {
 	var all []place
 	for _, p := range sender.Points() {
@@ -82,15 +82,15 @@ func places() []place {
 	return all
 }
 
-// exchange is what follows a point and changes something: Kafka's request of that key, or
-// PostgreSQL's COMMIT.
-type exchange struct {
-	name  string
-	kafka bool
-	isIt  func([]byte) bool
+// message is what follows a point and changes something: a request to Kafka, or PostgreSQL's
+// COMMIT.
+type message struct {
+	name    string
+	kafka   bool
+	matches func([]byte) bool
 }
 
-var exchanges = map[sender.Point]exchange{
+var messages = map[sender.Point]message{
 	sender.TakeoverClaimed: {"InitProducerID", true, isRequest(apiInitProducerID)},
 	sender.TakeoverMarked:  {"COMMIT", false, isCommit},
 	sender.BatchSelected:   {"Produce", true, isRequest(apiProduce)},
@@ -98,7 +98,7 @@ var exchanges = map[sender.Point]exchange{
 	sender.BatchMarked:     {"COMMIT", false, isCommit},
 }
 
-// TestMatrix runs every cell and prints the table.
+// TestMatrix runs all cells and prints the table.
 func TestMatrix(t *testing.T) {
 	var mu sync.Mutex
 	results := map[string]string{}
@@ -106,7 +106,7 @@ func TestMatrix(t *testing.T) {
 	t.Run("Cells", func(t *testing.T) {
 		for _, at := range places() {
 			for _, fault := range faults {
-				if _, ok := exchanges[at.Point]; !ok && (fault == lostAsk || fault == lostReply) {
+				if _, ok := messages[at.Point]; !ok && (fault == lostRequest || fault == lostResponse) {
 					continue
 				}
 				t.Run(strings.ReplaceAll(at.String()+"/"+fault, " ", "_"), func(t *testing.T) {
@@ -118,9 +118,9 @@ func TestMatrix(t *testing.T) {
 						defer mu.Unlock()
 						results[at.String()+fault] = map[bool]string{true: "RED", false: "ok"}[t.Failed()]
 					})
-					report := newRig(t).suffer(at, fault, func(*sender.Config) {})
+					report := newRig(t).inject(at, fault, func(*sender.Config) {})
 					if !clean(report) {
-						t.Errorf("the verdict: %+v", report)
+						t.Errorf("got %+v, want each payment once, marked where it is", report)
 					}
 				})
 			}
@@ -129,18 +129,18 @@ func TestMatrix(t *testing.T) {
 	print(results)
 }
 
-// TestMatrix_Control: the same cell with a take-over that does not read the tail repeats the batch
-// that Kafka has and PostgreSQL has not, and the verdict sees it.
+// TestMatrix_Control: in the same cell, a takeover that does not read the tail repeats the batch
+// that Kafka has and PostgreSQL has not. The auditor must see it.
 func TestMatrix_Control(t *testing.T) {
 	t.Parallel()
-	report := newRig(t).suffer(place{Point: sender.BatchCommitted}, killed,
+	report := newRig(t).inject(place{Point: sender.BatchCommitted}, killed,
 		func(c *sender.Config) { c.Log = blind{c.Log} })
 	if report.Duplicates != batch {
 		t.Errorf("%d duplicates, want %d: %+v", report.Duplicates, batch, report)
 	}
 }
 
-// blind is a log in which nobody finds anything.
+// blind is a log that seems empty.
 type blind struct{ sender.Log }
 
 func (blind) Read(context.Context, string, int32, int64, int64, func(kafka.Record) error) error {
@@ -150,13 +150,13 @@ func (blind) Read(context.Context, string, int32, int64, int64, func(kafka.Recor
 func print(results map[string]string) {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 3, ' ', 0)
 	_, _ = fmt.Fprintln(w, "\nAFTER THE POINT\t"+strings.ToUpper(strings.Join(faults, "\t"))+
-		"\tTHE EXCHANGE THAT IS LOST")
+		"\tTHE MESSAGE THAT IS LOST")
 	for _, at := range places() {
 		_, _ = fmt.Fprint(w, at)
 		for _, fault := range faults {
 			_, _ = fmt.Fprint(w, "\t", cmp.Or(results[at.String()+fault], "-"))
 		}
-		_, _ = fmt.Fprintln(w, "\t"+cmp.Or(exchanges[at.Point].name, "none that changes anything"))
+		_, _ = fmt.Fprintln(w, "\t"+cmp.Or(messages[at.Point].name, "none that changes anything"))
 	}
 	_ = w.Flush()
 	fmt.Printf("%d cells\n", len(results))
@@ -166,7 +166,7 @@ func clean(r auditor.Report) bool {
 	return r.OK() && r.Unsent == 0 && r.NotJudged == (auditor.NotJudged{}) && r.Records == r.Payments
 }
 
-// rig is an installation of one partition, with payments waiting.
+// rig is an installation of one partition, with waiting payments.
 type rig struct {
 	*testing.T
 	url, broker, topic string
@@ -174,7 +174,7 @@ type rig struct {
 	store              *store.Store
 	cluster            *kafka.Cluster
 	tenant             payment.Tenant
-	// The payments', in the order in which they were created.
+	// ids are those of the payments, in the order of their creation.
 	ids []string
 }
 
@@ -233,7 +233,7 @@ func (r *rig) count(sql string) (n int) {
 	return n
 }
 
-// create takes more payments of one sender account.
+// create creates more payments of one sender account.
 func (r *rig) create(n int) {
 	r.Helper()
 	for range n {
@@ -257,6 +257,7 @@ func (r *rig) create(n int) {
 	}
 }
 
+// endOwner ends the session that owns the partition, and endSenders those of all senders.
 const (
 	// What ends the session that owns the partition, and what ends all of a sender's.
 	endOwner = `select count(pg_terminate_backend(pid)) from pg_locks where locktype = 'advisory' and granted
@@ -268,25 +269,26 @@ const (
 	unsent = `select count(*) from payments where status = 'created'`
 )
 
-// suffer lets the fault happen to a sender at the point, waits until all is sent, by whoever is
-// left, sends some more, and audits. The senders besides the victim are bent.
-func (r *rig) suffer(at place, fault string, bend func(*sender.Config)) auditor.Report {
+// inject injects the fault into a sender at the point, waits until the remaining senders have sent
+// all, sends some more, and audits. configure changes the configuration of the senders other than
+// the victim.
+func (r *rig) inject(at place, fault string, configure func(*sender.Config)) auditor.Report {
 	r.Helper()
 	if strings.HasPrefix(string(at.Point), "takeover") {
 		r.leaveTail()
 	}
 	o := order{URL: r.url, Broker: r.broker, Topic: r.topic, Point: at.Point, Time: at.time}
 	var through *relay
-	if x := exchanges[at.Point]; fault == lostAsk || fault == lostReply {
+	if x := messages[at.Point]; fault == lostRequest || fault == lostResponse {
 		if x.kafka {
-			through = newRelay(r.T, r.broker, x.isIt)
+			through = newRelay(r.T, r.broker, x.matches)
 			o.Through = through.Addr().String()
 		} else {
 			parsed, err := url.Parse(r.url)
 			if err != nil {
 				r.Fatal(err)
 			}
-			through = newRelay(r.T, parsed.Host, x.isIt)
+			through = newRelay(r.T, parsed.Host, x.matches)
 			parsed.Host = through.Addr().String()
 			o.URL = parsed.String()
 		}
@@ -297,27 +299,27 @@ func (r *rig) suffer(at place, fault string, bend func(*sender.Config)) auditor.
 	switch fault {
 	case killed:
 		v.kill(r.T)
-		r.run(bend)
-	case unleashed:
+		r.run(configure)
+	case sessionKilled:
 		r.endOne(endOwner)
-		v.goOn()
+		v.resume()
 	case zombie:
 		if err := v.Process.Signal(syscall.SIGSTOP); err != nil {
 			r.Fatal(err)
 		}
 		r.endOne(endSenders)
-		r.run(bend)
+		r.run(configure)
 		r.drained()
 		if err := v.Process.Signal(syscall.SIGCONT); err != nil {
 			r.Fatal(err)
 		}
-		v.goOn()
-	case lostAsk, lostReply:
+		v.resume()
+	case lostRequest, lostResponse:
 		was := r.count(owner)
-		through.arm(map[string]when{lostAsk: before, lostReply: after}[fault])
-		v.goOn()
-		r.await("the exchange is lost", through.fired)
-		r.until("the owner has given its session up", func() bool { return r.count(owner) != was })
+		through.arm(map[string]when{lostRequest: before, lostResponse: after}[fault])
+		v.resume()
+		r.await("the message is lost", through.fired)
+		r.until("the owner has ended its session", func() bool { return r.count(owner) != was })
 		through.open()
 	}
 	r.drained()
@@ -326,7 +328,7 @@ func (r *rig) suffer(at place, fault string, bend func(*sender.Config)) auditor.
 	return r.audit()
 }
 
-// leaveTail leaves a batch that Kafka has and PostgreSQL has not, for a take-over to find.
+// leaveTail leaves a batch that Kafka has and PostgreSQL has not, for a takeover to find.
 func (r *rig) leaveTail() {
 	r.Helper()
 	v := newVictim(r.T, order{URL: r.url, Broker: r.broker, Topic: r.topic, Point: sender.BatchCommitted})
@@ -343,7 +345,7 @@ func (r *rig) await(what string, done <-chan struct{}) {
 	}
 }
 
-// endOne ends sessions, and sees that there were some.
+// endOne ends sessions, and checks that there were some.
 func (r *rig) endOne(sql string) {
 	r.Helper()
 	if r.count(sql) == 0 {
@@ -356,7 +358,7 @@ func (r *rig) drained() {
 	r.until("all is sent", func() bool { return r.count(unsent) == 0 })
 }
 
-// audit has the auditor judge, once every transaction is decided; and looks at the order by itself.
+// audit waits until no transaction is open, runs the auditor, and checks the order of the records.
 func (r *rig) audit() auditor.Report {
 	r.Helper()
 	var end kafka.Range

@@ -2,6 +2,5 @@ package matrix
 
 import "syscall"
 
-// endWithUs lets the kernel end a process that the tests started when they die themselves, so that
-// none is left behind.
+// endWithUs makes the kernel end a process of the tests when the tests die.
 func endWithUs() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }

@@ -4,5 +4,5 @@ package matrix
 
 import "syscall"
 
-// endWithUs is for Linux; elsewhere a process outlives tests that are killed.
+// endWithUs is for Linux. Elsewhere a process outlives tests that are killed.
 func endWithUs() *syscall.SysProcAttr { return nil }

@@ -8,19 +8,19 @@ import (
 	"testing"
 )
 
-// relay stands between the victim and a server, and loses one exchange when it is told to: the
-// request before the server sees it, or the answer after the server has given it. Whoever asked
-// sees a connection that breaks.
+// relay is between the victim and a server. When armed, it loses one message: the request before
+// the server sees it, or the response after the server has sent it. The victim sees a broken
+// connection.
 type relay struct {
 	net.Listener
 	upstream string
-	// Whether what the victim writes holds the request in question.
-	isIt func(request []byte) bool
+	// matches reports whether the victim has written the request in question.
+	matches func(request []byte) bool
 
 	mu    sync.Mutex
 	lose  when
 	fired chan struct{}
-	// After it has fired: nobody gets through, until it is opened.
+	// closed is true from the loss until open: no connection gets through.
 	closed bool
 }
 
@@ -32,14 +32,14 @@ const (
 	after  when = "after"
 )
 
-func newRelay(t *testing.T, upstream string, isIt func([]byte) bool) *relay {
+func newRelay(t *testing.T, upstream string, matches func([]byte) bool) *relay {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = listener.Close() })
-	r := &relay{Listener: listener, upstream: upstream, isIt: isIt, fired: make(chan struct{})}
+	r := &relay{Listener: listener, upstream: upstream, matches: matches, fired: make(chan struct{})}
 	go func() {
 		for {
 			client, err := listener.Accept()
@@ -52,7 +52,7 @@ func newRelay(t *testing.T, upstream string, isIt func([]byte) bool) *relay {
 	return r
 }
 
-// arm has the next exchange lost.
+// arm makes the relay lose the next message.
 func (r *relay) arm(w when) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -66,11 +66,11 @@ func (r *relay) open() {
 	r.closed = false
 }
 
-// doomed tells what is to become of what the victim has written.
-func (r *relay) doomed(request []byte) when {
+// fate returns what happens to what the victim has written.
+func (r *relay) fate(request []byte) when {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.lose == never || !r.isIt(request) {
+	if r.lose == never || !r.matches(request) {
 		return never
 	}
 	w := r.lose
@@ -94,32 +94,32 @@ func (r *relay) serve(client net.Conn) {
 		return
 	}
 	defer func() { _ = server.Close() }()
-	answers := make(chan []byte)
+	responses := make(chan []byte)
 	go func() {
-		defer close(answers)
+		defer close(responses)
 		pump(server, func(b []byte) bool {
-			answers <- bytes.Clone(b)
+			responses <- bytes.Clone(b)
 			return true
 		})
 	}()
 	var mu sync.Mutex
-	losing := false // The next answer.
+	losing := false // The next response is lost.
 	go func() {
 		defer func() { _ = client.Close() }()
-		for b := range answers {
+		for b := range responses {
 			mu.Lock()
 			lost := losing
 			mu.Unlock()
 			if lost {
 				close(r.fired)
 				_ = client.Close()
-				continue // To the end, so that nobody waits.
+				continue // It reads to the end, so that the other goroutine does not block.
 			}
 			_, _ = client.Write(b)
 		}
 	}()
 	pump(client, func(b []byte) bool {
-		switch r.doomed(b) {
+		switch r.fate(b) {
 		case before:
 			close(r.fired)
 			return false
@@ -133,9 +133,9 @@ func (r *relay) serve(client net.Conn) {
 	})
 }
 
-// pump reads until the connection ends or to does not want any more.
+// pump reads until the connection ends, or until to returns false.
 func pump(from net.Conn, to func([]byte) bool) {
-	buffer := make([]byte, 1<<20) // A request of these tests comes whole.
+	buffer := make([]byte, 1<<20) // A request of these tests arrives in one piece.
 	for {
 		n, err := from.Read(buffer)
 		if n > 0 && !to(buffer[:n]) || err != nil {
@@ -144,8 +144,8 @@ func pump(from net.Conn, to func([]byte) bool) {
 	}
 }
 
-// isCommit recognises PostgreSQL's COMMIT, a simple query.
-// Source: https://www.postgresql.org/docs/17/protocol-message-formats.html
+// isCommit reports whether b has PostgreSQL's COMMIT, a simple query. Source:
+// https://www.postgresql.org/docs/17/protocol-message-formats.html
 func isCommit(b []byte) bool { return bytes.Contains(b, []byte("Q\x00\x00\x00\x0bcommit\x00")) }
 
 // Kafka's requests that change something. Source:
@@ -154,7 +154,7 @@ const (
 	apiProduce, apiInitProducerID, apiEndTxn = 0, 22, 26
 )
 
-// isRequest recognises a request of Kafka by its key.
+// isRequest returns a function that reports whether b has a request to Kafka with this key.
 func isRequest(key uint16) func([]byte) bool {
 	return func(b []byte) bool {
 		for len(b) >= 6 {

@@ -26,26 +26,26 @@ import (
 
 const (
 	batch = 10
-	// tailStep has the take-over of a tail of one batch and its marker read it in three steps.
+	// tailStep makes a takeover read the tail of one batch and its marker in three steps.
 	tailStep = 4
-	victims  = "PAYLATCH_MATRIX_VICTIM" // In a victim's environment: its order.
+	victims  = "PAYLATCH_MATRIX_VICTIM" // The environment variable of a victim with its order.
 )
 
-// order tells a victim what it is.
+// order tells a victim what to do.
 type order struct {
 	URL, Broker, Topic string
-	// Where its producers connect instead of to the broker.
+	// Through is where its producers connect instead of the broker.
 	Through string
 	Point   sender.Point
-	// Which time that it comes there; 0 is the first.
+	// Time is at which visit of Point it stops; 0 is the first.
 	Time int
 }
 
-// victim is a process of its own with one sender. It stops once, at the point of its order, says
-// so, and waits to be told to go on.
+// victim is a process with one sender. It stops once, at the point of its order, reports that, and
+// waits for resume.
 type victim struct {
 	*exec.Cmd
-	// Closed when it is at its point.
+	// at is closed when it is at its point.
 	at   chan struct{}
 	tell io.Writer
 	done chan struct{}
@@ -86,10 +86,10 @@ func newVictim(t *testing.T, o order) *victim {
 	return v
 }
 
-func (v *victim) goOn() { _, _ = io.WriteString(v.tell, "go on\n") }
+func (v *victim) resume() { _, _ = io.WriteString(v.tell, "go on\n") }
 
-// suffer is the victim's main; it never returns.
-func suffer(text string) {
+// victimMain is the main function of a victim. It never returns.
+func victimMain(text string) {
 	var o order
 	if err := json.Unmarshal([]byte(text), &o); err != nil {
 		panic(err)
@@ -117,7 +117,7 @@ func suffer(text string) {
 }
 
 // newSender makes a replica, as paylatch serve does.
-func newSender(url, broker, topic string, bend func(*sender.Config)) (s *sender.Sender, closeAll func(), err error) {
+func newSender(url, broker, topic string, configure func(*sender.Config)) (s *sender.Sender, closeAll func(), err error) {
 	payments, err := store.Open(context.Background(), url, 4)
 	if err != nil {
 		return nil, nil, err
@@ -134,16 +134,16 @@ func newSender(url, broker, topic string, bend func(*sender.Config)) (s *sender.
 		Logger:  slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Metrics: sender.NewMetrics(prometheus.NewRegistry()),
 	}
-	bend(&c)
+	configure(&c)
 	return sender.New(c), func() { cluster.Close(); payments.Close() }, nil
 }
 
-// run sets a healthy replica to work, in this process.
-func (r *rig) run(bend func(*sender.Config)) (stop func()) {
+// run runs a healthy replica in this process.
+func (r *rig) run(configure func(*sender.Config)) (stop func()) {
 	r.Helper()
 	s, closeAll, err := newSender(r.url, r.broker, r.topic, func(c *sender.Config) {
 		c.Logger = slog.New(slog.NewTextHandler(r.Output(), nil))
-		bend(c)
+		configure(c)
 	})
 	if err != nil {
 		r.Fatal(err)
@@ -167,7 +167,7 @@ func (r *rig) run(bend func(*sender.Config)) (stop func()) {
 	return stop
 }
 
-// kill ends the victim with SIGKILL, and sees that it was that.
+// kill ends the victim with SIGKILL, and checks that it ended by that.
 func (v *victim) kill(t *testing.T) {
 	t.Helper()
 	_ = v.Process.Kill()

@@ -12,9 +12,9 @@ import (
 
 // setting is a parameter that the service sets in its connections.
 type setting struct {
-	// A value, as SQL, that would break the service. Roles and databases may have it.
+	// hostile is a value, as SQL, that would break the service. Roles and databases may have it.
 	hostile string
-	// The default, or what tests need in connections of their own.
+	// benign is the default, or what the connections of tests need.
 	benign string
 }
 
@@ -60,8 +60,7 @@ var settings = map[string]setting{
 	"search_path":                         {"'pg_catalog'", "public"},
 }
 
-// HostileSettings returns a value of each parameter, as SQL, with which the service must work all
-// the same.
+// HostileSettings returns a value of each parameter, as SQL, with which the service must work.
 func HostileSettings() map[string]string {
 	hostile := make(map[string]string, len(settings))
 	for name, s := range settings {
@@ -83,7 +82,7 @@ func beHostile(ctx context.Context, server, database string) error {
 	return execute(ctx, server, sql.String())
 }
 
-// Connect opens a connection of a test's own, past the settings of its database.
+// Connect opens a connection of a test. It does not have the settings of its database.
 func Connect(ctx context.Context, url string) (*pgx.Conn, error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
@@ -93,7 +92,7 @@ func Connect(ctx context.Context, url string) (*pgx.Conn, error) {
 	return pgx.ConnectConfig(ctx, config)
 }
 
-// Pool opens a pool of a test's own, past the settings of its database.
+// Pool opens a pool of a test. Its connections do not have the settings of their database.
 func Pool(ctx context.Context, url string) (*pgxpool.Pool, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {

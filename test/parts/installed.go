@@ -7,24 +7,24 @@ import (
 	"slices"
 )
 
-// Installed is a PostgreSQL that commits on disk and has memory enough, and a broker, for a program
-// that measures.
+// Installed is a PostgreSQL that commits to disk and has enough memory, and a broker, for
+// benchmarks.
 type Installed struct {
-	// docker or embedded.
+	// Kind is docker or embedded.
 	Kind string
-	// URL of an empty database, as a superuser.
+	// Postgres is the URL of an empty database, as a superuser.
 	Postgres string
-	// Address.
+	// Broker is the address of the broker.
 	Broker string
-	// BrokerPID is the broker's process on this machine; 0 if it is this one, or not to be seen
-	// from here.
+	// BrokerPID is the broker's process on this machine. It is 0 if it is this process, or in
+	// another namespace.
 	BrokerPID int
 	server    *Server
 	broker    *Broker
 	ends      []func() error
 }
 
-// ErrNoContainer says that what was asked for needs PostgreSQL and Kafka in containers.
+// ErrNoContainer means that a method needs PostgreSQL and Kafka in containers.
 var ErrNoContainer = errors.New("this needs containers")
 
 // LimitMemory bounds the memory of PostgreSQL's container in bytes, the page cache included, from
@@ -36,8 +36,8 @@ func (in *Installed) LimitMemory(ctx context.Context, bytes int64) error {
 	return in.server.limit(ctx, bytes)
 }
 
-// PauseBroker freezes the broker, or lets it go on. Its connections stay, and nothing answers on
-// them.
+// PauseBroker freezes the broker, or lets it go on. Its connections stay open, and it does not
+// respond.
 func (in *Installed) PauseBroker(ctx context.Context, paused bool) error {
 	if in.broker.pause == nil {
 		return ErrNoContainer
@@ -55,8 +55,8 @@ func (in *Installed) Reconfigure(ctx context.Context, settings map[string]string
 	return in.server.restart(ctx, false)
 }
 
-// Install starts both. The program calls embedded.Main first of all, for the kind that needs it.
-// Close also undoes what a failed Install began.
+// Install starts both. The program must call embedded.Main first, for the kind that needs it. Close
+// also stops what a failed Install has started.
 func Install(ctx context.Context) (*Installed, error) {
 	kind, err := choose()
 	if err != nil {
@@ -65,12 +65,12 @@ func Install(ctx context.Context) (*Installed, error) {
 	in := &Installed{Kind: kind}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	server, end, err := newPostgres(ctx, kind, measuring)
+	server, end, err := newPostgres(ctx, kind, profileBench)
 	in.endsWith(end)
 	if err != nil {
 		return nil, errors.Join(err, in.Close())
 	}
-	broker, end, err := newBroker(measuring)
+	broker, end, err := newBroker(profileBench)
 	in.endsWith(end)
 	if err != nil {
 		return nil, errors.Join(err, in.Close())

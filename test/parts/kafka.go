@@ -8,12 +8,13 @@ import (
 	"testing"
 )
 
-// Broker is a Kafka broker that can go away and come back, with its log, at the same address.
+// Broker is a Kafka broker that can be stopped and started again, with its log, at the same
+// address.
 type Broker struct {
 	Addr string
-	// On this machine; 0 if it is this process.
+	// pid is its process on this machine; 0 if it is this process.
 	pid int
-	// Nil where there is no container.
+	// pause is nil without a container.
 	pause func(ctx context.Context, paused bool) error
 	stop  func(context.Context) error
 	start func(context.Context) error
@@ -22,7 +23,7 @@ type Broker struct {
 	putBack func(context.Context) error
 }
 
-// Stop makes the broker go away.
+// Stop stops the broker.
 func (b *Broker) Stop(t testing.TB) {
 	t.Helper()
 	if err := b.stop(t.Context()); err != nil {
@@ -30,7 +31,7 @@ func (b *Broker) Stop(t testing.TB) {
 	}
 }
 
-// Start brings a stopped broker back.
+// Start starts a stopped broker again.
 func (b *Broker) Start(t testing.TB) {
 	t.Helper()
 	if err := b.start(t.Context()); err != nil {
@@ -46,8 +47,8 @@ func (b *Broker) Keep(t testing.TB) {
 	}
 }
 
-// PutBack ends the broker as a loss of power does, puts the copy in place of its logs, and starts
-// it again. All that it has acknowledged since Keep is gone, as after the loss of a disk.
+// PutBack kills the broker, puts the copy in place of its logs, and starts it again. All that it
+// has acknowledged since Keep is gone, as after the loss of a disk.
 func (b *Broker) PutBack(t testing.TB) {
 	t.Helper()
 	if err := b.putBack(t.Context()); err != nil {
@@ -57,15 +58,15 @@ func (b *Broker) PutBack(t testing.TB) {
 
 // shared is the broker of this process, for tests that do not stop it.
 var shared = sync.OnceValues(func() (*Broker, error) {
-	b, end, err := newBroker(tests)
+	b, end, err := newBroker(profileTest)
 	if end != nil {
 		stopAtEnd(end)
 	}
 	return b, err
 })
 
-// Kafka returns the address of a broker that all tests of the process share; each makes a topic of
-// its own.
+// Kafka returns the address of a broker that all tests of the process share. Each creates a topic
+// of its own.
 func Kafka(t testing.TB) string {
 	t.Helper()
 	kind(t)
@@ -85,7 +86,7 @@ func Topic() string { return fmt.Sprintf("payments-%d", topics.Add(1)) }
 func OwnKafka(t testing.TB) *Broker {
 	t.Helper()
 	kind(t)
-	b, end, err := newBroker(tests)
+	b, end, err := newBroker(profileTest)
 	if end != nil {
 		t.Cleanup(func() {
 			if err := end(); err != nil {
@@ -99,7 +100,7 @@ func OwnKafka(t testing.TB) *Broker {
 	return b
 }
 
-func newBroker(p purpose) (*Broker, func() error, error) {
+func newBroker(p profile) (*Broker, func() error, error) {
 	k, err := choose()
 	if err != nil {
 		return nil, nil, err

@@ -15,11 +15,11 @@ import (
 	"github.com/testcontainers/testcontainers-go/wait"
 )
 
-// newDockerBroker starts Apache Kafka on a host port known beforehand: the broker tells it to
-// clients, and keeps it when it is started again. The broker talks to itself over a listener of its
-// own, without which transactions hang. Yet another one is advertised at the container's own
-// address, which is known inside only and only once it runs.
-func newDockerBroker(p purpose) (*Broker, func() error, error) {
+// newDockerBroker starts Apache Kafka on a host port that is known beforehand. The broker
+// advertises it to clients, and keeps it when it is started again. The broker talks to itself over
+// another listener, without which transactions hang. A third one is advertised at the container's
+// own address, which is known only inside the container once it runs.
+func newDockerBroker(p profile) (*Broker, func() error, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
 	port, err := freePort()
@@ -62,7 +62,7 @@ func newDockerBroker(p purpose) (*Broker, func() error, error) {
 		return nil, end, fmt.Errorf("apache/kafka:4.3.1: %w", err)
 	}
 	b := &Broker{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}
-	if p == measuring {
+	if p == profileBench {
 		b.Addr = ownAddress(ctx, c, "9095", b.Addr)
 		state, err := c.State(ctx)
 		if err != nil {
@@ -78,7 +78,7 @@ func newDockerBroker(p purpose) (*Broker, func() error, error) {
 	b.stop = func(ctx context.Context) error { return stop(ctx, stopGrace) }
 	b.start = func(ctx context.Context) error { return start(ctx, "") }
 	b.keep = func(ctx context.Context) error { return errors.Join(stop(ctx, stopGrace), start(ctx, "keep")) }
-	// 0: by SIGKILL.
+	// With 0 it is killed by SIGKILL.
 	b.putBack = func(ctx context.Context) error { return errors.Join(stop(ctx, 0), start(ctx, "put back")) }
 	return b, end, nil
 }
@@ -86,8 +86,8 @@ func newDockerBroker(p purpose) (*Broker, func() error, error) {
 // stopGrace is how long a broker may take to stop cleanly.
 const stopGrace = 20 * time.Second
 
-// atStart copies the logs, or puts the copy in their place, before the broker starts: only then
-// does nobody write them.
+// atStart copies the logs, or restores the copy, before the broker starts. Only then are they not
+// written.
 const atStart = `case "$(cat /tmp/at-start 2>/dev/null)" in
 	keep) rm -rf /tmp/kept && cp -a /tmp/kafka /tmp/kept ;;
 	"put back") rm -rf /tmp/kafka && cp -a /tmp/kept /tmp/kafka ;;
@@ -103,8 +103,8 @@ func publish(inside string, port int) func(*container.HostConfig) {
 	}
 }
 
-// freePort returns a port that is free now. Nothing holds it until the container takes it; when
-// somebody else is faster the start fails.
+// freePort returns a port that is free now. Nothing holds it until the container takes it. If
+// another program is faster, the start fails.
 func freePort() (int, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

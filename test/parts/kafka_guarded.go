@@ -25,7 +25,7 @@ import (
 // principal User:ANONYMOUS, which has no rights but those granted to it.
 type GuardedBroker struct {
 	Addr string
-	// May do everything; but for kfake's, which may only grant.
+	// admin has all rights. With kfake it may only grant rights.
 	admin *kadm.Client
 	fake  bool
 }
@@ -90,7 +90,7 @@ func (b *GuardedBroker) DeleteTopic(t testing.TB, name string) {
 	})
 }
 
-// administer does what kfake's administrator has no right to do but while it grants itself one.
+// administer does what kfake's administrator may do only while it grants itself the right.
 func (b *GuardedBroker) administer(t testing.TB, right ACL, work func() error) {
 	t.Helper()
 	if b.fake {
@@ -102,7 +102,7 @@ func (b *GuardedBroker) administer(t testing.TB, right ACL, work func() error) {
 	}
 }
 
-// Grant gives the clients a right. The broker may take a moment to know of it.
+// Grant grants a right to the clients. The broker may take a moment to notice.
 func (b *GuardedBroker) Grant(t testing.TB, rights ...ACL) {
 	t.Helper()
 	for _, r := range rights {
@@ -116,7 +116,7 @@ func (b *GuardedBroker) Grant(t testing.TB, rights ...ACL) {
 	}
 }
 
-// Revoke takes a right away that was granted. The broker may take a moment to know of it.
+// Revoke revokes a right. The broker may take a moment to notice.
 func (b *GuardedBroker) Revoke(t testing.TB, r ACL) {
 	t.Helper()
 	results, err := b.admin.DeleteACLs(t.Context(), r.builder())
@@ -145,8 +145,8 @@ func scan(s, format string, into *string) bool {
 	return n == 1 && err == nil
 }
 
-// startGuardedFake starts kfake, whose clients may also alter the cluster: that is how its
-// administrator comes in.
+// startGuardedFake starts kfake. Its clients may also alter the cluster, which is how its
+// administrator gets its rights.
 func startGuardedFake() (addr string, admin []kgo.Opt, end func() error, err error) {
 	alter := kfake.ACL{
 		Resource: kmsg.ACLResourceTypeCluster, Name: "kafka-cluster", Pattern: kmsg.ACLResourcePatternTypeLiteral,

@@ -9,10 +9,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// LosingBroker is a broker in this process that can lose a transaction's marker as Kafka does: the
-// coordinator has decided and said so, the records are in the log, and nothing in there says what
-// became of them. Only kfake can be bent to it; what a real broker makes of such a log is tested in
-// package kafka.
+// LosingBroker is a broker in this process that can lose the marker of a transaction as Kafka does.
+// The coordinator has decided and responded, the records are in the log, and the marker is not.
+// Only kfake can be made to do this. What a real broker does with such a log is tested in package
+// kafka.
 type LosingBroker struct {
 	Addr    string
 	cluster *kfake.Cluster
@@ -20,9 +20,10 @@ type LosingBroker struct {
 	mu     sync.Mutex
 	losing bool
 	lost   bool
-	// The transaction whose marker is lost, as long as its coordinator takes it for ended.
+	// hanging is the transaction whose marker is lost, as long as its coordinator takes it for
+	// ended.
 	hanging *kmsg.EndTxnRequest
-	// The last that the hanging transaction's id was given.
+	// epoch is the last one of the hanging transaction's id.
 	epoch int16
 }
 
@@ -48,15 +49,15 @@ func (b *LosingBroker) LoseNext() {
 	b.losing, b.lost = true, false
 }
 
-// Lost tells whether it has.
+// Lost reports whether it has lost one.
 func (b *LosingBroker) Lost() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.lost
 }
 
-// onEnd answers that the transaction is committed, and the epoch that the producer has from now on
-// (KIP-890); kfake, which is the log as well, hears nothing of it.
+// onEnd responds that the transaction is committed, with the producer's next epoch (KIP-890).
+// kfake, which is also the log, does not get the request.
 func (b *LosingBroker) onEnd(r kmsg.Request) (kmsg.Response, error, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -66,30 +67,31 @@ func (b *LosingBroker) onEnd(r kmsg.Request) (kmsg.Response, error, bool) {
 		return nil, nil, false
 	}
 	b.losing, b.lost, b.hanging, b.epoch = false, true, request, request.ProducerEpoch+1
-	answer := request.ResponseKind().(*kmsg.EndTxnResponse)
-	answer.ProducerID, answer.ProducerEpoch = request.ProducerID, b.epoch
-	return answer, nil, true
+	response := request.ResponseKind().(*kmsg.EndTxnResponse)
+	response.ProducerID, response.ProducerEpoch = request.ProducerID, b.epoch
+	return response, nil, true
 }
 
-// onInit answers for a coordinator that has nothing under way, where kfake would abort what hangs.
+// onInit responds for a coordinator without an open transaction. kfake would abort the hanging one.
 func (b *LosingBroker) onInit(r kmsg.Request) (kmsg.Response, error, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.cluster.KeepControl()
 	request := r.(*kmsg.InitProducerIDRequest)
 	if b.hanging == nil || request.TransactionalID == nil || *request.TransactionalID != b.hanging.TransactionalID {
-		// Or kfake would time out what hangs, as no coordinator does.
+		// Otherwise kfake would abort the open transaction after a timeout, which no coordinator
+		// does.
 		request.TransactionTimeoutMillis = int32(10 * time.Minute / time.Millisecond)
 		return nil, nil, false
 	}
 	b.epoch++
-	answer := request.ResponseKind().(*kmsg.InitProducerIDResponse)
-	answer.ProducerID, answer.ProducerEpoch = b.hanging.ProducerID, b.epoch
-	return answer, nil, true
+	response := request.ResponseKind().(*kmsg.InitProducerIDResponse)
+	response.ProducerID, response.ProducerEpoch = b.hanging.ProducerID, b.epoch
+	return response, nil, true
 }
 
-// onProduce sees the next transaction begin: from then on the coordinator has something to end
-// again.
+// onProduce notices that the next transaction begins. From then on the coordinator has a
+// transaction to end again.
 func (b *LosingBroker) onProduce(r kmsg.Request) (kmsg.Response, error, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

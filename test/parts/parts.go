@@ -1,9 +1,9 @@
-// Package parts gives tests a real PostgreSQL and a real Kafka broker: official containers through
-// testcontainers where a Docker daemon answers, embedded ones elsewhere. PAYLATCH_TEST_PARTS=docker
-// demands containers, =embedded forbids them. A part that cannot be had fails the test; nothing is
-// skipped.
+// Package parts gives tests a real PostgreSQL and a real Kafka broker. They are official
+// containers, by testcontainers, if a Docker daemon responds, and embedded ones otherwise.
+// PAYLATCH_TEST_PARTS=docker demands containers, and =embedded forbids them. A missing dependency
+// fails the test; nothing is skipped.
 //
-// Each test owns its database and its topic, so that tests run in parallel and judge whole tables
+// Each test has a database and a topic of its own. So tests run in parallel and check whole tables
 // and whole logs.
 package parts
 
@@ -23,22 +23,22 @@ import (
 	"github.com/paylatch/paylatch/internal/embedded"
 )
 
-// startTimeout bounds the start of one part, a first fetch of its binaries included.
+// startTimeout bounds the start of one dependency, including a first download of its binaries.
 const startTimeout = 3 * time.Minute
 
-// Kinds of parts.
+// The kinds of dependencies.
 const (
 	docker      = "docker"
 	embeddedOne = "embedded"
 )
 
-// choose decides, once per process, which kind of parts this run has.
+// choose chooses, once per process, the kind of dependencies.
 var choose = sync.OnceValues(func() (string, error) {
 	switch demand := os.Getenv("PAYLATCH_TEST_PARTS"); demand {
 	case embeddedOne:
 		return embeddedOne, nil
 	case docker, "":
-		err := dockerAnswers()
+		err := dockerResponds()
 		if err == nil {
 			return docker, nil
 		}
@@ -51,15 +51,16 @@ var choose = sync.OnceValues(func() (string, error) {
 	}
 })
 
-// dockerAnswers asks the daemon; testcontainers finds it by the usual environment.
-func dockerAnswers() (err error) {
+// dockerResponds returns nil if the daemon responds. testcontainers finds it by the usual
+// environment.
+func dockerResponds() (err error) {
 	defer func() { // testcontainers panics where there is no socket at all.
 		if p := recover(); p != nil {
 			err = fmt.Errorf("no Docker: %v", p)
 		}
 	}()
-	// A reaper of this process's own: packages that test at once share one otherwise, and fail when
-	// they start it together.
+	// This process gets a reaper of its own. Packages that are tested at once would share one, and
+	// fail if they start it at the same time.
 	const session = "TESTCONTAINERS_SESSION_ID"
 	if os.Getenv(session) == "" {
 		if err := os.Setenv(session, uuid.NewString()); err != nil {
@@ -80,17 +81,17 @@ func dockerAnswers() (err error) {
 	return closeErr
 }
 
-// Kind returns the kind of parts that this run has, docker or embedded; an error when containers
-// are demanded and cannot be had.
+// Kind returns the kind of dependencies, docker or embedded. It returns an error if containers are
+// demanded and there are none.
 func Kind() (string, error) { return choose() }
 
-// InDocker tells whether the parts are containers: a real broker, then.
+// InDocker reports whether the dependencies are containers, with a real broker.
 func InDocker(t testing.TB) bool {
 	t.Helper()
 	return kind(t) == docker
 }
 
-// kind returns the chosen kind of parts.
+// kind returns the chosen kind.
 func kind(t testing.TB) string {
 	t.Helper()
 	k, err := choose()
@@ -102,7 +103,7 @@ func kind(t testing.TB) string {
 
 var (
 	stopsMu sync.Mutex
-	stops   []func() error // Of what is shared by the tests of this process; undone in reverse.
+	stops   []func() error // They stop what the tests of this process share, the last one first.
 )
 
 func stopAtEnd(stop func() error) {
@@ -111,9 +112,9 @@ func stopAtEnd(stop func() error) {
 	stops = append(stops, stop)
 }
 
-// Main is the TestMain of packages that use parts: it runs the tests, stops what they shared, and
-// finds goroutines that nobody waited for. The given cleanups run after the tests and before the
-// parts stop.
+// Main is the TestMain of packages that use this one. It runs the tests, stops what they shared,
+// and finds leaked goroutines. The given cleanups run after the tests, before the dependencies
+// stop.
 func Main(m *testing.M, cleanups ...func() error) {
 	embedded.Main()
 	code := m.Run()

@@ -23,10 +23,10 @@ import (
 	"github.com/paylatch/paylatch/migrations"
 )
 
-// template is a migrated database that the tests' own are copied from.
+// template is a migrated database that the databases of tests are copied from.
 const template = "paylatch_template"
 
-// server is the PostgreSQL of this process, with the template in it.
+// server is the PostgreSQL of this process, which has the template.
 var server = sync.OnceValues(func() (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
@@ -34,7 +34,7 @@ var server = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	p, end, err := newPostgres(ctx, k, tests)
+	p, end, err := newPostgres(ctx, k, profileTest)
 	if end != nil {
 		stopAtEnd(end)
 	}
@@ -48,16 +48,17 @@ var server = sync.OnceValues(func() (string, error) {
 	return p.URL, err
 })
 
-// Server is a PostgreSQL of its own, which can be restarted at the same address with its data.
+// Server is a PostgreSQL of one test, which can be restarted at the same address with its data.
 type Server struct {
-	// Of an empty database.
+	// URL is that of an empty database.
 	URL     string
 	restart func(ctx context.Context, immediate bool) error
-	// Nil where there is no container.
+	// limit is nil without a container.
 	limit func(ctx context.Context, bytes int64) error
 }
 
-// Restart restarts the server; immediate is as a crash: what was committed comes back from its log.
+// Restart restarts the server. An immediate restart is like a crash: committed data is recovered
+// from the WAL.
 func (s *Server) Restart(t testing.TB, immediate bool) {
 	t.Helper()
 	if err := s.restart(t.Context(), immediate); err != nil {
@@ -70,7 +71,7 @@ func OwnPostgres(t testing.TB) *Server {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
 	defer cancel()
-	s, end, err := newPostgres(ctx, kind(t), tests)
+	s, end, err := newPostgres(ctx, kind(t), profileTest)
 	if end != nil {
 		t.Cleanup(func() {
 			if err := end(); err != nil {
@@ -84,24 +85,24 @@ func OwnPostgres(t testing.TB) *Server {
 	return s
 }
 
-func newPostgres(ctx context.Context, kind string, p purpose) (*Server, func() error, error) {
+func newPostgres(ctx context.Context, kind string, p profile) (*Server, func() error, error) {
 	if kind == docker {
 		return newDockerPostgres(ctx, p)
 	}
 	return newEmbeddedPostgres(ctx, p)
 }
 
-func newEmbeddedPostgres(ctx context.Context, p purpose) (*Server, func() error, error) {
-	e, err := embedded.StartPostgres(ctx, embedded.PostgresConfig{Fsync: p == measuring})
+func newEmbeddedPostgres(ctx context.Context, p profile) (*Server, func() error, error) {
+	e, err := embedded.StartPostgres(ctx, embedded.PostgresConfig{Fsync: p == profileBench})
 	if err != nil {
 		return nil, nil, err
 	}
 	return &Server{URL: e.URL(), restart: e.Restart}, e.Stop, nil
 }
 
-func newDockerPostgres(ctx context.Context, p purpose) (*Server, func() error, error) {
+func newDockerPostgres(ctx context.Context, p profile) (*Server, func() error, error) {
 	settings := []string{"postgres", "-c", "fsync=off", "-c", "max_connections=300"}
-	if p == measuring {
+	if p == profileBench {
 		// See restartServer.
 		settings = []string{"sh", "-c", "while :; do docker-entrypoint.sh postgres; sleep 0.1; done"}
 	}
@@ -124,12 +125,12 @@ func newDockerPostgres(ctx context.Context, p purpose) (*Server, func() error, e
 		return nil, end, fmt.Errorf("postgres:17: %w", err)
 	}
 	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-	if p == measuring {
+	if p == profileBench {
 		address = ownAddress(ctx, c, "5432", address)
 	}
 	s := &Server{URL: fmt.Sprintf("postgres://paylatch:paylatch@%s/paylatch?sslmode=disable", address)}
 	s.limit = func(ctx context.Context, bytes int64) error { return limitMemory(ctx, c.GetContainerID(), bytes) }
-	if p == measuring {
+	if p == profileBench {
 		s.restart = func(ctx context.Context, _ bool) error { return restartServer(ctx, c, s.URL) }
 		return s, end, nil
 	}
@@ -209,8 +210,8 @@ func database(t testing.TB, from string) string {
 	return withDatabase(url, name)
 }
 
-// templating lets one database at a time be copied: PostgreSQL refuses to copy a template that
-// somebody uses.
+// templating lets one database at a time be copied. PostgreSQL refuses to copy a template with open
+// connections.
 var templating sync.Mutex
 
 func execute(ctx context.Context, url, sql string) error {
