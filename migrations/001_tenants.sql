@@ -1,5 +1,5 @@
--- Who may use the installation. A tenant is never deleted or renamed: payments, ids and events name it for ever.
--- The running version knows nothing of these tables before this migration; nothing else depends on it.
+-- Who may use the installation. A tenant is never deleted or renamed, since payments, ids and
+-- events name it. The version before this migration does not know these tables.
 
 create table tenants (
     id         integer generated always as identity,
@@ -12,7 +12,8 @@ create table tenants (
     constraint tenants_salt_is_256_bits check (octet_length(salt) = 32)
 );
 
--- A key itself is shown once and never stored. A revoked key keeps its row, so that it can be told from one that never was.
+-- A key itself is shown once and never stored. A revoked key keeps its row, which distinguishes it
+-- from an unknown one.
 create table api_keys (
     id         integer generated always as identity,
     tenant_id  integer     not null,

@@ -1,5 +1,6 @@
--- What was taken. Parties and accounts recur from payment to payment, so a payment's row holds references to them: that, the order of
--- the columns (eight-byte ones first, no padding) and the bounds keep a row within 200 bytes.
+-- Payments. Parties and accounts recur from payment to payment, so a payment's row refers to them.
+-- That, the order of the columns (eight-byte columns first, so that there is no padding) and the
+-- bounds keep a row within 200 bytes.
 
 create table parties (
     id        bigint generated always as identity,
@@ -25,8 +26,9 @@ create table accounts (
     constraint accounts_number_in_bounds check (char_length(number) between 1 and 34)
 );
 
--- Parties, accounts and tenants are immutable once written. That is what payments rest on instead of foreign keys, which would lock four rows of
--- these tables for every payment, the same few rows for all payments of a busy account.
+-- Parties, accounts and tenants are immutable once written. Payments rely on that instead of
+-- foreign keys, which would lock four rows of these tables for every payment, and the same few rows
+-- for all payments of a busy account.
 create function refuse_change() returns trigger language plpgsql as $$
 begin
     raise exception '% rows are immutable', tg_table_name using errcode = 'restrict_violation';
@@ -41,7 +43,8 @@ create trigger tenants_are_kept before truncate on tenants for each statement ex
 
 create type payment_status as enum ('created', 'sent', 'accepted', 'rejected');
 
--- The order of emission within a partition. No cache: sessions that drew ahead would break the order.
+-- The order of emission within a partition. It has no cache: sessions that draw numbers ahead would
+-- break the order.
 create sequence payments_seq as bigint cache 1;
 
 create table payments (
@@ -72,7 +75,8 @@ create table payments (
         (status = 'created') = (sent_at is null) and (sent_at is null) = (kafka_offset is null))
 );
 
--- Serves the sender: what is unsent, in order. A sent payment leaves the index, so that it stays as small as the backlog.
+-- For the sender: the unsent payments, in order. A sent payment leaves the index, which stays as
+-- small as the backlog.
 create index payments_unsent on payments (partition, seq) where status = 'created';
 
 ---- create above / drop below ----

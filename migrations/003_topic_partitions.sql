@@ -1,5 +1,6 @@
--- How far each Kafka partition is emitted, and how. The row's lock is what makes emission exclusive: whoever publishes to a partition
--- holds it from before the first record until the mark is committed. Rows are made by `paylatch partitions init`, once.
+-- How far each Kafka partition is emitted, and how. The row's lock makes emission exclusive: a
+-- sender that publishes to a partition holds it from before the first record until the mark is
+-- committed. `paylatch partitions init` inserts the rows, once.
 
 create type delivery_mode as enum ('locked', 'fenced');
 create type partition_state as enum ('active', 'halted');
@@ -7,10 +8,10 @@ create type partition_state as enum ('active', 'halted');
 create table topic_partitions (
     partition        smallint        not null,
     topic            text            not null,
-    topic_id         uuid            not null, -- Kafka's own: a topic made anew under the same name is another topic.
+    topic_id         uuid            not null, -- Kafka's: a topic that is created again has another one.
     transactional_id text            not null, -- Of the one producer that may publish here, in fenced delivery.
     delivery         delivery_mode   not null,
-    generation       bigint          not null default 0, -- Counts take-overs.
+    generation       bigint          not null default 0, -- Counts takeovers.
     next_offset      bigint          not null, -- Every record of ours below it is marked in payments.
     state            partition_state not null default 'active',
     reason           text, -- Why it halted, for the operator.
@@ -22,8 +23,10 @@ create table topic_partitions (
     constraint topic_partitions_next_offset_not_negative check (next_offset >= 0),
     constraint topic_partitions_halted_has_reason check ((state = 'halted') = (reason is not null))
 ) with (
-    -- A few rows, updated once per batch. Room in the page keeps the updates HOT (no column of theirs is indexed); vacuum comes early, since
-    -- small hot tables bloat worst when something holds an old snapshot (facts P2).
+    -- A few rows, updated once per batch. Room in the page keeps the updates HOT, since none of the
+    -- updated columns is indexed. Vacuum comes early: if some session holds an old snapshot, a
+    -- small table with many updates bloats most.
+    -- Source: https://www.postgresql.org/docs/current/storage-hot.html
     fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000
 );
 

@@ -1,9 +1,12 @@
--- Partitions can be added while payments are taken: the intake closes for the moment in which accounts change their partition, so that none of them has unsent payments
--- in two. The version that runs before this migration does not ask: end it before `paylatch partitions grow`.
+-- Partitions can be added while payments are taken. No payment is stored for the moment in which
+-- accounts change their partition, so that no account has unsent payments in two. The version
+-- before this migration does not check that: end it before `paylatch partitions grow`.
 
--- Whether payments may be stored that were spread over so many partitions, which must be just as many as there are: with more, a payment would go to a partition that nobody sends to (after a
--- restore, say). True until the statement's transaction ends: an operator who adds partitions holds the lock exclusively (package store). Two statements, so that the second sees what
--- was committed before the lock was had.
+-- Returns whether payments may be stored that were spread over the given number of partitions.
+-- There must be just as many: with more, a payment would go to a partition that no sender serves
+-- (after a restore, say). True until the statement's transaction ends: an operator who adds
+-- partitions holds the lock exclusively (package store). There are two statements, so that the
+-- second one sees what was committed before the lock was granted.
 create function intake_is_open(partitions smallint) returns boolean language plpgsql volatile as $$
 begin
     if not pg_try_advisory_xact_lock_shared(1886413923, 0) then

@@ -1,7 +1,9 @@
--- A replica waits for the end of the next one's presence by that one's lock, in short statements: a single long one would keep its snapshot, and with it every dead row of the
--- whole database from vacuum, for as long as both live. A version that runs before this migration waits in its own way.
+-- A replica waits for the end of its peer's presence by a lock of the peer, in short statements.
+-- One long statement would keep its snapshot, and so hold back vacuum in the whole database, for as
+-- long as both live. The version before this migration waits in its own way.
 
--- Whether the presence of a session has ended, as soon as it has; false after lock_timeout. The time-out is caught here, since PostgreSQL would log each as an error.
+-- Returns true as soon as the presence of a session has ended, and false after lock_timeout. The
+-- timeout is caught here, since PostgreSQL would log each one as an error.
 create function presence_has_ended(pid integer) returns boolean language plpgsql volatile as $$
 begin
     perform pg_advisory_lock_shared(1886413925, pid);

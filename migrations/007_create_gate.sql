@@ -1,15 +1,17 @@
--- Every create takes its transaction id before it draws a number from payments_seq. A sender can then
--- know, by a snapshot, that each create which drew a number up to N has ended, and need not walk over
--- what it has sent (package store, floor). By itself an INSERT draws the number first: nextval needs
--- no transaction id, and ON CONFLICT may then wait for another transaction, still without one.
+-- Every create takes its transaction id before it draws a number from payments_seq. By a snapshot,
+-- a sender can then know that each create which drew a number up to N has ended, and need not walk
+-- over what it has sent (package store, floor). Otherwise an INSERT draws the number first: nextval
+-- needs no transaction id, and ON CONFLICT may then wait for another transaction, still without
+-- one.
 --
--- The version before this one runs on: it calls intake_is_open, which is the same function now. A later
--- migration drops that name. Senders of this version need the rule for creates that are under way, too,
--- so the lock waits for them; new ones are refused meanwhile, as while partitions are added. For the same
--- reason end all senders of this version before this migration is taken back.
+-- The version before this one goes on: it calls intake_is_open, which is the same function now. A
+-- later migration drops that name. Senders of this version need the rule for creates in progress,
+-- too, so the lock waits for these. New ones are refused during that, as while partitions are
+-- added. For the same reason end all senders of this version before this migration is taken back.
 select pg_advisory_xact_lock(1886413923, 0);
 
--- Whether payments may be stored that were spread over so many partitions: see migration 004.
+-- Returns whether payments may be stored that were spread over the given number of partitions: see
+-- migration 004.
 create function create_gate_is_open(partitions smallint) returns boolean language plpgsql volatile as $$
 begin
     if not pg_try_advisory_xact_lock_shared(1886413923, 0) then

@@ -1,10 +1,10 @@
-// Package migrations holds the database's schema as numbered tern migrations, and schema.sql, their
-// sum, for readers.
+// Package migrations holds the schema of the database as numbered tern migrations. schema.sql is
+// their sum, for readers.
 package migrations
 
 import "embed"
 
-// FS holds the migrations in tern's format; store.Migrate runs them.
+// FS has the migrations in tern's format. store.MigrateUp executes them.
 //
 //go:embed *_*.sql
 var FS embed.FS

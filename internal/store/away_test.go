@@ -17,7 +17,7 @@ import (
 	"github.com/paylatch/paylatch/test/parts"
 )
 
-// everyCall makes each call of the store that asks the database, by name.
+// everyCall makes each call of the store that queries the database, by name.
 func everyCall(t testing.TB, ctx context.Context, s *store.Store, p payment.Payment) map[string]error {
 	key := newKey(t)
 	errs := map[string]error{
@@ -39,14 +39,14 @@ func everyCall(t testing.TB, ctx context.Context, s *store.Store, p payment.Paym
 	return errs
 }
 
-// somewhere is a tenant's payment for a database that cannot be asked for one.
+// somewhere is a payment for a database that cannot be queried for a tenant.
 func somewhere(t testing.TB) payment.Payment {
 	t.Helper()
 	return newPayment(t, payment.Tenant{TenantRef: payment.TenantRef{ID: 1, Name: "acme"}}, "order-1")
 }
 
-// TestStore_Away_Refused: nobody listens where the database should be. Whatever is asked, the
-// answer is "not now"; above all an API key is then not "wrong", and a payment not "not found".
+// TestStore_Away_Refused: no program listens where the database should be. All calls return
+// payment.ErrUnavailable. Above all, an API key is then not "wrong", and a payment not "not found".
 func TestStore_Away_Refused(t *testing.T) {
 	t.Parallel()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -70,8 +70,8 @@ func TestStore_Away_Refused(t *testing.T) {
 	}
 }
 
-// TestStore_Away_NoSchema: the database is there and empty. The operator is told which command is
-// missing, and once it was given the same store works.
+// TestStore_Away_NoSchema: the database is empty. The error names the missing command, and once
+// that was executed, the same store works.
 func TestStore_Away_NoSchema(t *testing.T) {
 	t.Parallel()
 	empty := parts.EmptyPostgres(t)
@@ -84,7 +84,7 @@ func TestStore_Away_NoSchema(t *testing.T) {
 	}
 	var tenant payment.Tenant
 	eventually(t, waitMost, "the schema is seen", func() (seen bool) {
-		// That it was missing holds for a moment.
+		// The refusal is remembered for a moment.
 		var err error
 		tenant, err = s.CreateTenant(t.Context(), "acme")
 		return err == nil
@@ -97,9 +97,9 @@ func TestStore_Away_NoSchema(t *testing.T) {
 	}
 }
 
-// TestStore_Away_InTheMiddle: a create waits for another transaction when its own statement ends
-// badly: its backend is terminated, or a time-out strikes. The caller is told "not now"; nothing
-// was stored; and the same create then succeeds with the same store.
+// TestStore_Away_InTheMiddle: a create waits for another transaction when its own statement fails:
+// its backend is terminated, or a timeout ends it. The caller gets payment.ErrUnavailable, and
+// nothing is stored. The same create then succeeds with the same store.
 func TestStore_Away_InTheMiddle(t *testing.T) {
 	t.Parallel()
 	const blocked = `datname = current_database() and wait_event_type = 'Lock'`
@@ -137,7 +137,7 @@ func TestStore_Away_InTheMiddle(t *testing.T) {
 			o := receive(t, created)
 			wantUnavailable(t, o.err, c.code)
 			if o.stored != (payment.Payment{}) || o.replayed {
-				t.Error("a payment was returned beside the error")
+				t.Error("a payment was returned with the error")
 			}
 			if err := another.Rollback(t.Context()); err != nil {
 				t.Fatal(err)
@@ -161,8 +161,8 @@ func withSetting(t testing.TB, databaseURL, name, value string) string {
 	return u.String()
 }
 
-// TestStore_Away_ReadOnly: a server that takes no writes is "not now", and the session that said so
-// is not used again: after a failover another one leads to the primary.
+// TestStore_Away_ReadOnly: a server that takes no writes is unavailable. The session that reported
+// it is not used again, since after a failover another one leads to the primary.
 func TestStore_Away_ReadOnly(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -199,8 +199,8 @@ func TestStore_Away_ReadOnly(t *testing.T) {
 	f.create(f.payment("order-1"))
 }
 
-// TestStore_Away_CallerGone: that the caller went away is no fault of the database's, whether it is
-// noticed before the call or in the middle; that its time was up is "not now".
+// TestStore_Away_CallerGone: a caller that has gone is no fault of the database, whether it is
+// noticed before the call or during it. A caller whose time is up gets payment.ErrUnavailable.
 func TestStore_Away_CallerGone(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)

@@ -10,7 +10,7 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// wantPayments wants the claim to hold just these, in this order.
+// wantPayments checks that the claim holds exactly these, in this order.
 func wantPayments(t testing.TB, claim *store.Claim, want ...payment.Payment) {
 	t.Helper()
 	if len(claim.Payments) != len(want) {
@@ -21,8 +21,8 @@ func wantPayments(t testing.TB, claim *store.Claim, want ...payment.Payment) {
 	}
 }
 
-// wantEmission wants the first n of the payments sent at offsets from base, the others created, and
-// the partition's next offset.
+// wantEmission checks that the first n payments are sent at offsets from base, that the others are
+// created, and the partition's next offset.
 func wantEmission(f *fixture, payments []payment.Payment, base int64, n int, next int64) {
 	f.t.Helper()
 	for i, p := range payments {
@@ -41,8 +41,8 @@ func wantEmission(f *fixture, payments []payment.Payment, base int64, n int, nex
 	}
 }
 
-// TestClaim_Order shows that a claim takes its own partition's payments in the order of seq,
-// wherever in the table they lie, and no more than the limit.
+// TestClaim_Order: a claim takes the payments of its own partition in the order of seq, wherever
+// they are in the table, and no more than the limit.
 func TestClaim_Order(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 2)
@@ -52,7 +52,7 @@ func TestClaim_Order(t *testing.T) {
 		payments = append(payments, f.create(f.inPartition(key, 0, 2)))
 	}
 	rand.Shuffle(len(payments), func(i, j int) {
-		// So that neither ids nor the place in the table are in order.
+		// Then neither ids nor places in the table are in order.
 		payments[i].Seq, payments[j].Seq = payments[j].Seq, payments[i].Seq
 	})
 	for _, p := range payments {
@@ -72,10 +72,10 @@ func TestClaim_Order(t *testing.T) {
 	}
 }
 
-// TestClaim_Exclusive: an owner has lost its ownership without noticing, in the middle of a claim,
-// and another replica owns the partition now. The row lock keeps the new owner out, without making
-// it wait, until the claim has ended: this is what emission rests on. The test forges the loss by
-// giving the advisory lock back in the old owner's session.
+// TestClaim_Exclusive: an owner has lost the partition without noticing, during a claim, and
+// another replica owns it now. The row lock keeps the new owner out, without a wait, until the
+// claim has ended: exclusive emission relies on this. The test forges the loss by releasing the
+// advisory lock in the old owner's session.
 func TestClaim_Exclusive(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 2)
@@ -105,9 +105,8 @@ func TestClaim_Exclusive(t *testing.T) {
 	}
 }
 
-// TestClaim_MarkSent shows that exactly the first n are marked, at consecutive offsets; that nobody
-// sees the mark or the new next offset before both are committed; and that a rollback leaves
-// neither.
+// TestClaim_MarkSent: exactly the first n are marked, at consecutive offsets. No other session sees
+// the mark or the new next offset before both are committed. A rollback leaves neither.
 func TestClaim_MarkSent(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -144,9 +143,9 @@ func TestClaim_MarkSent(t *testing.T) {
 	}
 }
 
-// TestClaim_MarkSent_Impossible: rows that the claim holds cannot have been marked by another.
-// Should it happen all the same, by a hand in the database or a fault of ours, the pass must stop
-// loudly and leave everything as it was.
+// TestClaim_MarkSent_Impossible: rows that the claim holds cannot have been marked by another
+// session. If they were, by hand or because of a defect, the batch must fail with an error and
+// leave everything as it was.
 func TestClaim_MarkSent_Impossible(t *testing.T) {
 	t.Parallel()
 	for name, forge := range map[string]func(*fixture, *store.Claim, *store.Session) error{

@@ -12,8 +12,8 @@ import (
 
 // A database's clock that was set back is emulated by rows that were created in its future.
 
-// TestClock_RevokeKey: a key is revoked at once, and not only when the clock has caught up with the
-// time at which the key was made.
+// TestClock_RevokeKey: a key is revoked at once, even if the clock was set back to before its
+// creation.
 func TestClock_RevokeKey(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -45,7 +45,7 @@ func TestClock_MarkSent(t *testing.T) {
 		t.Errorf("%d of 2 payments are sent no earlier than they were created", n)
 	}
 	if n := query[int](f, `select count(*) from payments where sent_at > now()`); n != 1 {
-		t.Errorf("%d payments bear a time that is yet to come, want the one that was created then", n)
+		t.Errorf("%d payments have a time in the future, want the one that was created then", n)
 	}
 }
 
@@ -72,8 +72,8 @@ func TestClock_Restore(t *testing.T) {
 	}
 }
 
-// TestClock_OldestUnsent: the age of what waits grows by the time in which it is seen to wait,
-// whatever the database's clock says, and ends when it is sent.
+// TestClock_OldestUnsent: the reported age of a waiting payment grows with the time for which it
+// has been seen waiting, whatever the database's clock is. It ends when the payment is sent.
 func TestClock_OldestUnsent(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)

@@ -8,12 +8,12 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// stall makes the relay lose what the server sends, on connections that are in use meanwhile.
+// stall makes the relay lose what the server sends on the connections in use.
 func (r *relay) stall(stalled bool) { r.stalled.Store(stalled) }
 
-// TestCommits_LostResponse: the response to a commit is lost on the way, and the connection stays
-// open. The commit is looked at over another connection; the server process does nothing, so the
-// connection is closed, and the pool has room again. What was stored is found by the retry.
+// TestCommits_LostResponse: the response to a commit is lost, and the connection stays open. The
+// commit is checked over another connection. The server process is idle, so the connection is
+// closed, and the pool has room again. The retry finds the payment.
 func TestCommits_LostResponse(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)

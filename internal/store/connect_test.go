@@ -23,7 +23,7 @@ import (
 	"github.com/paylatch/paylatch/test/parts"
 )
 
-// relay stands between a client and PostgreSQL, and sees what the client sends.
+// relay is between a client and PostgreSQL, and sees what the client sends.
 type relay struct {
 	t testing.TB
 	// Of the database, through the relay.
@@ -71,7 +71,7 @@ func newRelay(t testing.TB, databaseURL string) *relay {
 	return r
 }
 
-// reset ends all connections without a farewell.
+// reset resets all connections.
 func (r *relay) reset() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -155,8 +155,8 @@ func (r *relay) copyForged(client io.Writer, server io.Reader) {
 	}
 }
 
-// TestConnect_NoCancelRequest: whatever makes pgx give a statement up, no CancelRequest leaves the
-// process. The control is pgx as it is: it sends one.
+// TestConnect_NoCancelRequest: whatever makes pgx abandon a statement, no CancelRequest leaves the
+// process. The control is pgx with its defaults: it sends one.
 func TestConnect_NoCancelRequest(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -172,7 +172,7 @@ func TestConnect_NoCancelRequest(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		if _, err := conn.Exec(ctx, `select pg_sleep(60)`); err == nil {
-			t.Error("the statement was not given up")
+			t.Error("the statement was not abandoned")
 		}
 	}
 	sleep(plain)
@@ -211,7 +211,7 @@ func TestConnect_NoCancelRequest(t *testing.T) {
 }
 
 // TestConnect_PoolerRefused: a connection whose key names another process than the one that serves
-// it leads through a pooler. Everything refuses it with one sentence.
+// it leads through a pooler. All calls refuse it with one sentence.
 func TestConnect_PoolerRefused(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)

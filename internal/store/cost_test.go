@@ -8,7 +8,7 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// callers is how many ask at once in the benchmarks.
+// callers is the number of concurrent callers in the benchmarks.
 const callers = 64
 
 // What a status costs this process (and its allocations; PostgreSQL's are its own), with callers at

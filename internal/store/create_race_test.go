@@ -22,8 +22,8 @@ type outcome struct {
 	err      error
 }
 
-// createAtOnce has every payment created by a goroutine of its own, dealt to the stores in turn and
-// let go together.
+// createAtOnce creates each payment in a goroutine of its own. They are distributed over the
+// stores, and start together.
 func createAtOnce(ctx context.Context, stores []*store.Store, payments []payment.Payment) []outcome {
 	outcomes := make([]outcome, len(payments))
 	start := make(chan struct{})
@@ -40,9 +40,8 @@ func createAtOnce(ctx context.Context, stores []*store.Store, payments []payment
 	return outcomes
 }
 
-// TestStore_Create_ConcurrentSameContent: a client that times out and tries again reaches three
-// replicas at once, 200 times. There is one row, one call that made it, and 199 that are told of
-// the same one.
+// TestStore_Create_ConcurrentSameContent: the retries of a client reach three replicas at once, 200
+// times. There is one row, one call that made it, and 199 that get the same payment.
 func TestStore_Create_ConcurrentSameContent(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 12)
@@ -66,7 +65,7 @@ func TestStore_Create_ConcurrentSameContent(t *testing.T) {
 }
 
 // TestStore_Create_ConcurrentOtherContent: fifty programs use one key for fifty different payments
-// at once. One is stored, whichever; the others are refused and told its id.
+// at once. One of them is stored. The others are refused, with its id.
 func TestStore_Create_ConcurrentOtherContent(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 12)
@@ -95,9 +94,9 @@ func TestStore_Create_ConcurrentOtherContent(t *testing.T) {
 }
 
 // TestStore_Create_WaitsForAnother: another transaction has inserted the same id and has not
-// committed. The create must wait for its outcome: a row that then commits is invisible to the
-// snapshot the create began with, and one that rolls back was never there. The test holds that
-// transaction open until the create is seen to wait for a lock.
+// committed. The create must wait for its outcome. A row that then commits is invisible to the
+// snapshot of the create, and one that rolls back never existed. The test holds that transaction
+// open until the create waits for a lock.
 func TestStore_Create_WaitsForAnother(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -146,9 +145,9 @@ func TestStore_Create_WaitsForAnother(t *testing.T) {
 	}
 }
 
-// TestStore_Create_BatchesMeet: creates that are committed together take several ids in one
+// TestStore_Create_BatchesMeet: creates that are committed together insert several ids in one
 // statement. Two replicas with the same ids in opposite orders must wait for each other and not
-// deadlock, and every payment is stored once.
+// deadlock. Every payment is stored once.
 func TestStore_Create_BatchesMeet(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 12)

@@ -15,8 +15,8 @@ import (
 
 const trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
-// TestStore_Create_RoundTrip shows that every field comes back as it was made, from the create
-// itself and from the row.
+// TestStore_Create_RoundTrip: every field is returned as it was made, by the create and from the
+// row.
 func TestStore_Create_RoundTrip(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 12)
@@ -60,8 +60,8 @@ func withTrace(p payment.Payment, header string) payment.Payment {
 	return p
 }
 
-// TestStore_Create_SameKeySameContent shows that a retry is answered with the payment as it stands
-// and changes nothing, whatever its trace and however far the payment has come.
+// TestStore_Create_SameKeySameContent: a retry returns the payment with its present status and
+// changes nothing, whatever its trace context and the status are.
 func TestStore_Create_SameKeySameContent(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -91,8 +91,8 @@ func TestStore_Create_SameKeySameContent(t *testing.T) {
 	}
 }
 
-// TestStore_Create_SameKeyOtherContent shows that a reused key is refused with exactly the members
-// that differ, in the order of the contract, and that the stored payment stays as it was.
+// TestStore_Create_SameKeyOtherContent: a reused key is refused with exactly the members that
+// differ, in the order of the contract. The stored payment stays as it was.
 func TestStore_Create_SameKeyOtherContent(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 12)
@@ -129,7 +129,7 @@ func TestStore_Create_SameKeyOtherContent(t *testing.T) {
 	wantSame(t, f.find(first.ID), first)
 }
 
-// TestStore_Create_TwoTenantsOneKey shows that a key belongs to its tenant: both get a payment, and
+// TestStore_Create_TwoTenantsOneKey: a key belongs to its tenant. Both tenants get a payment, and
 // neither sees the other's.
 func TestStore_Create_TwoTenantsOneKey(t *testing.T) {
 	t.Parallel()
@@ -157,8 +157,8 @@ func TestStore_Create_TwoTenantsOneKey(t *testing.T) {
 }
 
 // TestStore_Create_ForeignRow forges what a changed salt or a mixed-up table would leave: a row of
-// another tenant under an id that was derived for this one. Nothing of it may be told, whoever
-// asks; the operator is alarmed.
+// another tenant under an id that was derived for this one. Nothing of it may be reported, and the
+// error alarms the operator.
 func TestStore_Create_ForeignRow(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 12)
@@ -168,7 +168,7 @@ func TestStore_Create_ForeignRow(t *testing.T) {
 			new("secret-reference")
 	}
 	theirs := f.create(newPayment(t, f.newTenant("other"), "theirs", secrets))
-	// The same content, so that nothing but the tenant tells the rows apart.
+	// The content is the same, so that only the tenant differs.
 	mine := f.payment("order-1", secrets)
 	f.exec(copyPayment, uuid.UUID(mine.ID), uuid.UUID(theirs.ID))
 
@@ -198,8 +198,8 @@ func TestStore_Create_ForeignRow(t *testing.T) {
 	}
 }
 
-// TestStore_Create_NoTopic shows that intake is closed, and says what to do, until the topic is set
-// up; then it opens by itself.
+// TestStore_Create_NoTopic: no payment is stored, and the error says what to do, until the topic is
+// set up. After that payments are stored.
 func TestStore_Create_NoTopic(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 0)

@@ -10,8 +10,8 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// What the tests must reach inside for. They stand outside otherwise: test/parts, which they run
-// on, imports this package.
+// Internals for the tests. They are in another package, since test/parts, which they use, imports
+// this one.
 const (
 	NotifyChannel      = notifyChannel
 	LockClassPartition = lockClassPartition
@@ -19,7 +19,7 @@ const (
 	CreateBatchesMax   = batch.RunningMax
 )
 
-// What the tests of plans explain.
+// The statements that the tests of plans explain.
 const (
 	ClaimRowSQL           = claimRow
 	HasUnsentSQL          = selectHasUnsent
@@ -46,16 +46,16 @@ var ClaimPaymentsSQL = claimPayments
 
 var ErrCorrupt = errCorrupt
 
-// Conn is the session's own connection, for what a test forges in it.
+// Conn is the session's own connection, for tests.
 func (s *Session) Conn() *pgx.Conn { return s.conn }
 
-// Floor is where the session's looks and claims begin.
+// Floor is where the session's checks and claims begin.
 func (s *Session) Floor() int64 { return s.floor.seq }
 
-// ForceFloor moves the floor, as no rule allows.
+// ForceFloor moves the floor against its rules.
 func (s *Session) ForceFloor(seq int64) { s.floor.seq = seq }
 
-// Conn is the presence's own connection, for what a test forges in it.
+// Conn is the presence's own connection, for tests.
 func (p *Presence) Conn() *pgx.Conn { return p.conn }
 
 // CreateBatch stores a batch in one statement, as Create does for calls that wait together, and
@@ -69,7 +69,7 @@ func (s *Store) CreateBatch(ctx context.Context, batch []payment.Payment) ([]pay
 	return stored, errs, err
 }
 
-// OnConn has a connection of the pool do something.
+// OnConn calls do with a connection of the pool.
 func (s *Store) OnConn(ctx context.Context, do func(*pgx.Conn) error) error {
 	return s.pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error { return do(c.Conn()) })
 }
@@ -80,7 +80,7 @@ func (s *Store) CreatesPending() int { return s.creates.Pending() }
 // CreateBatches counts the batches of creates so far.
 func (s *Store) CreateBatches() int { return s.creates.Started() }
 
-// ConnectionSettings, OutcomeNames and the rest are what the tests of connections need.
+// ConnectionSettings is for the tests of connections.
 var ConnectionSettings = connectionSettings
 
 // Outcome names the outcome of an SQLSTATE; known is false for a class that the table does not
@@ -93,5 +93,5 @@ func Outcome(code string) (name string, known bool) {
 // Connect opens a connection outside the pool, as sessions do.
 func (s *Store) Connect(ctx context.Context) (*pgx.Conn, error) { return s.connect(ctx, nil) }
 
-// CheckServer tries a server by two connections.
+// CheckServer checks a server by two connections.
 func CheckServer(ctx context.Context, a, b *pgx.Conn) error { return checkServer(ctx, a, b) }

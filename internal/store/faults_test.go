@@ -12,10 +12,10 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// TestFault_InternedAfterRestore: the database is put back to an earlier state (or fails over to a
-// standby that lacks the last commits) while a replica lives on. What it remembers of parties is
-// gone, and other parties now have these ids. Payments have no foreign keys, so nothing would
-// notice if the next one were stored with what is remembered.
+// TestFault_InternedAfterRestore: the database is restored to an earlier state (or fails over to a
+// standby that lacks the last commits) while a replica runs. The parties in its cache are gone, and
+// other parties have their ids. Payments have no foreign keys, so no check would notice if the next
+// one were stored with cached ids.
 func TestFault_InternedAfterRestore(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 12)
@@ -41,7 +41,7 @@ func TestFault_InternedAfterRestore(t *testing.T) {
 		return err == nil
 	})
 	back := func(p payment.Payment) (stored payment.Payment) {
-		// The pool must notice first that its connections are dead.
+		// The pool must first notice that its connections are dead.
 		f.await("the replica is back", func() bool {
 			var err error
 			stored, _, err = f.Create(t.Context(), p)
@@ -60,8 +60,7 @@ func TestFault_InternedAfterRestore(t *testing.T) {
 	wantSame(t, f.find(stored.ID), stored)
 }
 
-// TestFault_Truncate: parties, accounts and tenants cannot be emptied past the triggers that keep
-// their rows.
+// TestFault_Truncate: parties, accounts and tenants cannot be truncated: triggers keep their rows.
 func TestFault_Truncate(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -73,8 +72,8 @@ func TestFault_Truncate(t *testing.T) {
 	}
 }
 
-// TestFault_SynchronousCommit: the package promises synchronous commit everywhere; it does not ask
-// for it. A role or database with another default makes every 202 one that a crash may take back.
+// TestFault_SynchronousCommit: the package promises synchronous commits. A role or database with
+// another default would make every 202 one that a crash may take back, so the store sets it.
 func TestFault_SynchronousCommit(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -100,10 +99,10 @@ func TestFault_SynchronousCommit(t *testing.T) {
 	}
 }
 
-// TestFault_BatchOfOneKey: several payments under one key in one batch, with other content each.
-// columns sorts them by id with slices.SortFunc, which is not stable (from 13 elements on), and
-// createBatch takes the first in the batch for the one that was stored: the caller is told that its
-// content was created while another's was. Latent: Create passes batches of one.
+// TestFault_BatchOfOneKey: several payments with one key are in one batch, each with other content.
+// If columns sorted them with slices.SortFunc, which is not stable (from 13 elements on),
+// createBatch would take the first in the batch for the one that was stored: a caller would be told
+// that its content was created while another one's was.
 func TestFault_BatchOfOneKey(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 12)
@@ -127,9 +126,9 @@ func TestFault_BatchOfOneKey(t *testing.T) {
 	}
 }
 
-// TestFault_CloseIsNotAtOnce: Session.Close returns before PostgreSQL has released the advisory
-// lock (pgx 5 sends Terminate and does not wait for the server to close). The sender then asks all
-// to look, and who looks at once may still see the partition owned.
+// TestFault_CloseIsNotAtOnce: Session.Close must not return before PostgreSQL has released the
+// advisory lock (pgx 5 sends Terminate and does not wait for the server to close). The sender then
+// requests a rebalance, and a replica that observes at once would still see the partition as owned.
 func TestFault_CloseIsNotAtOnce(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -150,7 +149,7 @@ func TestFault_CloseIsNotAtOnce(t *testing.T) {
 		}
 	}
 	if owned+seen > 0 {
-		t.Errorf("in %d rounds, Own after Close was refused %d times, and a look after Close saw an owner %d times",
+		t.Errorf("in %d rounds, Own after Close was refused %d times, and Observe after Close saw an owner %d times, want 0",
 			rounds, owned, seen)
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// wantState wants partition 0 to stand so, in the list and in a claim.
+// wantState checks the state of partition 0, in the list and in a claim.
 func wantState(f *fixture, session *store.Session, state store.State, reason string) {
 	f.t.Helper()
 	partitions, err := f.Partitions(f.t.Context())
@@ -23,8 +23,8 @@ func wantState(f *fixture, session *store.Session, state store.State, reason str
 	}
 }
 
-// TestStore_Halt walks an operator's halt and resume: each says when it changed nothing, the first
-// reason stays, and no other partition is touched.
+// TestStore_Halt: an operator halts and resumes. Each call reports if it changed nothing, the first
+// reason stays, and no other partition is changed.
 func TestStore_Halt(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 2)
@@ -53,10 +53,10 @@ func TestStore_Halt(t *testing.T) {
 	}
 }
 
-// TestStore_Halt_WaitsForThePass: an operator halts a partition while a pass is publishing. When
-// the halt returns, that pass must be over: the test holds the claim open until the halt is seen to
-// wait for it, and finds the pass's mark and the halt both on record.
-func TestStore_Halt_WaitsForThePass(t *testing.T) {
+// TestStore_Halt_WaitsForBatch: an operator halts a partition while a batch is being published.
+// When Halt returns, that batch must be over. The test holds the claim open until Halt waits for
+// it, and finds the mark of the batch and the halt both on record.
+func TestStore_Halt_WaitsForBatch(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
 	payments := f.createMany(2)
@@ -70,7 +70,7 @@ func TestStore_Halt_WaitsForThePass(t *testing.T) {
 	}
 	select {
 	case err := <-halted:
-		t.Fatalf("the halt returned before the pass was over: %v", err)
+		t.Fatalf("Halt returned before the batch was over: %v", err)
 	default:
 	}
 	if err := claim.Commit(t.Context()); err != nil {
@@ -83,8 +83,8 @@ func TestStore_Halt_WaitsForThePass(t *testing.T) {
 	wantState(f, session, store.Halted, "why")
 }
 
-// TestClaim_Halt shows that a pass that finds what must not be stops its partition with its commit,
-// and that a rollback takes it back.
+// TestClaim_Halt: a batch that finds a contradiction halts its partition with its commit, and a
+// rollback takes that back.
 func TestClaim_Halt(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)

@@ -12,7 +12,7 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// crossed makes a payment from a to b, or back: both parties and both accounts then come in the
+// crossed makes a payment from a to b, or back. Both parties and both accounts are then in the
 // other order.
 func crossed(f *fixture, key, a, b string) payment.Payment {
 	return f.payment(key, func(c *payment.Content) {
@@ -22,9 +22,9 @@ func crossed(f *fixture, key, a, b string) payment.Payment {
 	})
 }
 
-// TestStore_Intern_CrossedNeverDeadlock: payments go from every party to every other and back,
-// created at once by three replicas that know none of them. If the rows were taken as they come,
-// A→B and B→A would each hold what the other waits for, and PostgreSQL would end one.
+// TestStore_Intern_CrossedNeverDeadlock: three replicas with empty caches create payments from
+// every party to every other and back at once. If the rows were inserted as they arrive, A→B and
+// B→A would each hold what the other waits for, and PostgreSQL would end one.
 func TestStore_Intern_CrossedNeverDeadlock(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 12)
@@ -42,7 +42,8 @@ func TestStore_Intern_CrossedNeverDeadlock(t *testing.T) {
 		}
 		for i, o := range createAtOnce(t.Context(), fresh, payments) {
 			if errors.Is(o.err, context.DeadlineExceeded) {
-				// The machine is slow. A deadlock PostgreSQL ends after a second, and says so.
+				// The machine is slow. PostgreSQL ends a deadlock after a second, with another
+				// error.
 				o.stored, _, o.err = f.Create(t.Context(), payments[i])
 			}
 			if o.err != nil || o.replayed {
@@ -59,10 +60,10 @@ func TestStore_Intern_CrossedNeverDeadlock(t *testing.T) {
 	}
 }
 
-// TestStore_Intern_OneOrder forces the meeting that deadlocks without an order. A third transaction
-// holds `m`. A payment a→m has inserted a and waits for m; a payment m→a comes. In order of the
-// unique key it waits for a, behind the first, and holds nothing; as it comes it would queue for m
-// too, get it as likely as the first, and hold it while it waits for a.
+// TestStore_Intern_OneOrder forces the situation that deadlocks without an order. A third
+// transaction holds `m`. A payment a→m has inserted a and waits for m; a payment m→a arrives. In
+// the order of the unique key it waits for a, behind the first, and holds nothing. Otherwise it
+// would queue for m, too, get it as likely as the first, and hold it while it waits for a.
 func TestStore_Intern_OneOrder(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 12)
@@ -100,9 +101,9 @@ func TestStore_Intern_OneOrder(t *testing.T) {
 	}
 }
 
-// TestStore_Intern_OneRowPerContent shows what is shared and what is not: within a tenant one row
-// for one content, whatever role it plays and whichever replica writes it; between tenants nothing,
-// so that an id tells nothing of another tenant.
+// TestStore_Intern_OneRowPerContent: within a tenant there is one row for one content, whatever its
+// role and whichever replica writes it. Tenants share no row, so that an id reveals nothing of
+// another tenant.
 func TestStore_Intern_OneRowPerContent(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 12)
@@ -136,9 +137,9 @@ func TestStore_Intern_OneRowPerContent(t *testing.T) {
 	}
 }
 
-// TestStore_Intern_FailedInsertIsForgotten: the insert of a party fails once, in the middle of its
-// statement. Its id must not be remembered, or later payments would name a row that is not there;
-// the same create then succeeds.
+// TestStore_Intern_FailedInsertIsForgotten: the insert of a party fails once, during its statement.
+// Its id must not be cached, or later payments would refer to a row that does not exist. The same
+// create then succeeds.
 func TestStore_Intern_FailedInsertIsForgotten(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 12)

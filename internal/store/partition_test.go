@@ -13,8 +13,8 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// TestStore_InitPartitions shows what is on record once the topic is set up: a row for each
-// partition, from its own end, ready to be sent to.
+// TestStore_InitPartitions: once the topic is set up, there is a row for each partition, from its
+// own end, and active.
 func TestStore_InitPartitions(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 0)
@@ -44,7 +44,7 @@ func TestStore_InitPartitions(t *testing.T) {
 	}
 }
 
-// transactionalIDs returns the different ids in use, sorted.
+// transactionalIDs returns the distinct ids in use, sorted.
 func transactionalIDs(f *fixture) []string {
 	f.t.Helper()
 	return query[[]string](f, `select array_agg(distinct transactional_id order by transactional_id)
@@ -52,7 +52,7 @@ func transactionalIDs(f *fixture) []string {
 }
 
 // TestStore_InitPartitions_AllOrNothing: the third of four partitions cannot be written. Then none
-// may be: payments would be spread over two.
+// may be written, or payments would be spread over two.
 func TestStore_InitPartitions_AllOrNothing(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 0)
@@ -68,8 +68,8 @@ func TestStore_InitPartitions_AllOrNothing(t *testing.T) {
 	}
 }
 
-// TestStore_InitPartitions_Twice: whoever sets the topic up once more, with whatever count, is told
-// and changes nothing.
+// TestStore_InitPartitions_Twice: an operator who sets the topic up once more, with any count, gets
+// an error and changes nothing.
 func TestStore_InitPartitions_Twice(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 2)
@@ -89,7 +89,7 @@ func TestStore_InitPartitions_Twice(t *testing.T) {
 }
 
 // TestStore_InitPartitions_AtOnce: five operators set the topic up at once, each with another
-// count. One does it, whole; the others are told.
+// count. One does it completely; the others get an error.
 func TestStore_InitPartitions_AtOnce(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 0)
@@ -113,7 +113,7 @@ func TestStore_InitPartitions_AtOnce(t *testing.T) {
 		if r.err == nil {
 			done += r.n
 		} else if !errors.Is(r.err, store.ErrTopicIsSetUp) {
-			t.Errorf("one was told %v, want ErrTopicIsSetUp", r.err)
+			t.Errorf("an operator got %v, want ErrTopicIsSetUp", r.err)
 		}
 	}
 	partitions, err := f.Partitions(t.Context())
@@ -127,8 +127,8 @@ func TestStore_InitPartitions_AtOnce(t *testing.T) {
 	}
 }
 
-// TestStore_Backlog shows what waits in each partition: how many are created, and the age of the
-// first in order, sent ones not counted.
+// TestStore_Backlog: the backlog of each partition has the number of created payments, and the age
+// of the first in order. Sent ones do not count.
 func TestStore_Backlog(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 3)
@@ -139,7 +139,7 @@ func TestStore_Backlog(t *testing.T) {
 	f.exec(`update payments set created_at = now() - interval '1 hour' where id = $1`, [16]byte(oldest.ID))
 	f.create(f.inPartition("newest", 0, 3))
 	ahead := f.create(f.inPartition("ahead", 2, 3))
-	// A clock that was put back since.
+	// The clock was set back after that.
 	f.exec(`update payments set created_at = now() + interval '1 hour' where id = $1`, [16]byte(ahead.ID))
 	if err := f.Halt(t.Context(), 2, "why"); err != nil {
 		t.Fatal(err)
@@ -170,8 +170,9 @@ func TestStore_Backlog(t *testing.T) {
 }
 
 // TestCreate_OtherPartitionCount: the topic has more partitions than a running process knows (it
-// has grown), or fewer (the database was put back to before that). Either way no payment is stored
-// for a partition that the count of now does not lead to; nobody might ever send there.
+// has grown), or fewer (the database was restored to a state from before that). In both cases no
+// payment is stored for a partition that the present count does not lead to, since no sender might
+// ever serve it.
 func TestCreate_OtherPartitionCount(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {

@@ -11,7 +11,7 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// join makes one more replica present, by a store of its own.
+// register registers one more replica, with a store of its own.
 func (f *fixture) register() *store.Presence {
 	f.t.Helper()
 	p, err := openStore(f.t, f.url).Register(f.t.Context(), store.Locked)
@@ -32,8 +32,8 @@ func (f *fixture) observe(p *store.Presence) store.Membership {
 	return members
 }
 
-// wantRanks wants each of those present to see all of them, and each at a place of its own: the
-// same for all that look, and again.
+// wantRanks checks that all that are present see all of them, and each at a rank of its own. The
+// ranks are the same for all, and do not change.
 func wantRanks(f *fixture, present ...*store.Presence) {
 	f.t.Helper()
 	var first []int
@@ -60,10 +60,10 @@ func wantRanks(f *fixture, present ...*store.Presence) {
 	}
 }
 
-// TestPresence_Look: three replicas come, one leaves, and one's session is killed. Those who are
-// left see it at their next look, without a table and without anyone's clock; an installation in
+// TestPresence_Observe: three replicas come, one leaves, and the session of one is killed. The
+// others see it when they observe next, without a table and without a clock. An installation in
 // another database of the same server does not count.
-func TestPresence_Look(t *testing.T) {
+func TestPresence_Observe(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 2)
 	newFixture(t, 2).register()
@@ -87,9 +87,9 @@ func TestPresence_Look(t *testing.T) {
 	wantRanks(f, a, d)
 }
 
-// TestPresence_Look_Partitions shows that a look tells which partitions have an owner, and how all
-// stand.
-func TestPresence_Look_Partitions(t *testing.T) {
+// TestPresence_Observe_Partitions: Observe returns which partitions have an owner, and the state of
+// all.
+func TestPresence_Observe_Partitions(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 4)
 	a := f.register()

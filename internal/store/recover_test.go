@@ -13,8 +13,8 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// inLog makes the payments as they are found in the log, at offsets from base: as Decode makes
-// them, without the tenant's number.
+// inLog returns the payments as they are found in the log, at offsets from base: as Decode returns
+// them, without the tenant's id.
 func inLog(payments []payment.Payment, base int64) []payment.Payment {
 	found := slices.Clone(payments)
 	for i := range found {
@@ -55,8 +55,8 @@ type reading struct {
 	marked, restored, repeated, strange int
 }
 
-// TestRecover_Marks: what the log has and the table does not know yet is marked where it is; the
-// rest waits. Reading the same again changes nothing.
+// TestRecover_Marks: payments that the log has and the table has not marked are marked where they
+// are. The rest waits. Reading the same again changes nothing.
 func TestRecover_Marks(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -70,7 +70,7 @@ func TestRecover_Marks(t *testing.T) {
 	wantEmission(f, payments, 7, 4, 20)
 }
 
-// TestRecover_RolledBack: what is not committed has not been.
+// TestRecover_RolledBack: without a commit there is no change.
 func TestRecover_RolledBack(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -83,8 +83,7 @@ func TestRecover_RolledBack(t *testing.T) {
 	wantEmission(f, payments, 0, 0, 0)
 }
 
-// wholeRows is all that is stored of all payments, but for the numbers that parties and accounts
-// have.
+// wholeRows selects all that is stored of all payments, except for the ids of parties and accounts.
 const wholeRows = `select md5(string_agg(whole::text, ',' order by seq)) from (
 	select p.id, p.tenant_id, amount, currency, reference, trace_context, partition, seq, status, p.created_at, sent_at,
 	kafka_offset,
@@ -93,7 +92,7 @@ const wholeRows = `select md5(string_agg(whole::text, ',' order by seq)) from (
 		join accounts s on s.id = sender_id join accounts r on r.id = receiver_id) as whole`
 
 // TestRecover_Restores: rows that the table has lost, with all parties and accounts, are put back
-// as they were, and as sent. What is created from then on comes after them.
+// with their contents, and as sent. Payments that are created from then on come after them.
 func TestRecover_Restores(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -108,7 +107,7 @@ func TestRecover_Restores(t *testing.T) {
 	}
 	found := inLog(payments, 3)
 	f.recover(found, 9, false)
-	// As restored rows have it: by the log, but not before they were created.
+	// As restored rows have it: the log's time, but not before they were created.
 	f.exec(`update payments set sent_at = greatest(created_at,
 		'2026-11-24T12:00:00Z'::timestamptz + (kafka_offset - 3) * interval '1 second')`)
 	before := query[string](f, wholeRows)
@@ -147,9 +146,9 @@ func TestRecover_Repeated(t *testing.T) {
 	}
 }
 
-// TestRecover_Strange: what cannot be is told, and nothing is written, unless an operator passes
-// over it: then the rest is.
-func TestRecover_Strange(t *testing.T) {
+// TestRecover_Unexpected: unexpected records are reported, and nothing is written. If an operator
+// passes over them, the rest is written.
+func TestRecover_Unexpected(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
 		bend func(f *fixture, p *payment.Payment)
@@ -179,7 +178,7 @@ func TestRecover_Strange(t *testing.T) {
 			got := f.recover(found, 4, false)
 			reading{got, 0, 0, 0, 1}.want(f)
 			if len(got.UnexpectedReasons) == 1 && !strings.Contains(got.UnexpectedReasons[0], row.word) {
-				t.Errorf("told %q, want %q in it", got.UnexpectedReasons[0], row.word)
+				t.Errorf("got the reason %q, want %q in it", got.UnexpectedReasons[0], row.word)
 			}
 			wantEmission(f, payments[:1], 0, 0, 0)
 			reading{f.recover(found, 4, true), 2, 0, 0, 1}.want(f)
@@ -189,8 +188,8 @@ func TestRecover_Strange(t *testing.T) {
 	}
 }
 
-// TestRecover_CreatedConcurrently: a client's retry creates a lost payment anew while it is being put
-// back. The recovery fails, and the next one marks it.
+// TestRecover_CreatedConcurrently: a client's retry creates a lost payment again while it is being
+// put back. The recovery fails, and the next one marks it.
 func TestRecover_CreatedConcurrently(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -248,8 +247,8 @@ func TestPresence_ByDelivery(t *testing.T) {
 	}
 }
 
-// TestOperate: an operator waits for the pass in hand, and what it decides is on record with the
-// claim's commit.
+// TestOperate: an operator's claim waits for the batch in progress, and what it decides is on
+// record with its commit.
 func TestOperate(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -304,8 +303,8 @@ func TestOperate(t *testing.T) {
 	}
 }
 
-// TestAwaitEnd: each replica has the next one for a peer, and is told in the moment in which
-// that one's session ends, and not before.
+// TestAwaitEnd: each replica's peer is the next one. AwaitEnd returns as soon as the peer's session
+// ends, and not before.
 func TestAwaitEnd(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -316,7 +315,7 @@ func TestAwaitEnd(t *testing.T) {
 	other := f.register()
 	peer := f.observe(alone).Peer
 	if peer != other.Conn().PgConn().PID() || f.observe(other).Peer != alone.Conn().PgConn().PID() {
-		t.Fatalf("the two are not each other's neighbours: %d", peer)
+		t.Fatalf("the two are not each other's peers: %d", peer)
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- f.AwaitEnd(t.Context(), peer) }()
@@ -330,13 +329,12 @@ func TestAwaitEnd(t *testing.T) {
 	f.awaitBlocked(1)
 	cancel()
 	if err := receive(t, ended); err == nil {
-		t.Error("whoever gives up is told that it has ended")
+		t.Error("AwaitEnd returned nil although the peer lives")
 	}
 }
 
-// TestAwaitEnd_Vacuum: whoever waits for another's end does so for weeks, and must not keep vacuum
-// from the dead rows of the whole database meanwhile: the oldest transaction that its session still
-// needs to see moves on.
+// TestAwaitEnd_Vacuum: a replica watches its peer for weeks. That must not hold back vacuum in the
+// whole database: the oldest transaction that its session still needs to see advances.
 func TestAwaitEnd_Vacuum(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -364,7 +362,7 @@ func TestAwaitEnd_Vacuum(t *testing.T) {
 }
 
 // TestRecover_Together: after a restore all partitions are taken over at once, and each puts back
-// thousands of rows. None waits until another has committed, or most would fail, and begin anew.
+// thousands of rows. None may wait until another has committed, or most would fail and start again.
 func TestRecover_Together(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 3)
@@ -394,9 +392,9 @@ func TestRecover_Together(t *testing.T) {
 	}
 }
 
-// TestUnmarkFrom_LargeTable: no index serves it, so on a large table it takes minutes. It must not
-// be ended by the time-out of a statement of a pass, which is what the session has, nor by that of
-// waiting for the pass in hand.
+// TestUnmarkFrom_LargeTable: no index serves UnmarkFrom, so it takes minutes on a large table. It
+// must not be ended by the session's statement timeout for batches, or by the timeout of the wait
+// for the batch in progress.
 func TestUnmarkFrom_LargeTable(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)

@@ -15,9 +15,10 @@ import (
 	"github.com/paylatch/paylatch/migrations"
 )
 
-// TestStore_Away_Restart: PostgreSQL is restarted, once in order and once as by a crash, while
-// payments are created without a pause. Creates fail meanwhile, all of them as "not now";
-// afterwards the same store works; and what was answered before, between and after is there.
+// TestStore_Away_Restart: PostgreSQL is restarted, once cleanly and once by a crash, while payments
+// are created without a pause. Creates fail during that, all with payment.ErrUnavailable.
+// Afterwards the same store works. All payments that were reported, before, during and after, are
+// there.
 func TestStore_Away_Restart(t *testing.T) {
 	t.Parallel()
 	start, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
@@ -55,7 +56,7 @@ func TestStore_Away_Restart(t *testing.T) {
 }
 
 // createDuring creates payments, numbered from first, while the restart runs, and then until one
-// succeeds again. It returns those that were answered.
+// succeeds again. It returns those that were reported as created.
 func (f *fixture) createDuring(first int, restart func() error) []payment.Payment {
 	f.t.Helper()
 	var answered []payment.Payment
@@ -89,12 +90,12 @@ func (f *fixture) createDuring(first int, restart func() error) []payment.Paymen
 	f.await("a create after the restart", create)
 	f.t.Logf("%d creates were answered, %d were not", len(answered), failed)
 	if failed == 0 {
-		f.t.Error("no create met the restart: the test has shown nothing")
+		f.t.Error("no create failed during the restart: nothing was tested")
 	}
 	return answered
 }
 
-// postmasterStart tells the server's start, by a connection of its own.
+// postmasterStart returns the start of the server, over a connection of its own.
 func (f *fixture) postmasterStart() time.Time {
 	f.t.Helper()
 	conn, err := pgx.Connect(f.t.Context(), f.url)

@@ -7,12 +7,12 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// The budget's own measure: at most 200 bytes a row.
+// rowSize measures rows as the budget does: at most 200 bytes for each.
 const bytesPerPayment = `select (sum(pg_column_size(p) + 24) / count(*))::float8 from payments p`
 
-// TestSchema_RowSize keeps the budget of 200 bytes a payment, created and sent, with the longest
-// reference. The figures of other payments are told for the reader; the payment itself is what the
-// budget is for, not the trace that came with its request.
+// TestSchema_RowSize: a payment has at most 200 bytes, created and sent, with the longest
+// reference. The sizes of other payments are logged. The budget is for the payment, and not for the
+// trace context of its request.
 func TestSchema_RowSize(t *testing.T) {
 	t.Parallel()
 	reference := func(s string) func(*payment.Content) { return func(c *payment.Content) { c.Reference = &s } }

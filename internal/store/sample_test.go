@@ -20,16 +20,15 @@ import (
 )
 
 const (
-	// waitMost bounds whatever a test waits for: reached, the test fails. It is no measure of
-	// anything.
+	// waitMost bounds all waits of the tests. A test that reaches it fails. It asserts no speed.
 	waitMost = 30 * time.Second
-	// lookEvery is how often a test looks for what it waits for.
+	// lookEvery is how often a test checks what it waits for.
 	lookEvery = 5 * time.Millisecond
 	topic     = "payments"
 )
 
-// fixture is a store on a database of the test's own, with a topic and a tenant, and a pool for
-// what the test does by SQL.
+// fixture is a store on the database of one test, with a topic and a tenant, and a pool for the SQL
+// of the test.
 type fixture struct {
 	*store.Store
 	t      testing.TB
@@ -38,7 +37,7 @@ type fixture struct {
 	tenant payment.Tenant
 }
 
-// newFixture sets up a topic of so many partitions; none with 0.
+// newFixture sets up a topic with the given number of partitions; none with 0.
 func newFixture(t testing.TB, partitions int) *fixture {
 	t.Helper()
 	f := &fixture{t: t, url: parts.Postgres(t)}
@@ -54,7 +53,7 @@ func newFixture(t testing.TB, partitions int) *fixture {
 	return f
 }
 
-// openStore is one more replica's store on the database.
+// openStore opens the store of one more replica on the database.
 func openStore(t testing.TB, url string) *store.Store {
 	t.Helper()
 	s, err := store.Open(t.Context(), url, 10)
@@ -84,7 +83,7 @@ func (f *fixture) newTenant(name string) payment.Tenant {
 	return tenant
 }
 
-// content is the valid example that all tests begin from, with the given changes on top.
+// content is the valid content that all tests begin with, with the given changes.
 func content(changes ...func(*payment.Content)) payment.Content {
 	c := payment.Content{
 		Amount:      "25687",
@@ -101,7 +100,7 @@ func content(changes ...func(*payment.Content)) payment.Content {
 	return c
 }
 
-// payment makes the tenant's payment under key.
+// payment makes a payment of the tenant with the key.
 func (f *fixture) payment(key string, changes ...func(*payment.Content)) payment.Payment {
 	f.t.Helper()
 	return newPayment(f.t, f.tenant, key, changes...)
@@ -120,7 +119,8 @@ func newPayment(t testing.TB, tenant payment.Tenant, key string, changes ...func
 	return p
 }
 
-// inPartition makes a payment whose sender account leads it to the partition, of so many.
+// inPartition makes a payment whose sender account leads to the partition, of the given number of
+// partitions.
 func (f *fixture) inPartition(key string, partition, of int32) payment.Payment {
 	f.t.Helper()
 	for number := 1; ; number++ {
@@ -151,7 +151,7 @@ func (f *fixture) createMany(n int) []payment.Payment {
 	return made
 }
 
-// find reads the payment, which must be there.
+// find returns the payment, which must exist.
 func (f *fixture) find(id payment.ID) payment.Payment {
 	f.t.Helper()
 	p, err := f.Find(f.t.Context(), f.tenant.TenantRef, id)
@@ -175,7 +175,7 @@ func wantSame(t testing.TB, got, want payment.Payment) {
 	}
 }
 
-// exec runs a statement of the test's own.
+// exec executes a statement of the test.
 func (f *fixture) exec(sql string, args ...any) {
 	f.t.Helper()
 	if _, err := f.db.Exec(f.t.Context(), sql, args...); err != nil {
@@ -193,7 +193,7 @@ func query[V any](f *fixture, sql string, args ...any) V {
 	return v
 }
 
-// begin opens a transaction that stands for another process; it is rolled back unless the test
+// begin opens a transaction that stands for another process. It is rolled back unless the test
 // commits it.
 func (f *fixture) begin() pgx.Tx {
 	f.t.Helper()
@@ -205,8 +205,8 @@ func (f *fixture) begin() pgx.Tx {
 	return tx
 }
 
-// copyPayment writes, past the store, a row with the content of another one under an id: what a
-// concurrent transaction, or a mix-up, leaves.
+// copyPayment inserts, without the store, a row with the content of another one: what a concurrent
+// transaction, or a mix-up, leaves.
 const copyPayment = `insert into payments (id, tenant_id, amount, currency, originator_id, beneficiary_id, sender_id,
 	receiver_id, reference,
 		trace_context, partition)
@@ -214,7 +214,7 @@ const copyPayment = `insert into payments (id, tenant_id, amount, currency, orig
 	trace_context, partition
 	from payments where id = $2`
 
-// awaitBlocked returns when so many sessions of the test's database wait for a lock.
+// awaitBlocked waits until so many sessions of the test's database wait for a lock.
 func (f *fixture) awaitBlocked(sessions int) {
 	f.t.Helper()
 	f.await("sessions that wait for a lock", func() bool {
@@ -223,7 +223,7 @@ func (f *fixture) awaitBlocked(sessions int) {
 	})
 }
 
-// await looks until the condition holds.
+// await waits until the condition is true.
 func (f *fixture) await(what string, holds func() bool) {
 	f.t.Helper()
 	eventually(f.t, waitMost, what, holds)
@@ -243,19 +243,19 @@ func eventually(t testing.TB, most time.Duration, what string, holds func() bool
 	}
 }
 
-// receive takes what a goroutine has to tell.
+// receive receives from a goroutine.
 func receive[V any](t testing.TB, from <-chan V) V {
 	t.Helper()
 	select {
 	case v := <-from:
 		return v
 	case <-time.After(waitMost):
-		t.Fatalf("nothing came in %v", waitMost)
+		t.Fatalf("nothing was received in %v", waitMost)
 		panic("unreachable")
 	}
 }
 
-// wantUnavailable wants the error that means "not now", and that it says the words.
+// wantUnavailable checks that err is payment.ErrUnavailable and contains the words.
 func wantUnavailable(t testing.TB, err error, words ...string) {
 	t.Helper()
 	if !errors.Is(err, payment.ErrUnavailable) {
@@ -269,7 +269,7 @@ func wantUnavailable(t testing.TB, err error, words ...string) {
 	}
 }
 
-// constraintOf returns the name of the constraint that err says was broken.
+// constraintOf returns the name of the constraint that err says was violated.
 func constraintOf(err error) string {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return pg.ConstraintName

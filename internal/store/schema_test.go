@@ -156,9 +156,9 @@ func (f *fixture) try(sql string, args ...any) error {
 	return nil
 }
 
-// TestSchema_Constraints shows that the schema by itself keeps every rule that has a name, whatever
-// program writes: right rows at the bounds pass, each wrong row is refused by the constraint that
-// says why, and no constraint is without a row that it refuses.
+// TestSchema_Constraints: the schema by itself enforces every rule that has a name, whichever
+// program writes. Valid rows at the bounds are accepted. Each invalid row is refused by the
+// constraint that says why. For each constraint there is a row that it refuses.
 func TestSchema_Constraints(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -185,8 +185,8 @@ func TestSchema_Constraints(t *testing.T) {
 	}
 }
 
-// TestSchema_Immutable shows that parties, accounts and tenants cannot be changed or deleted:
-// payments name their rows without a foreign key, and replicas remember their ids for good.
+// TestSchema_Immutable: parties, accounts and tenants cannot be changed or deleted. Payments refer
+// to their rows without a foreign key, and replicas cache their ids.
 func TestSchema_Immutable(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)

@@ -10,7 +10,7 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// own takes the partition, which must be free.
+// own makes the test the owner of the partition, which must be free.
 func (f *fixture) own(partition int32) *store.Session {
 	f.t.Helper()
 	session, err := f.Own(f.t.Context(), partition)
@@ -22,8 +22,8 @@ func (f *fixture) own(partition int32) *store.Session {
 	return session
 }
 
-// ownSoon takes a partition that has just been given back: PostgreSQL may still be about to end the
-// session that had it.
+// ownSoon owns a partition that has just been released. PostgreSQL may still be ending the session
+// of its former owner.
 func (f *fixture) ownSoon(s *store.Store, partition int32) (session *store.Session) {
 	f.t.Helper()
 	f.await("the partition to be free", func() bool {
@@ -38,9 +38,8 @@ func (f *fixture) ownSoon(s *store.Store, partition int32) (session *store.Sessi
 	return session
 }
 
-// patient lets a test keep a session silent for longer than an owner may: on a slow machine
-// PostgreSQL would end it in the middle of a story. TestSession_Settings shows what holds
-// otherwise.
+// patient lets a test keep a session idle for longer than an owner may. On a slow machine
+// PostgreSQL would end it during the test. TestSession_Settings checks the real settings.
 func patient(t testing.TB, conn *pgx.Conn) {
 	t.Helper()
 	if _, err := conn.Exec(t.Context(), `set idle_session_timeout = 0;
@@ -49,7 +48,7 @@ func patient(t testing.TB, conn *pgx.Conn) {
 	}
 }
 
-// claim takes what the session may, which must be at hand.
+// claim claims the partition, which must be possible.
 func (f *fixture) claim(session *store.Session, limit int) *store.Claim {
 	f.t.Helper()
 	claim, err := session.Claim(f.t.Context(), limit)
@@ -60,7 +59,7 @@ func (f *fixture) claim(session *store.Session, limit int) *store.Claim {
 	return claim
 }
 
-// terminate ends the backend that owns the partition, as PostgreSQL does to one that is silent for
+// terminate ends the backend that owns the partition, as PostgreSQL does with one that is idle for
 // too long, and waits for its end.
 func (f *fixture) terminate(partition int32) {
 	f.t.Helper()
@@ -73,8 +72,8 @@ func (f *fixture) terminate(partition int32) {
 	}
 }
 
-// TestSession_Own: a partition has one owner; the others are told so at once, go on to the next,
-// and get this one when it is given back.
+// TestSession_Own: a partition has one owner. The others get ErrOwned at once, and can own the
+// partition when it is released.
 func TestSession_Own(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 2)
@@ -86,7 +85,7 @@ func TestSession_Own(t *testing.T) {
 		}
 	}
 	f.own(1)
-	// Advisory locks are a database's own: an installation beside this one is not in its way.
+	// Advisory locks belong to a database, so another installation on the server is not in the way.
 	elsewhere := newFixture(t, 2)
 	elsewhere.own(0)
 
@@ -101,9 +100,9 @@ func TestSession_Own(t *testing.T) {
 	})
 }
 
-// TestSession_Settings shows that PostgreSQL really has the bounds by which it ends the session of
-// an owner that is stopped, dead or cut off, and that they leave room for what an owner does: to
-// touch its session in time, and to record an answer of Kafka's that came in time.
+// TestSession_Settings: PostgreSQL has the settings by which it ends the session of an owner that
+// is stopped, dead or cut off. They leave room for what an owner does: to use its session in time,
+// and to record a response of Kafka's that arrived in time.
 func TestSession_Settings(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -134,8 +133,7 @@ func TestSession_Settings(t *testing.T) {
 	}
 }
 
-// TestSession_HasUnsent shows what the look before a pass sees: created payments of its own
-// partition.
+// TestSession_HasUnsent: the check before a batch finds created payments of its own partition.
 func TestSession_HasUnsent(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 2)
@@ -155,9 +153,9 @@ func TestSession_HasUnsent(t *testing.T) {
 	want(false, "sent")
 }
 
-// TestSession_HasUnsent_BurnsNothing: an idle system looks many times a second for ever. The look
-// must take no transaction id, or it alone would bring on the vacuum against wraparound. The same
-// transaction takes one when it claims, which shows that the measure works.
+// TestSession_HasUnsent_BurnsNothing: an idle system checks many times a second. The check must
+// take no transaction id, or it alone would cause vacuums against wraparound. The same transaction
+// takes one when it claims, which shows that the measurement works.
 func TestSession_HasUnsent_BurnsNothing(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -178,7 +176,7 @@ func TestSession_HasUnsent_BurnsNothing(t *testing.T) {
 		t.Fatalf("unsent: %t, %v", unsent, err)
 	}
 	if id := burned(); id != nil {
-		t.Errorf("the look took transaction id %s", *id)
+		t.Errorf("the check took transaction id %s", *id)
 	}
 	claim, err := session.Claim(t.Context(), 1) // Within the same transaction, as a savepoint.
 	if err != nil || len(claim.Payments) != 1 {
@@ -192,9 +190,9 @@ func TestSession_HasUnsent_BurnsNothing(t *testing.T) {
 	}
 }
 
-// TestSession_Terminated: PostgreSQL ends an owner's session in the middle of its pass, after it
-// has marked. Ownership and claim are gone with it: the mark is undone, the session says that it is
-// lost, and the next owner claims the same payments.
+// TestSession_Terminated: PostgreSQL ends an owner's session during its batch, after the mark.
+// Ownership and claim end with it. The mark is undone, the session reports that it is lost, and the
+// next owner claims the same payments.
 func TestSession_Terminated(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -229,7 +227,8 @@ func TestSession_Terminated(t *testing.T) {
 }
 
 // TestSession_TerminatedIdle: PostgreSQL ends the session of an owner that was stopped between two
-// passes. Its next touch tells it, before it can do anything, and the partition is free meanwhile.
+// batches. The owner's next statement returns an error, before it can do anything, and the
+// partition is free.
 func TestSession_TerminatedIdle(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)

@@ -9,8 +9,8 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// TestSQLState_Complete: every SQLSTATE of PostgreSQL has an outcome that somebody has chosen. The
-// file has the codes of https://www.postgresql.org/docs/18/errcodes-appendix.html, one in a line.
+// TestSQLState_Complete: every SQLSTATE of PostgreSQL has an outcome that was chosen. The file has
+// the codes of https://www.postgresql.org/docs/18/errcodes-appendix.html, one in each line.
 func TestSQLState_Complete(t *testing.T) {
 	t.Parallel()
 	file, err := os.Open("testdata/sqlstates.txt")

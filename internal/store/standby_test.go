@@ -16,8 +16,8 @@ import (
 // poolMax is how many connections the store of a standby fixture may have.
 const poolMax = 6
 
-// requestTimeout is how long a request waits in these tests: long enough for a commit that nothing
-// holds up, and below the store's lock_timeout.
+// requestTimeout is how long a request waits in these tests. A commit that nothing delays needs
+// less, and it is below the store's lock_timeout.
 const requestTimeout = 2 * time.Second
 
 // standbyFixture is a store on a server of its own, whose commits may be made to wait for a
@@ -116,9 +116,9 @@ func (f *standbyFixture) visible(p payment.Payment) bool {
 	return query[bool](f.fixture, `select exists (select from payments where id = $1)`, uuid.UUID(p.ID))
 }
 
-// TestStandby_Away: as long as no standby has vouched for a payment, nothing about it is reported,
-// however often it is asked for. No more sessions wait than the pool has connections. When the
-// standby is back all of it is.
+// TestStandby_Away: as long as no standby has confirmed a payment, nothing about it is reported,
+// however often it is requested. No more sessions wait than the pool has connections. When the
+// standby is back, all of it is reported.
 func TestStandby_Away(t *testing.T) {
 	t.Parallel()
 	f := newStandbyFixture(t)

@@ -31,7 +31,7 @@ func (f *fixture) addKey() (payment.APIKey, int32) {
 	return key, id
 }
 
-// wantTenant wants the key to be the tenant's, with the salt that ids are derived under.
+// wantTenant checks that the key belongs to the tenant, with the salt that ids are derived from.
 func wantTenant(t testing.TB, s *store.Store, key payment.APIKey, want payment.Tenant) {
 	t.Helper()
 	got, err := s.Authenticate(t.Context(), key.Hash())
@@ -49,8 +49,7 @@ func wantUnauthorized(t testing.TB, s *store.Store, key payment.APIKey) {
 	}
 }
 
-// TestStore_Tenant_Lifecycle walks from a new tenant over several live keys to the last one
-// revoked.
+// TestStore_Tenant_Lifecycle goes from a new tenant over several live keys to the last one revoked.
 func TestStore_Tenant_Lifecycle(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -86,9 +85,9 @@ func TestStore_Tenant_Lifecycle(t *testing.T) {
 	wantUnauthorized(t, fresh, unknown)
 }
 
-// TestStore_Tenant_Revoked: a replica has just used a key and trusts it; another one revokes it.
-// The first must refuse it too. How long it may trust is a bound in the code, below the 5 s of the
-// contract; that it stops is shown here.
+// TestStore_Tenant_Revoked: a replica has just used a key and trusts it. Another replica revokes
+// the key. The first one must refuse it, too. The time for which it trusts a key is a bound in the
+// code, below the 5 s of the contract. This test shows that it stops.
 func TestStore_Tenant_Revoked(t *testing.T) {
 	t.Parallel()
 	if keycache.TTL >= 5*time.Second {
@@ -114,7 +113,7 @@ func TestStore_Tenant_Revoked(t *testing.T) {
 	}
 }
 
-// TestStore_Tenant_Refusals shows what an operator's slip is answered with.
+// TestStore_Tenant_Refusals: an operator's mistakes get their errors.
 func TestStore_Tenant_Refusals(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -151,8 +150,8 @@ func TestStore_Tenant_Refusals(t *testing.T) {
 	}
 }
 
-// TestStore_Tenant_List shows that operators see every tenant and every key, the revoked ones with
-// their time, and of a key only its hint.
+// TestStore_Tenant_List: operators see all tenants and all keys, the revoked ones with their time,
+// and of a key only its hint.
 func TestStore_Tenant_List(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
@@ -178,8 +177,8 @@ func TestStore_Tenant_List(t *testing.T) {
 	}
 }
 
-// TestStore_Tenant_Close: the store is closed while PostgreSQL holds the answer to a question about
-// a key. Close ends the question, and who waits for it is told "not now".
+// TestStore_Tenant_Close: the store is closed while a query for a key waits in PostgreSQL. Close
+// ends the query, and its caller gets payment.ErrUnavailable.
 func TestStore_Tenant_Close(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
