@@ -16,7 +16,7 @@ import (
 
 func TestMain(m *testing.M) { parts.Main(m) }
 
-var update = flag.Bool("update", false, "write schema.sql anew")
+var update = flag.Bool("update", false, "rewrite schema.sql")
 
 // TestSchema_FileIsCurrent shows that schema.sql is what the migrations make. `make schema` writes
 // it.

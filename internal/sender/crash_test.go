@@ -84,7 +84,7 @@ func TestSender_Batch_CommitResponseLost(t *testing.T) {
 	sendBatch(t, o)
 	w.loseNextCommit()
 	if again, err := o.sendBatch(bounded(t)); err == nil || again || !w.hasLost() {
-		t.Fatalf("again %t, error %v, answer lost %t: nothing was tested", again, err, w.hasLost())
+		t.Fatalf("again %t, error %v, response lost %t: nothing was tested", again, err, w.hasLost())
 	}
 	r.wantUnsent(0, 10)
 	r.wantRow(0, 20)

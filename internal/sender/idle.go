@@ -13,13 +13,13 @@ import (
 )
 
 const (
-	// endCheckEveryDefault is about how often an owner that has nothing to send looks at the end of
-	// its log. Its next batch would notice lost records; until there is one, nothing else does. A
-	// look costs three small requests to the partition's leader. Metadata is shared by all
-	// partitions of a process for 100 ms.
+	// endCheckEveryDefault is about how often an idle owner checks the end of its log. Its next
+	// batch would notice lost records. Until there is one, nothing else does. A check costs three
+	// small requests to the partition's leader. All partitions of a process share metadata for 100
+	// ms.
 	endCheckEveryDefault = 10 * time.Second
-	// endCheckTimeout bounds one look. Kafka being away is no contradiction, so the result of a
-	// slow look is not missed.
+	// endCheckTimeout bounds one check. An unreachable Kafka is no contradiction, so the result of
+	// a slow check is not needed.
 	endCheckTimeout = 5 * time.Second
 )
 
@@ -27,77 +27,76 @@ const (
 // after any error, and the takeover that follows compares the log under the partition's lock.
 var errContradiction = errors.New("the log contradicts the database")
 
-// endCheck looks at the end of a partition's log while its owner is idle. It does so in a goroutine
-// of its own, and so neither delays a payment nor keeps the owner from touching its session. The
-// zero value is ready.
+// endCheck checks the end of a partition's log while its owner is idle. It runs in a goroutine of
+// its own, so it neither delays a payment nor keeps the owner from using its session. The zero
+// value is ready.
 type endCheck struct {
-	// When the next look begins; zero before the first poll.
+	// due is when the next check starts; zero before the first poll.
 	due time.Time
-	// The look under way; nil if there is none.
-	look *look
+	// running is the check in progress; nil if there is none.
+	running *runningCheck
 }
 
-// look is one look. err is its result once ended is closed.
-type look struct {
+// runningCheck is one check. err is its result once ended is closed.
+type runningCheck struct {
 	ended  chan struct{}
 	err    error
 	cancel context.CancelFunc
 }
 
-// poll returns the result of a look that has ended, and begins one when it is due. It does not
+// poll returns the result of a check that has ended, and starts a check when it is due. It does not
 // wait.
 //
 // The row known is the one that the owner has left. A result may be older than the owner's last
-// batch and is right all the same: what was on record then must still be in the log.
+// batch and still counts: what was on record then must be in the log.
 func (c *endCheck) poll(s *Sender, known store.Partition) (err error) {
 	every := cmp.Or(s.EndCheckEvery, endCheckEveryDefault)
 	switch {
-	case c.look != nil && c.look.isUnderWay(), c.look == nil && time.Now().Before(c.due):
+	case c.running != nil && c.running.isRunning(), c.running == nil && time.Now().Before(c.due):
 		return nil
-	case c.look != nil:
-		err = c.look.err
+	case c.running != nil:
+		err = c.running.err
 		c.stop()
 	case !c.due.IsZero():
-		c.look = lookAtEnd(s.Log, known)
+		c.running = startCheck(s.Log, known)
 		return nil
 	}
-	// The jitter spreads the looks of partitions that were acquired together.
+	// The jitter spreads the checks of partitions that were acquired together.
 	c.due = time.Now().Add(jitter(every))
 	return err
 }
 
-// stop ends the check, and returns when a look that is under way has ended. The next poll begins it
-// again.
+// stop cancels the check in progress and waits for it. The next poll starts again.
 func (c *endCheck) stop() {
-	if c.look != nil {
-		c.look.cancel()
-		<-c.look.ended
+	if c.running != nil {
+		c.running.cancel()
+		<-c.running.ended
 	}
 	*c = endCheck{}
 }
 
-func (l *look) isUnderWay() bool {
+func (r *runningCheck) isRunning() bool {
 	select {
-	case <-l.ended:
+	case <-r.ended:
 		return false
 	default:
 		return true
 	}
 }
 
-// lookAtEnd begins a look.
-func lookAtEnd(log Log, known store.Partition) *look {
+// startCheck starts a check.
+func startCheck(log Log, known store.Partition) *runningCheck {
 	ctx, cancel := context.WithTimeout(context.Background(), endCheckTimeout)
-	l := &look{ended: make(chan struct{}), cancel: cancel}
+	r := &runningCheck{ended: make(chan struct{}), cancel: cancel}
 	go func() {
-		defer close(l.ended)
-		l.err = compareEnd(ctx, log, known)
+		defer close(r.ended)
+		r.err = compareEnd(ctx, log, known)
 	}()
-	return l
+	return r
 }
 
-// compareEnd returns errContradiction if the log lacks what the row has on record. An error of
-// Kafka's is none.
+// compareEnd returns errContradiction if the log lacks what the row has on record. It returns nil
+// if Kafka does not respond.
 func compareEnd(ctx context.Context, log Log, known store.Partition) error {
 	r, err := log.Range(ctx, known.Topic, known.Number)
 	if errors.Is(err, kafka.ErrNoTopic) {

@@ -13,7 +13,7 @@ import (
 )
 
 // deliveries runs a test in both deliveries, on a rig of one partition with ten payments. Its
-// owners look at the end of the log nearly as often as they are idle.
+// owners check the end of the log nearly as often as they are idle.
 func deliveries(t *testing.T, test func(t *testing.T, r *rig, delivery func(*Config))) {
 	t.Helper()
 	for _, delivery := range []store.Delivery{store.Fenced, store.Locked} {
@@ -34,13 +34,13 @@ func deliveries(t *testing.T, test func(t *testing.T, r *rig, delivery func(*Con
 	}
 }
 
-// ends is a log at which a test interferes when its end is looked at.
+// ends is a log at which a test interferes when its end is checked.
 type ends struct {
 	Log
-	looks atomic.Int64
+	checks atomic.Int64
 	// lost is how many offsets of its tail the log seems to have lost.
 	lost atomic.Int64
-	// hang keeps looks from ending by themselves; hung counts them.
+	// hang keeps checks from ending by themselves; hung counts them.
 	hang atomic.Bool
 	hung atomic.Int64
 }
@@ -48,7 +48,7 @@ type ends struct {
 func (e *ends) in(c *Config) { e.Log, c.Log = c.Log, e }
 
 func (e *ends) Range(ctx context.Context, topic string, partition int32) (kafka.Range, error) {
-	e.looks.Add(1)
+	e.checks.Add(1)
 	if e.hang.Load() {
 		e.hung.Add(1)
 		<-ctx.Done()
@@ -109,7 +109,7 @@ func TestIdle_TopicCreatedAgain(t *testing.T) {
 }
 
 // TestIdle_TopicDeleted deletes the topic while the owner has nothing to send. That is no reason to
-// halt yet; the owner gives the partition back, as it does when it cannot send.
+// halt yet; the owner releases the partition, as it does when it cannot send.
 func TestIdle_TopicDeleted(t *testing.T) {
 	t.Parallel()
 	deliveries(t, func(t *testing.T, r *rig, delivery func(*Config)) {
@@ -123,8 +123,8 @@ func TestIdle_TopicDeleted(t *testing.T) {
 	})
 }
 
-// TestIdle_Healthy is the control: an idle owner whose log is whole goes on as the owner that it
-// is, look after look.
+// TestIdle_Healthy is the control: an idle owner whose log is whole stays the owner,
+// check after check.
 func TestIdle_Healthy(t *testing.T) {
 	t.Parallel()
 	deliveries(t, func(t *testing.T, r *rig, delivery func(*Config)) {
@@ -132,8 +132,8 @@ func TestIdle_Healthy(t *testing.T) {
 		s := r.replica(delivery, log.in)
 		r.run(s)
 		r.allSent()
-		was, holder, looks := r.row(0), r.holder(), log.looks.Load()
-		until(t, "the owner has looked three times", func() bool { return log.looks.Load() >= looks+3 })
+		was, holder, checks := r.row(0), r.holder(), log.checks.Load()
+		until(t, "the owner has checked three times", func() bool { return log.checks.Load() >= checks+3 })
 		if now := r.row(0); now != was || r.holder() != holder || s.failed() != 0 {
 			t.Errorf("got %+v, session %d and %d failures; want %+v, session %d and 0", now, r.holder(), s.failed(),
 				was, holder)
@@ -144,8 +144,8 @@ func TestIdle_Healthy(t *testing.T) {
 	})
 }
 
-// TestIdle_KafkaSilent has Kafka not respond to the looks. The owner goes on to touch its session,
-// which would end after 5 s, and sends a payment that arrives during a look.
+// TestIdle_KafkaSilent has Kafka not respond to the checks. The owner goes on to touch its session,
+// which would end after 5 s, and sends a payment that arrives during a check.
 func TestIdle_KafkaSilent(t *testing.T) {
 	t.Parallel()
 	deliveries(t, func(t *testing.T, r *rig, delivery func(*Config)) {
@@ -155,7 +155,7 @@ func TestIdle_KafkaSilent(t *testing.T) {
 		r.allSent()
 		was, holder := r.row(0), r.holder()
 		log.hang.Store(true)
-		until(t, "a look hangs", func() bool { return log.hung.Load() == 1 })
+		until(t, "a check hangs", func() bool { return log.hung.Load() == 1 })
 		until(t, "another one does", func() bool { return log.hung.Load() == 2 })
 		r.create(0, 5)
 		r.allSent()
@@ -167,7 +167,7 @@ func TestIdle_KafkaSilent(t *testing.T) {
 	})
 }
 
-// TestCompareEnd judges what a look may see.
+// TestCompareEnd judges what a check may see.
 func TestCompareEnd(t *testing.T) {
 	t.Parallel()
 	known := store.Partition{Topic: "payments", Delivery: store.Fenced, NextOffset: 10}
@@ -178,17 +178,17 @@ func TestCompareEnd(t *testing.T) {
 		err  error
 		want bool
 	}{
-		"AsLeft":        {kafka.Range{StableEnd: 10, End: 10}, nil, false},
-		"Longer":        {kafka.Range{StableEnd: 10, End: 12}, nil, false},
-		"Retention":     {kafka.Range{Start: 10, StableEnd: 10, End: 10}, nil, false},
-		"KafkaAway":     {kafka.Range{}, errors.New("connection refused"), false},
-		"TopicDeleted":  {kafka.Range{}, kafka.ErrNoTopic, true},
-		"OtherTopic":    {other, nil, true},
-		"Lost":          {kafka.Range{StableEnd: 8, End: 8}, nil, true},
-		"Empty":         {kafka.Range{}, nil, true},
-		"MarkerLost":    {kafka.Range{StableEnd: 5, End: 9}, nil, true},
-		"Undecided":     {kafka.Range{StableEnd: 5, End: 10}, nil, true},
-		"RecordDeleted": {kafka.Range{Start: 11, StableEnd: 12, End: 12}, nil, true},
+		"AsLeft":          {kafka.Range{StableEnd: 10, End: 10}, nil, false},
+		"Longer":          {kafka.Range{StableEnd: 10, End: 12}, nil, false},
+		"Retention":       {kafka.Range{Start: 10, StableEnd: 10, End: 10}, nil, false},
+		"KafkaAway":       {kafka.Range{}, errors.New("connection refused"), false},
+		"TopicDeleted":    {kafka.Range{}, kafka.ErrNoTopic, true},
+		"OtherTopic":      {other, nil, true},
+		"Lost":            {kafka.Range{StableEnd: 8, End: 8}, nil, true},
+		"Empty":           {kafka.Range{}, nil, true},
+		"MarkerLost":      {kafka.Range{StableEnd: 5, End: 9}, nil, true},
+		"OpenTransaction": {kafka.Range{StableEnd: 5, End: 10}, nil, true},
+		"RecordDeleted":   {kafka.Range{Start: 11, StableEnd: 12, End: 12}, nil, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -209,7 +209,7 @@ type fixed struct {
 
 func (f fixed) Range(context.Context, string, int32) (kafka.Range, error) { return f.log, f.err }
 
-// TestEndCheck_Stop ends a look that would not end by itself, and a check without one.
+// TestEndCheck_Stop ends a check that would not end by itself, and a check without one.
 func TestEndCheck_Stop(t *testing.T) {
 	t.Parallel()
 	var log ends
@@ -217,14 +217,14 @@ func TestEndCheck_Stop(t *testing.T) {
 	s := New(Config{Log: &log})
 	var c endCheck
 	c.stop()
-	if err := c.poll(s, store.Partition{}); err != nil || log.looks.Load() != 0 {
-		t.Errorf("got %v and %d looks at once, want none", err, log.looks.Load())
+	if err := c.poll(s, store.Partition{}); err != nil || log.checks.Load() != 0 {
+		t.Errorf("got %v and %d checks at once, want none", err, log.checks.Load())
 	}
 	c.due = time.Now().Add(-time.Second)
 	if err := c.poll(s, store.Partition{}); err != nil {
 		t.Error(err)
 	}
-	until(t, "a look hangs", func() bool { return log.hung.Load() == 1 })
+	until(t, "a check hangs", func() bool { return log.hung.Load() == 1 })
 	c.stop()
 	c.stop()
 }

@@ -165,7 +165,7 @@ func TestSender_OnePartitionStuck(t *testing.T) {
 
 	other := r.replica()
 	r.run(other)
-	load.end() // Whoever of the two has the other partitions.
+	load.end() // Either of the two has the other partitions.
 	r.verdict()
 }
 

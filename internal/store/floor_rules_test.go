@@ -8,7 +8,7 @@ const (
 )
 
 // TestFloor_Rules plays the floor in worlds in which everything happens between any two steps. No
-// look and no claim may pass over an unsent payment. Each rule is needed: without it some do.
+// check and no claim may pass over an unsent payment. Each rule is needed: without it some do.
 func TestFloor_Rules(t *testing.T) {
 	t.Parallel()
 	play := func(locked bool, breaks rule) (passed int, highest int64) {
@@ -23,12 +23,12 @@ func TestFloor_Rules(t *testing.T) {
 	for _, locked := range []bool{false, true} {
 		passed, highest := play(locked, noRule)
 		if passed > 0 || highest == 0 {
-			t.Errorf("locked %t: %d looks and claims passed over a payment, want 0; the floor rose to %d", locked,
+			t.Errorf("locked %t: %d checks and claims passed over a payment, want 0; the floor rose to %d", locked,
 				passed, highest)
 		}
 		t.Logf("locked %t: the floor rose to %d", locked, highest)
 		for _, broken := range []rule{idBeforeDraw, idAfterRead, waitForXmin, commitFirst, stopAtSkipped, raiseAtResend,
-			lookAtRow, lookAtLast} {
+			checkRow, checkLast} {
 			if broken == stopAtSkipped && !locked {
 				continue // Fenced delivery skips nothing.
 			}

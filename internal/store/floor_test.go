@@ -71,7 +71,7 @@ func (o *owning) wantFound(id payment.ID) {
 	o.t.Helper()
 	unsent, err := o.session.HasUnsent(o.t.Context())
 	if err != nil || !unsent {
-		o.t.Fatalf("a look from %d: %t, %v, want true", o.session.Floor(), unsent, err)
+		o.t.Fatalf("a check from %d: %t, %v, want true", o.session.Floor(), unsent, err)
 	}
 	for _, p := range o.send() {
 		if p.ID == id {
@@ -83,7 +83,7 @@ func (o *owning) wantFound(id payment.ID) {
 
 var deliveries = []store.Delivery{store.Fenced, store.Locked}
 
-// TestFloor_Rises: the floor follows what is sent, and what comes later is found. No look takes a
+// TestFloor_Rises: the floor follows what is sent, and what comes later is found. No check takes a
 // transaction id.
 func TestFloor_Rises(t *testing.T) {
 	t.Parallel()
@@ -100,14 +100,14 @@ func TestFloor_Rises(t *testing.T) {
 			o.raise(o.session.Floor() + 3) // Though the snapshot is open.
 			for range 10 {
 				if unsent, err := o.session.HasUnsent(t.Context()); unsent || err != nil {
-					t.Errorf("a look after all is sent: %t, %v", unsent, err)
+					t.Errorf("a check after all is sent: %t, %v", unsent, err)
 				}
 			}
 			var xid *string
 			if err := o.session.Conn().QueryRow(t.Context(),
 				`select backend_xid::text from pg_stat_activity where pid = pg_backend_pid()`).Scan(&xid); err != nil ||
 				xid != nil {
-				t.Errorf("the looks took a transaction id: %v", err)
+				t.Errorf("the checks took a transaction id: %v", err)
 			}
 			o.wantFound(o.createNext().ID)
 		})
@@ -317,7 +317,7 @@ func (o *owning) operate(work func(*store.Claim) error) {
 }
 
 // TestFloor_Resend: payments that an operator has sent again are found, although the floor was
-// above them: by a look, and by a claim without one.
+// above them: by a check, and by a claim without one.
 func TestFloor_Resend(t *testing.T) {
 	t.Parallel()
 	for _, delivery := range deliveries {
@@ -325,7 +325,7 @@ func TestFloor_Resend(t *testing.T) {
 			t.Parallel()
 			o := newOwning(t, delivery)
 			first := o.createNext()
-			for _, look := range []bool{true, false} {
+			for _, check := range []bool{true, false} {
 				o.raise(first.Seq)
 				o.operate(func(c *store.Claim) error {
 					n, err := c.UnmarkFrom(t.Context(), 0)
@@ -334,7 +334,7 @@ func TestFloor_Resend(t *testing.T) {
 					}
 					return err
 				})
-				if look {
+				if check {
 					o.wantFound(first.ID)
 				} else if sent := o.send(); len(sent) == 0 || sent[0].ID != first.ID {
 					t.Errorf("%d payments are claimed, not from the first on", len(sent))
@@ -370,7 +370,7 @@ func TestFloor_Restored(t *testing.T) {
 	o.wantFound(lost.ID)
 }
 
-// TestFloor_SequenceSetBack: somebody sets the sequence back under a live owner.
+// TestFloor_SequenceSetBack: an administrator sets the sequence back under a live owner.
 func TestFloor_SequenceSetBack(t *testing.T) {
 	t.Parallel()
 	for _, delivery := range deliveries {
@@ -391,7 +391,7 @@ func TestFloor_SequenceSetBack(t *testing.T) {
 }
 
 // TestFloor_Work: after 20,000 payments were sent under an open snapshot, which keeps vacuum away,
-// a look that finds nothing reads a few pages. The control is a look from the bottom.
+// a check that finds nothing reads a few pages. The control is a check from the bottom.
 func TestFloor_Work(t *testing.T) {
 	t.Parallel()
 	o := newOwning(t, store.Fenced)
@@ -409,16 +409,16 @@ func TestFloor_Work(t *testing.T) {
 	}
 	last := query[int64](o.fixture, `select last_value from payments_seq`)
 	o.raise(last)
-	if got := o.pagesOfLook(o.session.Floor()); got > 50 {
-		t.Errorf("a look from the floor reads %d pages, want at most 50", got)
+	if got := o.pagesOfCheck(o.session.Floor()); got > 50 {
+		t.Errorf("a check from the floor reads %d pages, want at most 50", got)
 	}
-	if got := o.pagesOfLook(0); got < 200 {
-		t.Errorf("a look from the bottom reads %d pages: the control is not caught", got)
+	if got := o.pagesOfCheck(0); got < 200 {
+		t.Errorf("a check from the bottom reads %d pages: the control is not caught", got)
 	}
 }
 
-// pagesOfLook counts the pages that a look from a seq reads.
-func (o *owning) pagesOfLook(from int64) int {
+// pagesOfCheck counts the pages that a check from a seq reads.
+func (o *owning) pagesOfCheck(from int64) int {
 	o.t.Helper()
 	var raw string
 	row := o.session.Conn().QueryRow(o.t.Context(), `explain (analyze, buffers, format json) `+store.HasUnsentSQL, 0,

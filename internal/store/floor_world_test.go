@@ -41,7 +41,7 @@ type world struct {
 	read int64
 	// The version of the row that it left.
 	left int
-	// Looks and claims that passed over an unsent payment.
+	// Checks and claims that passed over an unsent payment.
 	passed int
 	// Where the floor was.
 	highest int64
@@ -58,8 +58,8 @@ const (
 	commitFirst   rule = "the floor rises after the commit has returned"
 	stopAtSkipped rule = "the floor stays below a row that was skipped"
 	raiseAtResend rule = "resend raises the generation"
-	lookAtRow     rule = "a look notices that the row was changed"
-	lookAtLast    rule = "the floor falls when the sequence was set back"
+	checkRow      rule = "a check notices that the row was changed"
+	checkLast     rule = "the floor falls when the sequence was set back"
 )
 
 type worldRow struct {
@@ -84,7 +84,7 @@ func (w *world) run(steps int) {
 	for range steps {
 		w.others()
 		if w.rand.IntN(3) == 0 {
-			w.look()
+			w.check()
 		} else {
 			w.batch()
 		}
@@ -176,7 +176,7 @@ func (w *world) setBack() {
 // readLast is what the owner reads of the sequence.
 func (w *world) readLast() int64 {
 	w.read, w.limit = w.last, math.MaxInt64
-	if w.breaks == lookAtLast {
+	if w.breaks == checkLast {
 		return max(w.last, w.floor.last)
 	}
 	return w.last
@@ -201,9 +201,9 @@ func (w *world) judge() {
 	w.highest = max(w.highest, w.floor.seq)
 }
 
-// look is Session.HasUnsent: its statement sees everything at one moment.
-func (w *world) look() {
-	sameRow, last := w.version == w.left || w.breaks == lookAtRow, w.readLast()
+// check is Session.HasUnsent: its statement sees everything at one moment.
+func (w *world) check() {
+	sameRow, last := w.version == w.left || w.breaks == checkRow, w.readLast()
 	if !w.floor.checked(sameRow, last) {
 		w.floor.checked(sameRow, last)
 	}

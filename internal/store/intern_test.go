@@ -123,13 +123,13 @@ func TestStore_Intern_OneRowPerContent(t *testing.T) {
 			t.Errorf("%d %s, want two for each of two tenants", n, table)
 		}
 	}
-	strangers := query[int](f, `select count(*) from payments p
+	foreign := query[int](f, `select count(*) from payments p
 		join parties o on o.id = p.originator_id join parties b on b.id = p.beneficiary_id
 		join accounts s on s.id = p.sender_id join accounts r on r.id = p.receiver_id
 		where (p.tenant_id, p.tenant_id, p.tenant_id, p.tenant_id) is distinct
 		from (o.tenant_id, b.tenant_id, s.tenant_id, r.tenant_id)`)
-	if strangers != 0 {
-		t.Errorf("%d payments use another tenant's rows", strangers)
+	if foreign != 0 {
+		t.Errorf("%d payments use another tenant's rows", foreign)
 	}
 	ids := query[[]int64](f, `select array_agg(distinct originator_id order by originator_id) from payments`)
 	if len(slices.Compact(ids)) != 2 {

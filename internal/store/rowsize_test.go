@@ -7,7 +7,7 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// rowSize measures rows as the budget does: at most 200 bytes for each.
+// bytesPerPayment is the mean size of a row, measured as the budget of 200 bytes is.
 const bytesPerPayment = `select (sum(pg_column_size(p) + 24) / count(*))::float8 from payments p`
 
 // TestSchema_RowSize: a payment has at most 200 bytes, created and sent, with the longest
