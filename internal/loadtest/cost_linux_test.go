@@ -18,9 +18,9 @@ import (
 	"github.com/paylatch/paylatch/internal/journal"
 )
 
-// What a request costs the client itself, since it shares its machine with what it measures.
-// cpu-µs/op is the whole process by getrusage: the client, the answerer, which is as little as can
-// be, and the kernel's work for both ends of the connection. Parallel, as in a load.
+// BenchmarkCost measures what a request costs the load generator, which shares its machine with the
+// service. cpu-µs/op is that of the whole process (getrusage): the client, a server that does as
+// little as possible, and the kernel's work for both ends of the connection.
 //
 //	go test ./internal/loadtest -run '^$' -bench Cost -benchmem
 func BenchmarkCost(b *testing.B) {
