@@ -91,6 +91,7 @@ func (w *responseSink) WriteHeader(status int) { w.status = status }
 // cost measures one request in this package, from the routes to the response. It measures neither
 // net/http nor the store.
 func cost(b *testing.B, want int, request func(apiKey string) *http.Request) {
+	b.Helper()
 	s, _ := newTestServer(b)
 	apiKey, err := payment.NewAPIKey("test")
 	if err != nil {
@@ -112,7 +113,7 @@ func cost(b *testing.B, want int, request func(apiKey string) *http.Request) {
 
 func BenchmarkCreate(b *testing.B) {
 	cost(b, http.StatusAccepted, func(apiKey string) *http.Request {
-		r, err := http.NewRequest(http.MethodPost, "/payments", strings.NewReader(sampleBody))
+		r, err := http.NewRequestWithContext(b.Context(), http.MethodPost, "/payments", strings.NewReader(sampleBody))
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -126,7 +127,7 @@ func BenchmarkCreate(b *testing.B) {
 func BenchmarkStatus(b *testing.B) {
 	_, store := newTestServer(b)
 	cost(b, http.StatusOK, func(apiKey string) *http.Request {
-		r, err := http.NewRequest(http.MethodGet, "/payments/"+store.stored.ID.String(), http.NoBody)
+		r, err := http.NewRequestWithContext(b.Context(), http.MethodGet, "/payments/"+store.stored.ID.String(), http.NoBody)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -147,9 +147,10 @@ func TestReadiness_CheckHangs(t *testing.T) {
 }
 
 // poll makes a GET request without headers.
-func poll(server *Server, path string) *httptest.ResponseRecorder {
+func poll(t *testing.T, server *Server, path string) *httptest.ResponseRecorder {
+	t.Helper()
 	w := httptest.NewRecorder()
-	server.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, http.NoBody))
+	server.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, http.NoBody))
 	return w
 }
 
@@ -160,7 +161,7 @@ func TestReady_Drain(t *testing.T) {
 	server.readiness.checkOnce(t.Context())
 	close(server.readiness.first)
 	for _, path := range []string{"/readyz", "/livez", "/problems/none"} {
-		w := poll(server, path)
+		w := poll(t, server, path)
 		if connection := w.Header().Get("Connection"); connection != "" {
 			t.Errorf("%s before the drain: got Connection %q, want none", path, connection)
 		}
@@ -172,13 +173,13 @@ func TestReady_Drain(t *testing.T) {
 	for path, status := range map[string]int{
 		"/readyz": 503, "/livez": 200, "/problems/none": 404, "/problems/internal": 200, "/payments": 401,
 	} {
-		w := poll(server, path)
+		w := poll(t, server, path)
 		if connection := w.Header().Get("Connection"); w.Code != status || connection != "close" {
 			t.Errorf("%s in the drain: got %d and Connection %q, want %d and close", path, w.Code, connection, status)
 		}
 	}
 	var body struct{ Code, Reason string }
-	err := json.NewDecoder(poll(server, "/readyz").Body).Decode(&body)
+	err := json.NewDecoder(poll(t, server, "/readyz").Body).Decode(&body)
 	if err != nil || body.Code != "unavailable" || body.Reason != "draining" {
 		t.Errorf("got %+v and error %v, want unavailable, draining", body, err)
 	}
@@ -193,7 +194,7 @@ func TestReady_HaltedPartitions(t *testing.T) {
 	var body struct {
 		HaltedPartitions []int `json:"halted_partitions"`
 	}
-	w := poll(server, "/readyz")
+	w := poll(t, server, "/readyz")
 	err := json.NewDecoder(w.Body).Decode(&body)
 	if err != nil || w.Code != http.StatusOK || !slices.Equal(body.HaltedPartitions, []int{3, 4}) {
 		t.Errorf("got %d with %v (error %v), want 200 with 3 and 4", w.Code, body.HaltedPartitions, err)

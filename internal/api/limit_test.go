@@ -23,7 +23,7 @@ type decision struct {
 }
 
 // admit makes one request.
-func admit(t testing.TB, l *limiter, tenant int32) decision {
+func admit(t *testing.T, l *limiter, tenant int32) decision {
 	t.Helper()
 	d := decision{header: http.Header{}}
 	var err error
@@ -39,7 +39,7 @@ func admit(t testing.TB, l *limiter, tenant int32) decision {
 }
 
 // serveOne makes one request, which must be admitted, and releases it.
-func serveOne(t testing.TB, l *limiter, tenant int32) decision {
+func serveOne(t *testing.T, l *limiter, tenant int32) decision {
 	t.Helper()
 	d := admit(t, l, tenant)
 	if d.code != "" {
@@ -49,7 +49,7 @@ func serveOne(t testing.TB, l *limiter, tenant int32) decision {
 	return d
 }
 
-func wantFields(t testing.TB, d decision, policy, limit string) {
+func wantFields(t *testing.T, d decision, policy, limit string) {
 	t.Helper()
 	if got := d.header.Get("RateLimit-Policy"); got != policy {
 		t.Errorf("RateLimit-Policy: got %s, want %s", got, policy)

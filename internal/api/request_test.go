@@ -26,7 +26,7 @@ func request(t *testing.T, method, target, body string, headers ...string) *http
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := httptest.NewRequest(method, target, strings.NewReader(body))
+	r := httptest.NewRequestWithContext(t.Context(), method, target, strings.NewReader(body))
 	r.Header.Set("Authorization", "Bearer "+key.Reveal())
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("Idempotency-Key", uuid.NewString())

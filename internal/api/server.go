@@ -42,7 +42,7 @@ const (
 	writeTimeout = workTimeout + readTimeout + workTimeout + preferWaitMax + workTimeout
 	idleTimeout  = 2 * time.Minute
 	// waitersMax bounds the requests that wait because of Prefer: wait. Each one polls the database
-	// every pollIntervalMax. More requests are served without waiting.
+	// every pollIntervalLongest. More requests are served without waiting.
 	waitersMax = 512
 )
 

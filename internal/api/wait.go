@@ -13,8 +13,8 @@ import (
 // The time between two polls of a request that waits. It is short at first, since most payments are
 // sent within milliseconds, and then grows.
 const (
-	pollIntervalMin = 5 * time.Millisecond
-	pollIntervalMax = 500 * time.Millisecond
+	pollIntervalFirst   = 5 * time.Millisecond
+	pollIntervalLongest = 500 * time.Millisecond
 )
 
 // waitPreference finds the wait of a Prefer header (RFC 7240 section 4.3). There may be other
@@ -83,9 +83,9 @@ func (s *Server) poll(x *exchange, p payment.Payment, known []string, wait time.
 	}
 	ctx, cancel := context.WithTimeout(x.Context(), wait)
 	defer cancel()
-	timer := time.NewTimer(pollIntervalMin)
+	timer := time.NewTimer(pollIntervalFirst)
 	defer timer.Stop()
-	for d := pollIntervalMin; !changed(p, known); d = min(d*3/2, pollIntervalMax) {
+	for d := pollIntervalFirst; !changed(p, known); d = min(d*3/2, pollIntervalLongest) {
 		timer.Reset(d)
 		select {
 		case <-ctx.Done():

@@ -45,8 +45,8 @@ func TestDecode_Refused(t *testing.T) {
 			}
 		}
 	}
-	replace := func(old, new string) func(*Event) {
-		return func(e *Event) { e.Value = bytes.Replace(e.Value, []byte(old), []byte(new), 1) }
+	replace := func(from, to string) func(*Event) {
+		return func(e *Event) { e.Value = bytes.Replace(e.Value, []byte(from), []byte(to), 1) }
 	}
 	for name, change := range map[string]func(*Event){
 		"Empty":         func(e *Event) { *e = Event{} },

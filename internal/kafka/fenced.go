@@ -28,9 +28,9 @@ const (
 	// is there already; a new leader may take a second. It is well below the time that a batch may
 	// take, since both happen in one transaction of the database.
 	stableTimeout = 3 * time.Second
-	// stableIntervalMin and stableIntervalMax bound the time between two queries for the marker. It
+	// stableIntervalFirst and stableIntervalLongest bound the time between two queries for the marker. It
 	// follows the decision of the coordinator within milliseconds.
-	stableIntervalMin, stableIntervalMax = time.Millisecond, 20 * time.Millisecond
+	stableIntervalFirst, stableIntervalLongest = time.Millisecond, 20 * time.Millisecond
 	// completionTimeout is how long the broker would delay a produce request by itself. Under load
 	// the next batch comes later than that, and there is no query.
 	completionTimeout = 20 * time.Millisecond
@@ -115,7 +115,7 @@ func (p *Producer) AwaitStable(ctx context.Context, next int64) error {
 	defer cancel()
 	p.awaitCompletion(ctx)
 	to := p.leader()
-	for interval := stableIntervalMin; ; interval = min(2*interval, stableIntervalMax) {
+	for interval := stableIntervalFirst; ; interval = min(2*interval, stableIntervalLongest) {
 		stableEnd, err := listOffset(ctx, to, p.topic, p.partition, latest, committed)
 		if err == nil && stableEnd >= next {
 			return nil

@@ -205,7 +205,8 @@ func TestProducer_BrokerAway(t *testing.T) {
 		t.Fatal("Close waits for a broker that is away")
 	}
 
-	silent, err := net.Listen("tcp", "127.0.0.1:0") // It accepts connections and never responds.
+	// It accepts connections and never responds.
+	silent, err := new(net.ListenConfig).Listen(bounded(t), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,8 +248,13 @@ func TestCluster_Read(t *testing.T) {
 		from, to int64
 		want     []int64
 	}{
-		{0, 9, []int64{0, 1, 6, 7}}, {0, 1, []int64{0}}, {1, 7, []int64{1, 6}}, {2, 6, nil}, {7, 9, []int64{7}},
-		{8, 9, nil}, {9, 9, nil},
+		{0, 9, []int64{0, 1, 6, 7}},
+		{0, 1, []int64{0}},
+		{1, 7, []int64{1, 6}},
+		{2, 6, nil},
+		{7, 9, []int64{7}},
+		{8, 9, nil},
+		{9, 9, nil},
 	} {
 		var got []int64
 		if err := c.Read(bounded(t), topic, 0, row.from, row.to, func(r Record) error {

@@ -30,7 +30,7 @@ func newLossy(t *testing.T) (lossy *lossyListener, addr string) {
 	t.Helper()
 	lossy = &lossyListener{}
 	_, addr = newFake(t, 1, kfake.ListenFn(func(network, _ string) (_ net.Listener, err error) {
-		lossy.Listener, err = net.Listen(network, "127.0.0.1:0")
+		lossy.Listener, err = new(net.ListenConfig).Listen(t.Context(), network, "127.0.0.1:0")
 		return lossy, err
 	}))
 	return lossy, addr

@@ -44,7 +44,8 @@ func (g guarded) onTransactions(o kadm.ACLOperation) parts.ACL {
 func (g guarded) ofSender() []parts.ACL {
 	return []parts.ACL{
 		g.onTopic(kadm.OpRead), g.onTopic(kadm.OpWrite), g.onTopic(kadm.OpDescribeConfigs),
-		g.onTransactions(kadm.OpWrite), {Operation: kadm.OpClusterAction, Resource: "cluster"},
+		g.onTransactions(kadm.OpWrite),
+		{Operation: kadm.OpClusterAction, Resource: "cluster"},
 	}
 }
 

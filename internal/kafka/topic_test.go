@@ -42,7 +42,8 @@ func TestTopic_Faults(t *testing.T) {
 		"FewerPartitions": {nil, 3, []string{"has 2 partitions, the database says 3"}},
 		"SmallMessages":   {map[string]string{"max.message.bytes": "1000999"}, 2, []string{"bytes=1000999"}},
 		"AllAtOnce": {
-			map[string]string{"cleanup.policy": "compact", "max.message.bytes": "1000"}, 9,
+			map[string]string{"cleanup.policy": "compact", "max.message.bytes": "1000"},
+			9,
 			[]string{"2 partitions", "compact", "max.message.bytes=1000:"},
 		},
 		"UnrelatedSettings": {map[string]string{"retention.ms": "60000", "min.insync.replicas": "1"}, 2, nil},

@@ -17,6 +17,7 @@ type accountField struct {
 
 // forBothAccounts runs a test for the sender and for the receiver account.
 func forBothAccounts(t *testing.T, run func(t *testing.T, a accountField)) {
+	t.Helper()
 	t.Run("Sender", func(t *testing.T) {
 		run(t, accountField{
 			pointer: "/sender",
@@ -43,6 +44,7 @@ func forBothAccounts(t *testing.T, run func(t *testing.T, a accountField)) {
 
 func TestNew_AccountType(t *testing.T) {
 	forBothAccounts(t, func(t *testing.T, a accountField) {
+		t.Helper()
 		for kind, want := range map[string]string{
 			"checking": "checking", "bban": "bban", "a": "a", "a1-b_2": "a1-b_2", " savings\n": "savings",
 			strings.Repeat("x", 35): strings.Repeat("x", 35),
@@ -78,6 +80,7 @@ var registered = []string{
 
 func TestNew_IBAN(t *testing.T) {
 	forBothAccounts(t, func(t *testing.T, a accountField) {
+		t.Helper()
 		for _, iban := range registered {
 			for form, written := range map[string]string{
 				"Electronic": iban,

@@ -10,7 +10,7 @@ import (
 
 const base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
-func apiKey(t testing.TB, s string) payment.APIKey {
+func apiKey(t *testing.T, s string) payment.APIKey {
 	t.Helper()
 	k, err := payment.ParseAPIKey(s)
 	if err != nil {

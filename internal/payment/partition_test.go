@@ -43,7 +43,12 @@ func TestPartitionOf(t *testing.T) {
 		count int32
 		want  int32
 	}{
-		{0, 12, 0}, {11, 12, 11}, {12, 12, 0}, {hashMax, 1, 0}, {1 << 63, 12, 8}, {hashMax, 1<<31 - 1, 3},
+		{0, 12, 0},
+		{11, 12, 11},
+		{12, 12, 0},
+		{hashMax, 1, 0},
+		{1 << 63, 12, 8},
+		{hashMax, 1<<31 - 1, 3},
 		{hashMax, 12, 3}, // 2^64 - 1 = 12 * 1537228672809129301 + 3.
 	} {
 		if got := payment.PartitionOf(c.hash, c.count); got != c.want {
@@ -57,7 +62,10 @@ func TestPartitionOf(t *testing.T) {
 func TestHashSender_Spread(t *testing.T) {
 	const accounts, partitions = 10_000, 12
 	for _, c := range []struct{ kind, form string }{
-		{"checking", "%d"}, {"checking", "%010d"}, {"checking", "7655%05d"}, {"iban", "DE8937040044%010d"},
+		{"checking", "%d"},
+		{"checking", "%010d"},
+		{"checking", "7655%05d"},
+		{"iban", "DE8937040044%010d"},
 		{"wallet", "w-%x"},
 	} {
 		t.Run(c.kind+"/"+c.form, func(t *testing.T) {

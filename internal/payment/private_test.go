@@ -84,7 +84,7 @@ func lettered(c *payment.Content) {
 }
 
 // full returns a payment with every field set, as the database returns it.
-func full(t testing.TB) payment.Payment {
+func full(t *testing.T) payment.Payment {
 	p := create(t, content(lettered))
 	p.ID, p.PartitionHash = payment.ID{}, 0 // Their digits could contain a part of a secret by chance.
 	p.TraceParent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -96,7 +96,7 @@ func full(t testing.TB) payment.Payment {
 
 // masked returns values that contain a secret, by type. Each is also behind a pointer and inside
 // other values.
-func masked(t testing.TB) map[string]any {
+func masked(t *testing.T) map[string]any {
 	p, who := full(t), tenant()
 	k := apiKey(t, "pl_live_GHIJKLMNOPQRSTUVWXYZghijklmnopqr2hSQaj")
 	return map[string]any{

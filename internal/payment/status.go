@@ -17,8 +17,9 @@ const (
 	StatusCreated Status = "created"
 	// StatusSent is a payment that is in the topic, at a known offset.
 	StatusSent Status = "sent"
-	// StatusAccepted and StatusRejected are final. They are reserved for outcomes from downstream.
+	// StatusAccepted is final. It is reserved for an outcome from downstream.
 	StatusAccepted Status = "accepted"
+	// StatusRejected is final. It is reserved for an outcome from downstream.
 	StatusRejected Status = "rejected"
 )
 
