@@ -93,7 +93,8 @@ func TestBatcher_Batches(t *testing.T) {
 			t.Errorf("responses %s", got)
 		}
 		if h.pending != 0 || len(h.queues) != 0 || len(h.rotation) != 0 {
-			t.Errorf("%d requests, %d queues and %d turns are left, want none", h.pending, len(h.queues), len(h.rotation))
+			t.Errorf("%d requests, %d queues and %d turns are left, want none", h.pending, len(h.queues),
+				len(h.rotation))
 		}
 	})
 }

@@ -288,7 +288,8 @@ func TestCache_Close(t *testing.T) {
 		began := time.Now()
 		k.Close()
 		if waited := time.Since(began); d.running != 0 || waited != 0 {
-			t.Errorf("closed after %s with %d queries in progress, want the query ended and waited for", waited, d.running)
+			t.Errorf("closed after %s with %d queries in progress, want the query ended and waited for", waited,
+				d.running)
 		}
 		if _, err := k.Tenant(t.Context(), payment.APIKeyHash{2}); !errors.Is(err, payment.ErrUnavailable) {
 			t.Errorf("after Close: %v, want payment.ErrUnavailable", err)

@@ -92,7 +92,7 @@ func (f *fenced) mustKeep() bool { return false }
 //	before the fence:  nothing has happened;
 //	after the fence:   the former owner cannot publish any more, and has to take over again;
 //	before a commit:   the next owner makes the step again;
-//	after a commit:    the table has the log up to next_offset, and the next step goes on from there.
+//	after a commit:    the table has the log up to next_offset; the next step goes on from there.
 func (f *fenced) takeover(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, recovery.Timeout)
 	defer cancel()
@@ -201,7 +201,7 @@ func (f *fenced) checkPartitions(ctx context.Context, claim *store.Claim) error 
 // commit.
 func (f *fenced) checkUnchanged(p store.Partition) error {
 	if p.Generation != f.known.Generation || p.NextOffset != f.known.NextOffset {
-		return fmt.Errorf("partition %d had another owner in between: generation %d and next offset %d, left at %d and %d",
+		return fmt.Errorf("partition %d had another owner: generation %d and next offset %d, left at %d and %d",
 			p.Number, p.Generation, p.NextOffset, f.known.Generation, f.known.NextOffset)
 	}
 	return nil
@@ -252,9 +252,9 @@ func (f *fenced) finishTakeover() {
 // sendBatch sends the next batch of the partition's payments, in order. again reports that there
 // may be more. If power fails
 //
-//	before produce:  nothing has happened, unless the last batch's marker is lost: the next takeover
-//	                 writes it;
-//	before commit:   the transaction is open: the next takeover aborts it, and the rows are `created`;
+//	before produce:  nothing has happened; a lost marker of the last batch is written by the
+//	                 next takeover;
+//	before commit:   the transaction is open: the next takeover aborts it, rows are `created`;
 //	during commit:   the log decides, and the next takeover reads it;
 //	after commit:    the records are in the log, and the next takeover marks their rows;
 //	after the mark's commit:

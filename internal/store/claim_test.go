@@ -30,7 +30,8 @@ func wantEmission(f *fixture, payments []payment.Payment, base int64, n int, nex
 		switch {
 		case i >= n && (got.Status != payment.StatusCreated || got.Emission != nil):
 			f.t.Errorf("payment %d is %s, want created", i, got.Status)
-		case i < n && (got.Status != payment.StatusSent || got.Emission == nil || got.Emission.Offset != base+int64(i) ||
+		case i < n && (got.Status != payment.StatusSent || got.Emission == nil || got.Emission.Offset != base+
+			int64(i) ||
 			got.Emission.At.Before(got.CreatedAt)):
 			f.t.Errorf("payment %d is %s, %+v, want sent at %d", i, got.Status, got.Emission, base+int64(i))
 		}

@@ -78,7 +78,8 @@ func TestStore_Create_SameKeySameContent(t *testing.T) {
 	replay(first)
 	f.exec(`update payments set status = 'sent', sent_at = now(), kafka_offset = 41`)
 	sent := f.find(first.ID)
-	if sent.Status != payment.StatusSent || sent.Emission == nil || sent.Emission.Offset != 41 || sent.Emission.Topic != topic {
+	if sent.Status != payment.StatusSent || sent.Emission == nil || sent.Emission.Offset != 41 ||
+		sent.Emission.Topic != topic {
 		t.Fatalf("the sent payment reads %q, %+v", sent.Status, sent.Emission)
 	}
 	got, replayed, err := openStore(t, f.url).Create(t.Context(), f.payment("order-1"))

@@ -149,7 +149,7 @@ func TestFault_CloseIsNotAtOnce(t *testing.T) {
 		}
 	}
 	if owned+seen > 0 {
-		t.Errorf("in %d rounds, Own after Close was refused %d times, and Observe after Close saw an owner %d times, want 0",
+		t.Errorf("in %d rounds, Own after Close failed %d times, and Observe after Close saw an owner %d times, want 0",
 			rounds, owned, seen)
 	}
 }

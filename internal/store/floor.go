@@ -10,13 +10,13 @@ import "time"
 // is sent" is not enough. These rules make it so:
 //
 //  1. A create takes its transaction id before it draws a number (create_gate_is_open).
-//  2. The owner reads the sequence's last value N in one statement, and takes its own transaction id
-//     X in a later one. Each create that drew a number up to N has an id below X.
-//  3. If the xmin of a later snapshot is above X, all of those have ended, and what they committed is
-//     visible. From now on no new row has a seq up to N.
-//  4. The floor rises to N at most, and at most to the last row that was marked in order by a commit
-//     that returned. Locked delivery skips rows that another session has locked; there it rises at
-//     most to the first row that is still unsent.
+//  2. The owner reads the sequence's last value N in one statement, and takes its own transaction
+//     id X in a later one. Each create that drew a number up to N has an id below X.
+//  3. If the xmin of a later snapshot is above X, all of those have ended, and what they committed
+//     is visible. From now on no new row has a seq up to N.
+//  4. The floor rises to N at most, and at most to the last row that was marked in order by a
+//     commit that returned. Locked delivery skips rows that another session has locked; there it
+//     rises at most to the first row that is still unsent.
 //
 // A read-only snapshot has no transaction id, so it does not hold the floor back. A long
 // transaction that writes does.

@@ -38,7 +38,8 @@ func TestStore_Halt(t *testing.T) {
 	}
 	before := query[string](f, `select changed_at::text from topic_partitions where partition = 0`)
 	step("resume an active one", f.Resume(t.Context(), 0), store.ErrNoPartition, store.Active, "")
-	step("halt", f.Halt(t.Context(), 0, "an unexpected record in the tail"), nil, store.Halted, "an unexpected record in the tail")
+	step("halt", f.Halt(t.Context(), 0, "an unexpected record in the tail"), nil, store.Halted,
+		"an unexpected record in the tail")
 	step("halt a halted one", f.Halt(t.Context(), 0, "another reason"), store.ErrNoPartition, store.Halted,
 		"an unexpected record in the tail")
 	if after := query[string](f, `select changed_at::text from topic_partitions where partition = 0`); after == before {

@@ -32,8 +32,8 @@ const (
 	// connectTimeout bounds one attempt to connect. A server that does not respond to the startup
 	// message in this time counts as unavailable.
 	connectTimeout = 5 * time.Second
-	// tenantsMax bounds the caches of tenants and of API keys: about 1 MB when full. A tenant beyond
-	// it only costs a query.
+	// tenantsMax bounds the caches of tenants and of API keys: about 1 MB when full. A tenant
+	// beyond it only costs a query.
 	tenantsMax = 10_000
 	// internedMax bounds each of the caches of parties and accounts: about 60 MB when full.
 	internedMax = 200_000
@@ -119,7 +119,8 @@ func Open(ctx context.Context, url string, connectionsMax int32, options ...Opti
 		return warm(ctx, conn)
 	}
 	config.PrepareConn = s.recheck
-	config.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false } // recheck does it.
+	// recheck does it.
+	config.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
 	if s.keys, err = keycache.New(tenantsMax, s.lookUpTenant); err != nil {
 		return nil, err
 	}

@@ -7,8 +7,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// copyNewest inserts a payment like the newest by id, if there is one. PostgreSQL prepares the checks
-// of foreign keys in each session when the first row is inserted.
+// copyNewest inserts a payment like the newest by id, if there is one. PostgreSQL prepares the
+// checks of foreign keys in each session when the first row is inserted.
 const copyNewest = `insert into payments (id, tenant_id, amount, currency, originator_id, beneficiary_id,
 		sender_id, receiver_id, partition)
 	select gen_random_uuid(), tenant_id, amount, currency, originator_id, beneficiary_id, sender_id,
