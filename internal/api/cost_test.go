@@ -127,7 +127,8 @@ func BenchmarkCreate(b *testing.B) {
 func BenchmarkStatus(b *testing.B) {
 	_, store := newTestServer(b)
 	cost(b, http.StatusOK, func(apiKey string) *http.Request {
-		r, err := http.NewRequestWithContext(b.Context(), http.MethodGet, "/payments/"+store.stored.ID.String(), http.NoBody)
+		target := "/payments/" + store.stored.ID.String()
+		r, err := http.NewRequestWithContext(b.Context(), http.MethodGet, target, http.NoBody)
 		if err != nil {
 			b.Fatal(err)
 		}

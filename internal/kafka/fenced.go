@@ -28,8 +28,8 @@ const (
 	// is there already; a new leader may take a second. It is well below the time that a batch may
 	// take, since both happen in one transaction of the database.
 	stableTimeout = 3 * time.Second
-	// stableIntervalFirst and stableIntervalLongest bound the time between two queries for the marker. It
-	// follows the decision of the coordinator within milliseconds.
+	// stableIntervalFirst and stableIntervalLongest bound the time between two queries for the
+	// marker. It follows the decision of the coordinator within milliseconds.
 	stableIntervalFirst, stableIntervalLongest = time.Millisecond, 20 * time.Millisecond
 	// completionTimeout is how long the broker would delay a produce request by itself. Under load
 	// the next batch comes later than that, and there is no query.

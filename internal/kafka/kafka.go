@@ -9,8 +9,8 @@
 //     records.
 //   - After Locked.Publish returns nil, the whole batch is in the topic, acknowledged by all
 //     in-sync replicas, at consecutive offsets from the one that it returns.
-//   - A *RefusedError means that no record of the batch is in the topic, and that a retry would fail
-//     in the same way. After any other error the outcome is unknown.
+//   - A *RefusedError means that no record of the batch is in the topic, and that a retry would
+//     fail in the same way. After any other error the outcome is unknown.
 //
 // The caller decides what may be published and when, and keeps a record of it.
 //
