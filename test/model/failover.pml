@@ -209,7 +209,7 @@ own: /* store.Session: Own, and a new one after every error: sender.fenced.faile
 		fi
 	}
 	/*
-	 * sender.judgeAll: kafka.Cluster.Range. What it finds must not halt the partition. Then
+	 * recovery.JudgeStable: kafka.Cluster.Range. What it finds must not halt the partition. Then
 	 * sender.fenced.recover: what is in the log is marked, or its row is put back.
 	 */
 	if

@@ -87,7 +87,7 @@ takeOver: /* sender.fenced.takeOver: store.Session.Claim */
 	:: !inTx -> goto own
 	fi;
 #endif
-	/* sender.judgeAll: kafka.Cluster.Range. What is undecided although the fence has returned hangs; in NO_FENCE it is waited for. */
+	/* recovery.JudgeStable: kafka.Cluster.Range. What is undecided although the fence has returned hangs; in NO_FENCE it is waited for. */
 	if
 #ifdef NO_STABLE_END
 	:: upTo = leo
