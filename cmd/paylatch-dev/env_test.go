@@ -53,7 +53,8 @@ func TestPrintExports(t *testing.T) {
 	if err := printExports(&exports, a); err != nil {
 		t.Fatal(err)
 	}
-	const print = `printf '%s|' "$PAYLATCH_DATABASE_URL" "$PAYLATCH_KAFKA_BROKERS" "$PAYLATCH_SERVER" "$PAYLATCH_API_KEY"`
+	const print = `printf '%s|' "$PAYLATCH_DATABASE_URL" "$PAYLATCH_KAFKA_BROKERS" ` +
+		`"$PAYLATCH_SERVER" "$PAYLATCH_API_KEY"`
 	out, err := exec.CommandContext(t.Context(), "/bin/sh", "-ec", exports.String()+print).Output()
 	if want := a.Postgres + "|h:1|http://h|it's|"; err != nil || string(out) != want {
 		t.Errorf("got %q, %v; want %q", out, err, want)

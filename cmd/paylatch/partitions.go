@@ -152,8 +152,8 @@ func (c *partitionsResumeCommand) retry(ctx context.Context, out cli.Output) err
 		if err := operator.Retry(ctx, s, c.Partition); err != nil {
 			return err
 		}
-		_, err := fmt.Fprintf(out.Stdout, "partition %d is active; it halts again if the log still contradicts the database "+
-			"(see --resend, --assume-sent, --dry-run)\n", c.Partition)
+		_, err := fmt.Fprintf(out.Stdout, "partition %d is active; it halts again if the log still contradicts "+
+			"the database (see --resend, --assume-sent, --dry-run)\n", c.Partition)
 		return err
 	})
 }

@@ -93,7 +93,8 @@ func (c *tenantsRevokeKeyCommand) Run(ctx context.Context, out cli.Output) error
 		if err := s.RevokeAPIKey(ctx, c.Name, c.Key); err != nil {
 			return fmt.Errorf("tenant %q, key %d: %w", c.Name, c.Key, err)
 		}
-		_, err := fmt.Fprintf(out.Stdout, "tenant %s key %d revoked; every replica refuses it within 5 s\n", c.Name, c.Key)
+		_, err := fmt.Fprintf(out.Stdout, "tenant %s key %d revoked; every replica refuses it within 5 s\n",
+			c.Name, c.Key)
 		return err
 	})
 }

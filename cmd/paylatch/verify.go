@@ -23,8 +23,9 @@ type verifyCommand struct {
 
 // Help is printed by verify --help.
 func (c *verifyCommand) Help() string {
-	return `Compares the topic with the database, also while the service runs. It takes a snapshot of the payments and then
-reads the ends of the log. Every payment that is marked sent must be in the topic once, where its mark says.
+	return `Compares the topic with the database, also while the service runs. It takes a snapshot of the
+payments and then reads the ends of the log. Every payment that is marked sent must be in the topic
+once, where its mark says.
 
     duplicates  records of a payment beyond its first
     missing     marked sent, and not in the topic (checked twice,

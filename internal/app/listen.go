@@ -21,8 +21,8 @@ func Listen(flag string, address Address) (net.Listener, error) {
 
 // PortInUse returns the error of a port that another program has.
 func PortInUse(flag string, address Address) error {
-	return fmt.Errorf("%s is in use by another program: stop it, or give --%s another address (port 0 takes any free one)",
-		address, flag)
+	return fmt.Errorf("%s is in use by another program: stop it, or give --%s another address (port 0 takes "+
+		"any free one)", address, flag)
 }
 
 func listenerURL(l net.Listener) string {

@@ -119,7 +119,9 @@ func eventually(t *testing.T, ok func() (missing string)) {
 
 func senderSettings() *app.SenderSettings {
 	return &app.SenderSettings{
-		DeliverySettings: app.DeliverySettings{Delivery: app.Delivery(store.Fenced)}, Source: "/paylatch", BatchMax: 100,
+		DeliverySettings: app.DeliverySettings{Delivery: app.Delivery(store.Fenced)},
+		Source:           "/paylatch",
+		BatchMax:         100,
 	}
 }
 
@@ -168,7 +170,8 @@ func TestService_Sender(t *testing.T) {
 func setUp(t *testing.T, database app.DatabaseURL, broker string) {
 	t.Helper()
 	topic := operator.Topic{Name: parts.Topic(), Partitions: 2, Replication: 1, Delivery: store.Fenced}
-	err := app.WithClients(t.Context(), database, app.Brokers{broker}, func(s *store.Store, cluster *kafka.Cluster) error {
+	brokers := app.Brokers{broker}
+	err := app.WithClients(t.Context(), database, brokers, func(s *store.Store, cluster *kafka.Cluster) error {
 		found, err := operator.EnsureTopic(t.Context(), s, cluster, topic)
 		if err == nil && !found.Created {
 			t.Error("the topic was there before")
@@ -184,8 +187,9 @@ func setUp(t *testing.T, database app.DatabaseURL, broker string) {
 // which build runs.
 func TestService_API(t *testing.T) {
 	t.Parallel()
+	const away = "postgres://paylatch:x@127.0.0.1:1/paylatch?sslmode=disable"
 	r := start(t, app.Config{
-		DatabaseSettings: app.DatabaseSettings{DatabaseURL: "postgres://paylatch:x@127.0.0.1:1/paylatch?sslmode=disable"},
+		DatabaseSettings: app.DatabaseSettings{DatabaseURL: away},
 		API:              &app.APISettings{Listen: "127.0.0.1:0"},
 	})
 	status, body := r.get(t, "/readyz")
@@ -211,7 +215,10 @@ func TestService_WrongDatabase(t *testing.T) {
 		change func(*url.URL)
 		want   string
 	}{
-		"password": {func(u *url.URL) { u.User = url.UserPassword("paylatch", "sesame") }, "password authentication failed"},
+		"password": {
+			func(u *url.URL) { u.User = url.UserPassword("paylatch", "sesame") },
+			"password authentication failed",
+		},
 		"database": {func(u *url.URL) { u.Path = "/nosuchdatabase" }, `database "nosuchdatabase" does not exist`},
 		"host":     {func(u *url.URL) { u.Host = "no-such-host.invalid:5432" }, "no-such-host.invalid"},
 		"port":     {func(u *url.URL) { u.Host = "127.0.0.1:1" }, "connection refused"},

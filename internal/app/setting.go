@@ -32,7 +32,8 @@ func (u *DatabaseURL) UnmarshalText(text []byte) error {
 	isURL := strings.Contains(s, "://")
 	if _, err := pgx.ParseConfig(s); err != nil || isURL && misread(s) { // The error itself may hold the password.
 		if isURL {
-			return errors.New("is no PostgreSQL URL; if the password has reserved characters, percent-encode the password")
+			return errors.New("is no PostgreSQL URL; if the password has reserved characters, " +
+				"percent-encode the password")
 		}
 		return errors.New("is no PostgreSQL URL")
 	}

@@ -122,7 +122,8 @@ func (s *Service) topic(ctx context.Context) (
 	unknown, found, _, err := s.cluster.FirstNonEmpty(ctx, topic.Name, n)
 	if err == nil && found {
 		err = fmt.Errorf("partition %d of topic %s holds records, and the database knows only %d partitions, "+
-			"as if it had been put back to an earlier copy: run `paylatch partitions grow %d` before payments are taken",
+			"as if it had been put back to an earlier copy: "+
+			"run `paylatch partitions grow %d` before payments are taken",
 			unknown, topic.Name, len(partitions), topic.Partitions)
 	}
 	return topic, partitions, warnings, err

@@ -109,7 +109,8 @@ func (p Program) runCommand(ctx context.Context, parser *kong.Kong, parsed *kong
 	if len(faults) > 0 {
 		return &ConfigError{faults}
 	}
-	out := Output{Stdout: p.Stdout, Stderr: p.Stderr, Unknown: unknownVariables(p.Environ, variables(parser.Model.Node))}
+	unknown := unknownVariables(p.Environ, variables(parser.Model.Node))
+	out := Output{Stdout: p.Stdout, Stderr: p.Stderr, Unknown: unknown}
 	if _, ok := command.(Logger); !ok {
 		for _, u := range out.Unknown {
 			_, _ = fmt.Fprintf(p.Stderr, "%s: warning: %s\n", p.Name, u)

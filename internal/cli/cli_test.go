@@ -79,7 +79,8 @@ func runWork(t *testing.T, env map[string]string, args ...string) (code int, std
 
 // TestRun_AllFaultsAtOnce: every fault of the chosen command is reported, and none of another one.
 func TestRun_AllFaultsAtOnce(t *testing.T) {
-	code, _, stderr := runWork(t, map[string]string{"PAYLATCH_CLITEST_A": "1", "PAYLATCH_CLITEST_C": "1"}, "work", "--b=3")
+	env := map[string]string{"PAYLATCH_CLITEST_A": "1", "PAYLATCH_CLITEST_C": "1"}
+	code, _, stderr := runWork(t, env, "work", "--b=3")
 	want := []string{
 		`--a (PAYLATCH_CLITEST_A): "1" is not even`, `--b (PAYLATCH_CLITEST_B): "3" is not even`,
 		`--must (PAYLATCH_CLITEST_MUST): is required, like something`,
@@ -104,7 +105,8 @@ func TestRun_LastValueCounts(t *testing.T) {
 	if code != exitOK || stdout != "ran 6 2 x\n" {
 		t.Errorf("got code %d and %q, want 0 and the last flag", code, stdout)
 	}
-	if code, _, stderr := runWork(t, env, "work", "--a=6"); code != exitUsage || !strings.Contains(stderr, "is required") {
+	code, _, stderr := runWork(t, env, "work", "--a=6")
+	if code != exitUsage || !strings.Contains(stderr, "is required") {
 		t.Errorf("got code %d and %q, want 2 and a missing setting", code, stderr)
 	}
 }

@@ -94,8 +94,8 @@ func (f *fetch) binaries(ctx context.Context) (binaries, error) {
 	}
 	lock, err := waitForLock(ctx, filepath.Join(f.cache, "lock"), fetchMax+ownerStopMax)
 	if err != nil {
-		return binaries{}, faultf(ErrFetch, "PostgreSQL is being fetched by another process (%v): wait for it and start "+
-			"again", err)
+		return binaries{}, faultf(ErrFetch, "PostgreSQL is being fetched by another process (%v): wait for it and "+
+			"start again", err)
 	}
 	defer func() { _ = lock.Close() }()
 	if exists(marker) {
@@ -147,8 +147,8 @@ func (f *fetch) explain(err error, bin string) error {
 		return faultf(ErrFetch, "PostgreSQL could not be unpacked (%s): free some disk space for %s and start again",
 			text, f.cache)
 	case exists(filepath.Join(bin, "postgres")):
-		return faultf(ErrBinaries, "the fetched PostgreSQL does not run here (%s): give --postgres-bin a directory with "+
-			"initdb, pg_ctl and postgres", text)
+		return faultf(ErrBinaries, "the fetched PostgreSQL does not run here (%s): give --postgres-bin a "+
+			"directory with initdb, pg_ctl and postgres", text)
 	default:
 		return faultf(ErrFetch, "PostgreSQL could not be fetched (%s): connect to the network once, or give "+
 			"--postgres-bin a directory with initdb, pg_ctl and postgres", text)

@@ -27,7 +27,8 @@ func openTempDir(t *testing.T) string {
 func TestPostgres_GivenBinaries(t *testing.T) {
 	t.Parallel()
 	p := start(t, PostgresConfig{}) // so that they have been fetched
-	fetched := filepath.Join(p.place.spec.Cache, string(fetchedVersion)+"-"+runtime.GOOS+"-"+runtime.GOARCH, "dist", "bin")
+	name := string(fetchedVersion) + "-" + runtime.GOOS + "-" + runtime.GOARCH
+	fetched := filepath.Join(p.place.spec.Cache, name, "dist", "bin")
 	if !exists(filepath.Join(fetched, "postgres")) {
 		t.Fatalf("nothing was fetched to %s", fetched)
 	}
@@ -109,7 +110,7 @@ func TestPostgres_NoNetwork(t *testing.T) {
 	if exists(left) {
 		t.Error("what the killed fetch left is still there")
 	}
-	t.Setenv("HTTPS_PROXY", proxy)     // the real cache may still be empty: this may be the first test of a fresh machine
+	t.Setenv("HTTPS_PROXY", proxy)     // the real cache may still be empty, on a fresh machine
 	start(t, PostgresConfig{Dir: dir}) // the refusals have spoilt nothing
 }
 

@@ -82,14 +82,14 @@ func listenBroker(address string) (net.Listener, error) {
 		host = "127.0.0.1"
 	}
 	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
-		return nil, fmt.Errorf("the embedded broker listens on loopback only, not on %q: use 127.0.0.1, or a real Kafka",
-			host)
+		return nil, fmt.Errorf("the embedded broker listens on loopback only, not on %q: use 127.0.0.1, or a real "+
+			"Kafka", host)
 	}
 	listener, err := listenFree(host, int(port))
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, faultf(ErrPortInUse, "port %d on %s is in use: stop what uses it, or choose another port for the broker",
-			port, host)
+		return nil, faultf(ErrPortInUse, "port %d on %s is in use: stop what uses it, or choose another port for "+
+			"the broker", port, host)
 	case err != nil:
 		return nil, fmt.Errorf("the broker cannot listen on %s: %w", address, err)
 	}
@@ -104,7 +104,8 @@ func lockBrokerDir(dir string) (*os.File, error) {
 	lock, err := LockFile(filepath.Join(dir, "kafka.lock"))
 	switch {
 	case errors.Is(err, ErrLocked):
-		return nil, faultf(ErrDirInUse, "another process runs a broker on %s: stop it first, or use another directory", dir)
+		return nil, faultf(ErrDirInUse, "another process runs a broker on %s: stop it first, or use another "+
+			"directory", dir)
 	case err != nil:
 		return nil, fmt.Errorf("the broker needs a directory that this user may write: %w", err)
 	}

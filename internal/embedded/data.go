@@ -49,14 +49,15 @@ func (d *data) prepare(ctx context.Context) error {
 	case err == nil && has == d.bin.major:
 		return nil
 	case err == nil:
-		return faultf(ErrOtherVersion, "the data in %s were written by PostgreSQL %s and this is %s: give --postgres-bin "+
-			"a PostgreSQL %s, or use another directory",
+		return faultf(ErrOtherVersion, "the data in %s were written by PostgreSQL %s and this is %s: give "+
+			"--postgres-bin a PostgreSQL %s, or use another directory",
 			d.dir(), has, d.bin.version, has)
 	case !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("the data cannot be read by uid %d: %w", os.Geteuid(), err)
 	}
 	if entries, err := os.ReadDir(d.dir()); err == nil && len(entries) > 0 {
-		return faultf(ErrOtherVersion, "%s is not empty and holds no data of PostgreSQL: use another directory", d.dir())
+		return faultf(ErrOtherVersion, "%s is not empty and holds no data of PostgreSQL: use another directory",
+			d.dir())
 	}
 	if err := ctx.Err(); err != nil {
 		return err
@@ -152,8 +153,8 @@ func (d *data) stopStale(ctx context.Context) error {
 			return nil // it ended between our look and pg_ctl's
 		}
 	}
-	return faultf(ErrDirInUse, "an earlier PostgreSQL (process %d) still runs on %s and does not stop (%s): end it and "+
-		"start again",
+	return faultf(ErrDirInUse, "an earlier PostgreSQL (process %d) still runs on %s and does not stop (%s): "+
+		"end it and start again",
 		pid, d.dir(), lastRelevantLine(string(output)))
 }
 

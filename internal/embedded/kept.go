@@ -28,7 +28,8 @@ func (pl *place) makeKept(dir string) (string, error) {
 	pl.lock, err = LockFile(filepath.Join(dir, "postgres.lock"))
 	switch {
 	case errors.Is(err, ErrLocked):
-		return "", faultf(ErrDirInUse, "another process runs PostgreSQL on %s: stop it first, or use another directory", dir)
+		return "", faultf(ErrDirInUse, "another process runs PostgreSQL on %s: stop it first, or use another "+
+			"directory", dir)
 	case err != nil:
 		return "", fmt.Errorf("the data need a directory that this user may write: %w", err)
 	}

@@ -110,8 +110,8 @@ func (o *owner) open(ctx context.Context) (answer, error) {
 	o.lock, err = waitForLock(ctx, filepath.Join(o.spec.Home, "postgres.owner.lock"), stopping)
 	switch {
 	case errors.Is(err, ErrLocked):
-		return answer{}, faultf(ErrDirInUse, "an earlier PostgreSQL on %s has not stopped yet: wait for it, or end the "+
-			"process %s", o.spec.Home, ownerName)
+		return answer{}, faultf(ErrDirInUse, "an earlier PostgreSQL on %s has not stopped yet: wait for it, or "+
+			"end the process %s", o.spec.Home, ownerName)
 	case err != nil:
 		return answer{}, fmt.Errorf("lock of the data: %w", err)
 	}

@@ -160,8 +160,8 @@ func (p *Postgres) Stop() error {
 	}
 	ended := p.cmd.Wait()
 	if ended != nil {
-		ended = fmt.Errorf("the process that owns PostgreSQL ended badly (%w): the next start on this directory puts it "+
-			"right", ended)
+		ended = fmt.Errorf("the process that owns PostgreSQL ended badly (%w): the next start on this directory "+
+			"puts it right", ended)
 	}
 	p.stopErr = errors.Join(said, ended, p.place.leave())
 	return p.stopErr

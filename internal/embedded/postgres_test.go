@@ -154,7 +154,8 @@ func TestPostgres_Settings(t *testing.T) {
 				t.Errorf("%s is %q, want %q", name, got, want)
 			}
 		}
-		if got := show(t, p.URL(), "SELECT datcollate FROM pg_database WHERE datname = current_database()"); got != "C" {
+		const query = "SELECT datcollate FROM pg_database WHERE datname = current_database()"
+		if got := show(t, p.URL(), query); got != "C" {
 			t.Errorf("locale is %q", got)
 		}
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	startMax     = 2 * time.Minute // recovery after a crash reads all log since the last checkpoint, at most max_wal_size
+	startMax     = 2 * time.Minute // recovery after a crash reads at most max_wal_size of log
 	startPoll    = 20 * time.Millisecond
 	fastStopMax  = 30 * time.Second // a fast stop writes a checkpoint
 	crashStopMax = 10 * time.Second // an immediate one gives its children 5 s and then kills them
@@ -91,8 +91,8 @@ func (s *server) start(ctx context.Context) error {
 	cmd.WaitDelay = crashStopMax // for children that outlive it and hold its log
 	begun := time.Now()
 	if err := cmd.Start(); err != nil {
-		return faultf(ErrBinaries, "PostgreSQL could not be started (%v): give --postgres-bin a directory with initdb, "+
-			"pg_ctl and postgres", err)
+		return faultf(ErrBinaries, "PostgreSQL could not be started (%v): give --postgres-bin a directory with "+
+			"initdb, pg_ctl and postgres", err)
 	}
 	exited := make(chan struct{})
 	go func() {

@@ -105,7 +105,8 @@ func mayGrow(ctx context.Context, list lister, to int32) ([]store.Partition, err
 	for _, p := range there {
 		switch {
 		case p.State != store.Active:
-			return nil, fmt.Errorf("partition %d is halted (%s), and what waits in it could not be sent: resume it first",
+			return nil, fmt.Errorf("partition %d is halted (%s), and what waits in it could not be sent: resume it "+
+				"first",
 				p.Number, p.Reason)
 		case p.Delivery != there[0].Delivery:
 			return nil, fmt.Errorf("partition %d is %s, partition 0 %s: give all the same delivery first "+

@@ -35,7 +35,7 @@ func TestMayGrow(t *testing.T) {
 		"too many":       {list{[]store.Partition{active}, nil}, PartitionsMax + 1, "at most 1000 partitions"},
 		"no topic":       {list{}, 3, store.ErrNoTopic.Error()},
 		"halted":         {list{[]store.Partition{active, halted}, nil}, 3, "partition 1 is halted (a test)"},
-		"two deliveries": {list{[]store.Partition{active, locked}, nil}, 3, "partition 1 is locked, partition 0 fenced"},
+		"two deliveries": {list{[]store.Partition{active, locked}, nil}, 3, "is locked, partition 0 fenced"},
 		"away":           {list{nil, away}, 3, away.Error()},
 	} {
 		recorded, err := mayGrow(t.Context(), row.list, row.to)

@@ -77,8 +77,8 @@ func Contradiction(p store.Partition, log kafka.Range) string {
 		return fmt.Sprintf("the log ends at offset %d, before the next offset %d: acknowledged records are lost",
 			log.End, p.NextOffset)
 	case p.Delivery == store.Fenced && log.StableEnd < p.NextOffset:
-		return fmt.Sprintf("a transaction is open from offset %d on, before the next offset %d, and the log ends at %d: "+
-			"a batch that is marked sent may not be committed", log.StableEnd, p.NextOffset, log.End)
+		return fmt.Sprintf("a transaction is open from offset %d on, before the next offset %d, and the log ends "+
+			"at %d: a batch that is marked sent may not be committed", log.StableEnd, p.NextOffset, log.End)
 	}
 	return ""
 }
