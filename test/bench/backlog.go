@@ -11,10 +11,12 @@ import (
 	"github.com/paylatch/paylatch/internal/store"
 )
 
-// measureBacklog compares the drain of a large backlog, whose statistics are those of a day on which
-// everything was sent, and the drain of one partition, with that of a fresh and small backlog.
+// measureBacklog compares the drain of a large backlog, whose statistics are those of a day on
+// which everything was sent, and the drain of one partition, with that of a fresh and small
+// backlog.
 func measureBacklog(ctx context.Context, b *bench, short bool) (_ map[string]figures, err error) {
-	l, sent, waiting, drained := lengthOf(short, length{turns: 5}, length{turns: 3}), int64(1_000_000), int64(2_000_000), int64(200_000)
+	l := lengthOf(short, length{turns: 5}, length{turns: 3})
+	sent, waiting, drained := int64(1_000_000), int64(2_000_000), int64(200_000)
 	if short {
 		sent, waiting, drained = 100_000, 250_000, 50_000
 	}
@@ -27,14 +29,19 @@ func measureBacklog(ctx context.Context, b *bench, short bool) (_ map[string]fig
 	}
 	defer func() { err = errors.Join(err, large.drop(ctx)) }()
 	turns, err := alternate(ctx, l.turns,
-		contender{"backlog", func(ctx context.Context) (result, error) { return b.drainPart(ctx, large, sent, drained) }},
-		contender{"fresh", func(ctx context.Context) (result, error) { return b.drainFresh(ctx, store.Fenced, drained, "") }},
+		contender{"backlog", func(ctx context.Context) (result, error) {
+			return b.drainPart(ctx, large, sent, drained)
+		}},
+		contender{"fresh", func(ctx context.Context) (result, error) {
+			return b.drainFresh(ctx, store.Fenced, drained, "")
+		}},
 		contender{"hot", func(ctx context.Context) (result, error) { return b.drainHot(ctx, drained) }})
 	if err != nil {
 		return nil, err
 	}
 	lines := map[string]figures{
-		"drain_backlog": turns.figures("backlog", "fresh", result.rate), "drain_hot": turns.figures("hot", "fresh", result.rate),
+		"drain_backlog": turns.figures("backlog", "fresh", result.rate),
+		"drain_hot":     turns.figures("hot", "fresh", result.rate),
 	}
 	turns.perRequest("backlog", lines["drain_backlog"].raw)
 	turns.perRequest("fresh", lines["drain_backlog"].raw)
@@ -42,9 +49,9 @@ func measureBacklog(ctx context.Context, b *bench, short bool) (_ map[string]fig
 	return lines, nil
 }
 
-// largeBacklog is an installation whose statistics were taken when all of its payments were sent, and
-// where many more wait now. A table of a hundred million rows is not analyzed for ten million changes
-// either, so autovacuum is off.
+// largeBacklog is an installation whose statistics were taken when all of its payments were sent,
+// and where many more wait now. A table of a hundred million rows is not analyzed for ten million
+// changes either, so autovacuum is off.
 func (b *bench) largeBacklog(ctx context.Context, sent, waiting int64) (*installation, error) {
 	i, err := b.install(ctx, store.Fenced)
 	if err != nil {
@@ -65,7 +72,8 @@ func (b *bench) largeBacklog(ctx context.Context, sent, waiting int64) (*install
 // drainPart drains at least count payments of those that wait.
 func (b *bench) drainPart(ctx context.Context, i *installation, sentBefore, count int64) (result, error) {
 	before := treeCPU(b.postgres)
-	r, err := do(ctx, "drain", job{URL: i.URL, Broker: i.Broker, Topic: i.Topic, Delivery: string(store.Fenced), Count: int(count)})
+	r, err := do(ctx, "drain", job{URL: i.URL, Broker: i.Broker, Topic: i.Topic, Delivery: string(store.Fenced),
+		Count: int(count)})
 	r.PostgresCPU = treeCPU(b.postgres) - before
 	if err != nil {
 		return r, err
@@ -73,8 +81,8 @@ func (b *bench) drainPart(ctx context.Context, i *installation, sentBefore, coun
 	return r, b.marksAreInTopic(ctx, i, sentBefore)
 }
 
-// marksAreInTopic compares the topic with what was marked since sentBefore payments were: each of them
-// must be there, once.
+// marksAreInTopic compares the topic with what was marked since sentBefore payments were: each of
+// them must be there, once.
 func (b *bench) marksAreInTopic(ctx context.Context, i *installation, sentBefore int64) error {
 	var marked int64
 	if err := i.sql.QueryRow(ctx, `select count(*) from payments where status = 'sent'`).Scan(&marked); err != nil {

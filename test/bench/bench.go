@@ -34,7 +34,7 @@ type bench struct {
 }
 
 func newBench(ctx context.Context, profile string, outage time.Duration) (*bench, error) {
-	log.SetDefault(log.NewNoopLogger()) // What containers are started is told by their errors only.
+	log.SetDefault(log.NewNoopLogger()) // Only errors of containers are printed.
 	b := &bench{profile: profile, outage: outage, stored: map[int64]*installation{}}
 	if err := b.start(ctx); err != nil {
 		return nil, errors.Join(err, b.close())
@@ -53,7 +53,8 @@ func (b *bench) start(ctx context.Context) (err error) {
 		}
 	}
 	b.binary = filepath.Join(b.dir, "paylatch")
-	if out, err := exec.CommandContext(ctx, "go", "build", "-C", root, "-buildvcs=false", "-o", b.binary, "./cmd/paylatch").CombinedOutput(); err != nil {
+	build := exec.CommandContext(ctx, "go", "build", "-C", root, "-buildvcs=false", "-o", b.binary, "./cmd/paylatch")
+	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w: %s", err, out)
 	}
 	if b.installed, err = parts.Install(ctx); err != nil {
@@ -94,16 +95,17 @@ func lengthOf(short bool, full, brief length) length {
 	return full
 }
 
-// contender is one of those that take turns.
+// contender is one of those whose runs alternate.
 type contender struct {
 	name string
 	turn func(ctx context.Context) (result, error)
 }
 
-// results are the turns of each contender.
+// results are the runs of each contender.
 type results map[string][]result
 
-// alternate gives each contender its turn, so many times: A B C A B C …. What the machine does beside is then shared by all.
+// alternate runs the contenders in rotation: A B C A B C …. Other load of the machine then
+// affects all of them.
 func alternate(ctx context.Context, turns int, contenders ...contender) (results, error) {
 	all := results{}
 	for range turns {

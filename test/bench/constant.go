@@ -15,7 +15,8 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// constant is a Store that knows one tenant and one payment, in memory: with it our server answers a constant body.
+// constant is a Store that knows one tenant and one payment, in memory: with it our server answers
+// a constant body.
 type constant struct {
 	tenant  payment.Tenant
 	payment payment.Payment
@@ -45,7 +46,8 @@ func (c *constant) FindDerived(context.Context, payment.TenantRef, payment.ID) (
 
 func (c *constant) Ready(context.Context) ([]int32, error) { return nil, nil }
 
-// serveConstant plays the role: the server of `paylatch api`, with its routes, its authentication and all else, over the constant Store.
+// serveConstant plays the role: the server of `paylatch api`, with its routes, its authentication
+// and all else, over the constant Store.
 func serveConstant(ctx context.Context, _ job, answer func(any) error) error {
 	t := payment.Tenant{TenantRef: payment.TenantRef{ID: 1, Name: tenant}}
 	key, err := payment.ParseKey("constant")
@@ -57,16 +59,18 @@ func serveConstant(ctx context.Context, _ job, answer func(any) error) error {
 		return err
 	}
 	at := time.Now()
-	p.Status, p.CreatedAt, p.Emission = payment.StatusSent, at, &payment.Emission{At: at, Topic: "payments", Offset: 123_456}
+	p.Status, p.CreatedAt = payment.StatusSent, at
+	p.Emission = &payment.Emission{At: at, Topic: "payments", Offset: 123_456}
 	logger := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
-	if err := answer(l.Addr().String()); err != nil { // The queue of the listener holds requests until it is served.
+	if err := answer(l.Addr().String()); err != nil { // The listener queues requests until Serve accepts them.
 		return err
 	}
-	return api.New(&constant{t, p}, api.TenantLimits{}, logger, api.NewMetrics(prometheus.NewRegistry())).Serve(ctx, l, time.Second)
+	metrics := api.NewMetrics(prometheus.NewRegistry())
+	return api.New(&constant{t, p}, api.TenantLimits{}, logger, metrics).Serve(ctx, l, time.Second)
 }
 
 func constantContent() payment.Content {

@@ -17,8 +17,8 @@ type spent struct {
 	xids, wal                 float64 // Transaction ids; bytes of WAL.
 }
 
-// measureCost measures what single payments cost at a low and at a higher rate: CPU of all processes, and
-// transaction ids and WAL of PostgreSQL.
+// measureCost measures what single payments cost at a low and at a higher rate: CPU of all
+// processes, and transaction ids and WAL of PostgreSQL.
 func measureCost(ctx context.Context, b *bench, short bool) (_ map[string]figures, err error) {
 	l := lengthOf(short, length{5, 15 * time.Second}, length{3, 5 * time.Second})
 	i, err := b.install(ctx, store.Fenced)
@@ -36,9 +36,11 @@ func measureCost(ctx context.Context, b *bench, short bool) (_ map[string]figure
 	f := figures{raw: map[string]float64{}}
 	parts := map[string][]float64{}
 	at := func(rate float64) (µs float64, err error) {
-		one, err := b.costOf(ctx, i, service, order{APIKey: i.APIKey, Connections: connections, For: l.each, Rate: rate, Creates: 1})
+		one, err := b.costOf(ctx, i, service, order{APIKey: i.APIKey, Connections: connections, For: l.each,
+			Rate: rate, Creates: 1})
 		for name, x := range map[string]float64{
-			"cpu_µs_service": one.service * 1e6, "cpu_µs_postgres": one.postgres * 1e6, "cpu_µs_broker": one.broker * 1e6, "xids": one.xids, "wal_bytes": one.wal,
+			"cpu_µs_service": one.service * 1e6, "cpu_µs_postgres": one.postgres * 1e6,
+			"cpu_µs_broker": one.broker * 1e6, "xids": one.xids, "wal_bytes": one.wal,
 		} {
 			key := fmt.Sprintf("at_%.0f_%s", rate, name)
 			parts[key] = append(parts[key], x)
@@ -88,13 +90,15 @@ func (b *bench) costOf(ctx context.Context, i *installation, service *server, o 
 	after, err := b.spentBy(ctx, i, service)
 	n := float64(r.Done)
 	return spent{
-		service: (after.service - before.service) / n, postgres: (after.postgres - before.postgres) / n, broker: (after.broker - before.broker) / n,
-		xids: (after.xids - before.xids) / n, wal: (after.wal - before.wal) / n,
+		service: (after.service - before.service) / n, postgres: (after.postgres - before.postgres) / n,
+		broker: (after.broker - before.broker) / n,
+		xids:   (after.xids - before.xids) / n, wal: (after.wal - before.wal) / n,
 	}, err
 }
 
 func (b *bench) spentBy(ctx context.Context, i *installation, service *server) (s spent, err error) {
 	s.service, s.postgres, s.broker = treeCPU(service.pid()), treeCPU(b.postgres), treeCPU(b.installed.BrokerPID)
-	err = i.sql.QueryRow(ctx, `select pg_snapshot_xmax(pg_current_snapshot())::text::numeric::float8, (pg_current_wal_lsn() - '0/0'::pg_lsn)::float8`).Scan(&s.xids, &s.wal)
+	err = i.sql.QueryRow(ctx, `select pg_snapshot_xmax(pg_current_snapshot())::text::numeric::float8,
+		(pg_current_wal_lsn() - '0/0'::pg_lsn)::float8`).Scan(&s.xids, &s.wal)
 	return s, err
 }

@@ -17,7 +17,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// ticks per second in /proc/PID/stat: USER_HZ, which Linux fixes at 100 for programs (proc_pid_stat(5)).
+// ticks per second in /proc/PID/stat: USER_HZ, which Linux fixes at 100 for programs
+// (proc_pid_stat(5)).
 const ticks = 100
 
 // stat is what /proc tells of one process.
@@ -31,7 +32,8 @@ func readStat(pid int) (stat, error) {
 	if err != nil {
 		return stat{}, err
 	}
-	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:])) // The name before it may hold anything.
+	// The name before it may hold anything.
+	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
 	const parent, utime, cstime = 1, 11, 14
 	if len(fields) <= cstime {
 		return stat{}, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields))
@@ -46,7 +48,8 @@ func readStat(pid int) (stat, error) {
 	return s, err
 }
 
-// treeCPU returns the seconds of CPU that a process and all that descends from it have used, the ended ones included.
+// treeCPU returns the seconds of CPU that a process and all that descends from it have used, the
+// ended ones included.
 func treeCPU(pid int) float64 {
 	if pid == 0 {
 		return 0
@@ -78,7 +81,8 @@ func ownCPU() float64 {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds()
 }
 
-// serverProcess finds the process of the PostgreSQL behind url, in a container or not: the parent of the one that serves our session. 0 when it is on another machine.
+// serverProcess finds the process of the PostgreSQL behind url, in a container or not: the parent
+// of the one that serves our session. 0 when it is on another machine.
 func serverProcess(ctx context.Context, url string) (int, error) {
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
@@ -87,14 +91,18 @@ func serverProcess(ctx context.Context, url string) (int, error) {
 	defer func() { _ = conn.Close(ctx) }()
 	var port int
 	var address string
-	if err := conn.QueryRow(ctx, `select client_port, host(client_addr) from pg_stat_activity where pid = pg_backend_pid()`).Scan(&port, &address); err != nil {
+	err = conn.QueryRow(ctx, `select client_port, host(client_addr) from pg_stat_activity
+		where pid = pg_backend_pid()`).Scan(&port, &address)
+	if err != nil {
 		return 0, err
 	}
-	title := fmt.Sprintf(" %s(%d) ", address, port) // The title of the process that serves us; no other session has our port.
+	// The title of the process that serves us; no other session has our port.
+	title := fmt.Sprintf(" %s(%d) ", address, port)
 	paths, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, path := range paths {
 		text, err := os.ReadFile(path)
-		if errors.Is(err, fs.ErrNotExist) || !strings.HasPrefix(string(text), "postgres: ") || !strings.Contains(string(text), title) {
+		if errors.Is(err, fs.ErrNotExist) || !strings.HasPrefix(string(text), "postgres: ") ||
+			!strings.Contains(string(text), title) {
 			continue
 		}
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))

@@ -8,10 +8,11 @@ import (
 	"time"
 )
 
-// connections is how many clients ask at once.
+// connections is the number of concurrent clients.
 const connections = 64
 
-// measureCreate compares creates over HTTP with inserts and with the plain handler, on one database.
+// measureCreate compares creates over HTTP with inserts and with the plain handler, on one
+// database.
 func measureCreate(ctx context.Context, b *bench, short bool) (_ map[string]figures, err error) {
 	l := lengthOf(short, length{5, 10 * time.Second}, length{3, 4 * time.Second})
 	i, service, err := b.serving(ctx, 100_000)
@@ -36,9 +37,15 @@ func measureCreate(ctx context.Context, b *bench, short bool) (_ map[string]figu
 		}
 	}
 	turns, err := alternate(ctx, l.turns,
-		contender{"create", func(ctx context.Context) (result, error) { return b.afterCheckpoint(ctx, i, service, creates) }},
-		contender{"insert", func(ctx context.Context) (result, error) { return b.insertAlone(ctx, i, inserters, l.each) }},
-		contender{"plain", func(ctx context.Context) (result, error) { return b.afterCheckpoint(ctx, i, plain, creates) }},
+		contender{"create", func(ctx context.Context) (result, error) {
+			return b.afterCheckpoint(ctx, i, service, creates)
+		}},
+		contender{"insert", func(ctx context.Context) (result, error) {
+			return b.insertAlone(ctx, i, inserters, l.each)
+		}},
+		contender{"plain", func(ctx context.Context) (result, error) {
+			return b.afterCheckpoint(ctx, i, plain, creates)
+		}},
 	)
 	if err != nil {
 		return nil, err
@@ -49,10 +56,11 @@ func measureCreate(ctx context.Context, b *bench, short bool) (_ map[string]figu
 	turns.perRequest("plain", vsPlain.raw)
 	turns.latencies("create", vsInsert.raw)
 	turns.latencies("plain", vsPlain.raw)
-	return map[string]figures{"create_vs_insert": vsInsert, "create_vs_plain": vsPlain}, b.profileLoad(ctx, "create", service, creates)
+	lines := map[string]figures{"create_vs_insert": vsInsert, "create_vs_plain": vsPlain}
+	return lines, b.profileLoad(ctx, "create", service, creates)
 }
 
-// afterCheckpoint puts an order to a server after a checkpoint, so that no turn pays for what another wrote.
+// afterCheckpoint loads a server after a checkpoint, so that no run pays for the writes of another.
 func (b *bench) afterCheckpoint(ctx context.Context, i *installation, s *server, o order) (result, error) {
 	if err := i.checkpoint(ctx); err != nil {
 		return result{}, err
@@ -70,7 +78,7 @@ func (b *bench) insertAlone(ctx context.Context, i *installation, inserters int,
 	return r, err
 }
 
-// latencies tells a contender's median percentiles, in milliseconds.
+// latencies adds a contender's median percentiles, in milliseconds.
 func (r results) latencies(name string, raw map[string]float64) {
 	raw[name+"_p50_ms"] = r.median(name, func(x result) float64 { return x.All.P50 })
 	raw[name+"_p95_ms"] = r.median(name, func(x result) float64 { return x.All.P95 })

@@ -27,7 +27,8 @@ import (
 // drainMax bounds one drain.
 const drainMax = 3 * time.Minute
 
-// measureDrain compares a drain with what the same records cost otherwise. Every turn has a database and a topic of its own, and at its end all records must have arrived.
+// measureDrain compares a drain with what the same records cost otherwise. Every turn has a
+// database and a topic of its own, and at its end all records must have arrived.
 func measureDrain(ctx context.Context, b *bench, short bool) (map[string]figures, error) {
 	const whole = 200_000
 	l, count, peerCount := lengthOf(short, length{turns: 5}, length{turns: 3}), int64(whole), int64(whole)
@@ -51,14 +52,18 @@ func measureDrain(ctx context.Context, b *bench, short bool) (map[string]figures
 		return func(ctx context.Context) (result, error) { return b.emitFrom(ctx, role, source, count) }
 	}
 	turns, err := alternate(ctx, l.turns,
-		contender{"fenced", ours(store.Fenced)}, contender{"locked", ours(store.Locked)}, contender{"produce", from("produce", whole)}, // Half a second.
+		// Half a second.
+		contender{"fenced", ours(store.Fenced)}, contender{"locked", ours(store.Locked)},
+		contender{"produce", from("produce", whole)},
 		contender{"river", from("river", peerCount)}, contender{"watermill", from("watermill", peerCount)})
 	if err != nil {
 		return nil, err
 	}
 	lines := map[string]figures{
-		"drain_vs_produce": turns.figures("fenced", "produce", result.rate), "drain_vs_river": turns.figures("fenced", "river", result.rate),
-		"drain_vs_watermill": turns.figures("fenced", "watermill", result.rate), "fenced_vs_locked": turns.figures("fenced", "locked", result.rate),
+		"drain_vs_produce":   turns.figures("fenced", "produce", result.rate),
+		"drain_vs_river":     turns.figures("fenced", "river", result.rate),
+		"drain_vs_watermill": turns.figures("fenced", "watermill", result.rate),
+		"fenced_vs_locked":   turns.figures("fenced", "locked", result.rate),
 	}
 	turns.perRequest("fenced", lines["drain_vs_produce"].raw)
 	turns.perRequest("produce", lines["drain_vs_produce"].raw)
@@ -82,7 +87,8 @@ func (b *bench) backlog(ctx context.Context, delivery store.Delivery, count int6
 	return i, i.fill(ctx, count, false)
 }
 
-func (b *bench) drainFresh(ctx context.Context, delivery store.Delivery, count int64, profile string) (r result, err error) {
+func (b *bench) drainFresh(ctx context.Context, delivery store.Delivery, count int64, profile string,
+) (r result, err error) {
 	i, err := b.backlog(ctx, delivery, count)
 	if err != nil {
 		return r, err
@@ -91,9 +97,11 @@ func (b *bench) drainFresh(ctx context.Context, delivery store.Delivery, count i
 	return b.drainOne(ctx, i, delivery, count, profile)
 }
 
-func (b *bench) drainOne(ctx context.Context, i *installation, delivery store.Delivery, count int64, profile string) (result, error) {
+func (b *bench) drainOne(ctx context.Context, i *installation, delivery store.Delivery, count int64,
+	profile string) (result, error) {
 	before := treeCPU(b.postgres)
-	r, err := do(ctx, "drain", job{URL: i.URL, Broker: i.Broker, Topic: i.Topic, Delivery: string(delivery), Count: int(count), Profile: profile})
+	r, err := do(ctx, "drain", job{URL: i.URL, Broker: i.Broker, Topic: i.Topic, Delivery: string(delivery),
+		Count: int(count), Profile: profile})
 	r.PostgresCPU = treeCPU(b.postgres) - before
 	if err != nil {
 		return r, err
@@ -101,7 +109,8 @@ func (b *bench) drainOne(ctx context.Context, i *installation, delivery store.De
 	return r, b.arrived(ctx, i.Topic, count)
 }
 
-// emitFrom has a role emit so many of the source's records, from a database of its own where it needs one, to a topic of its own.
+// emitFrom has a role emit so many of the source's records, from a database of its own where it
+// needs one, to a topic of its own.
 func (b *bench) emitFrom(ctx context.Context, role string, source *installation, count int64) (r result, err error) {
 	i, err := b.install(ctx, store.Fenced)
 	if err != nil {
@@ -117,7 +126,8 @@ func (b *bench) emitFrom(ctx context.Context, role string, source *installation,
 	return r, b.arrived(ctx, i.Topic, count)
 }
 
-// arrived reads a topic to its end: each of so many payments must be there. That none is there twice is not asked of peers, which promise it to nobody.
+// arrived reads a topic to its end: each of so many payments must be there. Duplicates are not
+// checked, since the peers do not promise that there are none.
 func (b *bench) arrived(ctx context.Context, topic string, count int64) error {
 	keys := map[string]bool{}
 	err := readAll(ctx, b.installed.Broker, topic, func(r kafka.Record) error {
@@ -188,7 +198,8 @@ func drain(ctx context.Context, j job, answer func(any) error) error {
 }
 
 // newSender makes the sender that `paylatch sender` has.
-func newSender(j job, metrics prometheus.Registerer, change func(*sender.Config)) (s *sender.Sender, closeAll func(), err error) {
+func newSender(j job, metrics prometheus.Registerer, change func(*sender.Config),
+) (s *sender.Sender, closeAll func(), err error) {
 	const pooled = 16 // The default of PAYLATCH_DATABASE_CONNECTIONS.
 	payments, err := store.Open(context.Background(), j.URL, pooled)
 	if err != nil {
@@ -201,16 +212,18 @@ func newSender(j job, metrics prometheus.Registerer, change func(*sender.Config)
 	}
 	locked := kafka.NewLocked(brokers, j.Topic, store.PublishTimeout)
 	c := sender.Config{
-		Store: payments, Delivery: store.Delivery(j.Delivery), Log: cluster, Encoder: kafka.NewEncoder("/paylatch"), Publisher: locked,
-		Logger:  slog.New(slog.NewTextHandler(io.Discard, nil)),
-		Fencer:  sender.FencerOf(kafka.NewFencer(brokers, j.Topic, store.PublishTimeout)),
-		Metrics: sender.NewMetrics(metrics),
+		Store: payments, Delivery: store.Delivery(j.Delivery), Log: cluster, Encoder: kafka.NewEncoder("/paylatch"),
+		Publisher: locked,
+		Logger:    slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Fencer:    sender.FencerOf(kafka.NewFencer(brokers, j.Topic, store.PublishTimeout)),
+		Metrics:   sender.NewMetrics(metrics),
 	}
 	change(&c)
 	return sender.New(c), func() { locked.Close(); cluster.Close(); payments.Close() }, nil
 }
 
-// registry finds, among the metrics that a sender registers, how many payments it has marked. To gather all of them each millisecond would cost a tenth of the drain.
+// registry finds, among the metrics that a sender registers, how many payments it has marked. To
+// gather all of them each millisecond would cost a tenth of the drain.
 type registry struct {
 	*prometheus.Registry
 	marked prometheus.Counter
@@ -221,7 +234,8 @@ func newRegistry() *registry { return &registry{Registry: prometheus.NewRegistry
 // MustRegister implements prometheus.Registerer.
 func (r *registry) MustRegister(all ...prometheus.Collector) {
 	for _, c := range all {
-		if counter, ok := c.(prometheus.Counter); ok && strings.Contains(counter.Desc().String(), `"paylatch_payments_sent_total"`) {
+		if counter, ok := c.(prometheus.Counter); ok &&
+			strings.Contains(counter.Desc().String(), `"paylatch_payments_sent_total"`) {
 			r.marked = counter
 		}
 	}
@@ -238,7 +252,8 @@ func (r *registry) sent() (int, error) {
 	return int(m.GetCounter().GetValue()), err
 }
 
-// startProfile begins this process's CPU profile, if one is wanted; the returned function writes it, and what was allocated.
+// startProfile begins this process's CPU profile, if one is wanted; the returned function writes
+// it, and what was allocated.
 func startProfile(name string) (stop func() error, err error) {
 	if name == "" {
 		return func() error { return nil }, nil

@@ -20,7 +20,8 @@ import (
 // endToEndRate is how many payments a second are made.
 const endToEndRate = 200
 
-// measureEndToEnd compares the time from a POST to a consumer with the least that it could take: one commit and one Kafka transaction, each alone.
+// measureEndToEnd compares the time from a POST to a consumer with the least that it could take:
+// one commit and one Kafka transaction, each alone.
 func measureEndToEnd(ctx context.Context, b *bench, short bool) (_ map[string]figures, err error) {
 	l := lengthOf(short, length{5, 15 * time.Second}, length{3, 5 * time.Second})
 	i, err := b.install(ctx, store.Fenced)
@@ -35,14 +36,17 @@ func measureEndToEnd(ctx context.Context, b *bench, short bool) (_ map[string]fi
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, service.end()) }()
-	creates := order{APIKey: i.APIKey, Connections: connections, For: l.each, Rate: endToEndRate, Creates: 1, Stamped: true}
+	creates := order{APIKey: i.APIKey, Connections: connections, For: l.each, Rate: endToEndRate, Creates: 1,
+		Stamped: true}
 	warm := creates
 	warm.For = 5 * time.Second
 	if _, err := b.endToEnd(ctx, i, service, warm); err != nil {
 		return nil, err
 	}
 	turns, err := alternate(ctx, l.turns,
-		contender{"end to end", func(ctx context.Context) (result, error) { return b.endToEnd(ctx, i, service, creates) }},
+		contender{"end to end", func(ctx context.Context) (result, error) {
+			return b.endToEnd(ctx, i, service, creates)
+		}},
 		contender{"commit", func(ctx context.Context) (result, error) { return commitAlone(ctx, i, l.each/2) }},
 		contender{"transaction", func(ctx context.Context) (result, error) {
 			return transactionAlone(ctx, i.Broker, i.Topic+"-alone", l.each/2)
@@ -63,23 +67,27 @@ func measureEndToEnd(ctx context.Context, b *bench, short bool) (_ map[string]fi
 	return map[string]figures{"end_to_end_p50": f}, nil
 }
 
-// endToEnd makes payments, each stamped with when its POST should have been sent, and measures until a read_committed consumer has them.
+// endToEnd makes payments, each stamped with when its POST should have been sent, and measures
+// until a read_committed consumer has them.
 func (b *bench) endToEnd(ctx context.Context, i *installation, service *server, o order) (result, error) {
 	ctx, cancel := context.WithTimeout(ctx, drainMax)
 	defer cancel()
-	consumer, err := kgo.NewClient(kgo.SeedBrokers(i.Broker), kgo.ConsumeTopics(i.Topic), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtEnd()), kgo.FetchMaxWait(500*time.Millisecond), kgo.MetadataMinAge(100*time.Millisecond))
+	consumer, err := kgo.NewClient(kgo.SeedBrokers(i.Broker), kgo.ConsumeTopics(i.Topic),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtEnd()), kgo.FetchMaxWait(500*time.Millisecond),
+		kgo.MetadataMinAge(100*time.Millisecond))
 	if err != nil {
 		return result{}, err
 	}
 	defer consumer.Close()
-	began := time.Now().Add(time.Second) // The consumer finds the ends of the partitions meanwhile.
+	began := time.Now().Add(time.Second) // Time for the consumer to find the ends of the partitions.
 	seen := histogram()
 	expected := int64(o.Rate * o.For.Seconds())
 	var reading sync.WaitGroup
 	var readErr error
 	reading.Go(func() {
-		readErr = readStamped(ctx, consumer, expected, func(took time.Duration) error { return seen.RecordValue(max(took.Microseconds(), 1)) })
+		readErr = readStamped(ctx, consumer, expected,
+			func(took time.Duration) error { return seen.RecordValue(max(took.Microseconds(), 1)) })
 	})
 	time.Sleep(time.Until(began))
 	r, err := b.load(ctx, service, o)
@@ -93,7 +101,7 @@ func (b *bench) endToEnd(ctx context.Context, i *installation, service *server, 
 	return r, readErr
 }
 
-// readStamped reads so many records and tells how old each is by its stamp.
+// readStamped reads a number of records, and reports the age of each by its stamp.
 func readStamped(ctx context.Context, consumer *kgo.Client, expected int64, each func(time.Duration) error) error {
 	for read := int64(0); read < expected; {
 		fetches := consumer.PollFetches(ctx)
@@ -143,14 +151,16 @@ func timed(each, pause time.Duration, work func() error) (result, error) {
 	return r, nil
 }
 
-// commitAlone inserts one payment after the other, each a commit, into a table of the same form that no sender looks at.
+// commitAlone inserts one payment after the other, each a commit, into a table of the same form
+// that no sender looks at.
 func commitAlone(ctx context.Context, i *installation, each time.Duration) (r result, err error) {
 	conn, err := pgx.Connect(ctx, i.URL)
 	if err != nil {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, conn.Close(context.WithoutCancel(ctx))) }()
-	if _, err := conn.Exec(ctx, `create schema alone; create table alone.payments (like payments including all)`); err != nil {
+	_, err = conn.Exec(ctx, `create schema alone; create table alone.payments (like payments including all)`)
+	if err != nil {
 		return r, err
 	}
 	if _, err := conn.Exec(ctx, `set search_path = alone`); err != nil {
@@ -161,7 +171,8 @@ func commitAlone(ctx context.Context, i *installation, each time.Duration) (r re
 	return r, errors.Join(err, dropErr)
 }
 
-// transactionAlone begins a Kafka transaction, produces one record to a topic that is there, and commits, one after the other. The pause leaves the coordinator time to complete each: it would
+// transactionAlone begins a Kafka transaction, produces one record to a topic that is there, and
+// commits, one after the other. The pause leaves the coordinator time to complete each: it would
 // let the next one wait for 20 ms.
 func transactionAlone(ctx context.Context, broker, id string, each time.Duration) (result, error) {
 	const pause = 5 * time.Millisecond

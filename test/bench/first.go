@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// measureFirst compares the first create of a process that has just become ready with the median of those
-// that follow one by one, each process anew. The parties are new to the process, and stored already.
+// measureFirst compares the first create of a process that has just become ready with the median of
+// those that follow one by one, each time with a new process. The parties are new to the process,
+// and stored already.
 func measureFirst(ctx context.Context, b *bench, short bool) (map[string]figures, error) {
 	l := lengthOf(short, length{turns: 9}, length{turns: 3})
 	i, err := b.withStored(ctx, storedOf(true))
@@ -27,7 +28,8 @@ func measureFirst(ctx context.Context, b *bench, short bool) (map[string]figures
 	return map[string]figures{"first_payment": f}, nil
 }
 
-// firstOf returns how many milliseconds the first create of a fresh service takes, and the median one.
+// firstOf returns how many milliseconds the first create of a fresh service takes, and the median
+// one.
 func (b *bench) firstOf(ctx context.Context, i *installation) (first, median float64, err error) {
 	service, err := b.startService(ctx, "api", i)
 	if err != nil {

@@ -14,29 +14,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// order is what a generator is to send.
+// order describes what a generator sends.
 type order struct {
 	Address     string
 	APIKey      string
 	Connections int
-	For         time.Duration // Requests are sent for so long, or
-	Count       int64         // until so many are answered.
-	Rate        float64       // Requests a second, evenly spaced and sent whatever the answers do (an open model); 0: each connection sends when it has its answer.
-	Creates     int           // Of Creates + Reads requests, so many are creates;
-	Reads       int           // the others ask for a random one
-	Stored      int64         // of so many stored payments.
-	Mixed       bool          // Their ids are those of mixedID.
-	RandomKeys  bool          // The creates have random keys, UUIDv4.
-	Stamped     bool          // The reference of a payment is when its request should have been sent, in nanoseconds.
-	Replays     bool          // The creates are of a few thousand keys, again and again.
-	Refusals    bool          // 429 is an answer to be counted.
+	For         time.Duration // How long requests are sent; 0 if Count limits them.
+	Count       int64         // How many requests are sent; 0 if For limits them.
+	// Rate is in requests a second, evenly spaced and independent of the responses (an open model).
+	// If it is 0, each connection sends when it has its response (a closed model).
+	Rate       float64
+	Creates    int   // Of Creates + Reads requests, this many are creates.
+	Reads      int   // Of Creates + Reads requests, this many read a random stored payment.
+	Stored     int64 // How many payments are stored.
+	Mixed      bool  // The ids of the stored payments are those of mixedID.
+	RandomKeys bool  // The creates have random keys, UUIDv4.
+	Stamped    bool  // The reference of a payment is when its request should be sent, in nanoseconds.
+	Replays    bool  // The creates repeat a few thousand keys.
+	Refusals   bool  // Responses 429 are expected and counted.
 }
 
-// answerMax is how long the answers to what was sent last may take; a server that is slower than that does not bear the rate.
+// answerMax is how long the last responses may take. A slower server does not sustain the rate.
 const answerMax = 30 * time.Second
 
-// generator is one thread that serves all connections by epoll: it shares the machine with the server, so it must cost as little as can be. Each connection has at most
-// one request under way.
+// generator is one thread that serves all connections by epoll: it shares the machine with the
+// server, so it must cost as little as can be. Each connection has at most one request under way.
 type generator struct {
 	order
 	requests  *requests
@@ -68,7 +70,7 @@ type peer struct {
 // histogram is of µs up to a minute, three digits.
 func histogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, time.Minute.Microseconds(), 3) }
 
-// generate plays the role: it sends what is ordered and answers with what came of it.
+// generate plays the role: it sends what is ordered, and responds with the result.
 func generate(_ context.Context, j job, answer func(any) error) error {
 	g := &generator{order: j.Order, all: histogram(), create: histogram(), read: histogram()}
 	g.requests = newRequests(g.APIKey, g.Stored, g.Stamped, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
@@ -107,7 +109,8 @@ func (g *generator) open() (err error) {
 	return nil
 }
 
-// connection returns an idle connection; it makes one where none is idle and more may be made. One that was never used would be cut off by the server after some seconds.
+// connection returns an idle connection; it makes one where none is idle and more may be made. One
+// that was never used would be cut off by the server after some seconds.
 func (g *generator) connection() (int32, error) {
 	if last := len(g.idle) - 1; last >= 0 {
 		n := g.idle[last]
@@ -123,12 +126,12 @@ func (g *generator) connection() (int32, error) {
 	return n, g.watch(fd, n)
 }
 
-// watch has epoll tell when fd can be read; what identifies it.
+// watch makes epoll report when fd can be read; what identifies it.
 func (g *generator) watch(fd int, what int32) error {
 	return unix.EpollCtl(g.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: what})
 }
 
-// run sends and reads until all is answered.
+// run sends and reads until each request has its response.
 func (g *generator) run() error {
 	g.began = time.Now()
 	g.until = g.began.Add(g.For)
@@ -155,7 +158,8 @@ func (g *generator) run() error {
 			return fmt.Errorf("epoll: %w", err)
 		}
 		if time.Since(g.until) > answerMax {
-			return fmt.Errorf("%d of %d requests have no answer %s after the last was due", g.sent-g.done+int64(len(g.due)), g.sent+int64(len(g.due)), answerMax)
+			return fmt.Errorf("%d of %d requests have no response %s after the last was due",
+				g.sent-g.done+int64(len(g.due)), g.sent+int64(len(g.due)), answerMax)
 		}
 		for _, e := range events[:max(n, 0)] {
 			if e.Fd < 0 {
@@ -170,7 +174,7 @@ func (g *generator) run() error {
 	}
 }
 
-// over tells whether nothing more is to be sent.
+// over reports whether everything was sent.
 func (g *generator) over(now time.Time) bool {
 	switch {
 	case g.Count > 0:
@@ -181,7 +185,8 @@ func (g *generator) over(now time.Time) bool {
 	return now.After(g.until)
 }
 
-// sendDue sends, in the open model, what should have been sent by now, and sets the timer for what comes next. What finds no connection waits, and its latency counts on.
+// sendDue sends, in the open model, what should have been sent by now, and sets the timer for what
+// comes next. What finds no connection waits, and its latency counts on.
 func (g *generator) sendDue() error {
 	if g.Rate == 0 {
 		return nil
@@ -241,7 +246,8 @@ func (g *generator) send(at time.Time) error {
 	return err
 }
 
-// receive reads what has come on a connection. When the answer is whole it is judged, and in a closed loop the next request goes out.
+// receive reads from a connection. When the response is complete it is judged, and in a closed loop
+// the next request is sent.
 func (g *generator) receive(n int32) error {
 	p := &g.peers[n]
 	whole, err := p.answer.readFrom(p.fd)
@@ -249,7 +255,7 @@ func (g *generator) receive(n int32) error {
 		return err
 	}
 	if !p.busy {
-		return fmt.Errorf("an answer to no request: %q", p.answer.text())
+		return fmt.Errorf("a response without a request: %q", p.answer.text())
 	}
 	if err := g.judge(p); err != nil {
 		return err
@@ -272,7 +278,7 @@ func (g *generator) receive(n int32) error {
 	return nil
 }
 
-// judge refuses any answer but the one that was to come.
+// judge returns an error for any response but the expected one.
 func (g *generator) judge(p *peer) error {
 	want := 200
 	if p.create {
@@ -285,5 +291,5 @@ func (g *generator) judge(p *peer) error {
 		g.refused++
 		return nil
 	}
-	return fmt.Errorf("answered %d instead of %d: %.500s", p.answer.status, want, p.answer.text())
+	return fmt.Errorf("got status %d, want %d: %.500s", p.answer.status, want, p.answer.text())
 }

@@ -13,11 +13,13 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// insertOne is what a plain INSERT of a payment is: no conflict to look for, nothing to return.
-const insertOne = `insert into payments (id, tenant_id, amount, currency, originator_id, beneficiary_id, sender_id, receiver_id, reference, trace_context, partition)
+// insertOne is a plain INSERT of a payment, without ON CONFLICT and RETURNING.
+const insertOne = `insert into payments (id, tenant_id, amount, currency, originator_id, beneficiary_id,
+		sender_id, receiver_id, reference, trace_context, partition)
 	values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`
 
-// insert plays the role: so many connections insert one prepared row after the other, each a commit of its own, for so long.
+// insert plays the role: so many connections insert one prepared row after the other, each a commit
+// of its own, for so long.
 func insert(ctx context.Context, j job, answer func(any) error) error {
 	conns := make([]*pgx.Conn, j.Connections)
 	for n := range conns {
@@ -58,7 +60,8 @@ func insert(ctx context.Context, j job, answer func(any) error) error {
 func insertPayment(ctx context.Context, conn *pgx.Conn) error {
 	n := rand.Int64N(people / 2)
 	amount, reference := 100_000+rand.Int64N(900_000), "INV-12345678"
-	_, err := conn.Exec(ctx, insertOne, newID(), 1, amount, "EUR", n+1, n+1+people/2, n+1, n+1+people/2, reference, nil, n%partitions)
+	_, err := conn.Exec(ctx, insertOne, newID(), 1, amount, "EUR", n+1, n+1+people/2, n+1, n+1+people/2, reference,
+		nil, n%partitions)
 	return err
 }
 

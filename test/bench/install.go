@@ -35,16 +35,18 @@ const (
 type installation struct {
 	URL, Broker, Topic, APIKey string
 	Name                       string // Of the database.
-	tenants                    int    // Made beside the first.
+	tenants                    int    // Made in addition to the first.
 	mixed                      bool   // Whether the stored payments have the ids of mixedID.
 	sql                        *pgxpool.Pool
 	b                          *bench
 }
 
-// install makes a database and a topic. Drop it when it is done with, or leave it to the end of the run.
+// install makes a database and a topic. Drop it when it is done with, or leave it to the end of the
+// run.
 func (b *bench) install(ctx context.Context, delivery store.Delivery) (i *installation, err error) {
 	b.databases++
-	i = &installation{Name: fmt.Sprintf("bench_%d", b.databases), Broker: b.installed.Broker, Topic: fmt.Sprintf("payments-%d", b.databases), b: b}
+	i = &installation{Name: fmt.Sprintf("bench_%d", b.databases), Broker: b.installed.Broker,
+		Topic: fmt.Sprintf("payments-%d", b.databases), b: b}
 	if err := execute(ctx, b.installed.Postgres, "create database "+i.Name); err != nil {
 		return nil, err
 	}
@@ -114,23 +116,26 @@ func (b *bench) createTopic(ctx context.Context, name string) (id uuid.UUID, err
 	}
 }
 
-// populate writes the parties and accounts that all payments are between: number n has the id n+1, in both tables.
+// populate writes the parties and accounts that all payments are between: number n has the id n+1,
+// in both tables.
 func (i *installation) populate(ctx context.Context) error {
 	var tenantID int32
 	if err := i.sql.QueryRow(ctx, `select id from tenants where name = $1`, tenant).Scan(&tenantID); err != nil {
 		return err
 	}
-	_, err := i.sql.CopyFrom(ctx, pgx.Identifier{"parties"}, []string{"tenant_id", "party_id", "name"}, pgx.CopyFromSlice(people, func(n int) ([]any, error) {
-		id, name := party(n)
-		return []any{tenantID, id, name}, nil
-	}))
+	_, err := i.sql.CopyFrom(ctx, pgx.Identifier{"parties"}, []string{"tenant_id", "party_id", "name"},
+		pgx.CopyFromSlice(people, func(n int) ([]any, error) {
+			id, name := party(n)
+			return []any{tenantID, id, name}, nil
+		}))
 	if err != nil {
 		return err
 	}
-	_, err = i.sql.CopyFrom(ctx, pgx.Identifier{"accounts"}, []string{"tenant_id", "type", "number"}, pgx.CopyFromSlice(people, func(n int) ([]any, error) {
-		kind, number := account(n)
-		return []any{tenantID, kind, number}, nil
-	}))
+	_, err = i.sql.CopyFrom(ctx, pgx.Identifier{"accounts"}, []string{"tenant_id", "type", "number"},
+		pgx.CopyFromSlice(people, func(n int) ([]any, error) {
+			kind, number := account(n)
+			return []any{tenantID, kind, number}, nil
+		}))
 	return err
 }
 
@@ -154,10 +159,12 @@ func account(n int) (kind, number string) {
 	return "iban", fmt.Sprintf("%s%02d%s", country, 98-rest, digits)
 }
 
-// storedBase is the millisecond that the first of the stored payments' ids begins with: 2026-01-01. Later ones begin with later ones, as those of clients do that use UUIDv7.
+// storedBase is the millisecond that the first of the stored payments' ids begins with: 2026-01-01.
+// Later ones begin with later ones, as those of clients do that use UUIDv7.
 const storedBase = 1_767_225_600_000
 
-// storedID is the id of the n-th stored payment, from 1. In SQL and in Go alike, so that a generator can ask for any of them.
+// storedID returns the id of the n-th stored payment, from 1. SQL computes the same, so that a
+// generator can request any of them.
 func storedID(n int64) string {
 	sum := md5.Sum(strconv.AppendInt(nil, n, 10))
 	var id [36]byte
@@ -169,7 +176,8 @@ func storedID(n int64) string {
 	return string(id[:])
 }
 
-// randomID is the id of the n-th stored payment where ids are random, and so anywhere in the primary key.
+// randomID is the id of the n-th stored payment where ids are random, and so anywhere in the
+// primary key.
 func randomID(n int64) string {
 	sum := md5.Sum(strconv.AppendInt(nil, n, 10))
 	text := hex.EncodeToString(sum[:])
@@ -185,13 +193,17 @@ func mixedID(n int64) string {
 }
 
 // insertStored writes payments number $1 to $2, evenly over $4 partitions. Their ids are those of
-// mixedID when $5, and otherwise of storedID. When $3 they are sent, as nearly all are that are stored.
-const insertStored = `insert into payments (amount, originator_id, beneficiary_id, sender_id, receiver_id, id, tenant_id, partition, currency, reference, status, sent_at, kafka_offset)
+// mixedID when $5, and otherwise of storedID. When $3 they are sent, as nearly all are that are
+// stored.
+const insertStored = `insert into payments (amount, originator_id, beneficiary_id, sender_id, receiver_id,
+		id, tenant_id, partition, currency, reference, status, sent_at, kafka_offset)
 	select 10000 + n % 100000, 1 + n % 5000, 5001 + n % 5000, 1 + n % 5000, 5001 + n % 5000,
 		case when $5 and n % 2 = 1 then overlay(overlay(md5(n::text) placing '8' from 13) placing '8' from 17)::uuid
-			else (lpad(to_hex(1767225600000 + n), 12, '0') || '8' || substr(md5(n::text), 1, 3) || '8' || substr(md5(n::text), 4, 15))::uuid end,
+			else (lpad(to_hex(1767225600000 + n), 12, '0') || '8' || substr(md5(n::text), 1, 3)
+				|| '8' || substr(md5(n::text), 4, 15))::uuid end,
 		(select id from tenants where name = 'acme'), n % $4, 'EUR', 'INV-' || n,
-		case when $3 then 'sent' else 'created' end::payment_status, case when $3 then now() end, case when $3 then n / 4 end
+		case when $3 then 'sent' else 'created' end::payment_status, case when $3 then now() end,
+		case when $3 then n / 4 end
 	from generate_series($1::bigint, $2::bigint) as n`
 
 // fill stores n payments and settles.
@@ -213,7 +225,8 @@ func (i *installation) store(ctx context.Context, from, to int64, sent bool, par
 	return nil
 }
 
-// settle lets each turn begin alike: statistics are there, nothing is to be vacuumed, and the next checkpoint is far.
+// settle makes runs begin alike: statistics are current, nothing needs vacuuming, and the next
+// checkpoint is far away.
 func (i *installation) settle(ctx context.Context) error {
 	for _, sql := range []string{`vacuum analyze`, `checkpoint`} {
 		if _, err := i.sql.Exec(ctx, sql); err != nil {
@@ -231,7 +244,8 @@ func (i *installation) checkpoint(ctx context.Context) error {
 // drop gives the room back.
 func (i *installation) drop(ctx context.Context) error {
 	i.sql.Close()
-	return errors.Join(execute(ctx, i.b.installed.Postgres, "drop database "+i.Name+" with (force)"), i.b.deleteTopic(ctx, i.Topic))
+	return errors.Join(execute(ctx, i.b.installed.Postgres, "drop database "+i.Name+" with (force)"),
+		i.b.deleteTopic(ctx, i.Topic))
 }
 
 // withStored returns an installation that has n sent payments and is shared by all that ask for it.

@@ -20,19 +20,19 @@ func largeCount(short bool) int64 {
 }
 
 const (
-	// largeBuffers are shared_buffers for the large table in memory: a third of a machine of 24 GB. The
-	// table and its primary key take 9 GB. What does not fit is in the page cache.
+	// largeBuffers are shared_buffers for the large table in memory: a third of a machine of 24 GB.
+	// The table and its primary key take 9 GB. What does not fit is in the page cache.
 	largeBuffers = "8GB"
 	// coldBuffers are shared_buffers where memory is short; the limit must hold them and more.
 	coldBuffers = "128MB"
 	// memoryAll is more than the large table's server needs.
 	memoryAll = 16 << 30
-	// coldLeast is what the server needs beside the index: buffers, sessions, WAL.
+	// coldLeast is what the server needs next to the index: buffers, sessions, WAL.
 	coldLeast = 320 << 20
 )
 
-// large is an installation with many stored payments, half of them under random ids, and another one
-// with few. Each has a service of its own.
+// large is an installation with many stored payments, half of them under random ids, and another
+// one with few. Each has a service of its own.
 type large struct {
 	b          *bench
 	many, few  *installation
@@ -42,8 +42,8 @@ type large struct {
 	indexBytes int64
 }
 
-// measureLarge compares creates and reads at many stored payments with those at few, while the primary
-// key is in memory, and then creates with memory for a quarter of it.
+// measureLarge compares creates and reads at many stored payments with those at few, while the
+// primary key is in memory, and then creates with memory for a quarter of it.
 func measureLarge(ctx context.Context, b *bench, short bool) (_ map[string]figures, err error) {
 	l := lengthOf(short, length{5, 8 * time.Second}, length{3, 3 * time.Second})
 	defer func() {
@@ -61,7 +61,8 @@ func measureLarge(ctx context.Context, b *bench, short bool) (_ map[string]figur
 	if g.few, err = b.withStored(ctx, few); err != nil {
 		return nil, err
 	}
-	if err := g.many.sql.QueryRow(ctx, `select pg_relation_size('payments_id_is_unique')`).Scan(&g.indexBytes); err != nil {
+	err = g.many.sql.QueryRow(ctx, `select pg_relation_size('payments_id_is_unique')`).Scan(&g.indexBytes)
+	if err != nil {
 		return nil, err
 	}
 	lines, err := g.inMemory(ctx, few)
@@ -97,7 +98,8 @@ func (b *bench) largeTable(ctx context.Context, n int64) (*installation, error) 
 	for _, sql := range []string{
 		`alter table payments drop constraint payments_id_is_unique`,
 		`alter table payments set (autovacuum_enabled = off)`,
-		`alter database ` + i.Name + ` set session_replication_role = replica`, // No lookup of parties and accounts for each row.
+		// No lookup of parties and accounts for each row.
+		`alter database ` + i.Name + ` set session_replication_role = replica`,
 	} {
 		if _, err := i.sql.Exec(ctx, sql); err != nil {
 			return nil, err
@@ -126,7 +128,8 @@ func (b *bench) largeTable(ctx context.Context, n int64) (*installation, error) 
 
 // warmIndex reads the large table's primary key into memory.
 func (g *large) warmIndex(ctx context.Context) error {
-	_, err := g.many.sql.Exec(ctx, `create extension if not exists pg_prewarm; select pg_prewarm('payments_id_is_unique')`)
+	_, err := g.many.sql.Exec(ctx, `create extension if not exists pg_prewarm;
+		select pg_prewarm('payments_id_is_unique')`)
 	return err
 }
 
@@ -150,8 +153,12 @@ func (g *large) inMemory(ctx context.Context, few int64) (_ map[string]figures, 
 			return nil, err
 		}
 		contenders = append(contenders,
-			contender{"create " + c.name, func(ctx context.Context) (result, error) { return g.b.afterCheckpoint(ctx, c.i, service, creates) }},
-			contender{"status " + c.name, func(ctx context.Context) (result, error) { return g.b.load(ctx, service, reads) }})
+			contender{"create " + c.name, func(ctx context.Context) (result, error) {
+				return g.b.afterCheckpoint(ctx, c.i, service, creates)
+			}},
+			contender{"status " + c.name, func(ctx context.Context) (result, error) {
+				return g.b.load(ctx, service, reads)
+			}})
 	}
 	turns, err := alternate(ctx, g.turns, contenders[0], contenders[2], contenders[1], contenders[3])
 	if err != nil {
@@ -184,8 +191,8 @@ func (g *large) warmUp(ctx context.Context, service *server, creates, reads orde
 	return err
 }
 
-// outOfMemory limits the server's memory to a quarter of the primary key, the page cache included, for
-// each second turn.
+// outOfMemory limits the server's memory to a quarter of the primary key, the page cache included,
+// for each second turn.
 func (g *large) outOfMemory(ctx context.Context) (_ map[string]figures, err error) {
 	if err := g.b.setBuffers(ctx, coldBuffers); err != nil {
 		return nil, err
@@ -211,13 +218,16 @@ func (g *large) outOfMemory(ctx context.Context) (_ map[string]figures, err erro
 		}
 	}
 	turns, err := alternate(ctx, g.turns,
-		contender{"cold v7", turn(v7, limit)}, contender{"cold v4", turn(v4, limit)}, contender{"cold status", turn(reads, limit)},
-		contender{"warm v7", turn(v7, memoryAll)}, contender{"warm v4", turn(v4, memoryAll)}, contender{"warm status", turn(reads, memoryAll)})
+		contender{"cold v7", turn(v7, limit)}, contender{"cold v4", turn(v4, limit)},
+		contender{"cold status", turn(reads, limit)},
+		contender{"warm v7", turn(v7, memoryAll)}, contender{"warm v4", turn(v4, memoryAll)},
+		contender{"warm status", turn(reads, memoryAll)})
 	if err = errors.Join(err, g.b.installed.LimitMemory(context.WithoutCancel(ctx), memoryAll)); err != nil {
 		return nil, err
 	}
 	lines := map[string]figures{}
-	for key, name := range map[string]string{"create_50m_cold": "v7", "create_50m_cold_random": "v4", "status_50m_cold": "status"} {
+	names := map[string]string{"create_50m_cold": "v7", "create_50m_cold_random": "v4", "status_50m_cold": "status"}
+	for key, name := range names {
 		f := turns.figures("cold "+name, "warm "+name, result.rate)
 		f.raw["limit_mb"] = float64(limit) / 1e6
 		turns.latencies("cold "+name, f.raw)

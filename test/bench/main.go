@@ -1,14 +1,18 @@
 //go:build linux
 
-// Command bench measures what Paylatch costs, each line beside its baseline from the same run on the same machine, and prints one table.
+// Command bench measures what Paylatch costs, and prints one table. Each line is next to its
+// baseline from the same run on the same machine.
 //
-// Work and baselines take turns (A B A B …), so that whatever else the machine does is shared; medians are compared, and least and most are shown. Everything is
-// real: `paylatch` as a process of its own, PostgreSQL with its default settings but for shared_buffers, and so with commits on disk, Kafka; in containers where Docker answers. Peers are
-// given the settings that were found best for them.
+// Work and baselines alternate (A B A B …): other load of the machine affects both. Medians are
+// compared; least and most are shown. Nothing is simulated: `paylatch` is a process of its own,
+// PostgreSQL commits to disk and has its default settings except shared_buffers, and Kafka is a
+// real broker. Both run in containers if Docker is available. Peers have the settings with which
+// they were fastest.
 //
-//	go run .                 all lines in full (about half an hour)
-//	go run . --record        and write record.json: the full figures, and those of the short form, which the gate compares with
-//	go run . --gate          the short form of the lines that bear one; exit code 1 when one is more than 25 % worse than recorded
+//	go run .           measure all lines in full (about half an hour)
+//	go run . --record  also write record.json: the full figures, and those of the short form
+//	go run . --gate    measure the short form of the gated lines, and compare it with record.json;
+//	                   exit code 1 if one is more than 25 % worse
 //
 // It is for Linux: the load generator uses epoll, and CPU times are read from /proc.
 package main
@@ -50,11 +54,14 @@ func main() {
 	}
 	var o options
 	var lines string
-	flag.StringVar(&lines, "lines", "", "only these keys, by comma; a line that is measured together with others brings them along")
+	flag.StringVar(&lines, "lines", "", "measure only the lines of these keys, separated by commas, "+
+		"and those that are measured together with them")
 	flag.BoolVar(&o.gate, "gate", false, "measure the short form and compare it with the record")
-	flag.BoolVar(&o.short, "short", false, "measure the short form, of lines that are named even where the gate has none")
+	flag.BoolVar(&o.short, "short", false, "measure the short form, "+
+		"also of lines that are named and not gated")
 	flag.BoolVar(&o.record, "record", false, "write what was measured into the record")
-	flag.StringVar(&o.profile, "profile", "", "keep CPU and allocation profiles of create, status and drain in this directory")
+	flag.StringVar(&o.profile, "profile", "", "write CPU and allocation profiles of create, status and drain "+
+		"to this directory")
 	flag.DurationVar(&o.outage, "outage", time.Minute, "how long Kafka is away in the full form of the outage lines")
 	flag.StringVar(&o.file, "file", "record.json", "the record")
 	flag.Parse()
@@ -88,7 +95,7 @@ func (o options) check() error {
 	return nil
 }
 
-// run measures what is asked for.
+// run measures what the options name.
 func run(ctx context.Context, o options) (err error) {
 	recorded, err := readRecord(o.file)
 	if err != nil {

@@ -14,10 +14,12 @@ const (
 	quietShare = 0.1
 )
 
-// openConnections is how many the open model may use: enough that a request seldom waits for one, and when it does, the wait counts.
+// openConnections is how many the open model may use: enough that a request seldom waits for one,
+// and when it does, the wait counts.
 const openConnections = 256
 
-// measureMixed compares the 99th percentile at 60 % of the most that the service bears with that at 10 %, one create to ten reads.
+// measureMixed compares the 99th percentile at 60 % of the most that the service bears with that at
+// 10 %, one create to ten reads.
 func measureMixed(ctx context.Context, b *bench, short bool) (_ map[string]figures, err error) {
 	l := lengthOf(short, length{3, 20 * time.Second}, length{3, 4 * time.Second})
 	stored := storedOf(short)
@@ -44,7 +46,10 @@ func measureMixed(ctx context.Context, b *bench, short bool) (_ map[string]figur
 	f := turns.figures("busy", "quiet", func(r result) float64 { return r.All.P99 })
 	f.raw["most_per_s"] = most
 	for _, name := range []string{"busy", "quiet"} {
-		for kind, of := range map[string]func(result) latency{"create": func(r result) latency { return r.Create }, "status": func(r result) latency { return r.Read }} {
+		for kind, of := range map[string]func(result) latency{
+			"create": func(r result) latency { return r.Create },
+			"status": func(r result) latency { return r.Read },
+		} {
 			f.raw[name+"_"+kind+"_p50_ms"] = turns.median(name, func(r result) float64 { return of(r).P50 })
 			f.raw[name+"_"+kind+"_p90_ms"] = turns.median(name, func(r result) float64 { return of(r).P90 })
 			f.raw[name+"_"+kind+"_p95_ms"] = turns.median(name, func(r result) float64 { return of(r).P95 })
@@ -55,7 +60,8 @@ func measureMixed(ctx context.Context, b *bench, short bool) (_ map[string]figur
 	return map[string]figures{"mixed_p99": f}, nil
 }
 
-// most measures how many requests a second the service bears: a closed loop, the first time to warm up and the second time to count.
+// most measures how many requests a second the service bears: a closed loop, the first time to warm
+// up and the second time to count.
 func (b *bench) most(ctx context.Context, s *server, o order) (float64, error) {
 	if _, err := b.load(ctx, s, o); err != nil {
 		return 0, err

@@ -18,9 +18,9 @@ const (
 	catchUpMax = 5 * time.Minute
 )
 
-// measureOutage shows what a user sees of an outage of Kafka: the p99 of creates while it lasts, beside
-// the p99 before, and how long it takes until all that waited is sent. The broker is frozen, so that
-// nothing is refused and everything has to time out.
+// measureOutage shows what a user sees of an outage of Kafka: the p99 of creates while it lasts,
+// next to the p99 before, and how long it takes until all that waited is sent. The broker is
+// frozen, so that nothing is refused and everything has to time out.
 func measureOutage(ctx context.Context, b *bench, short bool) (_ map[string]figures, err error) {
 	away := b.outage
 	if short {
@@ -73,11 +73,14 @@ func measureOutage(ctx context.Context, b *bench, short bool) (_ map[string]figu
 		return nil, err
 	}
 	return map[string]figures{
-		"outage_p99": {work: []float64{during.Create.P99}, baseline: []float64{before.Create.P99}, raw: map[string]float64{
-			"before_p50_ms": before.Create.P50, "during_p50_ms": during.Create.P50, "during_max_ms": during.Create.Max,
-			"after_p50_ms": after.Create.P50, "after_p99_ms": after.Create.P99, "after_max_ms": after.Create.Max,
-		}},
-		"outage_catch_up": {work: []float64{caughtUp.Seconds()}, baseline: []float64{away.Seconds()}, raw: map[string]float64{"waiting": waiting}},
+		"outage_p99": {work: []float64{during.Create.P99}, baseline: []float64{before.Create.P99},
+			raw: map[string]float64{
+				"before_p50_ms": before.Create.P50, "during_p50_ms": during.Create.P50,
+				"during_max_ms": during.Create.Max,
+				"after_p50_ms":  after.Create.P50, "after_p99_ms": after.Create.P99, "after_max_ms": after.Create.Max,
+			}},
+		"outage_catch_up": {work: []float64{caughtUp.Seconds()}, baseline: []float64{away.Seconds()},
+			raw: map[string]float64{"waiting": waiting}},
 	}, nil
 }
 
@@ -90,8 +93,8 @@ func (b *bench) loadWhilePaused(ctx context.Context, service *server, o order) (
 	return r, errors.Join(err, b.installed.PauseBroker(context.WithoutCancel(ctx), false))
 }
 
-// caughtUp waits until all is sent that was stored before the given time, and returns how long ago that
-// was then.
+// caughtUp waits until all is sent that was stored before the given time, and returns how long ago
+// that was then.
 func (i *installation) caughtUp(ctx context.Context, since time.Time) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, catchUpMax)
 	defer cancel()
@@ -99,7 +102,8 @@ func (i *installation) caughtUp(ctx context.Context, since time.Time) (time.Dura
 		const poll = 100 * time.Millisecond // Each query may read all that waits.
 		time.Sleep(poll)
 		var unsent bool
-		err := i.sql.QueryRow(ctx, `select exists (select from payments where status = 'created' and created_at < $1)`, since).Scan(&unsent)
+		err := i.sql.QueryRow(ctx, `select exists (
+			select from payments where status = 'created' and created_at < $1)`, since).Scan(&unsent)
 		return !unsent, err
 	})
 	return time.Since(since), err

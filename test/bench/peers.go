@@ -27,9 +27,11 @@ import (
 	ours "github.com/paylatch/paylatch/internal/kafka"
 )
 
-// The peers emit the key and the value of our records, without our headers, which would only slow them.
+// The peers emit the key and the value of our records, without our headers, which would only slow
+// them.
 
-// insertChunk is how many messages go into one statement when a peer's backlog is made, which is not measured.
+// insertChunk is how many messages go into one statement when a peer's backlog is made, which is
+// not measured.
 const insertChunk = 5_000
 
 // emission is the arguments of a River job.
@@ -41,7 +43,8 @@ type emission struct {
 // Kind names the job.
 func (emission) Kind() string { return "emission" }
 
-// emitter is River's worker: it returns, and its job is done, when the broker has acknowledged the record.
+// emitter is River's worker: it returns, and its job is done, when the broker has acknowledged the
+// record.
 type emitter struct {
 	riverqueue.WorkerDefaults[emission]
 	client *kgo.Client
@@ -51,14 +54,16 @@ type emitter struct {
 
 // Work emits one record.
 func (e *emitter) Work(ctx context.Context, job *riverqueue.Job[emission]) error {
-	if err := e.client.ProduceSync(ctx, &kgo.Record{Topic: e.topic, Key: []byte(job.Args.Key), Value: job.Args.Value}).FirstErr(); err != nil {
+	record := &kgo.Record{Topic: e.topic, Key: []byte(job.Args.Key), Value: job.Args.Value}
+	if err := e.client.ProduceSync(ctx, record).FirstErr(); err != nil {
 		return err
 	}
 	e.watch.one()
 	return nil
 }
 
-// river plays the role: River with as many workers as were found best (facts, exactly-once section 8), and fetching as often as it can be told to.
+// river plays the role: River with the number of workers that was found best, and fetching as often
+// as it can.
 func river(ctx context.Context, j job, answer func(any) error) error {
 	ctx, cancel := context.WithTimeout(ctx, drainMax)
 	defer cancel()
@@ -75,7 +80,8 @@ func river(ctx context.Context, j job, answer func(any) error) error {
 	if _, err := migrator.Migrate(ctx, rivermigrate.DirectionUp, nil); err != nil {
 		return err
 	}
-	producer, err := kgo.NewClient(kgo.SeedBrokers(j.Broker), kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.ProducerLinger(0))
+	producer, err := kgo.NewClient(kgo.SeedBrokers(j.Broker), kgo.RequiredAcks(kgo.AllISRAcks()),
+		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.ProducerLinger(0))
 	if err != nil {
 		return err
 	}
@@ -87,7 +93,8 @@ func river(ctx context.Context, j job, answer func(any) error) error {
 	}
 	client, err := riverqueue.NewClient(riverpgxv5.New(pool), &riverqueue.Config{
 		Queues: map[string]riverqueue.QueueConfig{riverqueue.QueueDefault: {MaxWorkers: workers}}, Workers: registered,
-		FetchCooldown: riverqueue.FetchCooldownMin, FetchPollInterval: riverqueue.FetchPollIntervalMin, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		FetchCooldown: riverqueue.FetchCooldownMin, FetchPollInterval: riverqueue.FetchPollIntervalMin,
+		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
 	if err != nil {
 		return err
@@ -155,13 +162,13 @@ func settle(ctx context.Context, pool *pgxpool.Pool) error {
 	return nil
 }
 
-// lanes is how many of Watermill's topics, each with a forwarder of its own, were found best (facts, exactly-once section 8): a forwarder goes on when its message is
-// acknowledged.
+// lanes is the number of Watermill's topics, each with a forwarder, that was found best: a
+// forwarder continues when its message is acknowledged.
 const lanes = 32
 
 func lane(n int) string { return fmt.Sprintf("lane_%d", n) }
 
-// counted tells the stopwatch of each message that the broker has acknowledged.
+// counted notes in the stopwatch each message that the broker has acknowledged.
 type counted struct {
 	message.Publisher
 	watch *stopwatch
@@ -198,7 +205,9 @@ func watermillForward(ctx context.Context, j job, answer func(any) error) error 
 	config.Producer.RequiredAcks = sarama.WaitForAll
 	publisher, err := kafka.NewPublisher(kafka.PublisherConfig{
 		Brokers: []string{j.Broker}, OverwriteSaramaConfig: config,
-		Marshaler: kafka.NewWithPartitioningMarshaler(func(_ string, m *message.Message) (string, error) { return m.UUID, nil }),
+		Marshaler: kafka.NewWithPartitioningMarshaler(func(_ string, m *message.Message) (string, error) {
+			return m.UUID, nil
+		}),
 	}, watermill.NopLogger{})
 	if err != nil {
 		return err
@@ -235,7 +244,8 @@ func watermillForward(ctx context.Context, j job, answer func(any) error) error 
 
 func newForwarder(pool *pgxpool.Pool, out message.Publisher, n int) (*forwarder.Forwarder, error) {
 	subscriber, err := watermillsql.NewSubscriber(watermillsql.BeginnerFromPgx(pool), watermillsql.SubscriberConfig{
-		SchemaAdapter: watermillsql.DefaultPostgreSQLSchema{}, OffsetsAdapter: watermillsql.DefaultPostgreSQLOffsetsAdapter{}, InitializeSchema: true,
+		SchemaAdapter:  watermillsql.DefaultPostgreSQLSchema{},
+		OffsetsAdapter: watermillsql.DefaultPostgreSQLOffsetsAdapter{}, InitializeSchema: true,
 	}, watermill.NopLogger{})
 	if err != nil {
 		return nil, err

@@ -21,7 +21,8 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// plain is the service that one writes first: a handler that checks a request as ours does and inserts its payment, one statement for each, through a pool.
+// plain is the service that one writes first: a handler that checks a request as ours does and
+// inserts its payment, one statement for each, through a pool.
 type plain struct {
 	pool     *pgxpool.Pool
 	tenants  map[payment.APIKeyHash]payment.Tenant
@@ -41,7 +42,8 @@ func servePlain(ctx context.Context, j job, answer func(any) error) error {
 		return err
 	}
 	defer pool.Close()
-	h := &plain{pool: pool, tenants: map[payment.APIKeyHash]payment.Tenant{}, parties: map[string]int64{}, accounts: map[string]int64{}}
+	h := &plain{pool: pool, tenants: map[payment.APIKeyHash]payment.Tenant{}, parties: map[string]int64{},
+		accounts: map[string]int64{}}
 	if err := h.know(ctx, j.APIKey); err != nil {
 		return err
 	}
@@ -50,13 +52,14 @@ func servePlain(ctx context.Context, j job, answer func(any) error) error {
 	return serveUntilEnd(ctx, router, answer)
 }
 
-// serveUntilEnd answers requests until the process is told to end.
+// serveUntilEnd serves requests until ctx ends.
 func serveUntilEnd(ctx context.Context, h http.Handler, answer func(any) error) error {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
-	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 45 * time.Second, IdleTimeout: 2 * time.Minute}
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		WriteTimeout: 45 * time.Second, IdleTimeout: 2 * time.Minute}
 	failed := make(chan error, 1)
 	go func() { failed <- s.Serve(l) }()
 	if err := answer(l.Addr().String()); err != nil {
@@ -78,13 +81,16 @@ func (h *plain) know(ctx context.Context, apiKey string) error {
 	}
 	var t payment.Tenant
 	var salt []byte
-	if err := h.pool.QueryRow(ctx, `select id, name, salt from tenants where name = $1`, tenant).Scan(&t.ID, &t.Name, &salt); err != nil {
+	err = h.pool.QueryRow(ctx, `select id, name, salt from tenants where name = $1`, tenant).
+		Scan(&t.ID, &t.Name, &salt)
+	if err != nil {
 		return err
 	}
 	copy(t.Salt[:], salt)
 	h.tenants[key.Hash()] = t
 	for sql, into := range map[string]map[string]int64{
-		`select id, party_id || ' ' || name from parties`: h.parties, `select id, type || ' ' || number from accounts`: h.accounts,
+		`select id, party_id || ' ' || name from parties`: h.parties,
+		`select id, type || ' ' || number from accounts`:  h.accounts,
 	} {
 		rows, err := h.pool.Query(ctx, sql)
 		if err != nil {
@@ -92,14 +98,15 @@ func (h *plain) know(ctx context.Context, apiKey string) error {
 		}
 		var id int64
 		var content string
-		if _, err := pgx.ForEachRow(rows, []any{&id, &content}, func() error { into[content] = id; return nil }); err != nil {
+		if _, err := pgx.ForEachRow(rows, []any{&id, &content},
+			func() error { into[content] = id; return nil }); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// body is a create as it comes in and as it is answered.
+// body is a create, as request and as response.
 type body struct {
 	ID          string         `json:"id,omitzero"`
 	Status      string         `json:"status,omitzero"`
@@ -127,7 +134,7 @@ const insertAnswered = insertOne + ` on conflict (id) do nothing returning creat
 
 var errAuthorization = errors.New("no API key that is known")
 
-// create answers POST /payments.
+// create serves POST /payments.
 func (h *plain) create(w http.ResponseWriter, r *http.Request) {
 	t, err := h.authenticate(r)
 	if err != nil {
@@ -141,8 +148,10 @@ func (h *plain) create(w http.ResponseWriter, r *http.Request) {
 	}
 	var createdAt time.Time
 	err = h.pool.QueryRow(r.Context(), insertAnswered, uuid.UUID(p.ID), p.Tenant.ID, p.Money.Minor, p.Money.Currency,
-		h.parties[p.Originator.ID+" "+p.Originator.Name.Reveal()], h.parties[p.Beneficiary.ID+" "+p.Beneficiary.Name.Reveal()],
-		h.accounts[p.Sender.Type+" "+p.Sender.Number.Reveal()], h.accounts[p.Receiver.Type+" "+p.Receiver.Number.Reveal()],
+		h.parties[p.Originator.ID+" "+p.Originator.Name.Reveal()],
+		h.parties[p.Beneficiary.ID+" "+p.Beneficiary.Name.Reveal()],
+		h.accounts[p.Sender.Type+" "+p.Sender.Number.Reveal()],
+		h.accounts[p.Receiver.Type+" "+p.Receiver.Number.Reveal()],
 		p.Reference, nil, payment.PartitionOf(p.PartitionHash, partitions)).Scan(&createdAt)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)

@@ -17,13 +17,16 @@ func produce(ctx context.Context, j job, answer func(any) error) error {
 	defer cancel()
 	var records []*kgo.Record
 	if err := readAll(ctx, j.Broker, j.Source, func(r kafka.Record) error {
-		records = append(records, &kgo.Record{Topic: j.Topic, Key: r.Key, Value: r.Value, Headers: r.Headers, Partition: int32(len(records) % partitions)})
+		records = append(records, &kgo.Record{Topic: j.Topic, Key: r.Key, Value: r.Value, Headers: r.Headers,
+			Partition: int32(len(records) % partitions)})
 		return nil
 	}); err != nil {
 		return err
 	}
-	client, err := kgo.NewClient(kgo.SeedBrokers(j.Broker), kgo.RequiredAcks(kgo.AllISRAcks()), kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.MaxBufferedRecords(100_000), kgo.DefaultProduceTopic(j.Topic))
+	client, err := kgo.NewClient(kgo.SeedBrokers(j.Broker), kgo.RequiredAcks(kgo.AllISRAcks()),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.MaxBufferedRecords(100_000),
+		kgo.DefaultProduceTopic(j.Topic))
 	if err != nil {
 		return err
 	}

@@ -15,13 +15,15 @@ import (
 	"time"
 )
 
-// allowance is how much worse than recorded a ratio may be before the gate fails: two runs of the same code on a shared machine differ by less.
+// allowance is how much worse than recorded a ratio may be before the gate fails: two runs of the
+// same code on a shared machine differ by less.
 const allowance = 0.25
 
 // entry is one line of the record.
 type entry struct {
-	Ratio      float64            `json:"ratio"`                 // In full.
-	ShortRatio float64            `json:"short_ratio,omitempty"` // Of the short form, which the gate compares with; absent where there is none.
+	Ratio float64 `json:"ratio"` // In full.
+	// Of the short form, which the gate compares with; absent where there is none.
+	ShortRatio float64            `json:"short_ratio,omitempty"`
 	Better     direction          `json:"better"`
 	Reach      float64            `json:"reach,omitempty"`
 	Unit       string             `json:"unit"`
@@ -32,7 +34,8 @@ type entry struct {
 	Raw        map[string]float64 `json:"raw,omitempty"`
 }
 
-// record is what was measured last, by the keys of the lines. It moves only in a commit that says why.
+// record is what was measured last, by the keys of the lines. It moves only in a commit that says
+// why.
 type record map[string]entry
 
 // readRecord reads a record; one that is not there yet is empty.
@@ -68,8 +71,9 @@ func (r record) take(full, short map[string]figures, commit string) {
 				continue
 			}
 			e := entry{
-				Ratio: rounded(f.ratio()), Better: l.better, Reach: l.reach, Unit: l.unit, Work: roundedAll(f.work), Baseline: roundedAll(f.baseline),
-				At: f.at.UTC().Format(time.RFC3339), Commit: commit, Raw: map[string]float64{},
+				Ratio: rounded(f.ratio()), Better: l.better, Reach: l.reach, Unit: l.unit, Work: roundedAll(f.work),
+				Baseline: roundedAll(f.baseline),
+				At:       f.at.UTC().Format(time.RFC3339), Commit: commit, Raw: map[string]float64{},
 			}
 			for name, x := range f.raw {
 				e.Raw[name] = rounded(x)
@@ -91,9 +95,11 @@ func (r record) compare(l line, ratio float64) error {
 	case ratio != ratio:
 		return fmt.Errorf("%s: it was not measured", l.key)
 	case l.better == higher && ratio < e.ShortRatio*(1-allowance):
-		return fmt.Errorf("%s: %s, more than %.0f %% below the recorded %s", l.key, number(ratio), 100*allowance, number(e.ShortRatio))
+		return fmt.Errorf("%s: %s, more than %.0f %% below the recorded %s", l.key, number(ratio), 100*allowance,
+			number(e.ShortRatio))
 	case l.better == lower && ratio > e.ShortRatio*(1+allowance):
-		return fmt.Errorf("%s: %s, more than %.0f %% above the recorded %s", l.key, number(ratio), 100*allowance, number(e.ShortRatio))
+		return fmt.Errorf("%s: %s, more than %.0f %% above the recorded %s", l.key, number(ratio), 100*allowance,
+			number(e.ShortRatio))
 	}
 	return nil
 }
@@ -103,11 +109,13 @@ type measurer func(ctx context.Context, g group) (map[string]figures, error)
 
 func (b *bench) gate(ctx context.Context, w io.Writer, recorded record, keys []string) error {
 	tellHead(w, true)
-	return gate(ctx, w, recorded, chosen(keys, true), func(ctx context.Context, g group) (map[string]figures, error) { return b.measureGroup(ctx, w, g, true) })
+	return gate(ctx, w, recorded, chosen(keys, true),
+		func(ctx context.Context, g group) (map[string]figures, error) { return b.measureGroup(ctx, w, g, true) })
 }
 
-// gate fails when a line of the groups is more than the allowance worse than recorded, is not in the record, or cannot be measured. A group with such a line is measured
-// once more before that is believed: the machine is shared.
+// gate returns an error if a line of the groups is more than the allowance worse than recorded, is
+// not in the record, or cannot be measured. A group with such a line is measured once more, since
+// the machine is shared.
 func gate(ctx context.Context, w io.Writer, recorded record, some []group, measure measurer) error {
 	var failed []string
 	for _, g := range some {
@@ -129,7 +137,8 @@ func gate(ctx context.Context, w io.Writer, recorded record, some []group, measu
 	return nil
 }
 
-// sameLine tells whether one of the faults is of the same line: what fails in one of two measurements only is noise.
+// sameLine reports whether one of the faults is of the same line: a fault of only one of two
+// measurements is noise.
 func sameLine(fault string, faults []string) bool {
 	key, _, _ := strings.Cut(fault, ":")
 	return slices.ContainsFunc(faults, func(f string) bool { return strings.HasPrefix(f, key+":") })

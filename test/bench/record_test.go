@@ -12,53 +12,64 @@ import (
 
 // gateGroup is one line each way, measured together.
 var gateGroup = group{name: "gate", lines: []line{
-	{key: "rate", better: higher, gated: true}, {key: "delay", better: lower, gated: true}, {key: "ungated", better: higher},
+	{key: "rate", better: higher, gated: true}, {key: "delay", better: lower, gated: true},
+	{key: "ungated", better: higher},
 }}
 
-// recordedGate is what the gate's own tests compare with: the full ratios are others, since the gate must not look at them.
+// recordedGate is what the gate's own tests compare with: the full ratios are others, since the
+// gate must not look at them.
 func recordedGate() record {
 	return record{"rate": {Ratio: 99, ShortRatio: 2}, "delay": {Ratio: 0.01, ShortRatio: 2}}
 }
 
 func measured(rate, delay float64) map[string]figures {
-	return map[string]figures{"rate": {work: []float64{rate}, baseline: []float64{1}}, "delay": {work: []float64{delay}, baseline: []float64{1}}}
+	return map[string]figures{"rate": {work: []float64{rate}, baseline: []float64{1}},
+		"delay": {work: []float64{delay}, baseline: []float64{1}}}
 }
 
-// TestGate: the gate must fail when a line is more than a quarter worse than recorded, twice; when it is not in the record; and when it cannot be measured. Each measurement is
-// given here, so that the verdict is all that is tested.
+// TestGate shows that the gate fails if a line is more than a quarter worse than recorded, twice;
+// if it is not in the record; and if it cannot be measured. The measurements are given, so that
+// only the verdict is tested.
 func TestGate(t *testing.T) {
 	broken := errors.New("the database is away")
 	for name, c := range map[string]struct {
 		recorded record
-		turns    []any // What each measurement gives: figures or an error.
+		turns    []any // The results of the measurements: figures or an error.
 		measured int
 		fault    string // Part of the error; empty: the gate passes.
 	}{
-		"AsRecorded":          {recordedGate(), []any{measured(2, 2)}, 1, ""},
-		"Better":              {recordedGate(), []any{measured(9, 0.1)}, 1, ""},
-		"WorseWithinAllowed":  {recordedGate(), []any{measured(1.51, 2.49)}, 1, ""},
-		"RateFell":            {recordedGate(), []any{measured(1.49, 2), measured(1.49, 2)}, 2, "rate: 1.49, more than 25 % below the recorded 2.00"},
-		"DelayRose":           {recordedGate(), []any{measured(2, 2.51), measured(2, 2.51)}, 2, "delay: 2.51, more than 25 % above the recorded 2.00"},
-		"FellOnce":            {recordedGate(), []any{measured(1, 2), measured(2, 2)}, 2, ""},
-		"OneThenTheOther":     {recordedGate(), []any{measured(1, 2), measured(2, 3)}, 2, ""},
-		"KeyMissing":          {record{"delay": {ShortRatio: 2}}, []any{measured(2, 2), measured(2, 2)}, 2, "rate: the record has no short figure"},
-		"ShortFigureMissing":  {record{"rate": {Ratio: 2}, "delay": {ShortRatio: 2}}, []any{measured(2, 2), measured(2, 2)}, 2, "rate: the record has no short figure"},
-		"RecordEmpty":         {record{}, []any{measured(2, 2), measured(2, 2)}, 2, "delay: the record has no short figure"},
-		"NotMeasured":         {recordedGate(), []any{broken, broken}, 2, "rate: the database is away"},
-		"FiguresMissing":      {recordedGate(), []any{map[string]figures{}, map[string]figures{}}, 2, "rate: it was not measured"},
+		"AsRecorded":         {recordedGate(), []any{measured(2, 2)}, 1, ""},
+		"Better":             {recordedGate(), []any{measured(9, 0.1)}, 1, ""},
+		"WorseWithinAllowed": {recordedGate(), []any{measured(1.51, 2.49)}, 1, ""},
+		"RateFell": {recordedGate(), []any{measured(1.49, 2), measured(1.49, 2)}, 2,
+			"rate: 1.49, more than 25 % below the recorded 2.00"},
+		"DelayRose": {recordedGate(), []any{measured(2, 2.51), measured(2, 2.51)}, 2,
+			"delay: 2.51, more than 25 % above the recorded 2.00"},
+		"FellOnce":        {recordedGate(), []any{measured(1, 2), measured(2, 2)}, 2, ""},
+		"OneThenTheOther": {recordedGate(), []any{measured(1, 2), measured(2, 3)}, 2, ""},
+		"KeyMissing": {record{"delay": {ShortRatio: 2}}, []any{measured(2, 2), measured(2, 2)}, 2,
+			"rate: the record has no short figure"},
+		"ShortFigureMissing": {record{"rate": {Ratio: 2}, "delay": {ShortRatio: 2}},
+			[]any{measured(2, 2), measured(2, 2)}, 2, "rate: the record has no short figure"},
+		"RecordEmpty": {record{}, []any{measured(2, 2), measured(2, 2)}, 2,
+			"delay: the record has no short figure"},
+		"NotMeasured": {recordedGate(), []any{broken, broken}, 2, "rate: the database is away"},
+		"FiguresMissing": {recordedGate(), []any{map[string]figures{}, map[string]figures{}}, 2,
+			"rate: it was not measured"},
 		"MeasuredAtSecondTry": {recordedGate(), []any{broken, measured(2, 2)}, 2, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out strings.Builder
 			count := 0
-			err := gate(t.Context(), &out, c.recorded, []group{gateGroup}, func(context.Context, group) (map[string]figures, error) {
-				turn := c.turns[min(count, len(c.turns)-1)]
-				count++
-				if err, ok := turn.(error); ok {
-					return nil, err
-				}
-				return turn.(map[string]figures), nil
-			})
+			err := gate(t.Context(), &out, c.recorded, []group{gateGroup},
+				func(context.Context, group) (map[string]figures, error) {
+					turn := c.turns[min(count, len(c.turns)-1)]
+					count++
+					if err, ok := turn.(error); ok {
+						return nil, err
+					}
+					return turn.(map[string]figures), nil
+				})
 			if (err == nil) != (c.fault == "") || err != nil && !strings.Contains(err.Error(), c.fault) {
 				t.Errorf("the gate says %v, want %q", err, c.fault)
 			}
@@ -72,7 +83,8 @@ func TestGate(t *testing.T) {
 	}
 }
 
-// TestRecord: what is written is read back, a line that was not measured stays, and a line without a short form gets no short figure, so that the gate cannot take one for the other.
+// TestRecord shows that what is written is read back, that a line that was not measured stays, and
+// that a line without a short form gets no short figure.
 func TestRecord(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "record.json")
 	r, err := readRecord(file)
@@ -84,7 +96,8 @@ func TestRecord(t *testing.T) {
 		"create_vs_insert": {work: []float64{30, 10, 20}, baseline: []float64{10, 10, 10}},
 		"mixed_p99":        {work: []float64{2}, baseline: []float64{1}},
 	}
-	short := map[string]figures{"create_vs_insert": {work: []float64{5}, baseline: []float64{2}}, "mixed_p99": {work: []float64{7}, baseline: []float64{1}}}
+	short := map[string]figures{"create_vs_insert": {work: []float64{5}, baseline: []float64{2}},
+		"mixed_p99": {work: []float64{7}, baseline: []float64{1}}}
 	r.take(full, short, "abc")
 	if err := r.write(file); err != nil {
 		t.Fatal(err)
@@ -92,7 +105,8 @@ func TestRecord(t *testing.T) {
 	if r, err = readRecord(file); err != nil {
 		t.Fatal(err)
 	}
-	if e := r["create_vs_insert"]; e.Ratio != 2 || e.ShortRatio != 2.5 || e.Better != higher || e.Commit != "abc" || e.At == "" {
+	if e := r["create_vs_insert"]; e.Ratio != 2 || e.ShortRatio != 2.5 || e.Better != higher || e.Commit != "abc" ||
+		e.At == "" {
 		t.Errorf("create_vs_insert: %+v", e)
 	}
 	if e := r["mixed_p99"]; e.Ratio != 2 || e.ShortRatio != 0 || e.Better != lower {
@@ -107,7 +121,7 @@ func TestRecord(t *testing.T) {
 func TestMedian(t *testing.T) {
 	for want, turns := range map[float64][]float64{2: {3, 1, 2}, 2.5: {4, 1, 2, 3}, 7: {7}} {
 		if got := median(turns); got != want {
-			t.Errorf("median of %v is %v, want %v", turns, got, want)
+			t.Errorf("median of %v: got %v, want %v", turns, got, want)
 		}
 	}
 }

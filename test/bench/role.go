@@ -16,11 +16,11 @@ import (
 	"time"
 )
 
-// result is what one turn came to.
+// result is the result of one run.
 type result struct {
-	Done    int64   // Requests answered, rows inserted, or records acknowledged.
+	Done    int64   // Responses received, rows inserted, or records acknowledged.
 	Seconds float64 // They took.
-	Refused int64   // Requests answered with 429, where that is expected.
+	Refused int64   // Responses 429, where they are expected.
 
 	All, Create, Read latency // Of requests.
 
@@ -32,7 +32,7 @@ func (r result) rate() float64 { return float64(r.Done) / r.Seconds }
 // latency is milliseconds at percentiles, from the time at which a request should have been sent.
 type latency struct{ P50, P90, P95, P99, P999, Max float64 }
 
-// job tells a process of ours what to do; each role reads what it needs.
+// job describes the work of a role; each role reads the fields that it needs.
 type job struct {
 	Order   order  // generate
 	Profile string // Where a CPU and an allocation profile go; empty: none is taken.
@@ -46,8 +46,8 @@ type job struct {
 	For                                time.Duration
 }
 
-// roles are what this program does in processes of its own, so that each has its own CPU time and its own memory. A server answers with its address, and serves until it is told
-// to end.
+// roles are the parts of this program that run as processes of their own, so that each has its own
+// CPU time and memory. A server responds with its address, and serves until its input ends.
 var roles = map[string]func(ctx context.Context, j job, answer func(any) error) error{
 	"generate":  generate,
 	"insert":    insert,
@@ -66,7 +66,7 @@ var roles = map[string]func(ctx context.Context, j job, answer func(any) error) 
 // gcPercent is what cmd/paylatch sets; every contender has it.
 const gcPercent = 400
 
-// play runs a role: the job comes in, the answer goes out, both as JSON.
+// play runs a role. It reads the job and writes the result, both as JSON.
 func play(name string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -117,7 +117,7 @@ func doInto(ctx context.Context, name string, j job, to any) error {
 	return json.Unmarshal(out, to)
 }
 
-// server is a process that answers HTTP.
+// server is a process that serves HTTP.
 type server struct {
 	process
 	address string

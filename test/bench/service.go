@@ -19,7 +19,8 @@ import (
 // startMax bounds the start of a process.
 const startMax = 30 * time.Second
 
-// startService runs `paylatch api` or `paylatch serve` as operators do, and returns when it is ready.
+// startService runs `paylatch api` or `paylatch serve` as operators do, and returns when it is
+// ready.
 func (b *bench) startService(ctx context.Context, command string, i *installation, more ...string) (*server, error) {
 	api, err := freeAddress()
 	if err != nil {
@@ -32,7 +33,8 @@ func (b *bench) startService(ctx context.Context, command string, i *installatio
 	s := &server{address: api, admin: admin}
 	s.cmd = exec.Command(b.binary, command)
 	s.cmd.Env = append(append(os.Environ(),
-		"PAYLATCH_DATABASE_URL="+i.URL, "PAYLATCH_KAFKA_BROKERS="+i.Broker, "PAYLATCH_LISTEN="+api, "PAYLATCH_ADMIN_LISTEN="+admin, "PAYLATCH_LOG_LEVEL=warn"), more...)
+		"PAYLATCH_DATABASE_URL="+i.URL, "PAYLATCH_KAFKA_BROKERS="+i.Broker, "PAYLATCH_LISTEN="+api,
+		"PAYLATCH_ADMIN_LISTEN="+admin, "PAYLATCH_LOG_LEVEL=warn"), more...)
 	s.cmd.Stderr, s.cmd.SysProcAttr = &s.stderr, endsWithUs
 	if err := s.cmd.Start(); err != nil {
 		return nil, err
@@ -83,7 +85,8 @@ func freeAddress() (string, error) {
 	return l.Addr().String(), nil
 }
 
-// load has a generator of its own process put an order to a server, and adds what the server and PostgreSQL spent on it.
+// load has a generator of its own process put an order to a server, and adds what the server and
+// PostgreSQL spent on it.
 func (b *bench) load(ctx context.Context, s *server, o order) (result, error) {
 	o.Address = s.address
 	serverBefore, postgresBefore := treeCPU(s.pid()), treeCPU(b.postgres)
@@ -105,7 +108,8 @@ func (b *bench) profileLoad(ctx context.Context, name string, s *server, o order
 		loaded <- err
 	}()
 	time.Sleep(time.Second)
-	cpu := b.keepProfile(ctx, name+".cpu.pprof", "http://"+s.admin+"/debug/pprof/profile?seconds="+strconv.Itoa(int(profiled.Seconds())))
+	seconds := strconv.Itoa(int(profiled.Seconds()))
+	cpu := b.keepProfile(ctx, name+".cpu.pprof", "http://"+s.admin+"/debug/pprof/profile?seconds="+seconds)
 	return errors.Join(cpu, <-loaded, b.keepProfile(ctx, name+".allocs.pprof", "http://"+s.admin+"/debug/pprof/allocs"))
 }
 
@@ -130,13 +134,15 @@ func (b *bench) keepProfile(ctx context.Context, name, url string) error {
 	return errors.Join(err, f.Close())
 }
 
-// perRequest tells what a request costs, in µs of CPU, by the contender's median turn.
+// perRequest adds what a request costs, in µs of CPU: the median of the contender's runs.
 func (r results) perRequest(name string, raw map[string]float64) {
 	micros := func(of func(result) float64) float64 {
 		return r.median(name, func(x result) float64 { return of(x) / float64(x.Done) * 1e6 })
 	}
 	for part, of := range map[string]func(result) float64{
-		"server": func(x result) float64 { return x.ServerCPU }, "postgres": func(x result) float64 { return x.PostgresCPU }, "client": func(x result) float64 { return x.ClientCPU },
+		"server":   func(x result) float64 { return x.ServerCPU },
+		"postgres": func(x result) float64 { return x.PostgresCPU },
+		"client":   func(x result) float64 { return x.ClientCPU },
 	} {
 		if spent := micros(of); spent > 0 { // Not every contender has every part.
 			raw[name+"_cpu_µs_"+part] = spent

@@ -14,8 +14,8 @@ import (
 // seedBytes is what the seed of this project allows a stored payment.
 const seedBytes = 200
 
-// measureSize makes payments over HTTP while senders run, waits until all are sent, and measures what they take as they then are: nothing is vacuumed but by PostgreSQL
-// itself.
+// measureSize makes payments over HTTP while senders run, waits until all are sent, and measures
+// what they take as they then are: nothing is vacuumed but by PostgreSQL itself.
 func measureSize(ctx context.Context, b *bench, short bool) (_ map[string]figures, err error) {
 	count := int64(1_000_000)
 	if short {
@@ -51,7 +51,8 @@ func measureSize(ctx context.Context, b *bench, short bool) (_ map[string]figure
 	return map[string]figures{
 		"row_bytes": {work: []float64{each(m.RowBytes)}, baseline: []float64{seedBytes}},
 		"total_bytes": {work: []float64{each(m.TotalDisk)}, baseline: []float64{seedBytes}, raw: map[string]float64{
-			"heap_bytes": each(m.Heap), "index_bytes": each(m.Indexes), "dead_bytes": each(m.Dead), "party_bytes": each(m.Parties), "account_bytes": each(m.Accounts),
+			"heap_bytes": each(m.Heap), "index_bytes": each(m.Indexes), "dead_bytes": each(m.Dead),
+			"party_bytes": each(m.Parties), "account_bytes": each(m.Accounts),
 		}},
 	}, nil
 }
@@ -62,7 +63,8 @@ func (i *installation) awaitSent(ctx context.Context) error {
 	defer cancel()
 	for {
 		var unsent bool
-		if err := i.sql.QueryRow(ctx, `select exists (select from payments where status = 'created')`).Scan(&unsent); err != nil {
+		err := i.sql.QueryRow(ctx, `select exists (select from payments where status = 'created')`).Scan(&unsent)
+		if err != nil {
 			return fmt.Errorf("waiting until all is sent: %w", err)
 		}
 		if !unsent {

@@ -27,9 +27,9 @@ func underSnapshot(short bool) int {
 // compared are a figure before a snapshot was taken and after many payments were sent under it.
 type compared struct{ Before, After float64 }
 
-// measureSnapshot compares the drain rate, and the time of a look that finds nothing, before and after
-// many payments were sent while one session holds a snapshot. Vacuum can then remove none of the index
-// entries that the sent payments have left.
+// measureSnapshot compares the drain rate, and the time of a look that finds nothing, before and
+// after many payments were sent while one session holds a snapshot. Vacuum can then remove none of
+// the index entries that the sent payments have left.
 func measureSnapshot(ctx context.Context, b *bench, short bool) (map[string]figures, error) {
 	l := lengthOf(short, length{turns: 5}, length{turns: 3})
 	if err := b.warmBroker(ctx); err != nil {
@@ -50,8 +50,9 @@ func measureSnapshot(ctx context.Context, b *bench, short bool) (map[string]figu
 	return map[string]figures{"drain_snapshot": drains, "look_snapshot": looks}, nil
 }
 
-// stages are the counts of sent payments at which a drain under a snapshot is timed: from the first to
-// the second without a snapshot, and from the third to the fourth after many were sent under one.
+// stages are the counts of sent payments at which a drain under a snapshot is timed: from the first
+// to the second without a snapshot, and from the third to the fourth after many were sent under
+// one.
 func stages(under int) [4]int {
 	const warm, measured = 100_000, 200_000
 	return [4]int{warm, warm + measured, warm + measured + under, warm + measured + under + measured}
@@ -64,12 +65,13 @@ func (b *bench) drainUnderSnapshot(ctx context.Context, under int) (c compared, 
 		return c, err
 	}
 	defer func() { err = errors.Join(err, i.drop(ctx)) }()
-	err = doInto(ctx, "drain_snapshot", job{URL: i.URL, Broker: i.Broker, Topic: i.Topic, Delivery: string(store.Fenced), Count: under}, &c)
+	err = doInto(ctx, "drain_snapshot", job{URL: i.URL, Broker: i.Broker, Topic: i.Topic,
+		Delivery: string(store.Fenced), Count: under}, &c)
 	return c, errors.Join(err, b.marksAreInTopic(ctx, i, 0))
 }
 
-// drainSnapshot plays the role: one sender drains a backlog, and another session takes a snapshot at the
-// second of the stages.
+// drainSnapshot plays the role: one sender drains a backlog, and another session takes a snapshot
+// at the second of the stages.
 func drainSnapshot(ctx context.Context, j job, answer func(any) error) error {
 	ctx, cancel := context.WithTimeout(ctx, drainMax)
 	defer cancel()
@@ -125,7 +127,8 @@ func holdSnapshot(ctx context.Context, url string) (end func(), err error) {
 		return nil, err
 	}
 	end = func() { _ = conn.Close(context.WithoutCancel(ctx)) }
-	if _, err := conn.Exec(ctx, `begin isolation level repeatable read read only; select count(*) from tenants`); err != nil {
+	_, err = conn.Exec(ctx, `begin isolation level repeatable read read only; select count(*) from tenants`)
+	if err != nil {
 		end()
 		return nil, err
 	}
@@ -142,8 +145,8 @@ func (b *bench) lookUnderSnapshot(ctx context.Context, under int) (c compared, e
 	return c, err
 }
 
-// lookSnapshot plays the role: the owner of a partition marks payments and looks for more, and another
-// session takes a snapshot before most of them are stored. Kafka has no part in it.
+// lookSnapshot plays the role: the owner of a partition marks payments and looks for more, and
+// another session takes a snapshot before most of them are stored. Kafka has no part in it.
 func lookSnapshot(ctx context.Context, j job, answer func(any) error) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, drainMax)
 	defer cancel()
@@ -194,8 +197,8 @@ func (o *owner) close() {
 	o.fill.sql.Close()
 }
 
-// sendAndLook stores so many payments, marks them all in batches, and returns how many milliseconds a
-// look takes that finds nothing: the median of some hundreds.
+// sendAndLook stores so many payments, marks them all in batches, and returns how many milliseconds
+// a look takes that finds nothing: the median of some hundreds.
 func (o *owner) sendAndLook(ctx context.Context, count int) (ms float64, err error) {
 	const looks = 300
 	if err := o.fillUp(ctx, int64(count)); err != nil {

@@ -17,9 +17,10 @@ import (
 // standbyName is the name under which the receiver connects, and for which commits wait.
 const standbyName = "bench_standby"
 
-// measureStandby compares reads and replays while commits wait for a synchronous standby, so that each
-// response is confirmed by a commit, with the same without one. The standby is a WAL receiver that
-// acknowledges at once, without a network or a disk of its own: the line shows the cost of the barrier.
+// measureStandby compares reads and replays while commits wait for a synchronous standby, so that
+// each response is confirmed by a commit, with the same without one. The standby is a WAL receiver
+// that acknowledges at once, without a network or a disk of its own: the line shows the cost of the
+// barrier.
 func measureStandby(ctx context.Context, b *bench, short bool) (_ map[string]figures, err error) {
 	l := lengthOf(short, length{5, 6 * time.Second}, length{3, 2 * time.Second})
 	stored := storedOf(true)
@@ -69,7 +70,8 @@ func measureStandby(ctx context.Context, b *bench, short bool) (_ map[string]fig
 
 // setStandby makes commits wait for the named standby, or for none, and returns when that holds.
 func (b *bench) setStandby(ctx context.Context, name string) error {
-	for _, sql := range []string{"alter system set synchronous_standby_names = '" + name + "'", "select pg_reload_conf()"} {
+	for _, sql := range []string{"alter system set synchronous_standby_names = '" + name + "'",
+		"select pg_reload_conf()"} {
 		if err := execute(ctx, b.installed.Postgres, sql); err != nil {
 			return err
 		}
@@ -96,7 +98,8 @@ func (b *bench) standbyState(ctx context.Context) (state string, err error) {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, conn.Close(ctx)) }()
-	err = conn.QueryRow(ctx, `select sync_state from pg_stat_replication where application_name = $1`, standbyName).Scan(&state)
+	err = conn.QueryRow(ctx, `select sync_state from pg_stat_replication where application_name = $1`,
+		standbyName).Scan(&state)
 	return state, err
 }
 
@@ -112,7 +115,8 @@ const (
 func (b *bench) startReceiver(ctx context.Context) (stop func() error, err error) {
 	// The image lets nobody replicate from another host. The first statement is run in PGDATA.
 	for _, sql := range []string{
-		`copy (select 'host replication all all scram-sha-256') to program 'cat >> pg_hba.conf'`, `select pg_reload_conf()`,
+		`copy (select 'host replication all all scram-sha-256') to program 'cat >> pg_hba.conf'`,
+		`select pg_reload_conf()`,
 	} {
 		if err := execute(ctx, b.installed.Postgres, sql); err != nil {
 			return nil, err

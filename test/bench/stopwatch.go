@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// stopwatch measures a stream of acknowledgements from the first of them to the last: how an emitter starts is no part of how fast it is.
+// stopwatch measures a stream of acknowledgements from the first of them to the last: how an
+// emitter starts is no part of how fast it is.
 type stopwatch struct {
 	mu          sync.Mutex
 	count, last int
@@ -62,5 +63,6 @@ func (s *stopwatch) result(ctx context.Context) (result, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return result{Done: int64(s.last - s.first), Seconds: s.end.Sub(s.began).Seconds(), ServerCPU: ownCPU() - s.cpu}, nil
+	return result{Done: int64(s.last - s.first), Seconds: s.end.Sub(s.began).Seconds(),
+		ServerCPU: ownCPU() - s.cpu}, nil
 }

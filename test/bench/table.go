@@ -19,25 +19,26 @@ func tellHead(w io.Writer, short bool) {
 	if short {
 		form = "short form"
 	}
-	fmt.Fprintf(w, "%s; median (least – most) of turns, work and baseline in alternation\n\n", form)
+	fmt.Fprintf(w, "%s; median (least – most) of runs, work and baseline alternate\n\n", form)
 	fmt.Fprintf(w, tableForm, "line", "work", "baseline", "ratio", "reach")
 }
 
-// tell prints a group's lines of the table, and under them what else was measured.
-func (g group) tell(w io.Writer, measured map[string]figures, took time.Duration) {
-	told := map[string]bool{}
+// print prints a group's lines of the table, and below them what else was measured.
+func (g group) print(w io.Writer, measured map[string]figures, took time.Duration) {
+	printed := map[string]bool{}
 	for _, l := range g.lines {
 		f, ok := measured[l.key]
 		if !ok {
 			continue
 		}
-		fmt.Fprintf(w, tableForm, l.key, spread(f.work, l.unit), spread(f.baseline, l.unit), number(f.ratio()), l.verdict(f.ratio()))
+		fmt.Fprintf(w, tableForm, l.key, spread(f.work, l.unit), spread(f.baseline, l.unit), number(f.ratio()),
+			l.verdict(f.ratio()))
 	}
 	for _, l := range g.lines {
 		f := measured[l.key]
 		for _, name := range slices.Sorted(maps.Keys(f.raw)) {
-			if !told[name] {
-				told[name] = true
+			if !printed[name] {
+				printed[name] = true
 				fmt.Fprintf(w, "    %s: %s\n", strings.ReplaceAll(name, "_", " "), number(f.raw[name]))
 			}
 		}
@@ -60,7 +61,7 @@ func (l line) verdict(ratio float64) string {
 	return fmt.Sprintf("%s %s %s", sign, number(l.reach), verdict)
 }
 
-// spread shows the turns of one contender.
+// spread formats the runs of one contender.
 func spread(turns []float64, unit string) string {
 	if len(turns) == 0 {
 		return "-"
@@ -68,7 +69,8 @@ func spread(turns []float64, unit string) string {
 	if len(turns) == 1 || slices.Min(turns) == slices.Max(turns) {
 		return number(turns[0]) + " " + unit
 	}
-	return fmt.Sprintf("%s %s (%s – %s)", number(median(turns)), unit, number(slices.Min(turns)), number(slices.Max(turns)))
+	return fmt.Sprintf("%s %s (%s – %s)", number(median(turns)), unit, number(slices.Min(turns)),
+		number(slices.Max(turns)))
 }
 
 // number shows three digits, which is more than a shared machine is good for.

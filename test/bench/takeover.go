@@ -19,15 +19,18 @@ import (
 const (
 	selectReplicas = `select count(distinct client_port) from pg_locks join pg_stat_activity using (pid)
 		where locktype = 'advisory' and granted and classid = 1886413921 and datname = current_database()`
-	selectOwned = `select count(*), count(distinct pid) from pg_locks where locktype = 'advisory' and granted and classid = 1886413922
+	selectOwned = `select count(*), count(distinct pid) from pg_locks
+		where locktype = 'advisory' and granted and classid = 1886413922
 		and database = (select oid from pg_database where datname = current_database())`
 )
 
-// takeOverMax bounds one take-over: several times what PostgreSQL takes to find that a session is gone.
-const takeOverMax = time.Minute
+// takeoverTimeout bounds one takeover: several times what PostgreSQL takes to find that a session
+// is gone.
+const takeoverTimeout = time.Minute
 
-// measureTakeOver kills with -9 a replica that owns partitions, and measures until another has taken them all over: from the kill, and from the end of the owner's sessions.
-func measureTakeOver(ctx context.Context, b *bench, short bool) (_ map[string]figures, err error) {
+// measureTakeover kills with -9 a replica that owns partitions, and measures until another has
+// taken them all over: from the kill, and from the end of the owner's sessions.
+func measureTakeover(ctx context.Context, b *bench, short bool) (_ map[string]figures, err error) {
 	l := lengthOf(short, length{turns: 15}, length{turns: 5})
 	i, err := b.install(ctx, store.Fenced)
 	if err != nil {
@@ -65,9 +68,11 @@ func measureTakeOver(ctx context.Context, b *bench, short bool) (_ map[string]fi
 	return map[string]figures{"take_over_ms": f}, nil
 }
 
-// killOwner starts a replica, waits until it owns its share, kills it, and returns the milliseconds until the survivor has taken over.
-func (i *installation) killOwner(ctx context.Context, j job, took *atomic.Int64) (fromKill, fromEnd float64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, takeOverMax)
+// killOwner starts a replica, waits until it owns its share, kills it, and returns the milliseconds
+// until the survivor has taken over.
+func (i *installation) killOwner(ctx context.Context, j job, took *atomic.Int64) (fromKill, fromEnd float64,
+	err error) {
+	ctx, cancel := context.WithTimeout(ctx, takeoverTimeout)
 	defer cancel()
 	victim, err := roleCommand(ctx, "send", j)
 	if err != nil {
@@ -78,7 +83,8 @@ func (i *installation) killOwner(ctx context.Context, j job, took *atomic.Int64)
 	}
 	err = i.await(ctx, func() (bool, error) {
 		var replicas, owned, owners int
-		err := errors.Join(i.sql.QueryRow(ctx, selectReplicas).Scan(&replicas), i.sql.QueryRow(ctx, selectOwned).Scan(&owned, &owners))
+		err := errors.Join(i.sql.QueryRow(ctx, selectReplicas).Scan(&replicas),
+			i.sql.QueryRow(ctx, selectOwned).Scan(&owned, &owners))
 		return replicas == 2 && owned == partitions, err
 	})
 	time.Sleep(1500 * time.Millisecond) // It has shared, and taken over.

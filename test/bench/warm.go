@@ -10,10 +10,11 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// warmTopic takes the records that are nobody's payments.
+// warmTopic takes records that are no payments.
 const warmTopic = "warm"
 
-// warmBroker has the broker do transactions until its code is compiled, once in a run. One that was started a moment ago spends a quarter of its time on compiling, and that on whatever is measured
+// warmBroker has the broker do transactions until its code is compiled, once in a run. One that was
+// started a moment ago spends a quarter of its time on compiling, and that on whatever is measured
 // first; in operation a broker has been up for long.
 func (b *bench) warmBroker(ctx context.Context) error {
 	if b.warm {

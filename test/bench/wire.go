@@ -16,7 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// requests makes the bytes of requests: all of them are there from the start, and only key, amount and reference are written into them.
+// requests makes the bytes of requests: all of them are there from the start, and only key, amount
+// and reference are written into them.
 type requests struct {
 	creates []template
 	next    int
@@ -47,7 +48,8 @@ func newRequests(apiKey string, stored int64, stamped bool, random *rand.Rand) *
 	for n := range people / 2 {
 		r.creates = append(r.creates, newTemplate(apiKey, n, stamped))
 	}
-	r.asking = fmt.Appendf(nil, "GET /payments/%s HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer %s\r\n\r\n", keyGap, apiKey)
+	r.asking = fmt.Appendf(nil, "GET /payments/%s HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer %s\r\n\r\n",
+		keyGap, apiKey)
 	return r
 }
 
@@ -60,15 +62,20 @@ func newTemplate(apiKey string, n int, stamped bool) template {
 	beneficiary, beneficiaryName := party(n + people/2)
 	senderType, sender := account(n)
 	receiverType, receiver := account(n + people/2)
-	body := fmt.Sprintf(`{"amount":%s,"currency":"EUR","originator":{"id":"%s","name":"%s"},"beneficiary":{"id":"%s","name":"%s"},`+
+	body := fmt.Sprintf(`{"amount":%s,"currency":"EUR","originator":{"id":"%s","name":"%s"},`+
+		`"beneficiary":{"id":"%s","name":"%s"},`+
 		`"sender":{"type":"%s","number":"%s"},"receiver":{"type":"%s","number":"%s"},"reference":"INV-%s"}`,
-		amountGap, originator, originatorName, beneficiary, beneficiaryName, senderType, sender, receiverType, receiver, reference)
-	text := fmt.Appendf(nil, "POST /payments HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nIdempotency-Key: %s\r\nContent-Length: %d\r\n\r\n%s",
+		amountGap, originator, originatorName, beneficiary, beneficiaryName, senderType, sender, receiverType,
+		receiver, reference)
+	text := fmt.Appendf(nil, "POST /payments HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer %s\r\n"+
+		"Content-Type: application/json\r\nIdempotency-Key: %s\r\nContent-Length: %d\r\n\r\n%s",
 		apiKey, keyGap, len(body), body)
-	return template{text, bytes.Index(text, []byte(keyGap)), bytes.Index(text, []byte(`"amount":`)) + len(`"amount":`), bytes.Index(text, []byte(`"INV-`)) + len(`"INV-`)}
+	return template{text, bytes.Index(text, []byte(keyGap)),
+		bytes.Index(text, []byte(`"amount":`)) + len(`"amount":`), bytes.Index(text, []byte(`"INV-`)) + len(`"INV-`)}
 }
 
-// create returns the next create, for a request that should be sent at the given time. The bytes are good until the template comes round again.
+// create returns the next create, for a request that should be sent at the given time. The bytes
+// are good until the template comes round again.
 func (r *requests) create(at time.Time) []byte {
 	t := &r.creates[r.next]
 	r.next = (r.next + 1) % len(r.creates)

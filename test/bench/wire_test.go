@@ -19,12 +19,14 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// TestRequests: what the generator sends is what a client would send: whole HTTP, a UUIDv7 as the key, content that passes our checks, and never the same key twice.
+// TestRequests: what the generator sends is what a client would send: whole HTTP, a UUIDv7 as the
+// key, content that passes our checks, and never the same key twice.
 func TestRequests(t *testing.T) {
 	stamp := time.Unix(1_790_000_000, 123_456_789)
 	for _, stamped := range []bool{false, true} {
 		r := newRequests("pl_live_x", 1_000_000, stamped, rand.New(rand.NewPCG(1, 2)))
-		if random, err := uuid.Parse(randomKey(r)); err != nil || random.Version() != 4 || random.Variant() != uuid.RFC4122 {
+		if random, err := uuid.Parse(randomKey(r)); err != nil || random.Version() != 4 ||
+			random.Variant() != uuid.RFC4122 {
 			t.Fatalf("random key %s: %v", random, err)
 		}
 		keys := map[string]bool{}
@@ -41,7 +43,8 @@ func TestRequests(t *testing.T) {
 				t.Fatalf("key %s is of another time", key)
 			}
 			keys[key.String()] = true
-			p, _, err := read(payment.Tenant{TenantRef: payment.TenantRef{ID: 1, Name: "acme"}}, httptest.NewRecorder(), request)
+			p, _, err := read(payment.Tenant{TenantRef: payment.TenantRef{ID: 1, Name: "acme"}},
+				httptest.NewRecorder(), request)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -71,7 +74,8 @@ func randomKey(r *requests) string {
 	return string(key)
 }
 
-// TestGenerator: every request is answered and counted, in the closed loop and at a rate; an answer that is not the one to come fails the whole.
+// TestGenerator shows that every response is counted, in the closed loop and at a rate, and that an
+// unexpected response is an error.
 func TestGenerator(t *testing.T) {
 	var status atomic.Int32
 	status.Store(http.StatusAccepted)
@@ -89,7 +93,8 @@ func TestGenerator(t *testing.T) {
 		err := generate(t.Context(), job{Order: o}, func(answer any) error { r = answer.(result); return nil })
 		return r, err
 	}
-	if r, err := run(order{Connections: 8, Count: 1000, Creates: 1, Reads: 3, Stored: 10}); err != nil || r.Done < 1000 || r.All.P50 <= 0 || r.Create.P50 <= 0 || r.Read.P50 <= 0 {
+	if r, err := run(order{Connections: 8, Count: 1000, Creates: 1, Reads: 3, Stored: 10}); err != nil ||
+		r.Done < 1000 || r.All.P50 <= 0 || r.Create.P50 <= 0 || r.Read.P50 <= 0 {
 		t.Errorf("closed loop: %+v, %v", r, err)
 	}
 	if r, err := run(order{Connections: 8, For: time.Second, Rate: 500, Creates: 1}); err != nil || r.Done != 500 {
@@ -99,7 +104,8 @@ func TestGenerator(t *testing.T) {
 	if r, err := run(order{Connections: 8, Count: 100, Creates: 1, Refusals: true}); err != nil || r.Refused != r.Done {
 		t.Errorf("429 that is expected: %+v, %v", r, err)
 	}
-	if _, err := run(order{Connections: 8, Count: 100, Creates: 1}); err == nil || !strings.Contains(err.Error(), "answered 429 instead of 202") {
+	if _, err := run(order{Connections: 8, Count: 100, Creates: 1}); err == nil ||
+		!strings.Contains(err.Error(), "got status 429, want 202") {
 		t.Errorf("429 that is not expected: %v", err)
 	}
 }
