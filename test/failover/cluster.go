@@ -23,7 +23,8 @@ func newCluster(run string, ports [2]int) *cluster {
 	for i := range c.nodes {
 		alias := string(rune('a' + i))
 		c.nodes[i] = &node{
-			container: run + "-postgres-" + alias, clients: run, replication: run + "-replication", alias: alias, port: ports[i],
+			container: run + "-postgres-" + alias, clients: run, replication: run + "-replication", alias: alias,
+			port: ports[i],
 		}
 	}
 	return c
@@ -88,7 +89,8 @@ func (c *cluster) wait(ctx context.Context, names string) error {
 		state = "async"
 	}
 	return c.leader().await(ctx, "has a standby that is "+state,
-		fmt.Sprintf(`select exists (select from pg_stat_replication where state = 'streaming' and sync_state = '%s')`, state))
+		fmt.Sprintf(`select exists (select from pg_stat_replication where state = 'streaming' and sync_state = '%s')`,
+			state))
 }
 
 // number reads a timeline's hexadecimal digits.
@@ -99,7 +101,8 @@ func number(timeline string) uint64 {
 
 // setStandbyNames works on a standby, too, for the time after its promotion.
 func setStandbyNames(ctx context.Context, n *node, names string) error {
-	return n.exec(ctx, fmt.Sprintf(`alter system set synchronous_standby_names = '%s'`, names), `select pg_reload_conf()`)
+	return n.exec(ctx, fmt.Sprintf(`alter system set synchronous_standby_names = '%s'`, names),
+		`select pg_reload_conf()`)
 }
 
 // promote makes the standby the primary, frozen or not. Names is its synchronous_standby_names from
@@ -151,7 +154,8 @@ func storedSince(ctx context.Context, n *node, since time.Time) (map[stored]bool
 const (
 	cancelWaits = `select count(pg_cancel_backend(pid)) from pg_stat_activity
 		where wait_event = 'SyncRep' and usename ~ '^replica'`
-	// The control: what asks for synchronous_commit is overruled in each transaction that inserts payments.
+	// The control: what asks for synchronous_commit is overruled in each transaction that inserts
+	// payments.
 	commitLocally = `create function commit_locally() returns trigger language plpgsql as $$
 		begin perform set_config('synchronous_commit', 'local', true); return null; end $$;
 		create trigger commit_locally before insert on payments execute function commit_locally()`

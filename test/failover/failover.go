@@ -17,8 +17,8 @@ type promise uint8
 const (
 	// promiseAll: nothing that a client was told is lost, and nothing was told too early.
 	promiseAll promise = iota
-	// promiseSent: payments that a client was told as `sent` come back from the topic. Others may be
-	// lost, and some must be: otherwise the run shows nothing.
+	// promiseSent: payments that a client was told as `sent` come back from the topic. Others may
+	// be lost, and some must be: otherwise the run shows nothing.
 	promiseSent
 	// promiseNone is the control: payments must be lost, and the verdict must find that.
 	promiseNone
@@ -96,7 +96,8 @@ func (f *failover) run(ctx context.Context) (err error) {
 		f.load.run(ctx, stop, f.rate)
 	}()
 	harness.Pause(ctx, calm)
-	err = f.waitFor(ctx, "payments are taken before it", func() (bool, error) { return f.taken(-1, 0) >= warmUpMin, nil })
+	err = f.waitFor(ctx, "payments are taken before it",
+		func() (bool, error) { return f.taken(-1, 0) >= warmUpMin, nil })
 	if err == nil {
 		err = f.fail(f, ctx)
 	}

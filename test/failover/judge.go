@@ -102,7 +102,8 @@ func (v *verdict) judgeResponse(r response, away []window) {
 		v.found(&v.Faulty, "key %d: %d in response to request kind %d", r.key, r.code, r.request)
 	}
 	if slices.ContainsFunc(away, func(w window) bool { return w.has(r) }) {
-		v.found(&v.Early, "key %d: %d from replica %d at %s, when no standby could confirm", r.key, r.code, r.server, r.ended)
+		v.found(&v.Early, "key %d: %d from replica %d at %s, when no standby could confirm", r.key, r.code, r.server,
+			r.ended)
 	}
 }
 
@@ -133,7 +134,8 @@ func (v *verdict) judgeKey(e evidence, key int32, responses []response) (id uuid
 		}
 	}
 	if wasSent && slices.ContainsFunc(responses, func(r response) bool {
-		return r.payment.sent && (r.payment.partition != sent.payment.partition || r.payment.offset != sent.payment.offset)
+		return r.payment.sent && (r.payment.partition != sent.payment.partition ||
+			r.payment.offset != sent.payment.offset)
 	}) {
 		v.found(&v.Moved, "key %d: sent at %d/%d, and elsewhere", key, sent.payment.partition, sent.payment.offset)
 	}
@@ -142,7 +144,8 @@ func (v *verdict) judgeKey(e evidence, key int32, responses []response) (id uuid
 		absent = "is not in the table"
 	}
 	if why := cmp.Or(absent, again); why != "" {
-		v.found(&v.Lost, "key %d: payment %s, told with %d at %s, %s", key, first.payment.id, first.code, first.ended, why)
+		v.found(&v.Lost, "key %d: payment %s, told with %d at %s, %s", key, first.payment.id, first.code, first.ended,
+			why)
 	}
 	if absent != "" && wasSent {
 		v.found(&v.LostSent, "key %d: payment %s, told as sent at %s, %s", key, first.payment.id, sent.ended, absent)

@@ -34,7 +34,8 @@ func good() *evidence {
 			{call: call{key: key, request: requestCreate}, code: http.StatusAccepted, payment: created},
 			{call: call{key: key, request: requestByID}, code: http.StatusOK, payment: sent},
 			{call: call{key: key, request: requestCreate}, code: http.StatusAccepted, payment: created},
-			{call: call{key: key, request: requestConflict}, code: http.StatusUnprocessableEntity, payment: told{id: id}},
+			{call: call{key: key, request: requestConflict}, code: http.StatusUnprocessableEntity,
+				payment: told{id: id}},
 			{call: call{key: key, request: requestByID, final: true}, code: http.StatusOK, payment: sent},
 			{call: call{key: key, request: requestByKey, final: true}, code: http.StatusOK, payment: sent},
 		} {
@@ -109,9 +110,12 @@ func TestJudge(t *testing.T) {
 		"TwiceByConsole":    {func(e *evidence) { e.console[idOf(3)] = make([]harness.Record, 2) }, verdict{Twice: 1}},
 		"MissingByKcat":     {func(e *evidence) { delete(e.kcat, idOf(3)) }, verdict{Missing: 1}},
 		"MissingByConsole":  {func(e *evidence) { delete(e.console, idOf(3)) }, verdict{Missing: 1}},
-		"InternalError":     {func(e *evidence) { e.of(3, 0).code = http.StatusInternalServerError }, verdict{Faulty: 1}},
-		"RefusedForGood":    {func(e *evidence) { e.of(3, 0).code = http.StatusUnprocessableEntity }, verdict{Faulty: 1}},
-		"CreateWaits":       {func(e *evidence) { e.of(3, 4).code, e.of(3, 4).payment = 200, e.of(3, 3).payment }, verdict{}},
+		"InternalError": {func(e *evidence) { e.of(3, 0).code = http.StatusInternalServerError },
+			verdict{Faulty: 1}},
+		"RefusedForGood": {func(e *evidence) { e.of(3, 0).code = http.StatusUnprocessableEntity },
+			verdict{Faulty: 1}},
+		"CreateWaits": {func(e *evidence) { e.of(3, 4).code, e.of(3, 4).payment = 200, e.of(3, 3).payment },
+			verdict{}},
 		"CreateIsNotSent": {func(e *evidence) {
 			e.of(3, 2).code = http.StatusOK
 		}, verdict{Faulty: 1}},
@@ -122,7 +126,9 @@ func TestJudge(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			e := good()
 			tc.spoil(e)
-			rand.Shuffle(len(e.responses), func(i, j int) { e.responses[i], e.responses[j] = e.responses[j], e.responses[i] })
+			rand.Shuffle(len(e.responses), func(i, j int) {
+				e.responses[i], e.responses[j] = e.responses[j], e.responses[i]
+			})
 			got := *judge(*e)
 			examples := strings.Join(got.Examples, "\n")
 			got.Examples, tc.want.Told = nil, 6

@@ -42,8 +42,8 @@ type load struct {
 	name   string
 	seed   uint64
 	client *client.Client
-	// conflicts has some clients use a key again with other content. After the loss of a payment that
-	// would store the other content, which contradicts the topic, and halt the partition.
+	// conflicts has some clients use a key again with other content. After the loss of a payment
+	// that would store the other content, which contradicts the topic, and halt the partition.
 	conflicts bool
 
 	group sync.WaitGroup // Payments under way.
@@ -117,7 +117,8 @@ func (l *load) keysUsed() int32 {
 // became of it. What the service responds is recorded; errors need no handling here.
 func (l *load) pay(ctx context.Context, n int32) {
 	if n%4 == 0 { // Some want to know at once that it is sent.
-		_, _ = l.client.CreateAndWait(withCall(ctx, call{key: n, request: requestCreate}), l.key(n), l.content(n), time.Second)
+		_, _ = l.client.CreateAndWait(withCall(ctx, call{key: n, request: requestCreate}), l.key(n), l.content(n),
+			time.Second)
 	} else {
 		_ = l.create(ctx, n)
 	}

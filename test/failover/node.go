@@ -189,7 +189,8 @@ func (n *node) await(ctx context.Context, what, sql string) error {
 			return nil
 		}
 		if ctx.Err() != nil {
-			return fmt.Errorf("%s: not after %s that it %s: %w", n.container, nodeTimeout, what, errors.Join(err, ctx.Err()))
+			return fmt.Errorf("%s: not after %s that it %s: %w", n.container, nodeTimeout, what,
+				errors.Join(err, ctx.Err()))
 		}
 		harness.Pause(ctx, 50*time.Millisecond)
 	}

@@ -167,6 +167,7 @@ func (rec *recorder) write(w io.Writer) {
 	for _, r := range rec.responses {
 		p := r.payment
 		_, _ = fmt.Fprintf(w, "%d,%d,%t,%d,%d,%d,%d,%s,%d,%t,%d,%d\n",
-			r.key, r.request, r.final, r.server, r.began, r.ended, r.code, p.id, p.created, p.sent, p.partition, p.offset)
+			r.key, r.request, r.final, r.server, r.began, r.ended, r.code, p.id, p.created, p.sent, p.partition,
+			p.offset)
 	}
 }

@@ -85,7 +85,8 @@ func (s *stage) watch() {
 // settings is the environment by which paylatch reaches the database and the brokers.
 func (s *stage) settings(user, hosts string) []string {
 	return []string{
-		fmt.Sprintf("PAYLATCH_DATABASE_URL=postgres://%s:%s@%s/paylatch?sslmode=disable&target_session_attrs=read-write",
+		fmt.Sprintf("PAYLATCH_DATABASE_URL=postgres://%s:%s@%s/paylatch"+
+			"?sslmode=disable&target_session_attrs=read-write",
 			user, password, hosts),
 		"PAYLATCH_KAFKA_BROKERS=" + s.kafka.Brokers(), "PAYLATCH_TOPIC=" + harness.Topic,
 		fmt.Sprintf("PAYLATCH_PARTITIONS=%d", partitions),

@@ -25,7 +25,8 @@ type Record struct {
 
 // InLogOrder compares records by partition and offset.
 func InLogOrder(a, b Record) int {
-	return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset), bytes.Compare(a.ID[:], b.ID[:]))
+	return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset),
+		bytes.Compare(a.ID[:], b.ID[:]))
 }
 
 // lines runs a program and calls each for every line that it prints.
@@ -97,7 +98,8 @@ func ConsoleConsumer(ctx context.Context, container, brokers, topic string) (all
 		if len(parts) != 3 {
 			return fmt.Errorf("the console consumer printed %.100q", line)
 		}
-		r, err := parseRecord(strings.TrimPrefix(parts[0], "Partition:"), strings.TrimPrefix(parts[1], "Offset:"), parts[2])
+		r, err := parseRecord(strings.TrimPrefix(parts[0], "Partition:"), strings.TrimPrefix(parts[1], "Offset:"),
+			parts[2])
 		all = append(all, r)
 		return err
 	})

@@ -83,7 +83,8 @@ func listeners(name string, p BrokerPorts) []string {
 // settings returns the environment of broker id of n.
 func settings(id, n int, voters []string) []string {
 	return []string{
-		fmt.Sprintf("KAFKA_NODE_ID=%d", id), "CLUSTER_ID=cGF5bGF0Y2gtY2hhb3MtMA", "KAFKA_PROCESS_ROLES=broker,controller",
+		fmt.Sprintf("KAFKA_NODE_ID=%d", id), "CLUSTER_ID=cGF5bGF0Y2gtY2hhb3MtMA",
+		"KAFKA_PROCESS_ROLES=broker,controller",
 		"KAFKA_INTER_BROKER_LISTENER_NAME=INTERNAL", "KAFKA_CONTROLLER_LISTENER_NAMES=CONTROLLER",
 		"KAFKA_CONTROLLER_QUORUM_VOTERS=" + strings.Join(voters, ","), "KAFKA_LOG_DIRS=/tmp/kafka",
 		fmt.Sprintf("KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR=%d", n), "KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS=1",
@@ -168,7 +169,8 @@ func (k *Kafka) complete(ctx context.Context, broker int) error {
 	for _, t := range meta.Topics {
 		for _, p := range t.Partitions {
 			if p.Leader < 0 || len(p.ISR) != len(k.ports) {
-				return fmt.Errorf("%s/%d has leader %d and %d replicas in sync", *t.Topic, p.Partition, p.Leader, len(p.ISR))
+				return fmt.Errorf("%s/%d has leader %d and %d replicas in sync", *t.Topic, p.Partition, p.Leader,
+					len(p.ISR))
 			}
 		}
 	}

@@ -22,8 +22,8 @@ const (
 	replicationWant = 3
 	inSyncWant      = "2" // min.insync.replicas.
 
-	// brokerStepMax bounds each wait for the brokers: to notice that one has gone, which takes Kafka's
-	// session time-out of 9 s, and for one that is back to start and to catch up.
+	// brokerStepMax bounds each wait for the brokers: to notice that one has gone, which takes
+	// Kafka's session time-out of 9 s, and for one that is back to start and to catch up.
 	brokerStepMax = 3 * time.Minute
 )
 
@@ -143,7 +143,8 @@ func (k *cluster) replicated(ctx context.Context) error {
 	var faults []error
 	for _, p := range list {
 		if len(p.replicas) != replicationWant {
-			faults = append(faults, fmt.Errorf("%s/%d has replicas %v, want %d", p.topic, p.number, p.replicas, replicationWant))
+			faults = append(faults, fmt.Errorf("%s/%d has replicas %v, want %d", p.topic, p.number, p.replicas,
+				replicationWant))
 		}
 	}
 	for _, c := range configs {

@@ -205,7 +205,8 @@ func (c compose) count(ctx context.Context, sql string) (n int64, err error) {
 func (c compose) sentByPartition(ctx context.Context) (map[int32]int64, error) {
 	sent := map[int32]int64{}
 	err := c.database(ctx, func(conn *pgx.Conn) error {
-		rows, err := conn.Query(ctx, `select partition, count(*) from payments where status = 'sent' group by partition`)
+		rows, err := conn.Query(ctx, `select partition, count(*) from payments
+			where status = 'sent' group by partition`)
 		if err != nil {
 			return err
 		}

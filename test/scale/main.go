@@ -2,7 +2,8 @@
 //
 //   - replicas go 1 → 4 → 2 → 4, two of them by kill -9, and one more is stopped cleanly
 //   - one of three Kafka brokers is killed with -9, and comes back
-//   - all replicas are replaced, one by one, by a version whose schema is one version ahead, and back
+//   - all replicas are replaced, one by one, by a version whose schema is one version ahead, and
+//     back
 //
 // Then everything is drained and audited: by paylatch verify, by Kafka's own console consumer and
 // by kcat, all read_committed, and by payclient audit from the client's journal.
@@ -40,7 +41,8 @@ func main() {
 	step := flag.Duration("step", 15*time.Second, "how long the load of each step lasts at least")
 	workers := flag.Int("workers", 16, "requests under way at once")
 	count := flag.Int("brokers", 3, "3, or 1 for the steps that need no more")
-	drain := flag.String("drain-delay", "5s", "PAYLATCH_DRAIN_DELAY of the replicas; 0s is the control, which must fail")
+	drain := flag.String("drain-delay", "5s", "set PAYLATCH_DRAIN_DELAY of the replicas; 0s is the control, "+
+		"which must fail")
 	keep := flag.Bool("keep", false, "leave the containers and the client's journal at the end")
 	flag.Parse()
 	if *count != 1 && *count != len(kafkaPorts) {

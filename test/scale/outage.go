@@ -42,7 +42,8 @@ func (t *test) killBroker(ctx context.Context) error {
 		return err
 	}
 	t.proved("broker %d, leader of %d partitions of %s and %d of %s, was killed with -9; its partitions had other "+
-		"leaders after %s, which emitted %d payments without it; it was in sync again after %s", broker, led, topic, coordinated,
+		"leaders after %s, which emitted %d payments without it; it was in sync again after %s", broker, led, topic,
+		coordinated,
 		transactionState, round(shrunk), emitted, round(time.Since(began)))
 	return nil
 }

@@ -133,7 +133,8 @@ func (t *test) roll(ctx context.Context, image string) error {
 		if err := t.stopCleanly(ctx, old.name); err != nil {
 			return err
 		}
-		// All that do not run are removed: Compose would start one of them again, with its old image.
+		// All that do not run are removed: Compose would start one of them again, with its old
+		// image.
 		if _, err := t.compose.compose(ctx, "rm", "--force", "paylatch"); err != nil {
 			return err
 		}

@@ -180,8 +180,8 @@ func (t *test) stopOne(ctx context.Context) error {
 // that has not noticed yet sends it many requests in that time.
 const noticeTime = time.Second
 
-// stopCleanly stops one replica, and notes what the balancer met. A replica that starts may refuse a
-// connection; one that stops may not, since the balancer has stopped using it by then.
+// stopCleanly stops one replica, and notes what the balancer met. A replica that starts may refuse
+// a connection; one that stops may not, since the balancer has stopped using it by then.
 func (t *test) stopCleanly(ctx context.Context, name string) error {
 	before, err := t.balancer(ctx)
 	if err != nil {

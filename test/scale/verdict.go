@@ -84,7 +84,8 @@ func (t *test) judge(ctx context.Context, w io.Writer) error {
 		if err := t.cluster.replicated(ctx); err != nil {
 			return err
 		}
-		t.proved("all partitions of %s, %s and %s have %d replicas, of which %s must be in sync", topic, transactionState,
+		t.proved("all partitions of %s, %s and %s have %d replicas, of which %s must be in sync", topic,
+			transactionState,
 			consumerOffsets, replicationWant, inSyncWant)
 	}
 	e.print(w)
@@ -102,11 +103,13 @@ func (t *test) judge(ctx context.Context, w io.Writer) error {
 func (e evidence) print(w io.Writer) {
 	v := e.verify
 	_, _ = fmt.Fprintf(w, "\npaylatch verify    %d payments, %d records: %d duplicates, %d missing, %d unexpected, "+
-		"%d undecided, %d unsent\n", v.Payments, v.Records, v.Duplicates, v.Missing, v.Unexpected, v.Undecided, v.Unsent)
+		"%d undecided, %d unsent\n", v.Payments, v.Records, v.Duplicates, v.Missing, v.Unexpected, v.Undecided,
+		v.Unsent)
 	for _, r := range e.readers {
 		_, _ = fmt.Fprintf(w, "%-18s %d records of %d payments\n", r.name, r.records, r.payments)
 	}
-	_, _ = fmt.Fprintf(w, "payclient audit    %d payments in the journal, %d confirmed\n", e.audit.Keys, e.audit.Confirmed)
+	_, _ = fmt.Fprintf(w, "payclient audit    %d payments in the journal, %d confirmed\n", e.audit.Keys,
+		e.audit.Confirmed)
 }
 
 // faults lists what must not be.
@@ -124,7 +127,8 @@ func (e evidence) faults() error {
 	}
 	for _, r := range e.readers {
 		if r.records != e.verify.Records || r.payments != e.verify.Records-e.verify.Duplicates {
-			fault("%s reads %d records of %d payments, verify %d of %d", r.name, r.records, r.payments, e.verify.Records,
+			fault("%s reads %d records of %d payments, verify %d of %d", r.name, r.records, r.payments,
+				e.verify.Records,
 				e.verify.Records-e.verify.Duplicates)
 		}
 	}
@@ -138,7 +142,8 @@ func (e evidence) faults() error {
 		}
 	}
 	if done < 100 || e.verify.Payments != done || e.audit.Confirmed != done {
-		fault("%d creates were accepted, %d payments are stored, %d confirmed by the audit; want the same, at least 100",
+		fault("%d creates were accepted, %d payments are stored, %d confirmed by the audit; "+
+			"want the same, at least 100",
 			done, e.verify.Payments, e.audit.Confirmed)
 	}
 	for name, n := range sent {
@@ -170,7 +175,8 @@ func (r row) faults() error {
 		}
 	}
 	if r.balancer.Resent > 0 && !r.killing {
-		fault("%d requests got no response from a replica that stopped, and were sent to another one", r.balancer.Resent)
+		fault("%d requests got no response from a replica that stopped, and were sent to another one",
+			r.balancer.Resent)
 	}
 	if r.stops.Redispatched > 0 {
 		fault("%d requests found that a replica had stopped, before the balancer did", r.stops.Redispatched)
