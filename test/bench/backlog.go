@@ -72,8 +72,10 @@ func (b *bench) largeBacklog(ctx context.Context, sent, waiting int64) (*install
 // drainPart drains at least count payments of those that wait.
 func (b *bench) drainPart(ctx context.Context, i *installation, sentBefore, count int64) (result, error) {
 	before := treeCPU(b.postgres)
-	r, err := do(ctx, "drain", job{URL: i.URL, Broker: i.Broker, Topic: i.Topic, Delivery: string(store.Fenced),
-		Count: int(count)})
+	r, err := do(ctx, "drain", job{
+		URL: i.URL, Broker: i.Broker, Topic: i.Topic, Delivery: string(store.Fenced),
+		Count: int(count),
+	})
 	r.PostgresCPU = treeCPU(b.postgres) - before
 	if err != nil {
 		return r, err

@@ -36,8 +36,10 @@ func measureCost(ctx context.Context, b *bench, short bool) (_ map[string]figure
 	f := figures{raw: map[string]float64{}}
 	parts := map[string][]float64{}
 	at := func(rate float64) (µs float64, err error) {
-		one, err := b.costOf(ctx, i, service, order{APIKey: i.APIKey, Connections: connections, For: l.each,
-			Rate: rate, Creates: 1})
+		one, err := b.costOf(ctx, i, service, order{
+			APIKey: i.APIKey, Connections: connections, For: l.each,
+			Rate: rate, Creates: 1,
+		})
 		for name, x := range map[string]float64{
 			"cpu_µs_service": one.service * 1e6, "cpu_µs_postgres": one.postgres * 1e6,
 			"cpu_µs_broker": one.broker * 1e6, "xids": one.xids, "wal_bytes": one.wal,

@@ -98,10 +98,13 @@ func (b *bench) drainFresh(ctx context.Context, delivery store.Delivery, count i
 }
 
 func (b *bench) drainOne(ctx context.Context, i *installation, delivery store.Delivery, count int64,
-	profile string) (result, error) {
+	profile string,
+) (result, error) {
 	before := treeCPU(b.postgres)
-	r, err := do(ctx, "drain", job{URL: i.URL, Broker: i.Broker, Topic: i.Topic, Delivery: string(delivery),
-		Count: int(count), Profile: profile})
+	r, err := do(ctx, "drain", job{
+		URL: i.URL, Broker: i.Broker, Topic: i.Topic, Delivery: string(delivery),
+		Count: int(count), Profile: profile,
+	})
 	r.PostgresCPU = treeCPU(b.postgres) - before
 	if err != nil {
 		return r, err

@@ -36,8 +36,10 @@ func measureEndToEnd(ctx context.Context, b *bench, short bool) (_ map[string]fi
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, service.end()) }()
-	creates := order{APIKey: i.APIKey, Connections: connections, For: l.each, Rate: endToEndRate, Creates: 1,
-		Stamped: true}
+	creates := order{
+		APIKey: i.APIKey, Connections: connections, For: l.each, Rate: endToEndRate, Creates: 1,
+		Stamped: true,
+	}
 	warm := creates
 	warm.For = 5 * time.Second
 	if _, err := b.endToEnd(ctx, i, service, warm); err != nil {

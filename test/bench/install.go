@@ -45,8 +45,10 @@ type installation struct {
 // run.
 func (b *bench) install(ctx context.Context, delivery store.Delivery) (i *installation, err error) {
 	b.databases++
-	i = &installation{Name: fmt.Sprintf("bench_%d", b.databases), Broker: b.installed.Broker,
-		Topic: fmt.Sprintf("payments-%d", b.databases), b: b}
+	i = &installation{
+		Name: fmt.Sprintf("bench_%d", b.databases), Broker: b.installed.Broker,
+		Topic: fmt.Sprintf("payments-%d", b.databases), b: b,
+	}
 	if err := execute(ctx, b.installed.Postgres, "create database "+i.Name); err != nil {
 		return nil, err
 	}

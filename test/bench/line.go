@@ -66,39 +66,57 @@ func (f figures) ratio() float64 { return median(f.work) / median(f.baseline) }
 // groups are the whole table.
 var groups = []group{
 	{"create", []line{
-		{"create_vs_insert", "POST /payments, 64 connections", "INSERT of one row and commit, pgx, 32 connections",
-			higher, 1.5, "/s", true},
-		{"create_vs_plain", "POST /payments, 64 connections", "plain handler: one INSERT per request, pgxpool",
-			higher, 3, "/s", true},
+		{
+			"create_vs_insert", "POST /payments, 64 connections", "INSERT of one row and commit, pgx, 32 connections",
+			higher, 1.5, "/s", true,
+		},
+		{
+			"create_vs_plain", "POST /payments, 64 connections", "plain handler: one INSERT per request, pgxpool",
+			higher, 3, "/s", true,
+		},
 	}, measureCreate},
 	{"status", []line{
-		{"status_vs_constant", "GET /payments/{id}, random of 1,000,000",
-			"the same server, a constant body, no database", higher, 0.7, "/s", true},
+		{
+			"status_vs_constant", "GET /payments/{id}, random of 1,000,000",
+			"the same server, a constant body, no database", higher, 0.7, "/s", true,
+		},
 	}, measureStatus},
 	{"drain", []line{
 		// Half a second of it differs by a factor of two.
-		{"drain_vs_produce", "drain 200,000, fenced, 4 partitions", "franz-go alone, the same records, acks=all",
-			higher, 0.2, "/s", false},
+		{
+			"drain_vs_produce", "drain 200,000, fenced, 4 partitions", "franz-go alone, the same records, acks=all",
+			higher, 0.2, "/s", false,
+		},
 		{"drain_vs_river", "drain 200,000, fenced, 4 partitions", "River, 1,000 workers", higher, 5, "/s", true},
-		{"drain_vs_watermill", "drain 200,000, fenced, 4 partitions", "Watermill's SQL forwarder, 32 lanes", higher,
-			4, "/s", true},
+		{
+			"drain_vs_watermill", "drain 200,000, fenced, 4 partitions", "Watermill's SQL forwarder, 32 lanes", higher,
+			4, "/s", true,
+		},
 		{"fenced_vs_locked", "drain 200,000, fenced, 4 partitions", "drain locked", higher, 0.95, "/s", true},
 	}, measureDrain},
 	{"backlog", []line{
-		{"drain_backlog", "drain of 2,000,000 that wait, statistics of a healthy day",
-			"drain of 200,000, fresh and analyzed", higher, 0.9, "/s", false},
+		{
+			"drain_backlog", "drain of 2,000,000 that wait, statistics of a healthy day",
+			"drain of 200,000, fresh and analyzed", higher, 0.9, "/s", false,
+		},
 		{"drain_hot", "drain 200,000 of one partition", "of 4 partitions", higher, 0.5, "/s", false},
 	}, measureBacklog},
 	{"snapshot", []line{
-		{"drain_snapshot", "drain of 200,000 after 500,000 under one open snapshot", "drain of 200,000 before",
-			higher, 0.9, "/s", false},
+		{
+			"drain_snapshot", "drain of 200,000 after 500,000 under one open snapshot", "drain of 200,000 before",
+			higher, 0.9, "/s", false,
+		},
 		{"look_snapshot", "a look that finds nothing, after the same", "before", lower, 2, "ms", false},
 	}, measureSnapshot},
 	{"standby", []line{
-		{"status_standby", "GET /payments/{id}, a synchronous standby vouches", "the same without a standby", higher,
-			0, "/s", false},
-		{"replay_standby", "POST again, a synchronous standby vouches", "the same without a standby", higher, 0, "/s",
-			false},
+		{
+			"status_standby", "GET /payments/{id}, a synchronous standby vouches", "the same without a standby", higher,
+			0, "/s", false,
+		},
+		{
+			"replay_standby", "POST again, a synchronous standby vouches", "the same without a standby", higher, 0, "/s",
+			false,
+		},
 	}, measureStandby},
 	{"first payment", []line{
 		{"first_payment", "first create of a fresh process that is ready", "its median create", lower, 5, "ms", false},
@@ -110,35 +128,49 @@ var groups = []group{
 		{"noisy_p99", "a quiet tenant beside one at 10 × its limit", "the quiet tenant alone", lower, 3, "ms", false},
 	}, measureNoisy},
 	{"end to end", []line{
-		{"end_to_end_p50", "POST at 200/s to read_committed consumer",
-			"one commit + one Kafka transaction, each alone", lower, 3, "ms", false},
+		{
+			"end_to_end_p50", "POST at 200/s to read_committed consumer",
+			"one commit + one Kafka transaction, each alone", lower, 3, "ms", false,
+		},
 	}, measureEndToEnd},
 	{"large", []line{
-		{"create_50m_vs_100k", "create at 50,000,000 stored, half random ids", "create at 100,000", higher, 0.9, "/s",
-			false},
+		{
+			"create_50m_vs_100k", "create at 50,000,000 stored, half random ids", "create at 100,000", higher, 0.9, "/s",
+			false,
+		},
 		{"status_50m_vs_100k", "GET of a random one of 50,000,000", "of 100,000", higher, 0.9, "/s", false},
-		{"create_50m_cold", "create at 50,000,000, memory for a quarter of the index", "index in memory", higher, 0.8,
-			"/s", false},
+		{
+			"create_50m_cold", "create at 50,000,000, memory for a quarter of the index", "index in memory", higher, 0.8,
+			"/s", false,
+		},
 		{"create_50m_cold_random", "the same under random keys", "the same, index in memory", higher, 0, "/s", false},
-		{"status_50m_cold", "GET of a random one of 50,000,000, the same memory", "index in memory", higher, 0, "/s",
-			false},
+		{
+			"status_50m_cold", "GET of a random one of 50,000,000, the same memory", "index in memory", higher, 0, "/s",
+			false,
+		},
 	}, measureLarge},
 	{"outage", []line{
 		{"outage_p99", "create at 1,000/s while Kafka is away", "before", lower, 0, "ms", false},
-		{"outage_catch_up", "until all is sent that waited when Kafka was back", "how long it was away", lower, 0,
-			"s", false},
+		{
+			"outage_catch_up", "until all is sent that waited when Kafka was back", "how long it was away", lower, 0,
+			"s", false,
+		},
 	}, measureOutage},
 	{"cost", []line{
 		{"cpu_200_vs_2000", "all processes, a payment at 200/s, one at a time", "at 2,000/s", lower, 0, "µs", false},
 	}, measureCost},
 	{"size", []line{
 		{"row_bytes", "a payment's row, sent", "the seed's 200 bytes", lower, 1, "B", true},
-		{"total_bytes", "all a payment takes: heap, indexes, dead, parties, accounts", "the seed's 200 bytes", lower,
-			1.6, "B", false},
+		{
+			"total_bytes", "all a payment takes: heap, indexes, dead, parties, accounts", "the seed's 200 bytes", lower,
+			1.6, "B", false,
+		},
 	}, measureSize},
 	{"takeover", []line{
-		{"take_over_ms", "takeover, from the kill -9 of the owner", "from the end of the owner's session", lower, 0,
-			"ms", false},
+		{
+			"take_over_ms", "takeover, from the kill -9 of the owner", "from the end of the owner's session", lower, 0,
+			"ms", false,
+		},
 	}, measureTakeover},
 }
 

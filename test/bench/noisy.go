@@ -41,8 +41,10 @@ func measureNoisy(ctx context.Context, b *bench, short bool) (_ map[string]figur
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, service.end()) }()
-	quiet := order{APIKey: i.APIKey, Connections: openConnections, For: l.each, Creates: 1, Reads: 10, Stored: stored,
-		Rate: tenantLimit / 2}
+	quiet := order{
+		APIKey: i.APIKey, Connections: openConnections, For: l.each, Creates: 1, Reads: 10, Stored: stored,
+		Rate: tenantLimit / 2,
+	}
 	noisy := quiet
 	noisy.APIKey, noisy.Rate, noisy.Refusals = noisyKey, tenantLimit*noisyTimes, true
 	noisy.Creates, noisy.Reads = 1, 0 // A read of the other tenant's payment would get 404.

@@ -73,14 +73,18 @@ func measureOutage(ctx context.Context, b *bench, short bool) (_ map[string]figu
 		return nil, err
 	}
 	return map[string]figures{
-		"outage_p99": {work: []float64{during.Create.P99}, baseline: []float64{before.Create.P99},
+		"outage_p99": {
+			work: []float64{during.Create.P99}, baseline: []float64{before.Create.P99},
 			raw: map[string]float64{
 				"before_p50_ms": before.Create.P50, "during_p50_ms": during.Create.P50,
 				"during_max_ms": during.Create.Max,
 				"after_p50_ms":  after.Create.P50, "after_p99_ms": after.Create.P99, "after_max_ms": after.Create.Max,
-			}},
-		"outage_catch_up": {work: []float64{caughtUp.Seconds()}, baseline: []float64{away.Seconds()},
-			raw: map[string]float64{"waiting": waiting}},
+			},
+		},
+		"outage_catch_up": {
+			work: []float64{caughtUp.Seconds()}, baseline: []float64{away.Seconds()},
+			raw: map[string]float64{"waiting": waiting},
+		},
 	}, nil
 }
 

@@ -42,8 +42,10 @@ func servePlain(ctx context.Context, j job, answer func(any) error) error {
 		return err
 	}
 	defer pool.Close()
-	h := &plain{pool: pool, tenants: map[payment.APIKeyHash]payment.Tenant{}, parties: map[string]int64{},
-		accounts: map[string]int64{}}
+	h := &plain{
+		pool: pool, tenants: map[payment.APIKeyHash]payment.Tenant{}, parties: map[string]int64{},
+		accounts: map[string]int64{},
+	}
 	if err := h.know(ctx, j.APIKey); err != nil {
 		return err
 	}
@@ -58,8 +60,10 @@ func serveUntilEnd(ctx context.Context, h http.Handler, answer func(any) error) 
 	if err != nil {
 		return err
 	}
-	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
-		WriteTimeout: 45 * time.Second, IdleTimeout: 2 * time.Minute}
+	s := &http.Server{
+		Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		WriteTimeout: 45 * time.Second, IdleTimeout: 2 * time.Minute,
+	}
 	failed := make(chan error, 1)
 	go func() { failed <- s.Serve(l) }()
 	if err := answer(l.Addr().String()); err != nil {

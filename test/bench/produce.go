@@ -17,8 +17,10 @@ func produce(ctx context.Context, j job, answer func(any) error) error {
 	defer cancel()
 	var records []*kgo.Record
 	if err := readAll(ctx, j.Broker, j.Source, func(r kafka.Record) error {
-		records = append(records, &kgo.Record{Topic: j.Topic, Key: r.Key, Value: r.Value, Headers: r.Headers,
-			Partition: int32(len(records) % partitions)})
+		records = append(records, &kgo.Record{
+			Topic: j.Topic, Key: r.Key, Value: r.Value, Headers: r.Headers,
+			Partition: int32(len(records) % partitions),
+		})
 		return nil
 	}); err != nil {
 		return err

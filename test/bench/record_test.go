@@ -12,7 +12,8 @@ import (
 
 // gateGroup is one line each way, measured together.
 var gateGroup = group{name: "gate", lines: []line{
-	{key: "rate", better: higher, gated: true}, {key: "delay", better: lower, gated: true},
+	{key: "rate", better: higher, gated: true},
+	{key: "delay", better: lower, gated: true},
 	{key: "ungated", better: higher},
 }}
 
@@ -23,8 +24,10 @@ func recordedGate() record {
 }
 
 func measured(rate, delay float64) map[string]figures {
-	return map[string]figures{"rate": {work: []float64{rate}, baseline: []float64{1}},
-		"delay": {work: []float64{delay}, baseline: []float64{1}}}
+	return map[string]figures{
+		"rate":  {work: []float64{rate}, baseline: []float64{1}},
+		"delay": {work: []float64{delay}, baseline: []float64{1}},
+	}
 }
 
 // TestGate shows that the gate fails if a line is more than a quarter worse than recorded, twice;
@@ -41,21 +44,44 @@ func TestGate(t *testing.T) {
 		"AsRecorded":         {recordedGate(), []any{measured(2, 2)}, 1, ""},
 		"Better":             {recordedGate(), []any{measured(9, 0.1)}, 1, ""},
 		"WorseWithinAllowed": {recordedGate(), []any{measured(1.51, 2.49)}, 1, ""},
-		"RateFell": {recordedGate(), []any{measured(1.49, 2), measured(1.49, 2)}, 2,
-			"rate: 1.49, more than 25 % below the recorded 2.00"},
-		"DelayRose": {recordedGate(), []any{measured(2, 2.51), measured(2, 2.51)}, 2,
-			"delay: 2.51, more than 25 % above the recorded 2.00"},
+		"RateFell": {
+			recordedGate(),
+			[]any{measured(1.49, 2), measured(1.49, 2)},
+			2,
+			"rate: 1.49, more than 25 % below the recorded 2.00",
+		},
+		"DelayRose": {
+			recordedGate(),
+			[]any{measured(2, 2.51), measured(2, 2.51)},
+			2,
+			"delay: 2.51, more than 25 % above the recorded 2.00",
+		},
 		"FellOnce":        {recordedGate(), []any{measured(1, 2), measured(2, 2)}, 2, ""},
 		"OneThenTheOther": {recordedGate(), []any{measured(1, 2), measured(2, 3)}, 2, ""},
-		"KeyMissing": {record{"delay": {ShortRatio: 2}}, []any{measured(2, 2), measured(2, 2)}, 2,
-			"rate: the record has no short figure"},
-		"ShortFigureMissing": {record{"rate": {Ratio: 2}, "delay": {ShortRatio: 2}},
-			[]any{measured(2, 2), measured(2, 2)}, 2, "rate: the record has no short figure"},
-		"RecordEmpty": {record{}, []any{measured(2, 2), measured(2, 2)}, 2,
-			"delay: the record has no short figure"},
+		"KeyMissing": {
+			record{"delay": {ShortRatio: 2}},
+			[]any{measured(2, 2), measured(2, 2)},
+			2,
+			"rate: the record has no short figure",
+		},
+		"ShortFigureMissing": {
+			record{"rate": {Ratio: 2}, "delay": {ShortRatio: 2}},
+			[]any{measured(2, 2), measured(2, 2)},
+			2, "rate: the record has no short figure",
+		},
+		"RecordEmpty": {
+			record{},
+			[]any{measured(2, 2), measured(2, 2)},
+			2,
+			"delay: the record has no short figure",
+		},
 		"NotMeasured": {recordedGate(), []any{broken, broken}, 2, "rate: the database is away"},
-		"FiguresMissing": {recordedGate(), []any{map[string]figures{}, map[string]figures{}}, 2,
-			"rate: it was not measured"},
+		"FiguresMissing": {
+			recordedGate(),
+			[]any{map[string]figures{}, map[string]figures{}},
+			2,
+			"rate: it was not measured",
+		},
 		"MeasuredAtSecondTry": {recordedGate(), []any{broken, measured(2, 2)}, 2, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -96,8 +122,10 @@ func TestRecord(t *testing.T) {
 		"create_vs_insert": {work: []float64{30, 10, 20}, baseline: []float64{10, 10, 10}},
 		"mixed_p99":        {work: []float64{2}, baseline: []float64{1}},
 	}
-	short := map[string]figures{"create_vs_insert": {work: []float64{5}, baseline: []float64{2}},
-		"mixed_p99": {work: []float64{7}, baseline: []float64{1}}}
+	short := map[string]figures{
+		"create_vs_insert": {work: []float64{5}, baseline: []float64{2}},
+		"mixed_p99":        {work: []float64{7}, baseline: []float64{1}},
+	}
 	r.take(full, short, "abc")
 	if err := r.write(file); err != nil {
 		t.Fatal(err)

@@ -65,8 +65,10 @@ func (b *bench) drainUnderSnapshot(ctx context.Context, under int) (c compared, 
 		return c, err
 	}
 	defer func() { err = errors.Join(err, i.drop(ctx)) }()
-	err = doInto(ctx, "drain_snapshot", job{URL: i.URL, Broker: i.Broker, Topic: i.Topic,
-		Delivery: string(store.Fenced), Count: under}, &c)
+	err = doInto(ctx, "drain_snapshot", job{
+		URL: i.URL, Broker: i.Broker, Topic: i.Topic,
+		Delivery: string(store.Fenced), Count: under,
+	}, &c)
 	return c, errors.Join(err, b.marksAreInTopic(ctx, i, 0))
 }
 

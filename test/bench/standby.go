@@ -70,8 +70,10 @@ func measureStandby(ctx context.Context, b *bench, short bool) (_ map[string]fig
 
 // setStandby makes commits wait for the named standby, or for none, and returns when that holds.
 func (b *bench) setStandby(ctx context.Context, name string) error {
-	for _, sql := range []string{"alter system set synchronous_standby_names = '" + name + "'",
-		"select pg_reload_conf()"} {
+	for _, sql := range []string{
+		"alter system set synchronous_standby_names = '" + name + "'",
+		"select pg_reload_conf()",
+	} {
 		if err := execute(ctx, b.installed.Postgres, sql); err != nil {
 			return err
 		}

@@ -63,6 +63,8 @@ func (s *stopwatch) result(ctx context.Context) (result, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return result{Done: int64(s.last - s.first), Seconds: s.end.Sub(s.began).Seconds(),
-		ServerCPU: ownCPU() - s.cpu}, nil
+	return result{
+		Done: int64(s.last - s.first), Seconds: s.end.Sub(s.began).Seconds(),
+		ServerCPU: ownCPU() - s.cpu,
+	}, nil
 }

@@ -71,7 +71,8 @@ func measureTakeover(ctx context.Context, b *bench, short bool) (_ map[string]fi
 // killOwner starts a replica, waits until it owns its share, kills it, and returns the milliseconds
 // until the survivor has taken over.
 func (i *installation) killOwner(ctx context.Context, j job, took *atomic.Int64) (fromKill, fromEnd float64,
-	err error) {
+	err error,
+) {
 	ctx, cancel := context.WithTimeout(ctx, takeoverTimeout)
 	defer cancel()
 	victim, err := roleCommand(ctx, "send", j)

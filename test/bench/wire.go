@@ -70,8 +70,10 @@ func newTemplate(apiKey string, n int, stamped bool) template {
 	text := fmt.Appendf(nil, "POST /payments HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer %s\r\n"+
 		"Content-Type: application/json\r\nIdempotency-Key: %s\r\nContent-Length: %d\r\n\r\n%s",
 		apiKey, keyGap, len(body), body)
-	return template{text, bytes.Index(text, []byte(keyGap)),
-		bytes.Index(text, []byte(`"amount":`)) + len(`"amount":`), bytes.Index(text, []byte(`"INV-`)) + len(`"INV-`)}
+	return template{
+		text, bytes.Index(text, []byte(keyGap)),
+		bytes.Index(text, []byte(`"amount":`)) + len(`"amount":`), bytes.Index(text, []byte(`"INV-`)) + len(`"INV-`),
+	}
 }
 
 // create returns the next create, for a request that should be sent at the given time. The bytes

@@ -34,8 +34,10 @@ func good() *evidence {
 			{call: call{key: key, request: requestCreate}, code: http.StatusAccepted, payment: created},
 			{call: call{key: key, request: requestByID}, code: http.StatusOK, payment: sent},
 			{call: call{key: key, request: requestCreate}, code: http.StatusAccepted, payment: created},
-			{call: call{key: key, request: requestConflict}, code: http.StatusUnprocessableEntity,
-				payment: told{id: id}},
+			{
+				call: call{key: key, request: requestConflict}, code: http.StatusUnprocessableEntity,
+				payment: told{id: id},
+			},
 			{call: call{key: key, request: requestByID, final: true}, code: http.StatusOK, payment: sent},
 			{call: call{key: key, request: requestByKey, final: true}, code: http.StatusOK, payment: sent},
 		} {
@@ -110,12 +112,18 @@ func TestJudge(t *testing.T) {
 		"TwiceByConsole":    {func(e *evidence) { e.console[idOf(3)] = make([]harness.Record, 2) }, verdict{Twice: 1}},
 		"MissingByKcat":     {func(e *evidence) { delete(e.kcat, idOf(3)) }, verdict{Missing: 1}},
 		"MissingByConsole":  {func(e *evidence) { delete(e.console, idOf(3)) }, verdict{Missing: 1}},
-		"InternalError": {func(e *evidence) { e.of(3, 0).code = http.StatusInternalServerError },
-			verdict{Faulty: 1}},
-		"RefusedForGood": {func(e *evidence) { e.of(3, 0).code = http.StatusUnprocessableEntity },
-			verdict{Faulty: 1}},
-		"CreateWaits": {func(e *evidence) { e.of(3, 4).code, e.of(3, 4).payment = 200, e.of(3, 3).payment },
-			verdict{}},
+		"InternalError": {
+			func(e *evidence) { e.of(3, 0).code = http.StatusInternalServerError },
+			verdict{Faulty: 1},
+		},
+		"RefusedForGood": {
+			func(e *evidence) { e.of(3, 0).code = http.StatusUnprocessableEntity },
+			verdict{Faulty: 1},
+		},
+		"CreateWaits": {
+			func(e *evidence) { e.of(3, 4).code, e.of(3, 4).payment = 200, e.of(3, 3).payment },
+			verdict{},
+		},
 		"CreateIsNotSent": {func(e *evidence) {
 			e.of(3, 2).code = http.StatusOK
 		}, verdict{Faulty: 1}},

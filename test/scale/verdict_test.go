@@ -117,8 +117,10 @@ func TestSentSince(t *testing.T) {
 	at := func(name, id, started string, sent int64) replica {
 		return replica{container: container{name: name, id: id, started: started}, sent: sent}
 	}
-	before := []replica{at("r-1", "a", "1", 10), at("r-2", "b", "1", 10), at("r-3", "c", "1", 10),
-		at("r-4", "d", "1", 10)}
+	before := []replica{
+		at("r-1", "a", "1", 10), at("r-2", "b", "1", 10), at("r-3", "c", "1", 10),
+		at("r-4", "d", "1", 10),
+	}
 	after := []replica{at("r-1", "a", "1", 15), at("r-2", "b", "2", 20), at("r-3", "e", "2", 30)}
 	got := sentSince(before, after)
 	if len(got) != 3 || got["r-1"] != 5 || got["r-2"] != 20 || got["r-3"] != 30 {
