@@ -85,7 +85,8 @@ type pendingRequest[Request, Response any] struct {
 // New returns a batcher of batches of at most sizeMax requests. At most pendingMax requests wait or
 // are being processed.
 func New[Request, Response any](sizeMax, pendingMax int,
-	process Process[Request, Response]) *Batcher[Request, Response] {
+	process Process[Request, Response],
+) *Batcher[Request, Response] {
 	return &Batcher[Request, Response]{
 		process: process, sizeMax: sizeMax, pendingMax: pendingMax,
 		queues: map[int32]*tenantQueue[Request, Response]{},
@@ -97,7 +98,8 @@ func New[Request, Response any](sizeMax, pendingMax int,
 // If ctx ends first, Do returns at once. A request that no batch has taken is then withdrawn; a
 // batch that has taken it goes on. ErrFull and ErrClosed mean that the request was not started.
 func (b *Batcher[Request, Response]) Do(ctx context.Context, tenant int32,
-	request Request) (response Response, err error) {
+	request Request,
+) (response Response, err error) {
 	r := &pendingRequest[Request, Response]{tenant: tenant, request: request, done: make(chan struct{})}
 	if err := b.enqueue(r); err != nil {
 		return response, err
@@ -229,7 +231,8 @@ func (b *Batcher[Request, Response]) run() {
 // take ends the batch of the requests in done, and takes the requests of the next one: one of each
 // tenant in turn, and again. If there are none, the caller must end.
 func (b *Batcher[Request, Response]) take(
-	done []*pendingRequest[Request, Response]) []*pendingRequest[Request, Response] {
+	done []*pendingRequest[Request, Response],
+) []*pendingRequest[Request, Response] {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.pending -= len(done)

@@ -17,8 +17,15 @@ func TestOldest(t *testing.T) {
 			seq       int64
 			want      time.Duration
 		}{
-			{1, 7, 0}, {1, 7, time.Second}, {1, 7, 2 * time.Second}, {2, 7, 0}, {1, 8, 0}, {1, 8, time.Second},
-			{1, 0, 0}, {1, 8, 0}, {2, 7, 5 * time.Second},
+			{1, 7, 0},
+			{1, 7, time.Second},
+			{1, 7, 2 * time.Second},
+			{2, 7, 0},
+			{1, 8, 0},
+			{1, 8, time.Second},
+			{1, 0, 0},
+			{1, 8, 0},
+			{2, 7, 5 * time.Second},
 		} {
 			if got := o.waiting(step.partition, step.seq); got != step.want {
 				t.Errorf("seq %d of partition %d waits for %s, want %s", step.seq, step.partition, got, step.want)

@@ -218,7 +218,8 @@ func (s *Sender) tailStep() int64 {
 // recover brings the payments of a step of the log, from next_offset up to the offset end, into the
 // table. The reason says what in the step contradicts the table; it is empty if nothing does.
 func (f *fenced) recover(ctx context.Context, claim *store.Claim, end int64) (step store.Recovered, reason string,
-	err error) {
+	err error,
+) {
 	tail, err := recovery.ReadTail(ctx, f.sender.Log, claim.Partition,
 		min(end, claim.Partition.NextOffset+f.sender.tailStep()))
 	switch {

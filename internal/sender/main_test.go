@@ -280,8 +280,10 @@ func (r *rig) own(s replica, partition int32) *locked {
 // ownOnly makes an owner that has not taken the partition over.
 func (r *rig) ownOnly(s replica, partition int32) *locked {
 	r.t.Helper()
-	o := &locked{owner: &owner{sender: s.Sender, partition: partition, notified: make(chan struct{}, 1),
-		cancel: func() {}}}
+	o := &locked{owner: &owner{
+		sender: s.Sender, partition: partition, notified: make(chan struct{}, 1),
+		cancel: func() {},
+	}}
 	until(r.t, "the partition is free", func() bool {
 		session, err := s.Store.Own(bounded(r.t), partition)
 		if err != nil && !errors.Is(err, store.ErrOwned) {

@@ -30,8 +30,10 @@ type Metrics struct {
 // NewMetrics registers the metrics of senders. Several senders of one process share them.
 func NewMetrics(r prometheus.Registerer) *Metrics {
 	m := &Metrics{
-		payments: prometheus.NewCounter(prometheus.CounterOpts{Name: "paylatch_payments_sent_total",
-			Help: "Payments published and marked sent by this process."}),
+		payments: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "paylatch_payments_sent_total",
+			Help: "Payments published and marked sent by this process.",
+		}),
 		passes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "paylatch_sender_passes_total",
 			Help: "Batches that were sent, and batches and takeovers that failed.",
@@ -45,8 +47,10 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Help:    "Time from handing a batch to the broker to its response, by outcome.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
 		}, []string{"outcome"}),
-		ownedNow: prometheus.NewGauge(prometheus.GaugeOpts{Name: "paylatch_sender_partitions_owned",
-			Help: "Partitions that a sender of this process owns."}),
+		ownedNow: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "paylatch_sender_partitions_owned",
+			Help: "Partitions that a sender of this process owns.",
+		}),
 		open: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "paylatch_sender_undecided_offsets",
 			Help: "Offsets between the last stable offset and the high watermark of a partition, " +

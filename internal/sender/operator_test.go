@@ -156,8 +156,10 @@ func TestFenced_DatabaseFromBeforeGrowth(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	if err := client.ProduceSync(bounded(t), &kgo.Record{Topic: r.topic, Partition: 2,
-		Value: []byte("of a later time")}).FirstErr(); err != nil {
+	if err := client.ProduceSync(bounded(t), &kgo.Record{
+		Topic: r.topic, Partition: 2,
+		Value: []byte("of a later time"),
+	}).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
 	r.create(0, 2)

@@ -157,8 +157,10 @@ func (s *Sender) ownersInShare() int {
 // adoptedUntil.
 func (s *Sender) start(ctx context.Context, p store.Partition, adoptedUntil time.Time) {
 	ctx, cancel := context.WithCancel(ctx)
-	o := &owner{sender: s, topic: p.Topic, partition: p.Number, adoptedUntil: adoptedUntil, since: time.Now(),
-		notified: make(chan struct{}, 1), cancel: cancel}
+	o := &owner{
+		sender: s, topic: p.Topic, partition: p.Number, adoptedUntil: adoptedUntil, since: time.Now(),
+		notified: make(chan struct{}, 1), cancel: cancel,
+	}
 	s.owners[p.Number] = o
 	s.Metrics.taken()
 	go func() {

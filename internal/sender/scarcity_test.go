@@ -57,8 +57,10 @@ func (r *rig) wantScarce(s replica, allowed, needed int) {
 	if s.value("paylatch_sender_sessions_refused_total") == 0 {
 		r.t.Error("no session was refused: the limit had no effect")
 	}
-	for name, want := range map[string]int{"paylatch_sender_connections_allowed": allowed,
-		"paylatch_sender_connections_needed": needed} {
+	for name, want := range map[string]int{
+		"paylatch_sender_connections_allowed": allowed,
+		"paylatch_sender_connections_needed":  needed,
+	} {
 		if got := int(s.value(name)); got != want {
 			r.t.Errorf("%s is %d, want %d", name, got, want)
 		}

@@ -112,8 +112,10 @@ func New(c Config) *Sender {
 	if c.BatchMax == 0 {
 		c.BatchMax = BatchMaxDefault
 	}
-	s := &Sender{Config: c, now: time.Now, owners: map[int32]*owner{}, ended: make(chan ended, endedMax),
-		coolingDown: map[int32]time.Time{}, free: map[int32]time.Time{}}
+	s := &Sender{
+		Config: c, now: time.Now, owners: map[int32]*owner{}, ended: make(chan ended, endedMax),
+		coolingDown: map[int32]time.Time{}, free: map[int32]time.Time{},
+	}
 	s.interrupt.Store(new(context.CancelFunc(func() {})))
 	return s
 }

@@ -201,8 +201,10 @@ func TestSender_PoisonPayment(t *testing.T) {
 			r.exec(`delete from parties where party_id = 'lost'`)
 			c.Store = r.open(r.url) // One that does not remember it.
 		}, "is missing"},
-		"TooLarge": {func(_ *rig, c *Config) { c.Encoder = kafka.NewEncoder("/" + strings.Repeat("x", 1<<14)) },
-			"no event can be made: payment "},
+		"TooLarge": {
+			func(_ *rig, c *Config) { c.Encoder = kafka.NewEncoder("/" + strings.Repeat("x", 1<<14)) },
+			"no event can be made: payment ",
+		},
 	} {
 		for _, delivery := range []store.Delivery{store.Locked, store.Fenced} {
 			t.Run(name+"/"+string(delivery), func(t *testing.T) {

@@ -25,8 +25,10 @@ const (
 )
 
 // snapshotSettings let a snapshot wait while the log is read between two of its statements.
-var snapshotSettings = map[string]string{"application_name": "paylatch verify",
-	"idle_in_transaction_session_timeout": "0"}
+var snapshotSettings = map[string]string{
+	"application_name":                    "paylatch verify",
+	"idle_in_transaction_session_timeout": "0",
+}
 
 // Snapshot takes a snapshot. Close it soon: while it is open, PostgreSQL keeps all old versions of
 // all rows.

@@ -108,10 +108,14 @@ func TestStore_Away_InTheMiddle(t *testing.T) {
 		strike         string
 		code           string
 	}{
-		"Terminated": {"application_name", "paylatch",
-			`select count(pg_terminate_backend(pid)) from pg_stat_activity where ` + blocked, "57P01"},
-		"Cancelled": {"application_name", "paylatch",
-			`select count(pg_cancel_backend(pid)) from pg_stat_activity where ` + blocked, "57014"},
+		"Terminated": {
+			"application_name", "paylatch",
+			`select count(pg_terminate_backend(pid)) from pg_stat_activity where ` + blocked, "57P01",
+		},
+		"Cancelled": {
+			"application_name", "paylatch",
+			`select count(pg_cancel_backend(pid)) from pg_stat_activity where ` + blocked, "57014",
+		},
 		"LockTimeout": {"lock_timeout", "1ms", "", "55P03"}, // The store's own; the URL has no say.
 	} {
 		t.Run(name, func(t *testing.T) {

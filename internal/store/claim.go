@@ -63,8 +63,10 @@ const (
 //
 // Fenced delivery waits, up to lock_timeout, for a row that another session has locked, since it
 // skips none. Locked delivery skips it.
-var claimPayments = map[Delivery]string{Locked: claimPaymentsFor(`update skip locked`),
-	Fenced: claimPaymentsFor(`update`)}
+var claimPayments = map[Delivery]string{
+	Locked: claimPaymentsFor(`update skip locked`),
+	Fenced: claimPaymentsFor(`update`),
+}
 
 func claimPaymentsFor(lock string) string {
 	return `select` + paymentColumns + `, ctid from payments where partition = $1 and status = 'created' and seq >= $3

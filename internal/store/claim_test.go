@@ -157,7 +157,8 @@ func TestClaim_MarkSent_Impossible(t *testing.T) {
 			return err
 		},
 		"MarkedTwice": func(f *fixture, c *store.Claim,
-			_ *store.Session) error {
+			_ *store.Session,
+		) error {
 			return c.MarkSent(f.t.Context(), 0, 3, 3)
 		},
 		"Vanished": func(f *fixture, _ *store.Claim, s *store.Session) error {

@@ -83,7 +83,8 @@ func (s *Store) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 // tryBatch stores the payments if the create gate is open for the given number of partitions.
 // closed reports that some of them were not stored because it was not.
 func (s *Store) tryBatch(ctx context.Context, conn *pgx.Conn, batch []payment.Payment,
-	topic topicInfo) (outcomes []creation, closed bool, err error) {
+	topic topicInfo,
+) (outcomes []creation, closed bool, err error) {
 	inserted, err := insert(conn, batch, topic)
 	if err != nil {
 		return nil, false, err
@@ -231,9 +232,11 @@ func columns(conn *pgx.Conn, batch []payment.Payment, partitions int32) ([]any, 
 			references[i] = &p.Reference
 		}
 		traces[i] = p.TraceParent.Bytes()
-		where[i] = int16(payment.PartitionOf(p.PartitionHash,
-			partitions)) //nolint:gosec // G115: Kafka partitions are smallint in the schema.
+		partition := payment.PartitionOf(p.PartitionHash, partitions)
+		where[i] = int16(partition) //nolint:gosec // G115: a smallint in the schema.
 	}
-	return []any{ids, tenants, amounts, currencies, originators, beneficiaries, senders, receivers, references, traces,
-		where}, nil
+	return []any{
+		ids, tenants, amounts, currencies, originators, beneficiaries, senders, receivers, references, traces,
+		where,
+	}, nil
 }

@@ -106,8 +106,10 @@ func TestStore_Create_WaitsForAnother(t *testing.T) {
 		differs  []string
 	}{
 		"Commits": {end: pgx.Tx.Commit, replayed: true},
-		"CommitsOtherContent": {end: pgx.Tx.Commit, change: func(c *payment.Content) { c.Amount = "1" },
-			differs: []string{"/amount"}},
+		"CommitsOtherContent": {
+			end: pgx.Tx.Commit, change: func(c *payment.Content) { c.Amount = "1" },
+			differs: []string{"/amount"},
+		},
 		"RollsBack": {end: pgx.Tx.Rollback},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -111,7 +111,8 @@ func TestStore_Create_SameKeyOtherContent(t *testing.T) {
 		"/receiver/number":  func(c *payment.Content) { c.Receiver.Number = "GB82WEST12345698765432" },
 		"/reference":        func(c *payment.Content) { c.Reference = nil },
 		"/amount /originator/id /originator/name /beneficiary/id /beneficiary/name /reference": func(
-			c *payment.Content) {
+			c *payment.Content,
+		) {
 			c.Amount, c.Reference = "1", new("INV-8")
 			c.Originator, c.Beneficiary = c.Beneficiary, c.Originator
 		},

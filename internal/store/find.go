@@ -100,7 +100,8 @@ const hasStandby = `select current_setting('synchronous_standby_names') <> ''`
 // readIn is like findIn, outside a transaction. It also returns what must be confirmed before the
 // result is reported. Both statements are one round trip.
 func readIn(ctx context.Context, conn *pgx.Conn, ids []payment.ID, topic string) (map[payment.ID]*payment.Payment, read,
-	error) {
+	error,
+) {
 	r := read{incarnation: stateOf(conn).incarnation}
 	batch := &pgx.Batch{}
 	batch.Queue(hasStandby)
@@ -142,7 +143,8 @@ type querier interface {
 
 // findIn reads payments over a connection, in its open transaction, if any.
 func findIn(ctx context.Context, conn *pgx.Conn, ids []payment.ID, topic string) (map[payment.ID]*payment.Payment,
-	error) {
+	error,
+) {
 	rows, err := conn.Query(ctx, findPayments, uuidsOf(ids))
 	if err != nil {
 		return nil, translate(err)
@@ -172,7 +174,8 @@ func byID(payments []payment.Payment) map[payment.ID]*payment.Payment {
 // readPayments reads all rows, of paymentColumns, and what they refer to. about is how many there
 // may be.
 func readPayments(ctx context.Context, conn *pgx.Conn, rows pgx.Rows, topic string, about int) ([]payment.Payment,
-	error) {
+	error,
+) {
 	s, err := scanPayments(rows, topic, about)
 	if err != nil {
 		return nil, err

@@ -27,8 +27,10 @@ func TestFloor_Rules(t *testing.T) {
 				passed, highest)
 		}
 		t.Logf("locked %t: the floor rose to %d", locked, highest)
-		for _, broken := range []rule{idBeforeDraw, idAfterRead, waitForXmin, commitFirst, stopAtSkipped, raiseAtResend,
-			checkRow, checkLast} {
+		for _, broken := range []rule{
+			idBeforeDraw, idAfterRead, waitForXmin, commitFirst, stopAtSkipped, raiseAtResend,
+			checkRow, checkLast,
+		} {
 			if broken == stopAtSkipped && !locked {
 				continue // Fenced delivery skips nothing.
 			}

@@ -72,7 +72,8 @@ var ErrGrownConcurrently = errors.New("another operator has added partitions at 
 // nexts[i] is the offset from which the log of partition from+i is ours. All or nothing; on record
 // once it returns nil. It returns ErrGrownConcurrently if one of them exists.
 func (g *CreateGate) AddPartitions(ctx context.Context, topic string, topicID uuid.UUID, delivery Delivery, from int32,
-	nexts []int64) error {
+	nexts []int64,
+) error {
 	ctx, cancel := context.WithTimeout(ctx, RecordTimeout)
 	defer cancel()
 	tx, err := g.conn.Begin(ctx)
@@ -90,7 +91,8 @@ func (g *CreateGate) AddPartitions(ctx context.Context, topic string, topicID uu
 }
 
 func addPartitions(ctx context.Context, tx pgx.Tx, topic string, topicID uuid.UUID, delivery Delivery, from int32,
-	nexts []int64) error {
+	nexts []int64,
+) error {
 	for i, next := range nexts {
 		number := int(from) + i
 		if _, err := tx.Exec(ctx, insertPartition, number, topic, topicID, newTransactionalID(topic, number),

@@ -57,7 +57,8 @@ var migrationSettings = map[string]string{
 }
 
 func withMigrator(ctx context.Context, url string, migrations fs.FS, work func(*migrate.Migrator, *Schema) error) (
-	Schema, error) {
+	Schema, error,
+) {
 	conn, schema, err := connectToMigrate(ctx, url)
 	if err != nil {
 		return Schema{}, err

@@ -55,8 +55,10 @@ func scanPartition(row pgx.CollectableRow) (Partition, error) { return scanParti
 func scanPartitionAnd(row pgx.CollectableRow, more ...any) (Partition, error) {
 	var p Partition
 	var number int16
-	targets := []any{&number, &p.Topic, &p.TopicID, &p.TransactionalID, &p.Delivery, &p.Generation, &p.NextOffset,
-		&p.State, &p.Reason, &p.ChangedAt}
+	targets := []any{
+		&number, &p.Topic, &p.TopicID, &p.TransactionalID, &p.Delivery, &p.Generation, &p.NextOffset,
+		&p.State, &p.Reason, &p.ChangedAt,
+	}
 	err := row.Scan(append(targets, more...)...)
 	p.Number = int32(number)
 	return p, err
@@ -75,7 +77,8 @@ const insertPartition = `insert into topic_partitions (partition, topic, topic_i
 // is ours. All or nothing; on record once it returns nil. It returns ErrTopicIsSetUp if it was done
 // before, by this caller or another.
 func (s *Store) InitPartitions(ctx context.Context, topic string, topicID uuid.UUID, delivery Delivery,
-	ends []int64) error {
+	ends []int64,
+) error {
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
 		return addPartitions(ctx, tx, topic, topicID, delivery, 0, ends)
 	})

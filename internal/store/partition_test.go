@@ -160,7 +160,8 @@ func TestStore_Backlog(t *testing.T) {
 	}
 	backlog[0].OldestAge = 0
 	for i, want := range []store.Backlog{
-		{Partition: 0, State: store.Active, Unsent: 2}, {Partition: 1, State: store.Active},
+		{Partition: 0, State: store.Active, Unsent: 2},
+		{Partition: 1, State: store.Active},
 		{Partition: 2, State: store.Halted, Unsent: 1},
 	} {
 		if backlog[i] != want {

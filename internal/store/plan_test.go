@@ -53,10 +53,14 @@ var ownerPlans = []planned{
 	{"claim, fenced", store.ClaimPaymentsSQL[store.Fenced], `3, 500, 0`, "Limit ← LockRows ← " + unsent},
 	{"claim, locked", store.ClaimPaymentsSQL[store.Locked], `3, 500, 0`, "Limit ← LockRows ← " + unsent},
 	{"look", store.HasUnsentSQL, `3, 0, '(0,1)', 0`, "Result ← " + exists + " ← Tid Scan topic_partitions"},
-	{"mark", store.MarkRowsSQL, `'{"(0,1)"}', array[gen_random_uuid()], '{7}'`,
-		"ModifyTable payments ← Tid Scan payments"},
-	{"next offset", store.MoveNextOffsetSQL, `3, 7, '(0,1)'`,
-		"ModifyTable topic_partitions ← Tid Scan topic_partitions"},
+	{
+		"mark", store.MarkRowsSQL, `'{"(0,1)"}', array[gen_random_uuid()], '{7}'`,
+		"ModifyTable payments ← Tid Scan payments",
+	},
+	{
+		"next offset", store.MoveNextOffsetSQL, `3, 7, '(0,1)'`,
+		"ModifyTable topic_partitions ← Tid Scan topic_partitions",
+	},
 	{"first unsent", store.SelectFirstUnsentSQL, `3, 0`, "Limit ← " + exists},
 	{"mark what is found", store.MarkFoundSQL, `array[gen_random_uuid()], '{7}'`, "ModifyTable payments ← " + byID},
 	{"find what is found", store.FindSQL, `array[gen_random_uuid()]`, byID},
@@ -79,10 +83,14 @@ var pooledPlans = []planned{
 		`array[gen_random_uuid()], '{1}', '{1}', '{USD}', '{1}', '{1}', '{1}', '{1}', '{null}', '{null}', '{0}', 12`,
 		"ModifyTable payments ← Result ← Result ← Function Scan",
 	},
-	{"parties", store.SelectPartiesSQL, `'{1}', '{567}', '{Y}'`,
-		"Nested Loop ← Function Scan ← Index Scan parties_content_is_unique parties"},
-	{"accounts", store.SelectAccountsSQL, `'{1}', '{checking}', '{7}'`,
-		"Nested Loop ← Function Scan ← Index Scan accounts_content_is_unique accounts"},
+	{
+		"parties", store.SelectPartiesSQL, `'{1}', '{567}', '{Y}'`,
+		"Nested Loop ← Function Scan ← Index Scan parties_content_is_unique parties",
+	},
+	{
+		"accounts", store.SelectAccountsSQL, `'{1}', '{checking}', '{7}'`,
+		"Nested Loop ← Function Scan ← Index Scan accounts_content_is_unique accounts",
+	},
 	{
 		"new parties", store.InsertPartiesSQL, `'{1}', '{567}', '{Y}'`,
 		"ModifyTable parties ← Function Scan ← Index Only Scan parties_content_is_unique parties",
@@ -272,8 +280,10 @@ func TestPlans_Control(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close(t.Context()) }()
-	for sql, args := range map[string]string{store.FindSQL: `array[gen_random_uuid()]`,
-		joinedMark: `array[gen_random_uuid()], '{7}'`} {
+	for sql, args := range map[string]string{
+		store.FindSQL: `array[gen_random_uuid()]`,
+		joinedMark:    `array[gen_random_uuid()], '{7}'`,
+	} {
 		got, err := explain(t, conn, "force_generic_plan", planned{sql: sql, args: args})
 		if err != nil || strings.Contains(got, byID) {
 			t.Errorf("%v: %s: the control is not caught", err, got)

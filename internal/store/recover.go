@@ -85,7 +85,8 @@ func (c *Claim) Recover(ctx context.Context, found []payment.Payment, next int64
 // compare divides what was found into payments to mark and payments that the table has lost. It
 // counts in r what is neither.
 func (c *Claim) compare(ctx context.Context, found []payment.Payment, r *Recovered) (marked, lost []payment.Payment,
-	err error) {
+	err error,
+) {
 	if len(found) == 0 {
 		return nil, nil, nil
 	}
@@ -200,8 +201,8 @@ func (c *Claim) restore(ctx context.Context, lost []payment.Payment) error {
 	where, seqs, offsets := make([]int16, n), make([]int64, n), make([]int64, n)
 	created, sent := make([]time.Time, n), make([]time.Time, n)
 	for i, p := range lost {
-		where[i], seqs[i], offsets[i] = int16(c.Partition.Number), p.Seq,
-			p.Emission.Offset //nolint:gosec // G115: read from a smallint.
+		where[i] = int16(c.Partition.Number) //nolint:gosec // G115: read from a smallint.
+		seqs[i], offsets[i] = p.Seq, p.Emission.Offset
 		created[i], sent[i] = p.CreatedAt, p.Emission.At
 		if sent[i].Before(created[i]) {
 			// A record's time is in milliseconds, and by another machine's clock.

@@ -19,8 +19,10 @@ func inLog(payments []payment.Payment, base int64) []payment.Payment {
 	found := slices.Clone(payments)
 	for i := range found {
 		found[i].Tenant.ID, found[i].Status = 0, ""
-		found[i].Emission = &payment.Emission{At: time.Date(2026, 11, 24, 12, 0, i, 0, time.UTC), Topic: topic,
-			Offset: base + int64(i)}
+		found[i].Emission = &payment.Emission{
+			At: time.Date(2026, 11, 24, 12, 0, i, 0, time.UTC), Topic: topic,
+			Offset: base + int64(i),
+		}
 	}
 	return found
 }
@@ -155,8 +157,10 @@ func TestRecover_Unexpected(t *testing.T) {
 		word string
 	}{
 		"UnknownTenant": {func(_ *fixture, p *payment.Payment) { p.Tenant.Name = "nobody" }, "does not know"},
-		"OtherTenant": {func(f *fixture, p *payment.Payment) { p.Tenant = f.newTenant("other").TenantRef },
-			"its row of"},
+		"OtherTenant": {
+			func(f *fixture, p *payment.Payment) { p.Tenant = f.newTenant("other").TenantRef },
+			"its row of",
+		},
 		"OtherPartition": {func(f *fixture, p *payment.Payment) {
 			f.exec(`update payments set partition = 1 where id = $1`, [16]byte(p.ID))
 		}, "partition 1 by its row"},
@@ -279,8 +283,10 @@ func TestOperate(t *testing.T) {
 		t.Errorf("%d marks taken back, %v", n, err)
 	}
 	id := claim.Partition.TopicID
-	for _, err := range []error{claim.CountTakeover(t.Context()), claim.SetDelivery(t.Context(), store.Fenced),
-		claim.Halt(t.Context(), "x"), claim.ResumeAt(t.Context(), id, 1)} {
+	for _, err := range []error{
+		claim.CountTakeover(t.Context()), claim.SetDelivery(t.Context(), store.Fenced),
+		claim.Halt(t.Context(), "x"), claim.ResumeAt(t.Context(), id, 1),
+	} {
 		if err != nil {
 			t.Error(err)
 		}

@@ -169,8 +169,10 @@ func wantSame(t testing.TB, got, want payment.Payment) {
 	}
 	// PartitionHash is how the partition was found; the partition is what is stored.
 	g := []any{got.ID, got.Tenant, got.TraceParent, got.Partition, got.Seq, got.Status, got.CreatedAt, got.Emission}
-	w := []any{want.ID, want.Tenant, want.TraceParent, want.Partition, want.Seq, want.Status, want.CreatedAt,
-		want.Emission}
+	w := []any{
+		want.ID, want.Tenant, want.TraceParent, want.Partition, want.Seq, want.Status, want.CreatedAt,
+		want.Emission,
+	}
 	if !slices.Equal(g, w) {
 		t.Errorf("payment is %v, want %v", g, w)
 	}

@@ -166,7 +166,8 @@ func TestStore_Tenant_List(t *testing.T) {
 		t.Fatalf("%d lines, %v, want 3", len(infos), err)
 	}
 	for i, want := range []store.APIKeyInfo{
-		{Tenant: "acme", KeyID: firstID, Hint: first.Hint()}, {Tenant: "acme", KeyID: secondID, Hint: second.Hint()},
+		{Tenant: "acme", KeyID: firstID, Hint: first.Hint()},
+		{Tenant: "acme", KeyID: secondID, Hint: second.Hint()},
 		{Tenant: "zeta"},
 	} {
 		got := infos[i]

@@ -118,7 +118,8 @@ func victimMain(text string) {
 
 // newSender makes a replica, as paylatch serve does.
 func newSender(url, broker, topic string, configure func(*sender.Config)) (s *sender.Sender, closeAll func(),
-	err error) {
+	err error,
+) {
 	payments, err := store.Open(context.Background(), url, 4)
 	if err != nil {
 		return nil, nil, err

@@ -111,8 +111,10 @@ func newDockerPostgres(ctx context.Context, p profile) (*Server, func() error, e
 		return nil, nil, err
 	}
 	c, err := testcontainers.Run(ctx, "postgres:17",
-		testcontainers.WithEnv(map[string]string{"POSTGRES_USER": "paylatch", "POSTGRES_PASSWORD": "paylatch",
-			"POSTGRES_DB": "paylatch"}),
+		testcontainers.WithEnv(map[string]string{
+			"POSTGRES_USER": "paylatch", "POSTGRES_PASSWORD": "paylatch",
+			"POSTGRES_DB": "paylatch",
+		}),
 		testcontainers.WithExposedPorts("5432/tcp"),
 		testcontainers.WithHostConfigModifier(publish("5432/tcp", port)),
 		testcontainers.WithCmd(settings...),
