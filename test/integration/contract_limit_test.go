@@ -21,7 +21,7 @@ func (c *contract) limited(t *testing.T, rate, inFlight string) (l *contract, ad
 	t.Cleanup(transport.CloseIdleConnections)
 	l = &contract{
 		installation: c.installation, base: p.api, topic: c.topic, key: c.key, foreign: c.foreign, revoked: c.revoked,
-		http: &http.Client{Transport: transport}, judge: c.judge, answered: map[string]bool{},
+		http: &http.Client{Transport: transport}, judge: c.judge, responded: map[string]bool{},
 		provoked: map[string]bool{},
 	}
 	t.Cleanup(func() {

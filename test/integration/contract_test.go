@@ -79,8 +79,8 @@ type contract struct {
 	judge   *judge
 
 	mu sync.Mutex
-	// answered has the ids of operations that have had a response.
-	answered map[string]bool
+	// responded has the ids of operations that have had a response.
+	responded map[string]bool
 	// provoked has the problem codes that have occurred.
 	provoked map[string]bool
 }
@@ -96,7 +96,7 @@ func newContract(t *testing.T) *contract {
 		http: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse
 		}},
-		judge: newJudge(t), answered: map[string]bool{}, provoked: map[string]bool{},
+		judge: newJudge(t), responded: map[string]bool{}, provoked: map[string]bool{},
 	}
 	t.Cleanup(transport.CloseIdleConnections)
 	return c
@@ -112,7 +112,7 @@ func newContractOf(t *testing.T, command string, c *contract) *contract {
 	return &contract{
 		installation: i, base: i.launch(t, command).api, topic: i.topic, key: i.key,
 		http:  &http.Client{Transport: transport},
-		judge: c.judge, answered: map[string]bool{}, provoked: map[string]bool{},
+		judge: c.judge, responded: map[string]bool{}, provoked: map[string]bool{},
 	}
 }
 
@@ -131,7 +131,7 @@ func (c *contract) saw(operation, code string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if operation != "" {
-		c.answered[operation] = true
+		c.responded[operation] = true
 	}
 	if code != "" {
 		c.provoked[code] = true
@@ -143,7 +143,7 @@ func (c *contract) saw(operation, code string) {
 func (c *contract) testCoverage(t *testing.T) {
 	for path, item := range c.judge.doc.Paths.Map() {
 		for method, operation := range item.Operations() {
-			if !c.answered[operation.OperationID] {
+			if !c.responded[operation.OperationID] {
 				t.Errorf("got no response of %s %s, want one", method, path)
 			}
 		}

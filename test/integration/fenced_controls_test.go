@@ -211,7 +211,7 @@ func TestFencedControl_CommitError(t *testing.T) {
 			}
 			return nil
 		})
-		i.settled(t)
+		i.stable(t)
 		if r := i.verify(t); r.Duplicates != bentBatch || r.Records != r.Payments-r.Unsent+bentBatch ||
 			r.Missing != 0 || r.Unexpected != 0 || r.Undecided != 0 {
 			t.Errorf("got %+v, want a batch of %d as duplicates and no other fault", r, bentBatch)
@@ -333,7 +333,7 @@ func (i *installation) runFenced(t *testing.T, bends ...func(*sender.Config)) (s
 // other fault.
 func (i *installation) wantDuplicates(t *testing.T, n, duplicates int64) {
 	t.Helper()
-	i.settled(t)
+	i.stable(t)
 	r := i.verify(t)
 	if r.Duplicates != duplicates || r.Payments != n || r.Records != n+duplicates || r.Missing != 0 ||
 		r.Unexpected != 0 || r.Undecided != 0 || r.Unsent != 0 ||

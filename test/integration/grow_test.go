@@ -137,7 +137,7 @@ func TestGrow_Restored(t *testing.T) {
 		}
 		return nil
 	})
-	i.settled(t)
+	i.stable(t)
 	i.wantClean(t, int64(n))
 }
 

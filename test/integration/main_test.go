@@ -24,7 +24,7 @@ import (
 
 func TestMain(m *testing.M) { parts.Main(m, removeBinaries) }
 
-// startTimeout bounds the wait for a process to say that it is up.
+// startTimeout bounds the wait for a process to be ready.
 const startTimeout = time.Minute
 
 var binaryDir string
@@ -51,20 +51,21 @@ var binaries = sync.OnceValues(func() (string, error) {
 
 func removeBinaries() error { return os.RemoveAll(binaryDir) }
 
-// process is a running paylatch. What it logged is judged when the test ends: it may hold no race
-// report, no panic, and nothing of the secrets.
+// process is a running program. Its log is checked when the test ends: it must have no race report,
+// no panic, and none of the secrets.
 type process struct {
-	cmd    *exec.Cmd
-	api    string // http://…
-	admin  string
-	ready  string // The line that paylatch-dev prints.
+	cmd   *exec.Cmd
+	api   string // http://…
+	admin string
+	// ready is the line that paylatch-dev prints.
+	ready  string
 	stdout lockedBuffer
 	stderr lockedBuffer
 	done   chan struct{}
 }
 
-// command prepares paylatch with an environment of its own: what the tests' environment says of
-// Paylatch does not reach it.
+// command prepares paylatch with its own environment. Variables of Paylatch in the environment of
+// the tests are not passed on.
 func command(t *testing.T, env map[string]string, args ...string) *exec.Cmd {
 	t.Helper()
 	return commandOf(t, "paylatch", env, args...)
@@ -103,13 +104,13 @@ func run(t *testing.T, env map[string]string, args ...string) string {
 	return string(out)
 }
 
-// launch starts a command that goes on until it is stopped, and waits until it is up.
+// launch starts a command that runs until it is stopped, and waits until it is ready.
 func launch(t *testing.T, env map[string]string, args ...string) *process {
 	t.Helper()
 	return launchCommand(t, command(t, env, args...))
 }
 
-// launchDemo starts paylatch-dev, and waits until it is up.
+// launchDemo starts paylatch-dev, and waits until it is ready.
 func launchDemo(t *testing.T, args ...string) *process {
 	t.Helper()
 	return launchCommand(t, commandOf(t, "paylatch-dev", nil, append([]string{"run"}, args...)...))
@@ -150,12 +151,12 @@ func launchCommand(t *testing.T, cmd *exec.Cmd) *process {
 	case <-p.done:
 		t.Fatalf("paylatch %s ended: %s\n%s", strings.Join(args, " "), p.cmd.ProcessState, p.stderr.String())
 	case <-time.After(startTimeout):
-		t.Fatalf("paylatch %s is not up after %s\n%s", strings.Join(args, " "), startTimeout, p.stderr.String())
+		t.Fatalf("paylatch %s is not ready after %s\n%s", strings.Join(args, " "), startTimeout, p.stderr.String())
 	}
 	return p
 }
 
-// follow keeps what the process prints, and calls up at the line that says where it listens.
+// follow keeps the output of the process, and calls up at the line with its addresses.
 func (p *process) follow(r io.Reader, into *lockedBuffer, up func()) {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, 1<<20)
@@ -174,13 +175,13 @@ func (p *process) follow(r io.Reader, into *lockedBuffer, up func()) {
 	}
 }
 
-// kill ends the process as a crash does.
+// kill ends the process by SIGKILL, as a crash.
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.done
 }
 
-// signal asks the process to stop.
+// signal requests a clean stop of the process.
 func (p *process) signal(t *testing.T) {
 	t.Helper()
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -188,7 +189,7 @@ func (p *process) signal(t *testing.T) {
 	}
 }
 
-// stop asks the process to stop and returns how it ended.
+// stop requests a clean stop of the process, and returns an error if its exit code is not 0.
 func (p *process) stop(t *testing.T) error {
 	t.Helper()
 	p.signal(t)
@@ -198,7 +199,7 @@ func (p *process) stop(t *testing.T) error {
 		t.Fatalf("the process did not stop within %s\n%s", startTimeout, p.stderr.String())
 	}
 	if code := p.cmd.ProcessState.ExitCode(); code != 0 {
-		return fmt.Errorf("exit code %d", code)
+		return fmt.Errorf("got exit code %d, want 0", code)
 	}
 	return nil
 }
@@ -208,12 +209,12 @@ func (p *process) judgeLog(t *testing.T) {
 	log := p.stderr.String()
 	for _, bad := range append([]string{"WARNING: DATA RACE", `"msg":"panic"`, "goroutine "}, secrets...) {
 		if strings.Contains(log, bad) {
-			t.Errorf("the log holds %q:\n%s", bad, log)
+			t.Errorf("got %q in the log, want it without:\n%s", bad, log)
 		}
 	}
 }
 
-// lockedBuffer is what a process printed so far.
+// lockedBuffer is the output of a process so far.
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  strings.Builder
@@ -231,12 +232,14 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// installation is a database and a topic, set up by the commands that an operator would use.
+// installation is a database and a topic, created by the commands of an operator.
 type installation struct {
-	env    map[string]string
-	broker *parts.Broker // Nil when it is shared with other tests.
+	env map[string]string
+	// broker is nil if other tests share it.
+	broker *parts.Broker
 	topic  string
-	key    string // Of tenant acme.
+	// key is the API key of tenant acme.
+	key string
 }
 
 // install sets up an installation on the broker that the tests share.
@@ -245,23 +248,23 @@ func install(t *testing.T) *installation {
 	return installIn(t, parts.EmptyPostgres(t), parts.Kafka(t), nil)
 }
 
-// installLocked sets up one with delivery locked.
+// installLocked sets up an installation with locked delivery.
 func installLocked(t *testing.T) *installation {
 	t.Helper()
 	return installIn(t, parts.EmptyPostgres(t), parts.Kafka(t), nil, locked)
 }
 
-// locked is the environment of commands in locked delivery; without it they are in fenced delivery,
-// the default.
+// locked is the environment of commands in locked delivery. The default is fenced delivery.
 var locked = map[string]string{"PAYLATCH_DELIVERY": "locked"}
 
-// installOnOwnBroker sets up one whose broker the test may stop and start.
+// installOnOwnBroker sets up an installation with a broker of its own, which the test may stop and
+// start.
 func installOnOwnBroker(t *testing.T) *installation {
 	t.Helper()
 	broker := parts.OwnKafka(t)
 	if !parts.InDocker(t) {
-		// The embedded broker forgets at its end to abort open transactions in its log, which a
-		// real one does not.
+		// When it stops, the embedded broker does not abort open transactions in its log. A real
+		// one does.
 		return installIn(t, parts.EmptyPostgres(t), broker.Addr, broker, locked)
 	}
 	return installIn(t, parts.EmptyPostgres(t), broker.Addr, broker)
@@ -282,16 +285,16 @@ func installIn(t *testing.T, database, brokers string, broker *parts.Broker, mor
 	return i
 }
 
-// repeatsNothing tells whether each payment must be in the topic once, whatever crashes.
+// repeatsNothing reports whether each payment must be in the topic once, after any crash.
 func (i *installation) repeatsNothing() bool { return i.env["PAYLATCH_DELIVERY"] == "" }
 
-// tenant makes a tenant and returns its key, as an operator would read it.
+// tenant creates a tenant and returns its key, as printed for an operator.
 func (i *installation) tenant(t *testing.T, name string) string {
 	t.Helper()
 	return lastWord(run(t, i.env, "tenants", "create", name, "--env", "test"))
 }
 
-// launch starts a command of this installation, with more environment if need be.
+// launch starts a command of this installation, with additional environment variables.
 func (i *installation) launch(t *testing.T, command string, more ...map[string]string) *process {
 	t.Helper()
 	env := maps.Clone(i.env)
@@ -303,7 +306,8 @@ func (i *installation) launch(t *testing.T, command string, more ...map[string]s
 
 var errNotYet = errors.New("not yet")
 
-// eventually calls check until it returns nil; its last error is the test's.
+// eventually calls check until it returns nil. When its time is over, the test fails with the last
+// error.
 func eventually(t *testing.T, what string, check func() error) {
 	t.Helper()
 	const patience, step = 90 * time.Second, 50 * time.Millisecond
@@ -313,5 +317,5 @@ func eventually(t *testing.T, what string, check func() error) {
 			return
 		}
 	}
-	t.Fatalf("%s: still not after %s: %v", what, patience, err)
+	t.Fatalf("%s: not after %s: %v", what, patience, err)
 }

@@ -14,33 +14,39 @@ import (
 	"github.com/paylatch/paylatch/internal/kafka"
 )
 
-// posted is a line of the client's journal: a payment that was answered 202, by one clock of the
+// posted is a line of the client's journal: a payment with a 202. The times are of one clock of the
 // client.
 type posted struct {
-	id       string
-	account  string        // The sender's.
-	sent     time.Duration // Before the first POST for it was sent.
-	answered time.Duration // After its first 202 was received.
+	id string
+	// account is that of the sender.
+	account string
+	// sent is a time before its first POST was sent.
+	sent time.Duration
+	// received is a time after its first 202 was received.
+	received time.Duration
 }
 
-// disorder judges the order that is promised: of one sender account, a payment whose 202 was
-// received before another's POST was sent precedes it in the same partition; requests under way at
-// once have no order. It returns how many payments had such predecessors, and a sentence for each
-// that is not behind all of them.
+// disorder checks the promised order. Of one sender account, a payment whose 202 was received
+// before another's POST was sent precedes that one in the same partition. Concurrent requests have
+// no order.
+//
+// It returns how many payments had such predecessors, and a fault for each payment that does not
+// follow all of them.
 func disorder(journal []posted, places map[string]client.Position) (judged int, faults []string) {
 	accounts := map[string][]posted{}
 	for _, p := range journal {
 		accounts[p.account] = append(accounts[p.account], p)
 	}
 	for _, sent := range accounts {
-		answered := slices.Clone(sent)
+		byResponse := slices.Clone(sent)
 		slices.SortFunc(sent, func(a, b posted) int { return cmp.Compare(a.sent, b.sent) })
-		slices.SortFunc(answered, func(a, b posted) int { return cmp.Compare(a.answered, b.answered) })
-		var last *posted // Of those answered by now, the one that is furthest in the log.
+		slices.SortFunc(byResponse, func(a, b posted) int { return cmp.Compare(a.received, b.received) })
+		// last is the payment with the highest offset of those received before p was sent.
+		var last *posted
 		for _, p := range sent {
-			for ; len(answered) > 0 && answered[0].answered < p.sent; answered = answered[1:] {
-				if last == nil || places[answered[0].id].Offset > places[last.id].Offset {
-					last = &answered[0]
+			for ; len(byResponse) > 0 && byResponse[0].received < p.sent; byResponse = byResponse[1:] {
+				if last == nil || places[byResponse[0].id].Offset > places[last.id].Offset {
+					last = &byResponse[0]
 				}
 			}
 			if last == nil {
@@ -49,7 +55,7 @@ func disorder(journal []posted, places map[string]client.Position) (judged int, 
 			judged++
 			a, b := places[last.id], places[p.id]
 			if a.Partition != b.Partition || a.Offset >= b.Offset {
-				faults = append(faults, fmt.Sprintf("%s at %d/%d was asked for after the answer of %s at %d/%d",
+				faults = append(faults, fmt.Sprintf("%s at %d/%d was posted after the response for %s at %d/%d",
 					p.id, b.Partition, b.Offset, last.id, a.Partition, a.Offset))
 			}
 		}
@@ -57,15 +63,15 @@ func disorder(journal []posted, places map[string]client.Position) (judged int, 
 	return judged, faults
 }
 
-// TestOrder: under load on three replicas, of which one after the other is killed with -9 and the
-// database sessions of all senders are ended, the payments of each sender account are in the topic
-// in the order that the client can tell. Some accounts have one client that posts one payment after
-// the other, some have two at once.
+// TestOrder puts three replicas under load. One after the other is killed with -9, and the database
+// sessions of all senders are ended. The payments of each sender account are in the topic in the
+// order that the client can observe. Some accounts have one client that posts sequentially, others
+// have two at once.
 func TestOrder(t *testing.T) {
 	t.Parallel()
 	const rounds, alone, shared, each = 6, 6, 3, 300
 	i := install(t)
-	var accounts []string // One for each client.
+	var accounts []string // One entry for each client.
 	for n := range alone + shared {
 		accounts = append(accounts, fmt.Sprint(n))
 		if n >= alone {
@@ -73,7 +79,8 @@ func TestOrder(t *testing.T) {
 		}
 	}
 	replicas := []*process{i.launch(t, "serve"), i.launch(t, "serve"), i.launch(t, "serve")}
-	var through atomic.Pointer[client.Client] // All replicas that are up.
+	// through is a client of all running replicas.
+	var through atomic.Pointer[client.Client]
 	connect := func() {
 		var servers []string
 		for _, p := range replicas {
@@ -98,7 +105,7 @@ func TestOrder(t *testing.T) {
 		replicas[n%len(replicas)].kill()
 		progress()
 		if ended := i.count(t, endSenders); ended == 0 {
-			t.Error("no session was ended: nothing was tested")
+			t.Error("got no session ended, want some: nothing was tested")
 		}
 		replicas[n%len(replicas)] = i.launch(t, "serve")
 		connect()
@@ -111,17 +118,18 @@ func TestOrder(t *testing.T) {
 	places := i.places(t)
 	judged, faults := disorder(journal, places)
 	if len(faults) > 0 || judged < rounds*each {
-		t.Errorf("%d of %d payments judged are out of order:\n%v", len(faults), judged, faults[:min(len(faults), 10)])
+		t.Errorf("got %d of %d judged payments out of order, want none and more judged:\n%v", len(faults), judged,
+			faults[:min(len(faults), 10)])
 	}
 	t.Logf("%d payments, %d judged, %d kills", len(journal), judged, rounds)
 	wantSeen(t, journal, places)
 }
 
-// endSenders ends the database sessions by which senders own partitions.
+// endSenders ends the database sessions of senders that own partitions.
 const endSenders = `select count(pg_terminate_backend(pid)) from pg_stat_activity
 	where application_name = 'paylatch sender' and datname = current_database()`
 
-// keepJournal has a client for each account post one payment after the other until it is stopped.
+// keepJournal posts payments sequentially with one client for each account until it is stopped.
 func keepJournal(t *testing.T, through *atomic.Pointer[client.Client], accounts []string) (stop func() []posted) {
 	t.Helper()
 	var (
@@ -136,13 +144,13 @@ func keepJournal(t *testing.T, through *atomic.Pointer[client.Client], accounts 
 			for !over.Load() {
 				sent := time.Since(began)
 				created, err := through.Load().Create(context.WithoutCancel(t.Context()), newKey(), sample(account))
-				answered := time.Since(began)
+				received := time.Since(began)
 				if err != nil {
 					t.Errorf("create: %v", err)
 					return
 				}
 				mu.Lock()
-				journal = append(journal, posted{created.ID, account, sent, answered})
+				journal = append(journal, posted{created.ID, account, sent, received})
 				mu.Unlock()
 			}
 		})
@@ -154,7 +162,7 @@ func keepJournal(t *testing.T, through *atomic.Pointer[client.Client], accounts 
 	}
 }
 
-// places reads where in the topic each payment is, as a read_committed consumer.
+// places returns the position of each payment in the topic, as a read_committed consumer sees it.
 func (i *installation) places(t *testing.T) map[string]client.Position {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -181,44 +189,45 @@ func (i *installation) places(t *testing.T) map[string]client.Position {
 	return places
 }
 
-// wantSeen is the control of the judge: of each account, the same records with two in each other's
-// place, and with one in another partition, are out of order.
+// wantSeen is the control of disorder. For each account, the same records with two of them swapped,
+// and with one in another partition, must be out of order.
 func wantSeen(t *testing.T, journal []posted, places map[string]client.Position) {
 	t.Helper()
 	last := map[string]posted{}
 	swapped := map[string]bool{}
-	for _, b := range journal { // In order of their answers.
+	for _, b := range journal { // In the order of their responses.
 		a, there := last[b.account]
 		last[b.account] = b
-		if !there || a.answered >= b.sent || swapped[b.account] {
+		if !there || a.received >= b.sent || swapped[b.account] {
 			continue
 		}
 		swapped[b.account] = true
 		at, bt := places[a.id], places[b.id]
 		places[a.id], places[b.id] = bt, at
 		if _, faults := disorder(journal, places); len(faults) == 0 {
-			t.Errorf("%s and %s in each other's place are not seen", a.id, b.id)
+			t.Errorf("got no fault, want one for %s and %s swapped", a.id, b.id)
 		}
 		places[a.id], places[b.id] = at, client.Position{Topic: bt.Topic, Partition: (bt.Partition + 1) % 12,
 			Offset: bt.Offset}
 		if _, faults := disorder(journal, places); len(faults) == 0 {
-			t.Errorf("%s in another partition is not seen", b.id)
+			t.Errorf("got no fault, want one for %s in another partition", b.id)
 		}
 		places[b.id] = bt
 	}
 	if len(swapped) < 2 {
-		t.Errorf("%d accounts have two payments in order: nothing was tested", len(swapped))
+		t.Errorf("got %d accounts with two payments in order, want at least 2: nothing was tested", len(swapped))
 	}
 }
 
-// TestOrder_Judge: what the judge of order takes for order, and what not.
+// TestOrder_Judge checks what disorder accepts as in order, and what it does not.
 func TestOrder_Judge(t *testing.T) {
 	t.Parallel()
-	first := posted{id: "1", account: "a", sent: 1, answered: 3}
+	first := posted{id: "1", account: "a", sent: 1, received: 3}
 	for name, row := range map[string]struct {
 		second posted
-		at     client.Position // The first is at 0/10.
-		right  bool
+		// at is the position of the second. The first is at 0/10.
+		at    client.Position
+		right bool
 	}{
 		"Behind":         {posted{"2", "a", 4, 5}, client.Position{Offset: 11}, true},
 		"Before":         {posted{"2", "a", 4, 5}, client.Position{Offset: 9}, false},
@@ -230,7 +239,7 @@ func TestOrder_Judge(t *testing.T) {
 		places := map[string]client.Position{"1": {Offset: 10}, "2": row.at}
 		for _, journal := range [][]posted{{first, row.second}, {row.second, first}} {
 			if _, faults := disorder(journal, places); (len(faults) == 0) != row.right {
-				t.Errorf("%s: judged %v", name, faults)
+				t.Errorf("%s: got faults %v, want none: %t", name, faults, row.right)
 			}
 		}
 	}

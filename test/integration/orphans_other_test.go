@@ -4,5 +4,5 @@ package integration
 
 import "syscall"
 
-// endWithUs is for Linux; elsewhere a process outlives tests that are killed.
+// endWithUs does nothing except on Linux. Elsewhere a process outlives tests that are killed.
 func endWithUs() *syscall.SysProcAttr { return nil }

@@ -10,7 +10,7 @@ import (
 	"github.com/paylatch/paylatch/test/parts"
 )
 
-// readyz returns what the process answers to GET /readyz.
+// readyz returns the response of the process to GET /readyz.
 func readyz(t *testing.T, p *process) (status int, body string) {
 	t.Helper()
 	response, err := plain.Get(p.api + "/readyz")
@@ -25,8 +25,9 @@ func readyz(t *testing.T, p *process) (status int, body string) {
 	return response.StatusCode, string(content)
 }
 
-// TestReady_StandbyAway: a database whose synchronous standby is away answers queries and takes no
-// payment. The replica is unready as long as that lasts, and by itself ready again.
+// TestReady_StandbyAway has a database whose synchronous standby is away. It serves queries and
+// takes no payment. The replica is not ready until the standby is not needed any more, and then
+// becomes ready by itself.
 func TestReady_StandbyAway(t *testing.T) {
 	t.Parallel()
 	server := parts.OwnPostgres(t)
@@ -37,7 +38,7 @@ func TestReady_StandbyAway(t *testing.T) {
 		eventually(t, what, func() error {
 			got, response := readyz(t, p)
 			if got != status || !strings.Contains(response, contains) {
-				return fmt.Errorf("readyz answers %d: %s", got, response)
+				return fmt.Errorf("got status %d: %s", got, response)
 			}
 			return nil
 		})
@@ -48,18 +49,18 @@ func TestReady_StandbyAway(t *testing.T) {
 		return status
 	}
 	wantReady("ready", http.StatusOK, `"ready"`)
-	i.execute(t, `alter system set synchronous_standby_names = 'nobody'`)
+	i.execute(t, `alter system set synchronous_standby_names = 'absent'`)
 	i.execute(t, `select pg_reload_conf()`)
 	wantReady("unready without the standby", http.StatusServiceUnavailable, `"reason":"database_unavailable"`)
 	if status := create(); status != http.StatusServiceUnavailable {
-		t.Errorf("a create is answered %d, want 503: the replica should be ready then", status)
+		t.Errorf("create: got status %d, want 503", status)
 	}
 	i.execute(t, `alter system reset synchronous_standby_names`)
 	i.execute(t, `select pg_reload_conf()`)
 	wantReady("ready again", http.StatusOK, `"ready"`)
 	eventually(t, "the retry of the create", func() error {
 		if status := create(); status != http.StatusAccepted {
-			return fmt.Errorf("status %d", status)
+			return fmt.Errorf("got status %d", status)
 		}
 		return nil
 	})

@@ -13,15 +13,17 @@ import (
 	"github.com/paylatch/paylatch/client"
 )
 
-// The tests of restore: PostgreSQL is put back to an earlier copy, and the topic goes on as it is.
-// What a payment became then is known to the log alone.
+// The tests of restore put PostgreSQL back to an earlier copy, while the topic stays as it is. Only
+// the log knows what became of the payments after the copy.
 
 const (
-	restoreEarly = 15 // Payments that are sent before the copy.
-	restoreLate  = 40 // Payments that are emitted after it, so that the copy does not know.
+	// restoreEarly is the number of payments that are sent before the copy.
+	restoreEarly = 15
+	// restoreLate is the number of payments that are emitted after the copy.
+	restoreLate = 40
 )
 
-// taken is a payment with what its POST was.
+// taken is a payment with the key, the body and the response of its POST.
 type taken struct {
 	key      string
 	body     []byte
@@ -29,17 +31,19 @@ type taken struct {
 	client.Payment
 }
 
-// copied says when the copy is taken, which the service is put back to.
+// copied is the time of the copy that is restored.
 type copied int
 
 const (
-	beforeCreation copied = iota // The late payments' rows are not in it.
-	beforeMark                   // Their rows are in it, as `created`.
+	// beforeCreation is a copy without the rows of the late payments.
+	beforeCreation copied = iota
+	// beforeMark is a copy with these rows, as `created`.
+	beforeMark
 )
 
-// TestRestore_Fenced: after a restore the take-over brings every payment that the log holds into
-// the table: it is `sent`, where and as it was, its key is known again, new payments go on behind
-// it, and nothing is emitted twice.
+// TestRestore_Fenced restores a copy. The takeover puts every payment of the log into the table.
+// Each is `sent`, at its old position and with its old content, and its key is known again. New
+// payments follow it, and nothing is emitted twice.
 func TestRestore_Fenced(t *testing.T) {
 	t.Parallel()
 	for name, at := range map[string]copied{"CopyBeforeCreation": beforeCreation, "CopyBeforeMark": beforeMark} {
@@ -54,7 +58,7 @@ func TestRestore_Fenced(t *testing.T) {
 				i.wantAsBefore(t, c, p)
 			}
 			if i.count(t, selectSeqs) != seqs {
-				t.Error("the payments have other seq than before")
+				t.Error("got other seqs, want those from before the restore")
 			}
 			for _, p := range all {
 				p.wantReplay(t, service.api, i.key)
@@ -65,7 +69,7 @@ func TestRestore_Fenced(t *testing.T) {
 			}
 			if n := i.count(t, fmt.Sprintf(`select count(*) from payments where seq > %d`,
 				restored)); n != restoreLate {
-				t.Errorf("%d of %d new payments are behind the restored ones", n, restoreLate)
+				t.Errorf("got %d new payments with a seq above the restored ones, want %d", n, restoreLate)
 			}
 			i.drained(t)
 			i.wantDuplicates(t, int64(len(all)+restoreLate), 0)
@@ -73,10 +77,10 @@ func TestRestore_Fenced(t *testing.T) {
 	}
 }
 
-// TestRestore_RetriedFirst: after a restore to before their creation, clients retry half of the
-// payments before any sender has taken over. Those keys are not known yet, so they are taken as new
-// payments, with the same ids; the take-over finds them in the log and marks them where they are,
-// and puts the others back.
+// TestRestore_RetriedFirst restores a copy from before the payments were created. Clients retry
+// half of them before any sender has taken over. Those keys are not known yet, so the payments are
+// taken as new ones with the same ids. The takeover finds them in the log, marks them with their
+// positions, and puts the others back.
 func TestRestore_RetriedFirst(t *testing.T) {
 	t.Parallel()
 	i := install(t)
@@ -94,15 +98,16 @@ func TestRestore_RetriedFirst(t *testing.T) {
 	for _, p := range retried {
 		now, err := c.Get(t.Context(), p.ID)
 		if err != nil || !now.Sent() || now.Position == nil || *now.Position != *p.Position {
-			t.Errorf("payment %s is %s at %v, was at %v (error %v)", p.ID, now.Status, now.Position, p.Position, err)
+			t.Errorf("payment %s: got status %s, position %v, error %v, want sent at %v", p.ID, now.Status,
+				now.Position, err, p.Position)
 		}
 		p.wantReplayOf(t, api.api, i.key, p.ID)
 	}
 	i.wantDuplicates(t, restoreEarly+restoreLate, 0)
 }
 
-// TestRestore_Locked is the control of the two above: locked delivery reads no tail, so the same
-// restore has every late payment emitted again, which verify sees.
+// TestRestore_Locked is the control of the two tests above. Locked delivery reads no tail, so after
+// the same restore every late payment is emitted again, which verify sees.
 func TestRestore_Locked(t *testing.T) {
 	t.Parallel()
 	for name, at := range map[string]copied{"CopyBeforeCreation": beforeCreation, "CopyBeforeMark": beforeMark} {
@@ -112,7 +117,7 @@ func TestRestore_Locked(t *testing.T) {
 			_, late, _ := i.emitAndRestore(t, at)
 			if at == beforeCreation {
 				if r := i.verify(t); r.Unexpected != restoreLate {
-					t.Errorf("%d records have lost their rows: %+v", restoreLate, r)
+					t.Errorf("got %+v, want %d unexpected records", r, restoreLate)
 				}
 				i.retryLost(t, i.launch(t, "api").api, late)
 			}
@@ -123,9 +128,9 @@ func TestRestore_Locked(t *testing.T) {
 	}
 }
 
-// TestRestore_Live: the database is put back while two replicas serve and send, and nobody stops
-// them, as happens when a managed database is restored behind its name. They notice by themselves,
-// and all is as after a restart.
+// TestRestore_Live restores a copy while two replicas serve and send, and are not stopped, as when
+// a managed database is restored under the same name. They detect it by themselves, and the outcome
+// is that of a restart.
 func TestRestore_Live(t *testing.T) {
 	t.Parallel()
 	for name, at := range map[string]copied{"CopyBeforeCreation": beforeCreation, "CopyBeforeMark": beforeMark} {
@@ -142,14 +147,14 @@ func TestRestore_Live(t *testing.T) {
 				i.wantAsBefore(t, c, p)
 			}
 			if i.count(t, selectSeqs) != seqs {
-				t.Error("the payments have other seq than before")
+				t.Error("got other seqs, want those from before the restore")
 			}
 			for _, p := range all {
 				p.wantReplay(t, first.api, i.key)
 				p.wantReplay(t, second.api, i.key)
 			}
 			if n := recovered(t, first) + recovered(t, second); n != restoreLate {
-				t.Errorf("take-overs recovered %d payments, want %d: what was tested?", n, restoreLate)
+				t.Errorf("takeovers recovered: got %d payments, want %d", n, restoreLate)
 			}
 			c = newClient(t, i.key, first.api, second.api)
 			for range restoreLate {
@@ -161,8 +166,8 @@ func TestRestore_Live(t *testing.T) {
 	}
 }
 
-// recovered counts the payments that a process's take-overs have found in the log, marked or put
-// back.
+// recovered returns how many payments the takeovers of a process have found in the log and marked
+// or put back.
 func recovered(t *testing.T, p *process) (n int) {
 	t.Helper()
 	for line := range strings.Lines(p.stderr.String()) {
@@ -177,8 +182,8 @@ func recovered(t *testing.T, p *process) (n int) {
 	return n
 }
 
-// emitAndRestore has all payments emitted, and the database put back to the copy. Nothing runs when
-// it returns; the payments and seqs are as they were at the end.
+// emitAndRestore emits all payments, and restores the copy. No process runs when it returns. The
+// payments and seqs are those from before the restore.
 func (i *installation) emitAndRestore(t *testing.T, at copied) (early, late []taken, seqs int) {
 	t.Helper()
 	early, late, service, restore := i.emit(t, at)
@@ -186,13 +191,13 @@ func (i *installation) emitAndRestore(t *testing.T, at copied) (early, late []ta
 	end(t, service)
 	restore()
 	if n := i.count(t, `select count(*) from payments where status = 'sent'`); n != restoreEarly {
-		t.Fatalf("after the restore %d payments are sent, want %d: nothing is tested", n, restoreEarly)
+		t.Fatalf("after the restore: got %d payments sent, want %d: nothing is tested", n, restoreEarly)
 	}
 	return early, late, seqs
 }
 
-// emit has all payments emitted, by a service that still runs; restore puts the database back to
-// the copy.
+// emit emits all payments. The returned service still runs. restore puts the copy in place of the
+// database.
 func (i *installation) emit(t *testing.T, at copied) (early, late []taken, service *process, restore func()) {
 	t.Helper()
 	service = i.launch(t, "serve")
@@ -216,18 +221,19 @@ func (i *installation) emit(t *testing.T, at copied) (early, late []taken, servi
 		for n := range list {
 			var err error
 			if list[n].Payment, err = c.Get(t.Context(), list[n].ID); err != nil || !list[n].Sent() {
-				t.Fatalf("payment %s is %s: %v", list[n].ID, list[n].Status, err)
+				t.Fatalf("payment %s: got status %s and error %v, want sent", list[n].ID, list[n].Status, err)
 			}
 		}
 	}
 	return early, late, service, restore
 }
 
-// selectSeqs is a digest of which payment has which seq.
+// selectSeqs returns a digest of the seq of every payment.
 const selectSeqs = `select ('x' || substr(md5(string_agg(id::text || seq, ',' order by id)), 1, 8))::bit(32)::bigint
 	from payments`
 
-// take makes payments; parties and accounts are the batch's own, so that a restore loses them, too.
+// take creates payments. Their parties and accounts belong to the batch, so a restore loses them,
+// too.
 func (i *installation) take(t *testing.T, api string, n int, batch string) []taken {
 	t.Helper()
 	all := make([]taken, n)
@@ -244,7 +250,7 @@ func (i *installation) take(t *testing.T, api string, n int, batch string) []tak
 		all[k] = taken{key: newKey(), body: body}
 		status, _, response := post(t, api, i.key, all[k].key, body)
 		if status != http.StatusAccepted {
-			t.Fatalf("answer %d: %s", status, response)
+			t.Fatalf("got status %d, want 202: %s", status, response)
 		}
 		all[k].response = response
 		if err := json.Unmarshal([]byte(response), &all[k].Payment); err != nil {
@@ -254,8 +260,8 @@ func (i *installation) take(t *testing.T, api string, n int, batch string) []tak
 	return all
 }
 
-// wantAsBefore waits until the payment is sent, and compares it with what it was. Only the time of
-// its mark may be another one.
+// wantAsBefore waits until the payment is sent, and compares it with its old state. Only the time
+// of its mark may differ.
 func (i *installation) wantAsBefore(t *testing.T, c *client.Client, p taken) {
 	t.Helper()
 	var now client.Payment
@@ -266,12 +272,12 @@ func (i *installation) wantAsBefore(t *testing.T, c *client.Client, p taken) {
 		return err
 	})
 	if now.SentAt.IsZero() {
-		t.Errorf("payment %s has no time of its sending", p.ID)
+		t.Errorf("payment %s: got no sent_at, want one", p.ID)
 	}
 	now.SentAt = p.SentAt
 	want, got := asJSON(t, p.Payment), asJSON(t, now)
 	if got != want {
-		t.Errorf("after the restore the payment is\n%s, was\n%s", got, want)
+		t.Errorf("after the restore: got the payment\n%s, want\n%s", got, want)
 	}
 }
 
@@ -284,34 +290,34 @@ func asJSON(t *testing.T, v any) string {
 	return string(b)
 }
 
-// wantReplay retries the payment's POST and wants the original answer, as a replay.
+// wantReplay retries the POST of the payment, and expects the original response as a replay.
 func (p taken) wantReplay(t *testing.T, api, apiKey string) {
 	t.Helper()
 	if response := p.wantReplayOf(t, api, apiKey, p.ID); response != p.response {
-		t.Errorf("the replay is\n%s, the original\n%s", response, p.response)
+		t.Errorf("replay: got\n%s, want the original\n%s", response, p.response)
 	}
 }
 
-// wantReplayOf retries the payment's POST and wants a replay of the payment id.
+// wantReplayOf retries the POST of the payment, and expects a replay of the payment id.
 func (p taken) wantReplayOf(t *testing.T, api, apiKey, id string) string {
 	t.Helper()
 	status, header, response := post(t, api, apiKey, p.key, p.body)
 	if status != http.StatusAccepted || header.Get("Idempotent-Replayed") != "true" ||
 		header.Get("Location") != "/payments/"+id {
-		t.Errorf("a retry is answered %d with %v: %s", status, header, response)
+		t.Errorf("retry: got status %d with %v, want a replay: %s", status, header, response)
 	}
 	return response
 }
 
-// retryLost retries POSTs whose payments are lost: they are taken as new, with the ids that they
-// had.
+// retryLost retries the POSTs of lost payments. They are taken as new ones, with their old ids.
 func (i *installation) retryLost(t *testing.T, api string, lost []taken) {
 	t.Helper()
 	for _, p := range lost {
 		status, header, response := post(t, api, i.key, p.key, p.body)
 		if status != http.StatusAccepted || header.Get("Idempotent-Replayed") != "" ||
 			header.Get("Location") != "/payments/"+p.ID {
-			t.Errorf("the retry of a lost payment is answered %d with %v: %s", status, header, response)
+			t.Errorf("retry of a lost payment: got status %d with %v, want it taken with its id: %s", status, header,
+				response)
 		}
 	}
 }
@@ -324,8 +330,8 @@ func end(t *testing.T, p *process) {
 	}
 }
 
-// copyDatabase copies the installation's database, which nobody uses; restore puts the copy in its
-// place.
+// copyDatabase copies the database of the installation, which no process uses. restore puts the
+// copy in its place.
 func (i *installation) copyDatabase(t *testing.T) (restore func()) {
 	t.Helper()
 	server, err := pgx.ParseConfig(i.env["PAYLATCH_DATABASE_URL"])

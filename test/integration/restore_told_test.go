@@ -12,10 +12,9 @@ import (
 	"github.com/paylatch/paylatch/client"
 )
 
-// TestRestore_Told: the whole database is deleted under load, and an older copy is restored. Every
-// payment that a client was told is `sent`, with its POST or later, is there again, as it was.
-// Those that were only told 202 after the copy, and were not sent yet, are gone: that is the
-// control.
+// TestRestore_Told replaces the database under load by an older copy. Every payment that a response
+// called `sent`, to its POST or later, is there again with its position. Payments that only had a
+// 202 after the copy and were not sent are lost. They are the control.
 func TestRestore_Told(t *testing.T) {
 	t.Parallel()
 	const sentAtLeast, unsentAtLeast, afterAtLeast = 100, 30, 20
@@ -29,8 +28,8 @@ func TestRestore_Told(t *testing.T) {
 	api := i.launch(t, "api")
 	senders := []*process{i.launch(t, "sender"), i.launch(t, "sender")}
 	c := newClient(t, i.key, api.api)
-	told := tellClients(t, c, 4)
-	told.await(t, "clients are told of sent payments", func() bool { return len(told.sent) >= sentAtLeast })
+	seen := observeClients(t, c, 4)
+	seen.await(t, "responses call payments sent", func() bool { return len(seen.sent) >= sentAtLeast })
 	for _, p := range senders {
 		p.kill()
 	}
@@ -48,37 +47,37 @@ func TestRestore_Told(t *testing.T) {
 		}
 		return nil
 	})
-	told.stop()
+	seen.stop()
 	i.launch(t, "sender")
 	i.drained(t)
 
-	for id, position := range told.sent { // A take-over puts it back, each partition's its own.
+	// The takeover of its partition puts each payment back.
+	for id, position := range seen.sent {
 		eventually(t, "payment "+id+" is there again", func() error {
 			p, err := c.Get(t.Context(), id)
 			if err != nil || p.Position == nil || *p.Position != position {
-				return fmt.Errorf("it was said to be sent, at %v, and is %q, at %v (error %w)", position, p.Status,
-					p.Position, err)
+				return fmt.Errorf("got status %q, position %v, error %w, want %v", p.Status, p.Position, err, position)
 			}
 			return nil
 		})
 	}
 	gone := 0
 	for _, id := range unsent {
-		if _, err := c.Get(t.Context(), id); isNotFound(err) && told.created[id] {
+		if _, err := c.Get(t.Context(), id); isNotFound(err) && seen.created[id] {
 			gone++
 		}
 	}
 	if gone == 0 {
-		t.Errorf("none of %d payments that were not sent is gone: nothing was tested", len(unsent))
+		t.Errorf("got none of %d unsent payments lost, want some: nothing was tested", len(unsent))
 	}
-	if r := i.verify(t); !r.OK() || r.Records < int64(len(early)+len(told.sent)) {
-		t.Errorf("want each payment in the topic once, and at least %d", len(early)+len(told.sent))
+	if r := i.verify(t); !r.OK() || r.Records < int64(len(early)+len(seen.sent)) {
+		t.Errorf("got %+v, want each payment in the topic once, and at least %d", r, len(early)+len(seen.sent))
 	}
-	t.Logf("%d payments said to be sent, %d by their POST, are all there; %d of %d unsent ones are gone",
-		len(told.sent), told.sentByPost, gone, len(unsent))
-	if told.sentByPost == 0 || told.sentByPost == len(told.sent) {
-		t.Errorf("%d of %d payments were said to be sent by their POST: one of two ways was not tested",
-			told.sentByPost, len(told.sent))
+	t.Logf("%d payments that a response called sent, %d to the POST, are there; %d of %d unsent ones are lost",
+		len(seen.sent), seen.sentByPost, gone, len(unsent))
+	if seen.sentByPost == 0 || seen.sentByPost == len(seen.sent) {
+		t.Errorf("got %d of %d payments called sent by the response to the POST, want some and not all",
+			seen.sentByPost, len(seen.sent))
 	}
 }
 
@@ -87,25 +86,27 @@ func isNotFound(err error) bool {
 	return ok && p.Code == "not_found"
 }
 
-// told is what clients were told of their payments.
-type told struct {
+// outcomes records what the responses to clients said about their payments.
+type outcomes struct {
 	over    atomic.Bool
 	workers sync.WaitGroup
 
-	mu         sync.Mutex
-	sent       map[string]client.Position // The payments that a response called sent.
-	sentByPost int                        // Of these, in the response to the POST.
-	created    map[string]bool            // Those that no response called more than created.
+	mu sync.Mutex
+	// sent has the payments that a response called sent.
+	sent map[string]client.Position
+	// sentByPost counts those of sent that the response to the POST called sent.
+	sentByPost int
+	// created has the payments that all responses called created.
+	created map[string]bool
 }
 
-// tellClients has workers make payments until it is stopped. A third of these waits for the payment
-// to be sent with the POST, a third with a GET, and a third does not wait. Errors are what the
-// clients of a database that is being replaced get; a payment of which nothing was told is not
-// judged.
-func tellClients(t *testing.T, c *client.Client, workers int) *told {
+// observeClients creates payments with several workers until it is stopped. A third of the requests
+// waits for `sent` with the POST, a third with a GET, and a third does not wait. Errors are
+// expected while the database is replaced. A payment without a response is not checked.
+func observeClients(t *testing.T, c *client.Client, workers int) *outcomes {
 	t.Helper()
 	const wait = time.Second
-	d := &told{sent: map[string]client.Position{}, created: map[string]bool{}}
+	d := &outcomes{sent: map[string]client.Position{}, created: map[string]bool{}}
 	ctx := context.WithoutCancel(t.Context())
 	for n := range workers {
 		d.workers.Go(func() {
@@ -129,7 +130,7 @@ func tellClients(t *testing.T, c *client.Client, workers int) *told {
 	return d
 }
 
-func (d *told) note(p client.Payment, byPost bool) {
+func (d *outcomes) note(p client.Payment, byPost bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !p.Sent() {
@@ -143,7 +144,7 @@ func (d *told) note(p client.Payment, byPost bool) {
 	}
 }
 
-func (d *told) await(t *testing.T, what string, enough func() bool) {
+func (d *outcomes) await(t *testing.T, what string, enough func() bool) {
 	t.Helper()
 	eventually(t, what, func() error {
 		d.mu.Lock()
@@ -155,7 +156,7 @@ func (d *told) await(t *testing.T, what string, enough func() bool) {
 	})
 }
 
-func (d *told) stop() {
+func (d *outcomes) stop() {
 	d.over.Store(true)
 	d.workers.Wait()
 }

@@ -22,7 +22,7 @@ import (
 
 const rightsDocument = "../../docs/rights.md"
 
-// block returns the code block of docs/rights.md that is in the given language.
+// block returns the code block of docs/rights.md in the given language.
 func block(t *testing.T, language string) string {
 	t.Helper()
 	document, err := os.ReadFile(rightsDocument)
@@ -32,7 +32,7 @@ func block(t *testing.T, language string) string {
 	_, after, ok := strings.Cut(string(document), "```"+language+"\n")
 	code, _, closed := strings.Cut(after, "```")
 	if !ok || !closed {
-		t.Fatalf("%s has no block of %s", rightsDocument, language)
+		t.Fatalf("%s: got no block of %s, want one", rightsDocument, language)
 	}
 	return code
 }
@@ -40,13 +40,13 @@ func block(t *testing.T, language string) string {
 var aclLine = regexp.MustCompile(`^kafka-acls\.sh --add --allow-principal User:paylatch --operation (\w+) ` +
 	`(?:--(topic) (payments)|--resource-pattern-type prefixed --(transactional-id) (payments-)|--(cluster))$`)
 
-// senderACLs are the rights that docs/rights.md gives a sender, for a topic of the test's own.
+// senderACLs returns the rights that docs/rights.md gives a sender, for a topic of the test.
 func senderACLs(t *testing.T, topic string) (rights []parts.ACL) {
 	t.Helper()
 	for line := range strings.Lines(block(t, "sh")) {
 		m := aclLine.FindStringSubmatch(strings.TrimSpace(line))
 		if m == nil {
-			t.Fatalf("%s: a line that no test reads: %s", rightsDocument, line)
+			t.Fatalf("%s: got a line that no test knows: %s", rightsDocument, line)
 		}
 		operation, err := kmsg.ParseACLOperation(m[1])
 		if err != nil {
@@ -60,13 +60,14 @@ func senderACLs(t *testing.T, topic string) (rights []parts.ACL) {
 	return rights
 }
 
-// guarded is an installation on a broker that grants its clients nothing but what a test grants.
+// guarded is an installation on a broker that grants its clients only what a test grants.
 type guarded struct {
 	*installation
 	broker *parts.GuardedBroker
 }
 
-// installGuarded sets one up, on a topic that the broker's administrator has created.
+// installGuarded sets up a guarded installation on a topic that the administrator of the broker has
+// created.
 func installGuarded(t *testing.T) guarded {
 	t.Helper()
 	g := guarded{broker: parts.GuardedKafka(t), installation: &installation{topic: parts.Topic()}}
@@ -81,8 +82,8 @@ func installGuarded(t *testing.T) guarded {
 	return g
 }
 
-// wantRuns grants rights and wants the command to succeed with them; a broker takes a moment to
-// know of them. Without any one of them it must fail, and say which it lacks.
+// wantRuns grants rights, and expects the command to succeed with them. A broker needs a moment to
+// apply them. Without any one of them the command must fail and name it.
 func (g guarded) wantRuns(t *testing.T, rights []parts.ACL, args ...string) {
 	t.Helper()
 	g.broker.Grant(t, rights...)
@@ -105,8 +106,8 @@ func (g guarded) wantRuns(t *testing.T, rights []parts.ACL, args ...string) {
 	})
 }
 
-// TestRights_Kafka_Operator: the operator's commands run with the rights that docs/rights.md names,
-// and fail by name without any of them. None needs to create what exists.
+// TestRights_Kafka_Operator runs the operator's commands with the rights of docs/rights.md. Without
+// any one of them they fail and name it. No command needs a right to create what exists.
 func TestRights_Kafka_Operator(t *testing.T) {
 	t.Parallel()
 	g := installGuarded(t)
@@ -117,9 +118,8 @@ func TestRights_Kafka_Operator(t *testing.T) {
 	g.wantRuns(t, []parts.ACL{{Operation: kadm.OpAlter, Resource: topic}}, "partitions", "grow", "3")
 }
 
-// tailAfterCrash puts the database into the state in which a crash between Kafka's commit and
-// PostgreSQL's leaves it: the last record of partition 0 is in the log, and its payment is not
-// marked.
+// tailAfterCrash sets the state that a crash between Kafka's commit and PostgreSQL's leaves behind.
+// The last record of partition 0 is in the log, and its payment is not marked.
 const tailAfterCrash = `
 	with last as (select id, partition, kafka_offset from payments where status = 'sent'
 			order by kafka_offset desc limit 1),
@@ -127,7 +127,7 @@ const tailAfterCrash = `
 			from last where p.id = last.id)
 	update topic_partitions t set next_offset = last.kafka_offset from last where t.partition = last.partition`
 
-// awaitRights waits until the broker knows whether a sender has all its rights.
+// awaitRights waits until the broker has applied the rights of a sender: all of them, or not all.
 func (g guarded) awaitRights(t *testing.T, all bool) {
 	t.Helper()
 	cluster, err := kafka.NewCluster([]string{g.broker.Addr})
@@ -139,7 +139,7 @@ func (g guarded) awaitRights(t *testing.T, all bool) {
 	g.onDatabase(t, func(conn *pgx.Conn) error {
 		return conn.QueryRow(t.Context(), `select transactional_id from topic_partitions where partition = 0`).Scan(&id)
 	})
-	eventually(t, fmt.Sprintf("the broker knows of the rights: all %t", all), func() error {
+	eventually(t, fmt.Sprintf("the broker has applied the rights: all %t", all), func() error {
 		warnings, err := cluster.TryRights(t.Context(), g.topic, id)
 		if all != (err == nil && len(warnings) == 0) {
 			return fmt.Errorf("%w: %w, %q", errNotYet, err, warnings)
@@ -148,9 +148,9 @@ func (g guarded) awaitRights(t *testing.T, all bool) {
 	})
 }
 
-// TestRights_Kafka_Sender takes each right of a sender away in turn: it says which it lacks, also
-// when only a recovery needs it, takes payments meanwhile, and goes on by itself once it has the
-// right. With all of them it recovers what a crash left.
+// TestRights_Kafka_Sender revokes each right of a sender in turn. The sender names the right, also
+// if only a recovery needs it. The API takes payments concurrently, and the sender continues by
+// itself once it has the right. With all rights it recovers what a crash left behind.
 func TestRights_Kafka_Sender(t *testing.T) {
 	t.Parallel()
 	g := installGuarded(t)
@@ -177,7 +177,7 @@ func TestRights_Kafka_Sender(t *testing.T) {
 		optional := r.Operation == kadm.OpClusterAction
 		if optional {
 			want = "ClusterAction (or Alter) on the cluster"
-			g.drained(t) // It sends all the same.
+			g.drained(t) // The right is optional for sending.
 		}
 		eventually(t, "the log says "+want, func() error {
 			if !strings.Contains(service.stderr.String(), want) {
@@ -186,7 +186,7 @@ func TestRights_Kafka_Sender(t *testing.T) {
 			return nil
 		})
 		if waiting := g.count(t, `select count(*) from payments where status = 'created'`); !optional && waiting == 0 {
-			t.Errorf("without %v payments are sent", r)
+			t.Errorf("without %v: got no payment that waits, want some", r)
 		}
 		g.broker.Grant(t, r)
 		g.awaitRights(t, true)
@@ -202,12 +202,12 @@ func TestRights_Kafka_Sender(t *testing.T) {
 	sender := g.launch(t, "sender")
 	g.drained(t)
 	if n := recovered(t, sender); n != 1 {
-		t.Errorf("%d payments of the tail were found, want 1", n)
+		t.Errorf("got %d payments found in the tail, want 1", n)
 	}
 	g.wantClean(t, int64(len(rights)))
 }
 
-// as returns the environment for commands that log in as a role of its own, a member of the given
+// as returns the environment for commands that log in as a new role, which is a member of the given
 // groups.
 func (i *installation) as(t *testing.T, groups ...string) map[string]string {
 	t.Helper()
@@ -222,7 +222,7 @@ func (i *installation) as(t *testing.T, groups ...string) map[string]string {
 	return map[string]string{"PAYLATCH_DATABASE_URL": u.String()}
 }
 
-// executeAtEnd changes the database when the test is over. What comes last here is executed first.
+// executeAtEnd executes SQL when the test has ended. Statements are executed in reverse order.
 func (i *installation) executeAtEnd(t *testing.T, sql string) {
 	t.Helper()
 	database := i.env["PAYLATCH_DATABASE_URL"]
@@ -239,8 +239,8 @@ func (i *installation) executeAtEnd(t *testing.T, sql string) {
 	})
 }
 
-// groups executes the block of docs/rights.md, with names of the test's own: roles belong to the
-// whole server.
+// groups executes the block of docs/rights.md with role names of the test, since roles belong to
+// the whole server.
 func (i *installation) groups(t *testing.T) (api, sender, operator string) {
 	t.Helper()
 	prefix := "test_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:8] + "_"
@@ -251,8 +251,8 @@ func (i *installation) groups(t *testing.T) (api, sender, operator string) {
 	return prefix + "api", prefix + "sender", prefix + "operator"
 }
 
-// TestRights_Postgres runs every command but those that create the schema as roles that have just
-// what docs/rights.md grants them; also what only a recovery does.
+// TestRights_Postgres runs every command except those that create the schema, and a recovery. The
+// roles have only what docs/rights.md grants.
 func TestRights_Postgres(t *testing.T) {
 	t.Parallel()
 	i := &installation{topic: parts.Topic(), env: map[string]string{
@@ -278,31 +278,30 @@ func TestRights_Postgres(t *testing.T) {
 	}
 	get(t, service.api+"/readyz")
 	if !strings.Contains(get(t, service.admin+"/metrics"), "\npaylatch_database_up 1\n") {
-		t.Error("the metrics do not say that the database is up")
+		t.Error("want paylatch_database_up 1 in the metrics")
 	}
 
-	// What only a recovery does is named at the start; the sender goes on by itself when it is
-	// granted.
+	// The sender names a missing privilege at its start, also if only a recovery needs it. It
+	// continues by itself when it is granted.
 	i.execute(t, "revoke insert on parties from "+sender)
 	p := i.launch(t, "sender", asSender)
-	eventually(t, "the sender names what it lacks", func() error {
+	eventually(t, "the sender names the missing privilege", func() error {
 		if !strings.Contains(p.stderr.String(), "lacks a privilege: INSERT on parties, needed to put back") {
 			return errNotYet
 		}
 		return nil
 	})
 	if i.count(t, `select count(*) from payments where status = 'created'`) != 1 {
-		t.Error("the sender does not wait for the privilege")
+		t.Error("got the payment sent, want it to wait for the privilege")
 	}
 	i.execute(t, "grant insert on parties to "+sender)
 	i.drained(t)
 	p.kill()
 	if strings.Contains(service.stderr.String(), "lacks a privilege") {
-		t.Error("the API lacks a privilege")
+		t.Error("got a missing privilege in the log of the API, want none")
 	}
 
-	// The database loses a payment that was sent, with all that belongs to it, and its sequences go
-	// back.
+	// The database loses a sent payment with its parties and accounts. Its sequences are reset.
 	i.execute(t, `set session_replication_role = replica;
 		delete from payments; delete from parties; delete from accounts;
 		set session_replication_role = origin;
@@ -316,7 +315,7 @@ func TestRights_Postgres(t *testing.T) {
 		}
 		return nil
 	})
-	// Logical replication carries no sequences.
+	// Logical replication does not copy sequences.
 	i.execute(t, `select setval('parties_id_seq', 1, false), setval('accounts_id_seq', 1, false),
 			setval('tenants_id_seq', 1, false)`)
 	service = i.launch(t, "api", asAPI)

@@ -17,15 +17,15 @@ import (
 )
 
 // TestRolling restarts one replica after the other behind a balancer, under load. With a drain
-// delay no request fails, though none is made twice. The control has no delay: there the balancer
-// learns too late that a replica is gone.
+// delay no request fails, though no request is repeated. The control has no delay: the balancer
+// then learns too late that a replica is gone.
 func TestRolling(t *testing.T) {
 	t.Parallel()
 	const replicas, rounds = 3, 2
 	t.Run("Drained", func(t *testing.T) {
 		i := install(t)
-		// The balancer may be slow on a busy machine. So the delay is a long one, and a second
-		// signal ends it.
+		// The balancer may be slow on a busy machine. So the delay is long, and a second signal
+		// ends it.
 		r := i.roll(t, replicas, "10m")
 		for range rounds * replicas {
 			oldest := r.replicas[0]
@@ -40,7 +40,7 @@ func TestRolling(t *testing.T) {
 		}
 		accepted := r.load.stop()
 		if failures := r.load.failures; len(failures) > 0 {
-			t.Errorf("%d of %d requests failed:\n%s", len(failures), r.load.requests.Load(),
+			t.Errorf("got %d of %d requests failed, want 0:\n%s", len(failures), r.load.requests.Load(),
 				strings.Join(failures[:min(len(failures), 10)], "\n"))
 		}
 		i.drained(t)
@@ -55,7 +55,7 @@ func TestRolling(t *testing.T) {
 		}
 		r.load.stop()
 		if r.load.failed() == 0 {
-			t.Error("no request failed without a drain delay: the test does not see what it should")
+			t.Error("got no failed request without a drain delay, want some: nothing was tested")
 		}
 	})
 }
@@ -66,10 +66,11 @@ type rolling struct {
 	balancer     *balancer
 	load         *firstAttempts
 	env          map[string]string
-	replicas     []replica // The oldest first.
+	// replicas has the oldest first.
+	replicas []replica
 }
 
-// replica is a process, and what the balancer knows of it.
+// replica is a process, and its state in the balancer.
 type replica struct {
 	*process
 	backend *backend
@@ -109,7 +110,7 @@ func (r *rolling) replaceOldest(t *testing.T) {
 	r.load.progress(t)
 }
 
-// firstAttempts is a load of which each request is made once, over connections that are kept.
+// firstAttempts is a load that makes each request once, over kept connections.
 type firstAttempts struct {
 	key      string
 	base     string
@@ -118,13 +119,14 @@ type firstAttempts struct {
 	workers  sync.WaitGroup
 	requests atomic.Int64
 	accepted atomic.Int64
-	slow     atomic.Int64 // Answered 503 after storeTimeout.
+	// slow counts the 503 after storeTimeout.
+	slow atomic.Int64
 
 	mu       sync.Mutex
 	failures []string
 }
 
-// loadPause is between two payments of a worker. The processors are for the replicas.
+// loadPause is the time between two payments of a worker. It leaves the processors to the replicas.
 const loadPause = 10 * time.Millisecond
 
 func startFirstAttempts(t *testing.T, base, key string, workers int) *firstAttempts {
@@ -164,11 +166,11 @@ func (f *firstAttempts) create(body []byte, prefer string) string {
 	return p.ID
 }
 
-// storeTimeout is how long a replica waits for the database before it answers 503.
+// storeTimeout is how long a replica waits for the database before it responds with 503.
 const storeTimeout = 5 * time.Second
 
-// do makes one request. Whatever is not a 200 or a 202 is a failure, but for the 503 of a replica
-// whose database was too slow: that is a busy machine, and no restart.
+// do makes one request. Any status other than 200 and 202 is a failure. The exception is the 503 of
+// a replica whose database was too slow: it comes from a busy machine, not from a restart.
 func (f *firstAttempts) do(method, path string, header http.Header, body []byte) []byte {
 	f.requests.Add(1)
 	request, err := http.NewRequestWithContext(context.Background(), method, f.base+path, bytes.NewReader(body))
@@ -180,7 +182,7 @@ func (f *firstAttempts) do(method, path string, header http.Header, body []byte)
 		request.Header[name] = values
 	}
 	request.Header.Set("Authorization", bearer(f.key))
-	request.GetBody = nil // Or the transport would make it again by itself.
+	request.GetBody = nil // Else the transport would repeat the request.
 	began := time.Now()
 	response, err := f.http.Do(request)
 	if err != nil {
@@ -213,7 +215,7 @@ func (f *firstAttempts) failed() int {
 	return len(f.failures)
 }
 
-// lastFailure returns what failed last.
+// lastFailure returns the last failure.
 func (f *firstAttempts) lastFailure() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -11,11 +11,10 @@ import (
 	"github.com/paylatch/paylatch/test/parts"
 )
 
-// TestCreate_StandbyAway checks that nothing is reported while no synchronous standby can confirm
-// it, since a failover could undo it. The standby is one that never comes. A create, its retries
-// and every query get 503, also about a payment that is older, because a replica cannot know which
-// rows the standby has. An operator who cancels the waits changes nothing but that rows become
-// visible.
+// TestCreate_StandbyAway checks that nothing is reported that no synchronous standby can confirm,
+// since a failover could undo it. The standby never connects. A create, its retries and every query
+// get 503, also for an older payment, because a replica cannot know which rows the standby has. An
+// operator who cancels the waits only makes rows visible.
 func TestCreate_StandbyAway(t *testing.T) {
 	t.Parallel()
 	server := parts.OwnPostgres(t)
@@ -25,10 +24,11 @@ func TestCreate_StandbyAway(t *testing.T) {
 	older := awayCase{t, api, i.key, "older", body}
 	older.wantPost(http.StatusAccepted)
 
-	i.execute(t, `alter system set synchronous_standby_names = 'nobody'`)
+	i.execute(t, `alter system set synchronous_standby_names = 'absent'`)
 	i.execute(t, `select pg_reload_conf()`)
-	settings := 0 // PostgreSQL reads its settings when it gets to it.
-	eventually(t, "commits to wait", func() error {
+	// settings counts the payments that are created before PostgreSQL has read its settings.
+	settings := 0
+	eventually(t, "commits wait", func() error {
 		settings++
 		if got := (awayCase{t, api, i.key, fmt.Sprint("settings-", settings),
 			body}).post(); got != http.StatusServiceUnavailable {
@@ -50,9 +50,9 @@ func TestCreate_StandbyAway(t *testing.T) {
 	}
 	all.Wait()
 
-	eventually(t, "the row to be visible", func() error {
+	eventually(t, "the row is visible", func() error {
 		i.execute(t, `select pg_cancel_backend(pid) from pg_stat_activity where wait_event = 'SyncRep'`)
-		if i.count(t, `select count(*) from payments`) < settings+2 { // With the older one, and the waiting one.
+		if i.count(t, `select count(*) from payments`) < settings+2 { // 2 for older and waiting.
 			return errNotYet
 		}
 		return nil
@@ -63,7 +63,7 @@ func TestCreate_StandbyAway(t *testing.T) {
 
 	i.execute(t, `alter system reset synchronous_standby_names`)
 	i.execute(t, `select pg_reload_conf()`)
-	eventually(t, "the waits to end", func() error {
+	eventually(t, "the waits have ended", func() error {
 		if got := waiting.post(); got == http.StatusServiceUnavailable {
 			return errNotYet
 		}
@@ -79,7 +79,7 @@ func TestCreate_StandbyAway(t *testing.T) {
 	}
 }
 
-// awayCase is one key with one body.
+// awayCase is a key with a body.
 type awayCase struct {
 	t        *testing.T
 	api      string

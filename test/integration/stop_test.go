@@ -11,16 +11,17 @@ import (
 	"testing"
 )
 
-// TestDrain: a process that is told to stop is not ready, takes and sends payments, and ends each
+// TestDrain signals a process. It is then not ready, still takes and sends payments, and ends each
 // connection with its response. A second signal ends the drain.
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	i := install(t)
 	p := i.launch(t, "serve", map[string]string{"PAYLATCH_DRAIN_DELAY": "10m"})
 	body := []byte(order())
-	kept := &http.Client{Transport: &http.Transport{}} // Its connection is there before the signal.
+	// kept has its connection before the signal.
+	kept := &http.Client{Transport: &http.Transport{}}
 	if status, ends := createBy(t, kept, p.api, i.key, body, ""); status != http.StatusAccepted || ends {
-		t.Fatalf("before the signal: %d, the connection ends: %v; want 202, false", status, ends)
+		t.Fatalf("before the signal: got %d, the connection ends: %v, want 202, false", status, ends)
 	}
 	p.signal(t)
 	eventually(t, "the process is not ready", func() error {
@@ -32,23 +33,24 @@ func TestDrain(t *testing.T) {
 	})
 	for range 2 { // Over the kept connection, and over a new one.
 		if status, ends := createBy(t, kept, p.api, i.key, body, ""); status != http.StatusAccepted || !ends {
-			t.Errorf("in the drain: %d, the connection ends: %v; want 202, true", status, ends)
+			t.Errorf("in the drain: got %d, the connection ends: %v, want 202, true", status, ends)
 		}
 	}
 	if status, _ := createBy(t, kept, p.api, i.key, body, "wait=30"); status != http.StatusOK {
-		t.Errorf("in the drain, waiting: %d, want 200: its sender goes on", status)
+		t.Errorf("in the drain, waiting: got %d, want 200", status)
 	}
 	if live := get(t, p.api+"/livez"); live != `{"status":"live"}` {
-		t.Errorf("livez says %s", live)
+		t.Errorf("livez: got %s, want live", live)
 	}
 	if metrics := get(t, p.admin+"/metrics"); !strings.Contains(metrics, "\npaylatch_ready 0\n") {
-		t.Error("the metric does not say that the process is not ready")
+		t.Error("want paylatch_ready 0 in the metrics")
 	}
 	end(t, p) // The second signal.
 	wantStopLog(t, p, "draining stopping stopped")
 }
 
-// TestDrain_Over: a process stops by itself once the delay is over, and one without an API at once.
+// TestDrain_Over lets the drain delay pass: the process then stops by itself. A process without an
+// API stops at once.
 func TestDrain_Over(t *testing.T) {
 	t.Parallel()
 	i := install(t)
@@ -62,7 +64,7 @@ func TestDrain_Over(t *testing.T) {
 	}
 }
 
-// wantStopLog checks what a process has logged about its end.
+// wantStopLog checks the events that a process has logged when it stopped.
 func wantStopLog(t *testing.T, p *process, want string) {
 	t.Helper()
 	var events []string
@@ -74,12 +76,12 @@ func wantStopLog(t *testing.T, p *process, want string) {
 		}
 	}
 	if got := strings.Join(events, " "); got != want {
-		t.Errorf("the log says %q, want %q", got, want)
+		t.Errorf("got the events %q in the log, want %q", got, want)
 	}
 }
 
-// createBy makes a payment, and returns the status and whether the connection ends with the
-// response.
+// createBy creates a payment. It returns the status, and reports whether the connection ends with
+// the response.
 func createBy(t *testing.T, c *http.Client, api, key string, body []byte, prefer string) (status int, ends bool) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, api+"/payments", bytes.NewReader(body))

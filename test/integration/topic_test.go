@@ -16,10 +16,10 @@ import (
 	"github.com/paylatch/paylatch/test/parts"
 )
 
-// secrets are names and numbers that the tests' payments bear; no log may hold them.
+// secrets are the names and numbers in the payments of the tests. No log may contain them.
 var secrets = []string{"Yolanda Quist", "Xavier Zork", "765543322771", "DE89370400440532013000"}
 
-// sample is a payment of the tests; account picks its sender and so its partition.
+// sample returns a payment. account determines its sender account, and so its partition.
 func sample(account string) client.Request {
 	return client.Request{
 		Amount: 25687, Currency: "USD",
@@ -41,7 +41,7 @@ func newClient(t *testing.T, key string, servers ...string) *client.Client {
 	return c
 }
 
-// create makes one payment with a new key.
+// create creates one payment with a new key.
 func create(t *testing.T, c *client.Client) client.Result {
 	t.Helper()
 	created, err := c.Create(t.Context(), uuid.Must(uuid.NewV7()).String(), sample(string(rune('0'+rand.N(10)))))
@@ -57,8 +57,8 @@ func (i *installation) records(t *testing.T) []kafka.Record {
 	return readTopic(t, i.env["PAYLATCH_KAFKA_BROKERS"], i.topic)
 }
 
-// readTopic reads by positions: an embedded broker that was started again has ends without a
-// marker, for which a consumer waits for ever.
+// readTopic reads by offsets. An embedded broker that was restarted may end in a transaction
+// without a marker, for which a consumer would wait forever.
 func readTopic(t *testing.T, broker, topic string) []kafka.Record {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -84,7 +84,7 @@ func readTopic(t *testing.T, broker, topic string) []kafka.Record {
 	return records
 }
 
-// count asks the database one number.
+// count returns the number that a query returns.
 func (i *installation) count(t *testing.T, sql string) int {
 	t.Helper()
 	var n int
@@ -92,7 +92,7 @@ func (i *installation) count(t *testing.T, sql string) int {
 	return n
 }
 
-// execute changes the database.
+// execute executes one or more SQL statements.
 func (i *installation) execute(t *testing.T, sql string, args ...any) {
 	t.Helper()
 	i.onDatabase(t, func(conn *pgx.Conn) error {
@@ -101,7 +101,7 @@ func (i *installation) execute(t *testing.T, sql string, args ...any) {
 	})
 }
 
-// onDatabase works on a connection of its own.
+// onDatabase calls work with a new connection.
 func (i *installation) onDatabase(t *testing.T, work func(*pgx.Conn) error) {
 	t.Helper()
 	conn, err := parts.Connect(t.Context(), i.env["PAYLATCH_DATABASE_URL"])
@@ -114,29 +114,29 @@ func (i *installation) onDatabase(t *testing.T, work func(*pgx.Conn) error) {
 	}
 }
 
-// drained waits until nothing is unsent.
+// drained waits until no payment is unsent, and no transaction is open.
 func (i *installation) drained(t *testing.T) {
 	t.Helper()
-	eventually(t, "drain", func() error {
+	eventually(t, "all payments are sent", func() error {
 		if i.count(t, `select count(*) from payments where status = 'created'`) > 0 {
 			return errNotYet
 		}
 		return nil
 	})
-	i.settled(t)
+	i.stable(t)
 }
 
-// settled waits until every transaction in the topic is decided. Kafka answers a commit before its
-// marker is in the log, and without the marker no consumer, and no auditor, sees the records; what
-// nobody commits is aborted by its time-out.
-func (i *installation) settled(t *testing.T) {
+// stable waits until no transaction in the topic is open. Kafka responds to a commit before its
+// marker is in the log, and without the marker consumers and the auditor do not see the records. A
+// transaction without a commit is aborted by its timeout.
+func (i *installation) stable(t *testing.T) {
 	t.Helper()
 	cluster, err := kafka.NewCluster([]string{i.env["PAYLATCH_KAFKA_BROKERS"]})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer cluster.Close()
-	eventually(t, "every transaction is decided", func() error {
+	eventually(t, "no transaction is open", func() error {
 		ranges, err := cluster.Ranges(t.Context(), i.topic)
 		if err != nil || slices.ContainsFunc(ranges, func(r kafka.Range) bool { return r.StableEnd != r.End }) {
 			return errors.Join(err, errNotYet)
@@ -145,13 +145,13 @@ func (i *installation) settled(t *testing.T) {
 	})
 }
 
-// ids lists the table's payments.
+// ids returns the ids of all payments in the table.
 func (i *installation) ids(t *testing.T) []string {
 	t.Helper()
 	return i.idsWhere(t, `true`)
 }
 
-// idsWhere lists the table's payments for which an SQL condition is true.
+// idsWhere returns the ids of the payments for which an SQL condition is true.
 func (i *installation) idsWhere(t *testing.T, condition string) []string {
 	t.Helper()
 	var ids []string

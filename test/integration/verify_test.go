@@ -11,12 +11,12 @@ import (
 	"github.com/paylatch/paylatch/internal/auditor"
 )
 
-// markBeyond marks the unsent payments of a partition as sent, at offsets that no log of these
-// tests has.
+// markBeyond marks the unsent payments of a partition as sent, at offsets beyond every log of these
+// tests.
 const markBeyond = `update payments set status = 'sent', sent_at = now(), kafka_offset = seq + 1000000
 	where partition = $1 and status = 'created'`
 
-// TestVerify_BeyondTheEnd marks five payments as sent beyond the end of the log: verify counts them
+// TestVerify_BeyondTheEnd marks five payments as sent beyond the end of the log. Verify counts them
 // as missing.
 func TestVerify_BeyondTheEnd(t *testing.T) {
 	t.Parallel()
@@ -61,7 +61,7 @@ func TestVerify_LogLost(t *testing.T) {
 		const halted = `select count(*) from topic_partitions where state = 'halted'
 			and reason like '%acknowledged records are lost'`
 		if n := i.count(t, halted); n != 12 {
-			return fmt.Errorf("%d are halted", n)
+			return fmt.Errorf("got %d halted", n)
 		}
 		return nil
 	})
@@ -70,13 +70,14 @@ func TestVerify_LogLost(t *testing.T) {
 	}
 }
 
-// TestVerify_OpenTransaction sends in locked delivery behind an open transaction of another
-// producer. Consumers do not see these payments: they are undecided until the transaction ends.
+// TestVerify_OpenTransaction sends in locked delivery while a transaction of another producer is
+// open. Consumers do not see these payments, and verify counts them as undecided until the
+// transaction ends.
 func TestVerify_OpenTransaction(t *testing.T) {
 	t.Parallel()
 	i := installLocked(t)
 	abort := i.openTransaction(t, 0)
-	i.bulk(t, 24) // Two for each partition.
+	i.bulk(t, 24) // 2 for each partition.
 	i.launch(t, "sender")
 	eventually(t, "all are marked sent", func() error {
 		if i.count(t, `select count(*) from payments where status = 'created'`) > 0 {
@@ -90,14 +91,14 @@ func TestVerify_OpenTransaction(t *testing.T) {
 	cmd := command(t, i.env, "verify")
 	out, _ := cmd.Output()
 	if code := cmd.ProcessState.ExitCode(); code != 3 || !strings.Contains(string(out), "\n undecided          2  ") {
-		t.Errorf("verify: got exit code %d, want 3, and\n%s", code, out)
+		t.Errorf("verify: got exit code %d, want 3 and 2 undecided:\n%s", code, out)
 	}
 	abort()
-	i.wantClean(t, 24) // It waits for the marker, if that is late.
+	i.wantClean(t, 24) // verify waits for a late marker.
 }
 
-// openTransaction begins a transaction of another producer in a partition, and returns what aborts
-// it.
+// openTransaction begins a transaction of another producer in a partition, and returns a function
+// that aborts it.
 func (i *installation) openTransaction(t *testing.T, partition int32) (abort func()) {
 	t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(i.env["PAYLATCH_KAFKA_BROKERS"]),
@@ -121,8 +122,8 @@ func (i *installation) openTransaction(t *testing.T, partition int32) (abort fun
 	}
 }
 
-// TestVerify_UnderLoad runs verify again and again while two replicas take and send payments. A
-// healthy system has no fault at any moment.
+// TestVerify_UnderLoad runs verify several times while two replicas take and send payments. It
+// never finds a fault.
 func TestVerify_UnderLoad(t *testing.T) {
 	t.Parallel()
 	const rounds = 8
@@ -137,7 +138,7 @@ func TestVerify_UnderLoad(t *testing.T) {
 			t.Errorf("round %d: got %+v, want no fault", n, r)
 		}
 		if r.Records <= before {
-			t.Errorf("round %d: got %d records after %d: nothing was sent meanwhile", n, r.Records, before)
+			t.Errorf("round %d: got %d records, want more than %d: nothing was sent", n, r.Records, before)
 		}
 		before, inFlight = r.Records, inFlight+r.NotJudged.InFlight
 	}
