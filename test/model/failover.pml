@@ -1,20 +1,20 @@
 /*
  * Failover to a synchronous standby: fenced delivery (see fenced.pml) on two databases, P1 and its
  * synchronous standby P2. One partition, two replicas, PAYMENTS payments, and at most FAULTS
- * faults: a lost session (the replica goes on as a zombie), a lost response of a commit or a
+ * faults: a lost session (the replica continues as a zombie), a lost response of a commit or a
  * produce request, an EndTransaction that takes effect late, a transaction that times out, a lost
  * marker, and a commit that becomes visible before the standby has it.
  *
  * A commit on P1 is confirmed when P2 has it, and P2 has a prefix of the commits of P1. An
  * unconfirmed commit may become visible on P1: its wait was cancelled, or P1 was restarted. P2 may
- * be promoted at any moment, once. From then on P1 is isolated (split brain): its locks keep out
- * nobody on P2, no commit on it is confirmed, but its sessions live on and see its rows,
- * unconfirmed ones too.
+ * be promoted at any moment, once. From then on P1 is isolated (split brain): its locks do not
+ * exclude sessions on P2, and none of its commits is confirmed. But its sessions continue and see
+ * its rows, unconfirmed ones too.
  *
  * One client makes the payments, each after the 202 of the one before. It may reach either
  * database, and retries until it has the 202.
  *
- * A barrier (store.Session.Confirm) is a commit on the database of the claim, by another session.
+ * A barrier (store.Claim.Confirm) is a commit on the database of the claim, by another session.
  * It begins after the step before it. On P1 it passes only if P2 was not promoted at that moment;
  * then P2 has all that was visible on P1.
  *
@@ -48,13 +48,13 @@
 byte status[2 * PAYMENTS];
 #define row_of(d, p) status[(d) * PAYMENTS + (p)]
 byte next[2]; /* topic_partitions.next_offset */
-/* Who took over last. That stands for topic_partitions.generation, in fewer states. */
+/* The last replica that took over. It replaces topic_partitions.generation, with fewer states. */
 byte taker[2] = NONE;
-/* Whose session holds the advisory lock and, during a claim, the row lock of topic_partitions. */
+/* The owner of the advisory lock and, during a claim, of the row lock of topic_partitions. */
 byte owner[2] = NONE;
 bool promoted; /* P2 is the primary, and P1 is isolated. */
 bool lag;      /* P1 has commits that P2 does not have. */
-byte told;     /* How many payments the client has a 202 for. */
+byte told;     /* The number of payments with a 202. */
 #ifdef DISTURBANCE
 bool disturbed[REPLICAS]; /* The replica has fenced by the isolated P1. */
 #endif
@@ -86,8 +86,8 @@ inline confirm(d) {
 }
 
 /*
- * With all barriers no step looks at the rows of an isolated P1 that has no session. They are
- * forgotten, so that there are fewer states.
+ * With all barriers no step reads the rows of an isolated P1 that has no session. They are
+ * reset, so that there are fewer states.
  */
 #ifdef REJOIN
 #define unused(d) (false)
@@ -166,7 +166,7 @@ proctype Replica(byte me) {
 	byte d, myEpoch = NONE, myNext, from, upTo, set, base, stable, open;
 	bool recorded;
 
-own: /* store.Session: Own, and a new one after every error: sender.fenced.failed. */
+own: /* store.Store.Own, and a new session after every error: sender.fenced.failed. */
 	atomic {
 		if
 		:: myEpoch != NONE -> abandoned[myEpoch] = underWay[myEpoch]
@@ -175,7 +175,7 @@ own: /* store.Session: Own, and a new one after every error: sender.fenced.faile
 		endSession(me);
 		d = P1; myEpoch = NONE; myNext = 0; from = 0; upTo = 0; set = 0; base = 0; stable = 0; open = 0; recorded = false
 	}
-	/* sender.fenced.takeOver: store.Session.Claim. */
+	/* sender.fenced.takeover: store.Session.Claim. */
 	if
 	:: atomic { !complete && owner[P1] == NONE && !promoted -> owner[P1] = me; from = next[P1] }
 	:: atomic { !complete && owner[P2] == NONE && promoted -> d = P2; owner[P2] = me; from = next[P2] }
@@ -224,10 +224,10 @@ own: /* store.Session: Own, and a new one after every error: sender.fenced.faile
 	fi;
 	commit(upTo);
 
-pass: /* sender.fenced.pass: store.Session.HasUnsent */
+pass: /* sender.fenced.sendBatch: store.Session.HasUnsent */
 	if
 	:: complete -> goto own
-	:: atomic { !anyCreated(d) && undecided > 0 -> /* Nothing to send: kafka.Producer.Settled. */
+	:: atomic { !anyCreated(d) && undecided > 0 -> /* Nothing to send: kafka.Producer.AwaitStable. */
 		stableEnd(stable);
 		if
 		:: stable < myNext -> goto own
@@ -242,7 +242,7 @@ pass: /* sender.fenced.pass: store.Session.HasUnsent */
 	:: atomic { live && !anyCreated(d) -> goto pass }
 	:: !live -> goto own
 #endif
-	/* store.Session.Claim, sender.fenced.remembers */
+	/* store.Session.Claim, sender.fenced.checkUnchanged */
 	:: atomic { live && anyCreated(d) ->
 		if
 		:: next[d] != myNext || taker[d] != me -> goto own
@@ -260,7 +260,7 @@ pass: /* sender.fenced.pass: store.Session.HasUnsent */
 #ifdef BARRIER_BEFORE_PRODUCE
 	barrier();
 #endif
-	/* kafka.Producer.Settled, Produce: no session is asked, so a zombie goes on. */
+	/* kafka.Producer.AwaitStable, Produce: the session is not used, so a zombie continues. */
 	atomic {
 		stableEnd(stable);
 		if
@@ -276,7 +276,7 @@ pass: /* sender.fenced.pass: store.Session.HasUnsent */
 #if !defined(NO_BARRIER_AT_COMMIT) && !defined(BARRIER_BEFORE_CLAIM) && !defined(BARRIER_BEFORE_PRODUCE)
 	barrier();
 #endif
-	/* kafka.Producer.Commit: EndTransaction. If its response is lost it is late for its sender, too. */
+	/* kafka.Producer.Commit: EndTransaction. A lost response is like a late request. */
 #ifndef MAY_BE_UNKNOWN
 	d_step {
 		for (i : 0 .. PAYMENTS - 1) { assert(!(set & (1 << i)) || row_of(P2, i) != ABSENT) } /* The standby has it. */
@@ -287,15 +287,15 @@ pass: /* sender.fenced.pass: store.Session.HasUnsent */
 	:: !canEnd(myEpoch) -> goto own
 	:: atomic { faults > 0 && lateEndEpoch == NONE -> faults--; lateEndEpoch = myEpoch } goto own
 	fi;
-	/* store.Claim.MarkSent: next_offset is behind the marker. */
+	/* store.Claim.MarkSent: next_offset follows the marker. */
 	commit(base + 1 + (set & 1) + ((set >> 1) & 1) + (set >> 2));
 	goto pass;
 
-endHanging: /* sender.endHanging: the marker that is lost is written, and the takeover begins again. */
+endHanging: /* recovery.EndHanging: the lost marker is written, and the takeover starts again. */
 #ifndef NO_BARRIER_AT_MARKER
 	barrier();
 #endif
-	/* kafka.Producer.EndHanging. A zombie may come late to both requests. */
+	/* kafka.Producer.EndHanging. A zombie may be late in both requests. */
 	atomic { describeProducers(open);
 		if
 		:: open == NONE || open >= myEpoch -> goto own
@@ -304,7 +304,7 @@ endHanging: /* sender.endHanging: the marker that is lost is written, and the ta
 	atomic { writeTxnMarkers(open, (recorded -> COMMITTED : ABORTED)) }
 	goto own;
 
-done: /* Every payment of which the client knows was emitted, and the database knows it. */
+done: /* Every payment with a 202 was emitted, and is on record. */
 	atomic {
 		for (i : 0 .. PAYMENTS - 1) { assert(emitted[i] == 1 && onRecord(i)) } /* No loss. */
 		i = 0
@@ -317,7 +317,7 @@ done: /* Every payment of which the client knows was emitted, and the database k
 proctype Client() {
 	do
 	:: told == PAYMENTS -> break
-	/* The primary: the row is inserted, or found and read. Its commit, or the barrier, is confirmed. */
+	/* The primary: the row is inserted, or read. Its commit, or the barrier, is confirmed. */
 	:: atomic { told < PAYMENTS ->
 		if
 		:: posts(primary) -> row_of(primary, told) = CREATED
@@ -350,7 +350,7 @@ end:
 	do
 	:: atomic { !promoted -> promoted = true; lag = false; forget() }
 	:: atomic { lag -> confirm(P1) } /* The standby has caught up. */
-	/* A session is lost. The replica does not know yet. A crash is that and a restart. */
+	/* A session is lost. The replica has not seen it yet. A crash is a lost session and a restart. */
 	:: atomic { faults > 0 && (owner[P1] == 0 || owner[P2] == 0) -> faults--; endSession(0) }
 	:: atomic { faults > 0 && (owner[P1] == 1 || owner[P2] == 1) -> faults--; endSession(1) }
 	:: atomic { faults > 0 && mayTimeOut -> faults--; timeOut() }
@@ -362,5 +362,5 @@ init {
 	atomic { run Replica(0); run Replica(1); run Client(); run Environment(); run TimeOut() }
 }
 
-/* Every payment is seen by consumers when the faults are over: checked with weak fairness. */
+/* Consumers see every payment once the faults are over: checked with weak fairness. */
 ltl emission { <> complete }

@@ -1,9 +1,12 @@
 /*
- * Fenced delivery: two replicas, one partition, PAYMENTS payments, and at most FAULTS faults, at any step: crash, lost session (the replica goes on as a zombie), a request that is
- * lost, one that takes effect though its answer is lost, one that takes effect later, a transaction that the coordinator times out, a marker that the broker loses.
+ * Fenced delivery: two replicas, one partition, PAYMENTS payments, and at most FAULTS faults at any
+ * step: a crash, a lost session (the replica continues as a zombie), a lost request, a request that
+ * takes effect although its response is lost, a request that takes effect late, a transaction that
+ * the coordinator times out, and a marker that the broker loses.
  *
- * Each step names the function that does it. Guards are left out by macros: NO_TAIL, NO_FENCE, NO_CONTINUITY, NO_STABLE_END, NO_MEMORY, MARKS_APART, ERROR_IS_NOT_SENT, NO_SETTLED,
- * NO_SETTLED_AT_REST, NO_LOCK_PROOF, ENDS_ANY.
+ * Each step names its function. Macros leave guards out: NO_TAIL, NO_FENCE, NO_CONTINUITY,
+ * NO_STABLE_END, NO_MEMORY, MARKS_APART, ERROR_IS_NOT_SENT, NO_SETTLED, NO_SETTLED_AT_REST,
+ * NO_LOCK_PROOF, ENDS_ANY.
  */
 #ifndef PAYMENTS
 #define PAYMENTS 2
@@ -13,10 +16,11 @@
 #endif
 #define REPLICAS 2
 #define NONE 255
-#define LOGMAX 30 /* More than FAULTS allow; an assertion says so if not. */
-#define EPOCHMAX (LOGMAX - FAULTS - REPLICAS) /* Take-overs; only without stable end = end are there so many. */
+#define LOGMAX 30 /* More than FAULTS allow; an assertion fails if not. */
+/* The largest number of takeovers. It is reached only without stable end = end. */
+#define EPOCHMAX (LOGMAX - FAULTS - REPLICAS)
 
-/* PostgreSQL: what is committed, and who holds what. */
+/* PostgreSQL: what is committed, and the owners of locks. */
 #define ABSENT 0
 #define CREATED 1
 #define SENT 2
@@ -30,7 +34,7 @@ bool alive[REPLICAS];
 #define onRecord(p) (status[p] == SENT)
 #include "kafka.pml"
 
-/* A produce request that is under way after its sender gave up on it, with its set of payments. */
+/* A produce request that takes effect after its sender gave up, with its set of payments. */
 byte lateProduceEpoch = NONE;
 byte lateProduce = 0;
 
@@ -42,7 +46,7 @@ proctype Replica(byte me) {
 	byte myEpoch = NONE, myNext, myGeneration, from, upTo, set, base, count, stable, open;
 	bool recorded;
 
-own: /* store.Session: Own, and a new one after every error: sender.fenced.failed. */
+own: /* store.Store.Own, and a new session after every error: sender.fenced.failed. */
 	atomic {
 		if
 		:: myEpoch != NONE -> abandoned[myEpoch] = true
@@ -67,27 +71,36 @@ own: /* store.Session: Own, and a new one after every error: sender.fenced.faile
 #endif
 	fi;
 
-takeOver: /* sender.fenced.takeOver: store.Session.Claim */
+takeOver: /* sender.fenced.takeover: store.Session.Claim */
 	if
 #ifdef NO_STABLE_END
-	:: epoch >= EPOCHMAX -> goto endForEver /* What hangs stays, and nothing may be produced: take-overs without end. */
+	:: epoch >= EPOCHMAX -> goto endForEver /* The transaction stays open: takeovers without end. */
 #endif
 	:: atomic { alive[me] && row == NONE && epoch < EPOCHMAX -> row = me; from = next; myGeneration = generation }
 	:: !alive[me] -> goto own
 	fi;
-	/* kafka.Fencer.Fence: InitProducerID. A lost request changes nothing, so it is left out; a lost answer fences. */
+	/*
+	 * kafka.Fencer.Fence: InitProducerID. A lost request changes nothing, so it is not modelled. A
+	 * request whose response is lost fences.
+	 */
 	if
 	:: atomic { true -> initProducerID(); myEpoch = epoch }
 	:: atomic { fault; initProducerID(); abandoned[epoch] = true } goto own
 	fi;
 #ifndef NO_LOCK_PROOF
-	/* store.Claim.CountTakeover: after the fence the row is still locked, so what was read of it is still true, and what an older producer has open was left before it. */
+	/*
+	 * store.Claim.CountTakeover: the row is still locked after the fence. So what was read of it is
+	 * still true, and what an older producer has open was left before.
+	 */
 	if
 	:: inTx
 	:: !inTx -> goto own
 	fi;
 #endif
-	/* recovery.JudgeStable: kafka.Cluster.Range. What is undecided although the fence has returned hangs; in NO_FENCE it is waited for. */
+	/*
+	 * recovery.JudgeStable: kafka.Cluster.Range. A transaction that is still open after the fence
+	 * is hanging. With NO_FENCE the takeover waits for it.
+	 */
 	if
 #ifdef NO_STABLE_END
 	:: upTo = leo
@@ -106,7 +119,7 @@ takeOver: /* sender.fenced.takeOver: store.Session.Claim */
 		readTail(set, from, upTo)
 #endif
 	}
-	/* store.Claim.Recover, TakeOver, Commit */
+	/* store.Claim.Recover, Commit */
 	if
 	:: atomic { inTx ->
 		for (i : 0 .. PAYMENTS - 1) {
@@ -117,7 +130,7 @@ takeOver: /* sender.fenced.takeOver: store.Session.Claim */
 		}
 		next = upTo; generation++; i = 0; row = NONE; myNext = upTo; myGeneration = generation; set = 0 }
 	:: !inTx -> goto own
-	:: atomic { inTx && faults > 0 -> faults--; /* The commit's answer is lost. */
+	:: atomic { inTx && faults > 0 -> faults--; /* The response to the commit is lost. */
 		for (i : 0 .. PAYMENTS - 1) {
 			if
 			:: set & (1 << i) -> status[i] = SENT
@@ -128,11 +141,11 @@ takeOver: /* sender.fenced.takeOver: store.Session.Claim */
 	:: atomic { inTx && faults > 0 -> faults-- } goto own
 	fi;
 
-pass: /* sender.fenced.pass: store.Session.HasUnsent and Claim */
+pass: /* sender.fenced.sendBatch: store.Session.HasUnsent and Claim */
 	if
 	:: complete -> goto own
 #ifndef NO_SETTLED_AT_REST
-	:: atomic { allSent && undecided > 0 -> stableEnd(stable) } /* Nothing to send: kafka.Producer.Settled. */
+	:: atomic { allSent && undecided > 0 -> stableEnd(stable) } /* Nothing to send: kafka.Producer.AwaitStable. */
 		if
 		:: stable < myNext -> goto own
 		:: else -> goto pass
@@ -142,7 +155,7 @@ pass: /* sender.fenced.pass: store.Session.HasUnsent and Claim */
 	:: !alive[me] -> goto own
 	fi;
 #ifndef NO_MEMORY
-	if /* sender.fenced.remembers */
+	if /* sender.fenced.checkUnchanged */
 	:: inTx && (next != myNext || generation != myGeneration) -> goto own
 	:: inTx && next == myNext && generation == myGeneration
 	:: !inTx -> goto own
@@ -165,18 +178,18 @@ pass: /* sender.fenced.pass: store.Session.HasUnsent and Claim */
 	myNext = next;
 #endif
 #ifndef NO_SETTLED
-	/* kafka.Producer.Settled */
+	/* kafka.Producer.AwaitStable */
 	atomic { stableEnd(stable);
 		if
 		:: stable < myNext -> goto own
 		:: else
 		fi }
 #endif
-	/* kafka.Producer.Produce. No session is asked here: a zombie goes on. */
+	/* kafka.Producer.Produce. The session is not used here: a zombie continues. */
 	if
 	:: atomic { accepted(myEpoch) -> base = leo; produceAll(set, myEpoch) }
 	:: !accepted(myEpoch) -> goto own
-	:: atomic { fault; /* The answer is lost. */
+	:: atomic { fault; /* The response is lost. */
 		if
 		:: accepted(myEpoch) -> produceAll(set, myEpoch)
 		:: else
@@ -189,11 +202,11 @@ pass: /* sender.fenced.pass: store.Session.HasUnsent and Claim */
 	:: else
 	fi;
 #endif
-	/* kafka.Producer.Commit: EndTransaction. Only a transaction that the coordinator has under way can be committed. */
+	/* kafka.Producer.Commit: EndTransaction. Only an open transaction can be committed. */
 	if
 	:: atomic { canEnd(myEpoch) -> decide(myEpoch, COMMITTED) }
 	:: !canEnd(myEpoch) -> goto endFailed
-	:: atomic { fault; endTransaction(myEpoch) } goto endFailed /* The answer is lost. */
+	:: atomic { fault; endTransaction(myEpoch) } goto endFailed /* The response is lost. */
 	:: atomic { faults > 0 && lateEndEpoch == NONE -> faults--; lateEndEpoch = myEpoch } goto endFailed
 	fi;
 	/* store.Claim.MarkSent, Commit */
@@ -217,7 +230,7 @@ pass: /* sender.fenced.pass: store.Session.HasUnsent and Claim */
 		fi
 #endif
 	:: !inTx -> goto own
-	:: atomic { inTx && faults > 0 -> faults--; /* The commit's answer is lost. */
+	:: atomic { inTx && faults > 0 -> faults--; /* The response to the commit is lost. */
 		for (i : 0 .. PAYMENTS - 1) {
 			if
 			:: set & (1 << i) -> status[i] = SENT
@@ -231,7 +244,10 @@ pass: /* sender.fenced.pass: store.Session.HasUnsent and Claim */
 
 endFailed:
 #ifdef ERROR_IS_NOT_SENT
-	/* As if the batch were not in the log: it goes on behind what is there, with a fresh producer and without reading the tail. */
+	/*
+	 * The batch is taken as not in the log: the next one follows with a new producer, and the tail
+	 * is not read.
+	 */
 	if
 	:: atomic { inTx ->
 		if
@@ -245,11 +261,14 @@ endFailed:
 #endif
 	goto own;
 
-endHanging: /* sender.endHanging: the marker that is lost is written, and the take-over begins anew. */
+endHanging: /* recovery.EndHanging: the lost marker is written, and the takeover starts again. */
 #ifndef NO_FENCE
-	/* The contradiction that would halt the partition: never, as long as the log keeps what it acknowledged. */
+	/*
+	 * The contradiction that would halt the partition. It does not occur while the log keeps what
+	 * it acknowledged.
+	 */
 	assert(!recorded || upTo == from - 1);
-	/* kafka.Producer.EndHanging: DescribeProducers, then WriteTxnMarkers. A zombie may come late to both. */
+	/* kafka.Producer.EndHanging: DescribeProducers, WriteTxnMarkers. A zombie may be late in both. */
 	atomic { describeProducers(open) }
 #ifdef ENDS_ANY
 	if
@@ -271,7 +290,7 @@ endForEver:
 	false;
 #endif
 
-done: /* All is on record, and seen. */
+done: /* All payments are on record, and consumers see them. */
 	atomic {
 		for (i : 0 .. PAYMENTS - 1) { assert(emitted[i] == 1) }
 		i = 0
@@ -282,7 +301,10 @@ done: /* All is on record, and seen. */
 proctype Environment() {
 end:
 	do
-	/* A session is lost: its locks are free, its transaction is rolled back; the replica does not know yet. A crash is that and a restart. */
+	/*
+	 * A session is lost: its locks are free, its transaction is rolled back, and the replica has
+	 * not seen it yet. A crash is a lost session and a restart.
+	 */
 	:: atomic { faults > 0 && alive[0] -> faults--; alive[0] = false;
 		if :: owner == 0 -> owner = NONE :: else fi; if :: row == 0 -> row = NONE :: else fi }
 	:: atomic { faults > 0 && alive[1] -> faults--; alive[1] = false;
@@ -296,7 +318,7 @@ end:
 	od
 }
 
-/* The last payment is created while all this goes on. */
+/* The last payment is created at any time. */
 proctype Arrival() {
 	atomic { status[PAYMENTS - 1] == ABSENT -> status[PAYMENTS - 1] = CREATED }
 }
@@ -309,5 +331,5 @@ init {
 	}
 }
 
-/* Every payment is seen by consumers in the end, when the faults are over: checked with weak fairness. */
+/* Consumers see every payment once the faults are over: checked with weak fairness. */
 ltl emission { <> complete }

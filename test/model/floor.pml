@@ -1,15 +1,16 @@
 /*
- * The floor under the claims of one owner (internal/store/floor.go): CREATES creates, of which any may be
- * rolled back, and at most BATCHES batches, of which any may fail. Everything may happen between any two
- * steps of the owner, also within the statement that takes its transaction id.
+ * The floor under the claims of one owner (internal/store/floor.go): CREATES creates, of which any
+ * may be rolled back, and at most BATCHES batches, of which any may fail. Any step may happen
+ * between two steps of the owner, also within the statement that takes its transaction id.
  *
- * Macros add what else may happen: RESEND, an operator has sent payments sent again; SET_BACK, a hand sets
- * the sequence back; LOCKED is the other delivery, with rows that another session locks.
+ * Macros add steps: RESEND, an operator has sent payments sent again; SET_BACK, an operator sets
+ * the sequence back by hand; LOCKED, the other delivery, with rows that another session locks.
  *
- * Macros leave rules out: NO_GATE, ID_BEFORE_READ, NO_XMIN, BEFORE_COMMIT, PASSES_SKIPPED, NO_GENERATION,
- * NO_ROW, NO_LAST. With RISES the assertion is that the floor does not rise, which must fail.
+ * Macros leave rules out: NO_GATE, ID_BEFORE_READ, NO_XMIN, BEFORE_COMMIT, PASSES_SKIPPED,
+ * NO_GENERATION, NO_ROW, NO_LAST. With RISES the assertion is that the floor does not rise, which
+ * must fail.
  *
- * Not modelled: more than two payments to a batch, and a lost session, with which the floor goes.
+ * Not modelled: more than two payments in a batch, and a lost session, which ends the floor.
  */
 #ifndef CREATES
 #define CREATES 2
@@ -69,7 +70,7 @@ inline readLast(into) {
 
 inline drop() { floor = 0; floorLast = 0; number = 0; xid = 0; complete = 0 }
 
-/* No look and no claim may pass over an unsent payment. */
+/* No query and no claim may skip an unsent payment. */
 inline judge() {
 	for (i : 0 .. CREATES - 1) {
 		if
@@ -84,7 +85,7 @@ inline judge() {
 #endif
 }
 
-/* The first unsent payment from the floor on, by number, but for one; NONE if there is none. */
+/* The first unsent payment from the floor on, by number, except `but`. NONE if there is none. */
 inline firstUnsent(which, but, skips) {
 	which = NONE;
 	for (i : 0 .. CREATES - 1) {
@@ -181,7 +182,7 @@ proctype Owner() {
 			:: else
 			fi;
 #endif
-			/* store.Claim.Commit, which may fail. Nobody else sees the mark before. floor.committed */
+			/* store.Claim.Commit, which may fail. No other session sees the mark before. floor.committed */
 			if
 			:: version++; kept = version; raise()
 			:: setStatus(first, UNSENT); setStatus(second, UNSENT)
@@ -193,13 +194,13 @@ proctype Owner() {
 	od
 }
 
-/* store.Store.Create. Between its number and its end it may wait for a conflicting key. */
+/* store.Store.Create. After it has its number it may wait for a conflicting key. */
 proctype Create(byte me) {
 	byte id = 0;
 #ifndef NO_GATE
 	atomic { takeId(id) } /* create_gate_is_open */
 #endif
-end: /* It may wait for ever, when the owner has ended. */
+end: /* It may wait forever, if the owner has ended. */
 	atomic { last + 1 < limit -> last++; seq[me] = last }
 #ifdef NO_GATE
 	atomic { takeId(id) }
@@ -212,7 +213,7 @@ end: /* It may wait for ever, when the owner has ended. */
 		running[id] = false; id = 0 }
 }
 
-/* Another session's row lock, an operator, a hand in the database. */
+/* The row lock of another session, an operator, and a change by hand. */
 proctype Others() {
 	bool resent = false, setBack = false;
 end:

@@ -12,9 +12,9 @@
 #define ABORTED 2
 
 /*
- * The log: for each offset the payment, the state of the record, and its epoch. What no step looks
- * at is forgotten, so that there are fewer states: the payment of a record that was aborted, and
- * epochs once they are decided. A marker is MARKER, as is a record that was aborted.
+ * The log: for each offset the payment, the state of the record, and its epoch. What no step
+ * reads is reset, so that there are fewer states: the payment of an aborted record, and the epochs
+ * of ended transactions. A marker is MARKER, and so is an aborted record.
  */
 byte leo = 0;
 byte what[LOGMAX];
@@ -25,7 +25,7 @@ byte latest = 0;
 /* Records that are open. The last stable offset is below the end of the log if there are any. */
 byte undecided = 0;
 
-/* The coordinator: the present epoch, and for each epoch whether a transaction is under way. */
+/* The coordinator: the present epoch, and for each epoch whether a transaction is open. */
 byte epoch = 0;
 bool underWay[LOGMAX];
 /* The committed records of each payment, as read_committed consumers see them. */
@@ -35,7 +35,7 @@ byte promised[PAYMENTS];
 /* Epochs of producers that were dropped. Their transactions time out by themselves. */
 bool abandoned[LOGMAX];
 
-/* An EndTransaction that is under way after its sender gave up on it. */
+/* An EndTransaction that takes effect after its sender gave up. */
 byte lateEndEpoch = NONE;
 
 byte faults = FAULTS;
@@ -47,7 +47,7 @@ byte i, n;
 #define accepted(e) (true)
 #define decidedWith(e, other) ((other) == (e))
 #else
-/* A marker decides all that its producer id has open, of that epoch and of earlier ones. */
+/* A marker ends all open transactions of its producer id, of that epoch and of earlier ones. */
 #define accepted(e) ((e) == epoch)
 #define decidedWith(e, other) ((other) <= (e))
 #endif
@@ -66,7 +66,7 @@ inline append(p, s, e) {
 	fi
 }
 
-/* A marker is written: what its producer has open is decided. */
+/* A marker is written: the open records of its producer are committed or aborted. */
 inline mark(e, how) {
 	d_step {
 		for (i : 0 .. LOGMAX - 1) {
@@ -115,7 +115,7 @@ inline decide(e, how) {
 	fi
 }
 
-/* InitProducerID: it ends the transaction that is under way, and returns a new epoch. */
+/* InitProducerID: it ends the open transaction, and returns a new epoch. */
 inline initProducerID() {
 #ifndef NO_FENCE
 	if
@@ -126,7 +126,7 @@ inline initProducerID() {
 	epoch++
 }
 
-/* EndTransaction, commit: the coordinator commits only what it has under way. */
+/* EndTransaction, commit: the coordinator commits only an open transaction. */
 #define canEnd(e) (accepted(e) && underWay[e])
 inline endTransaction(e) {
 	if
@@ -190,7 +190,7 @@ inline describeProducers(open) {
 	i = 0
 }
 
-/* WriteTxnMarkers: the broker refuses an epoch that is older than what it has from the id. */
+/* WriteTxnMarkers: the broker refuses an epoch older than the last one of the id. */
 inline writeTxnMarkers(open, how) {
 	if
 	:: latest > open

@@ -71,9 +71,9 @@ check 'without fencing and continuity'             duplicate safety -DNO_FENCE -
 check 'marks apart from next_offset'               duplicate safety -DMARKS_APART
 check 'an EndTransaction error taken as not sent'  duplicate safety -DERROR_IS_NOT_SENT
 check 'produces before the last marker is seen'    loss      safety -DNO_SETTLED
-check 'rests before the last marker is seen'       never     emission -DFAULTS=1 -DNO_SETTLED_AT_REST
+check 'idle before the last marker is seen'        never     emission -DFAULTS=1 -DNO_SETTLED_AT_REST
 check 'ends transactions of any epoch'             loss      safety -DENDS_ANY
-check 'no proof of the lock after the fence'       loss      safety -DNO_LOCK_PROOF
+check 'does not prove the lock after the fence'    loss      safety -DNO_LOCK_PROOF
 check 'without fencing alone'                      holds     safety -DNO_FENCE -DFAULTS=2
 check 'without continuity alone'                   holds     safety -DNO_CONTINUITY
 check 'without stable end = end alone'             holds     safety -DNO_STABLE_END -DFAULTS=2
@@ -105,7 +105,7 @@ check 'a sender takes it for success'              holds     safety -DFAULTS=1 -
 
 model=$PWD/floor.pml
 printf '\n%-52s %10s  %-10s %-10s\n' 'floor.pml' states expected found
-check 'the rules: no payment is passed over'       holds     safety
+check 'the rules: no payment is skipped'           holds     safety
 check 'three creates'                              holds     safety -DCREATES=3 -DBATCHES=4
 check 'payments are sent again'                    holds     safety -DRESEND
 check 'the sequence is set back'                   holds     safety -DSET_BACK -DCREATES=3 -DBATCHES=4
@@ -115,8 +115,8 @@ check 'a create draws before it has an id'         passed    safety -DNO_GATE
 check 'the owner reads after it has its id'        passed    safety -DID_BEFORE_READ -DCREATES=3 -DBATCHES=4
 check 'the floor rises before xmin does'           passed    safety -DNO_XMIN
 check 'the floor rises before the commit'          passed    safety -DBEFORE_COMMIT
-check 'the floor passes a skipped row'             passed    safety -DLOCKED -DPASSES_SKIPPED
+check 'the floor rises above a skipped row'         passed    safety -DLOCKED -DPASSES_SKIPPED
 check 'resend leaves the generation'               passed    safety -DRESEND -DNO_GENERATION
-check 'a look ignores the row'                     passed    safety -DRESEND -DNO_ROW
+check 'a query ignores the row'                    passed    safety -DRESEND -DNO_ROW
 check 'the last value is ignored'                  passed    safety -DSET_BACK -DNO_LAST -DCREATES=3 -DBATCHES=4
 exit "$failed"
