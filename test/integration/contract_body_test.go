@@ -149,8 +149,10 @@ func (c *contract) testInvalid(t *testing.T) {
 			}
 		})
 	}
-	for _, pointer := range []string{"/amount", "/currency", "/originator/id", "/originator/name", "/beneficiary/id",
-		"/sender/type", "/receiver/number"} {
+	for _, pointer := range []string{
+		"/amount", "/currency", "/originator/id", "/originator/name", "/beneficiary/id",
+		"/sender/type", "/receiver/number",
+	} {
 		t.Run("Absent"+pointer, func(t *testing.T) {
 			c.post(t, newKey(), order(without(pointer))).wantProblem(t, "invalid_payment").wantFaults(t,
 				pointer+" required")

@@ -61,8 +61,10 @@ func (c *contract) testNormalForm(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			key := newKey()
 			created := c.create(t, key, order(with(row.pointer, row.sent)))
-			for _, a := range []*response{created, c.get(t, created.path()),
-				c.create(t, key, order(with(row.pointer, row.shown)))} {
+			for _, a := range []*response{
+				created, c.get(t, created.path()),
+				c.create(t, key, order(with(row.pointer, row.shown))),
+			} {
 				var got any
 				at(a.members(t), row.pointer, func(m map[string]any, name string) { got = m[name] })
 				if got != row.shown {

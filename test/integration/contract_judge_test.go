@@ -137,8 +137,10 @@ func (j *judge) validate(response *openapi3.Response, a *response) error {
 			Request: r, Route: &routers.Route{Spec: j.doc, Operation: &openapi3.Operation{Responses: responses}},
 		},
 		Status: http.StatusOK, Header: a.header, Body: io.NopCloser(bytes.NewReader(a.body)),
-		Options: &openapi3filter.Options{IncludeResponseStatus: true,
-			ExcludeResponseBody: a.method == http.MethodHead || len(response.Content) == 0},
+		Options: &openapi3filter.Options{
+			IncludeResponseStatus: true,
+			ExcludeResponseBody:   a.method == http.MethodHead || len(response.Content) == 0,
+		},
 	})
 }
 

@@ -27,8 +27,10 @@ func (c *contract) testKey(t *testing.T) {
 		"Visible":     {"!#$%&'()*+,-./:;<=>?@[]^_`{|}~" + unique, ""},
 		"QuoteInside": {unique + `"x`, `"` + unique + `\"x"`},
 		"Backslash":   {unique + `\x`, `"` + unique + `\\x"`},
-		"LongEscapes": {unique + strings.Repeat(`\`, 255-len(unique)),
-			`"` + unique + strings.Repeat(`\\`, 255-len(unique)) + `"`},
+		"LongEscapes": {
+			unique + strings.Repeat(`\`, 255-len(unique)),
+			`"` + unique + strings.Repeat(`\\`, 255-len(unique)) + `"`,
+		},
 	} {
 		t.Run("Accepted/"+name, func(t *testing.T) {
 			if key.quoted == "" {

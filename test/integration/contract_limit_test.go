@@ -15,8 +15,10 @@ import (
 // none. Its responses are checked like all others, and count for the coverage.
 func (c *contract) limited(t *testing.T, rate, inFlight string) (l *contract, admin string) {
 	t.Helper()
-	p := c.installation.launch(t, "api", map[string]string{"PAYLATCH_TENANT_RATE": rate,
-		"PAYLATCH_TENANT_IN_FLIGHT": inFlight})
+	p := c.installation.launch(t, "api", map[string]string{
+		"PAYLATCH_TENANT_RATE":      rate,
+		"PAYLATCH_TENANT_IN_FLIGHT": inFlight,
+	})
 	transport := &http.Transport{MaxIdleConnsPerHost: 32}
 	t.Cleanup(transport.CloseIdleConnections)
 	l = &contract{
@@ -94,8 +96,10 @@ func (c *contract) testRate(t *testing.T) {
 	// Requests without a key are not limited, and their responses show no tenant's use.
 	t.Run("WithoutKey", func(t *testing.T) {
 		for range 3 {
-			for path, status := range map[string]int{"/livez": 200, "/readyz": 200, "/openapi.json": 200,
-				"/problems/rate_limited": 200, "/payments/7": 401} {
+			for path, status := range map[string]int{
+				"/livez": 200, "/readyz": 200, "/openapi.json": 200,
+				"/problems/rate_limited": 200, "/payments/7": 401,
+			} {
 				a := l.get(t, path, "Authorization", "")
 				a.want(t, status)
 				a.wantHeaders(t, "RateLimit-Policy", "", "RateLimit", "")
@@ -179,8 +183,10 @@ func (c *contract) hold(t *testing.T, sent *response) (leave func()) {
 			if err != nil {
 				return
 			}
-			r.Header = http.Header{"Authorization": {bearer(c.key)}, "Prefer": {"wait=30"},
-				"If-None-Match": {sent.header.Get("ETag")}}
+			r.Header = http.Header{
+				"Authorization": {bearer(c.key)}, "Prefer": {"wait=30"},
+				"If-None-Match": {sent.header.Get("ETag")},
+			}
 			if response, err := c.http.Do(r); err == nil {
 				_ = response.Body.Close()
 			}

@@ -14,8 +14,10 @@ func (c *contract) testReady(t *testing.T) {
 	i := &installation{topic: parts.Topic(), env: maps.Clone(c.installation.env)}
 	i.env["PAYLATCH_DATABASE_URL"] = parts.EmptyPostgres(t)
 	p := i.launch(t, "api", map[string]string{"PAYLATCH_DRAIN_DELAY": "10m"})
-	replica := &contract{base: p.api, http: c.http, judge: c.judge, responded: map[string]bool{},
-		provoked: map[string]bool{}}
+	replica := &contract{
+		base: p.api, http: c.http, judge: c.judge, responded: map[string]bool{},
+		provoked: map[string]bool{},
+	}
 	wantReason := func(reason string) {
 		t.Helper()
 		eventually(t, "the replica is not ready: "+reason, func() error {

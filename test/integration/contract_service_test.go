@@ -71,8 +71,10 @@ func (c *contract) testHead(t *testing.T) {
 			const id = "head-and-get"
 			head, get := c.do(t, http.MethodHead, target, "", "X-Request-Id", id), c.get(t, target, "X-Request-Id", id)
 			head.want(t, get.status)
-			for _, header := range []string{"Content-Type", "ETag", "Content-Location", "X-Request-Id", "Cache-Control",
-				"Vary"} {
+			for _, header := range []string{
+				"Content-Type", "ETag", "Content-Location", "X-Request-Id", "Cache-Control",
+				"Vary",
+			} {
 				head.wantHeaders(t, header, get.header.Get(header))
 			}
 		})
@@ -82,8 +84,10 @@ func (c *contract) testHead(t *testing.T) {
 // testRequestID expects the client's own id if it is valid in a header and a log line, and a new
 // UUIDv7 otherwise.
 func (c *contract) testRequestID(t *testing.T) {
-	for name, id := range map[string]string{"Short": "7", "Longest": strings.Repeat("i", 128),
-		"Visible": `!"#$%&'()*+,-./:;<=>?@[\]^_{|}~`} {
+	for name, id := range map[string]string{
+		"Short": "7", "Longest": strings.Repeat("i", 128),
+		"Visible": `!"#$%&'()*+,-./:;<=>?@[\]^_{|}~`,
+	} {
 		t.Run("Taken/"+name, func(t *testing.T) {
 			// The paths give a success and problems. The judge compares the ids of header and
 			// problem.
@@ -92,8 +96,10 @@ func (c *contract) testRequestID(t *testing.T) {
 			}
 		})
 	}
-	for name, id := range map[string]string{"None": "", "TooLong": strings.Repeat("i", 129), "Blank": "a b",
-		"NotASCII": "\u00e9", "Tab": "a\tb"} {
+	for name, id := range map[string]string{
+		"None": "", "TooLong": strings.Repeat("i", 129), "Blank": "a b",
+		"NotASCII": "\u00e9", "Tab": "a\tb",
+	} {
 		t.Run("Made/"+name, func(t *testing.T) {
 			seen := map[string]bool{}
 			for _, target := range []string{"/livez", "/livez", "/payments", "/payment"} {
@@ -109,8 +115,10 @@ func (c *contract) testRequestID(t *testing.T) {
 
 // testService requests what the service says about itself, which needs no key.
 func (c *contract) testService(t *testing.T) {
-	for path, want := range map[string]string{"/livez": `{"status":"live"}`, "/readyz": `{"status":"ready"}`,
-		"/openapi.json": string(api.OpenAPI)} {
+	for path, want := range map[string]string{
+		"/livez": `{"status":"live"}`, "/readyz": `{"status":"ready"}`,
+		"/openapi.json": string(api.OpenAPI),
+	} {
 		a := c.get(t, path, "Authorization", "")
 		a.want(t, http.StatusOK)
 		a.wantHeaders(t, "Content-Type", "application/json")
@@ -149,8 +157,10 @@ func (c *contract) testNotHTTP(t *testing.T) {
 		"ControlInKey":        {"POST", "/payments", "Idempotency-Key: a\x7fb", http.StatusBadRequest},
 		"BadHeaderName":       {"GET", "/payments/7", "No Name: x", http.StatusBadRequest},
 		"ControlInPreference": {"GET", "/payments?idempotency_key=k", "Prefer: \x00", http.StatusBadRequest},
-		"HeadersTooLarge": {"GET", "/readyz", "X-Large: " + strings.Repeat("x", 32<<10),
-			http.StatusRequestHeaderFieldsTooLarge},
+		"HeadersTooLarge": {
+			"GET", "/readyz", "X-Large: " + strings.Repeat("x", 32<<10),
+			http.StatusRequestHeaderFieldsTooLarge,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := c.raw(t, row.method, row.target, row.header)

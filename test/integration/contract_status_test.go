@@ -72,8 +72,10 @@ func (c *contract) testNotModified(t *testing.T) {
 	path := c.create(t, newKey(), order()).path()
 	sent := c.sent(t, path)
 	tag := sent.header.Get("ETag")
-	for name, known := range map[string]string{"Same": tag, "Any": "*", "Listed": `"x", ` + tag + `, "y"`,
-		"Weak": "W/" + tag} {
+	for name, known := range map[string]string{
+		"Same": tag, "Any": "*", "Listed": `"x", ` + tag + `, "y"`,
+		"Weak": "W/" + tag,
+	} {
 		t.Run(name, func(t *testing.T) {
 			a := c.get(t, path, "If-None-Match", known)
 			a.want(t, http.StatusNotModified)
@@ -81,8 +83,10 @@ func (c *contract) testNotModified(t *testing.T) {
 				"Content-Type", "")
 		})
 	}
-	for name, known := range map[string]string{"Other": `"created"`, "Unquoted": strings.Trim(tag, `"`), "Empty": "",
-		"OtherCase": strings.ToUpper(tag)} {
+	for name, known := range map[string]string{
+		"Other": `"created"`, "Unquoted": strings.Trim(tag, `"`), "Empty": "",
+		"OtherCase": strings.ToUpper(tag),
+	} {
 		t.Run("Modified/"+name, func(t *testing.T) { c.get(t, path, "If-None-Match", known).want(t, http.StatusOK) })
 	}
 	t.Run("OtherPayment", func(t *testing.T) {

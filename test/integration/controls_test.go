@@ -67,7 +67,8 @@ const (
 )
 
 func optimisticBatch(ctx context.Context, pool *pgxpool.Pool, producer *kgo.Client, topic string) (more bool,
-	err error) {
+	err error,
+) {
 	rows, err := pool.Query(ctx, readCreated)
 	if err != nil {
 		return false, err

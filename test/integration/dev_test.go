@@ -142,8 +142,10 @@ func TestDev_Env(t *testing.T) {
 		t.Fatal(err)
 	}
 	shell := commandOf(t, "paylatch-dev", nil)
-	shell.Path, shell.Args = "/bin/sh", []string{"sh", "-ec",
-		exports + dir + "/paylatch verify; echo $PAYLATCH_SERVER $PAYLATCH_API_KEY"}
+	shell.Path, shell.Args = "/bin/sh", []string{
+		"sh", "-ec",
+		exports + dir + "/paylatch verify; echo $PAYLATCH_SERVER $PAYLATCH_API_KEY",
+	}
 	out, err := shell.CombinedOutput()
 	want := word(t, p.ready, "api=") + " " + word(t, p.ready, "key=")
 	if err != nil || !strings.Contains(string(out), want) {

@@ -249,8 +249,10 @@ func TestResume_Choices(t *testing.T) {
 	run(t, i.env, "partitions", "resume", "3")
 	halted(3)
 	printed := run(t, i.env, "partitions", "resume", "3", "--dry-run")
-	for _, want := range []string{"--resend would", "--assume-sent would", " 10  send, though",
-		" 10  mark as sent, though"} {
+	for _, want := range []string{
+		"--resend would", "--assume-sent would", " 10  send, though",
+		" 10  mark as sent, though",
+	} {
 		if !strings.Contains(printed, want) {
 			t.Errorf("the dry run: want %q in\n%s", want, printed)
 		}

@@ -127,8 +127,10 @@ func TestGrow_ChangedConcurrently(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct{ change, printed, want string }{
 		"Delivery": {`update topic_partitions set delivery = 'locked'`, "the topic has 13 partitions", `13 locked`},
-		"Halted": {`update topic_partitions set state = 'halted', reason = 'a test' where partition = 2`,
-			"partition 2 is halted (a test)", `12 fenced`},
+		"Halted": {
+			`update topic_partitions set state = 'halted', reason = 'a test' where partition = 2`,
+			"partition 2 is halted (a test)", `12 fenced`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -136,8 +136,10 @@ func TestLoadAndAudit(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	if err := client.ProduceSync(t.Context(), &kgo.Record{Topic: i.topic, Key: again.Key,
-		Value: again.Value}).FirstErr(); err != nil {
+	if err := client.ProduceSync(t.Context(), &kgo.Record{
+		Topic: i.topic, Key: again.Key,
+		Value: again.Value,
+	}).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
 	if r, code := audit(); code != 1 || r.Duplicates.Count != 1 || !strings.Contains(fmt.Sprint(r.Duplicates.First),

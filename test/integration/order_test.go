@@ -207,8 +207,10 @@ func wantSeen(t *testing.T, journal []posted, places map[string]client.Position)
 		if _, faults := disorder(journal, places); len(faults) == 0 {
 			t.Errorf("got no fault, want one for %s and %s swapped", a.id, b.id)
 		}
-		places[a.id], places[b.id] = at, client.Position{Topic: bt.Topic, Partition: (bt.Partition + 1) % 12,
-			Offset: bt.Offset}
+		places[a.id], places[b.id] = at, client.Position{
+			Topic: bt.Topic, Partition: (bt.Partition + 1) % 12,
+			Offset: bt.Offset,
+		}
 		if _, faults := disorder(journal, places); len(faults) == 0 {
 			t.Errorf("got no fault, want one for %s in another partition", b.id)
 		}

@@ -112,8 +112,10 @@ func TestRights_Kafka_Operator(t *testing.T) {
 	t.Parallel()
 	g := installGuarded(t)
 	topic := "topic " + g.topic
-	g.wantRuns(t, []parts.ACL{{Operation: kadm.OpDescribeConfigs, Resource: topic},
-		{Operation: kadm.OpDescribe, Resource: topic}}, "partitions", "init")
+	g.wantRuns(t, []parts.ACL{
+		{Operation: kadm.OpDescribeConfigs, Resource: topic},
+		{Operation: kadm.OpDescribe, Resource: topic},
+	}, "partitions", "init")
 	run(t, g.env, "setup", "--tenant", "acme")
 	g.wantRuns(t, []parts.ACL{{Operation: kadm.OpAlter, Resource: topic}}, "partitions", "grow", "3")
 }

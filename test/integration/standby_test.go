@@ -30,8 +30,10 @@ func TestCreate_StandbyAway(t *testing.T) {
 	settings := 0
 	eventually(t, "commits wait", func() error {
 		settings++
-		if got := (awayCase{t, api, i.key, fmt.Sprint("settings-", settings),
-			body}).post(); got != http.StatusServiceUnavailable {
+		if got := (awayCase{
+			t, api, i.key, fmt.Sprint("settings-", settings),
+			body,
+		}).post(); got != http.StatusServiceUnavailable {
 			return errNotYet
 		}
 		return nil

@@ -55,7 +55,8 @@ func TestDrain_Over(t *testing.T) {
 	t.Parallel()
 	i := install(t)
 	for _, row := range []struct{ command, delay, log string }{
-		{"serve", "100ms", "draining stopping stopped"}, {"api", "0s", "stopping stopped"},
+		{"serve", "100ms", "draining stopping stopped"},
+		{"api", "0s", "stopping stopped"},
 		{"sender", "10m", "stopping stopped"},
 	} {
 		p := i.launch(t, row.command, map[string]string{"PAYLATCH_DRAIN_DELAY": row.delay})
