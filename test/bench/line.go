@@ -114,8 +114,8 @@ var groups = []group{
 			0, "/s", false,
 		},
 		{
-			"replay_standby", "POST again, a synchronous standby vouches", "the same without a standby", higher, 0, "/s",
-			false,
+			"replay_standby", "POST again, a synchronous standby vouches",
+			"the same without a standby", higher, 0, "/s", false,
 		},
 	}, measureStandby},
 	{"first payment", []line{
@@ -135,13 +135,13 @@ var groups = []group{
 	}, measureEndToEnd},
 	{"large", []line{
 		{
-			"create_50m_vs_100k", "create at 50,000,000 stored, half random ids", "create at 100,000", higher, 0.9, "/s",
-			false,
+			"create_50m_vs_100k", "create at 50,000,000 stored, half random ids",
+			"create at 100,000", higher, 0.9, "/s", false,
 		},
 		{"status_50m_vs_100k", "GET of a random one of 50,000,000", "of 100,000", higher, 0.9, "/s", false},
 		{
-			"create_50m_cold", "create at 50,000,000, memory for a quarter of the index", "index in memory", higher, 0.8,
-			"/s", false,
+			"create_50m_cold", "create at 50,000,000, memory for a quarter of the index",
+			"index in memory", higher, 0.8, "/s", false,
 		},
 		{"create_50m_cold_random", "the same under random keys", "the same, index in memory", higher, 0, "/s", false},
 		{
