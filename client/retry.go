@@ -28,7 +28,7 @@ func (c *Client) call(ctx context.Context, r request) (response, callLog, error)
 	first, observe := c.calls.Add(1)-1, observerOf(ctx)
 	var previous error
 	for {
-		//nolint:gosec // G115: a small count.
+
 		server := c.servers[(first+uint64(log.attempts))%uint64(len(c.servers))]
 		began := time.Now()
 		got, err := c.attempt(ctx, server, r, deadline)

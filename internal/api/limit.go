@@ -102,7 +102,7 @@ func newLimiter(limits TenantLimits) *limiter {
 	if limits.InFlight <= 0 || limits.InFlight > math.MaxInt32 {
 		l.limits.InFlight = math.MaxInt32
 	}
-	l.waitingMax = int32(min(waitersMax/2, (l.limits.InFlight+1)/2)) //nolint:gosec // G115: at most half of waitersMax.
+	l.waitingMax = int32(min(waitersMax/2, (l.limits.InFlight+1)/2))
 	if limits.Rate > 0 {
 		l.burst = max(1, int(limits.Rate))
 		window := int(math.Ceil(float64(l.burst) / limits.Rate))
@@ -139,7 +139,7 @@ var errInFlight = &refusalError{
 // response in both cases. A request that is refused for InFlight does not count against the rate.
 func (l *limiter) admit(header http.Header, tenant int32) (*tenantUsage, error) {
 	u := l.usageOf(tenant)
-	if !u.inFlight.tryAcquire(int32(l.limits.InFlight)) { //nolint:gosec // G115: at most MaxInt32, by newLimiter.
+	if !u.inFlight.tryAcquire(int32(l.limits.InFlight)) {
 		l.setHeader(header, u, time.Now())
 		return nil, errInFlight
 	}

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -9,7 +10,7 @@ import (
 
 // Listen opens a port. The error names the flag, and says what to do.
 func Listen(flag string, address Address) (net.Listener, error) {
-	l, err := net.Listen("tcp", string(address))
+	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", string(address))
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, PortInUse(flag, address)
 	}

@@ -118,7 +118,7 @@ func (s *Service) topic(ctx context.Context) (
 	}
 	// Partitions are being added, or the database was restored from a copy that is older than the
 	// growth of the topic: then they hold payments that it does not know.
-	n := int32(len(partitions)) //nolint:gosec // G115: at most 1,000.
+	n := int32(len(partitions))
 	unknown, found, _, err := s.cluster.FirstNonEmpty(ctx, topic.Name, n)
 	if err == nil && found {
 		err = fmt.Errorf("partition %d of topic %s holds records, and the database knows only %d partitions, "+

@@ -53,7 +53,7 @@ func (l library) initialiseOnce() error {
 	}
 	p := embeddedpostgres.NewDatabase(embeddedpostgres.DefaultConfig().
 		Version(l.version).
-		Port(uint32(port)). //nolint:gosec // G115: a port.
+		Port(uint32(port)).
 		Username(roleName).
 		Password(l.password).
 		Database(databaseName).

@@ -66,7 +66,7 @@ func unprivileged() (*syscall.Credential, error) {
 	if uidErr != nil || gidErr != nil || uid == 0 {
 		return nil, fmt.Errorf("user %q has uid %q and gid %q: PostgreSQL cannot run as that", name, u.Uid, u.Gid)
 	}
-	//nolint:gosec // G115: ids have 32 bits; a negative one wraps to what the system means by it.
+
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil // no Groups: the child's are cleared
 }
 

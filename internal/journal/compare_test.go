@@ -30,11 +30,15 @@ func TestCompare(t *testing.T) {
 		"ThreeTimes": {func(_ *[]Payment, r *[]Record) {
 			*r = append(*r, Record{id(1), at(8)}, Record{id(1), at(9)})
 		}, counts{Confirmed: 3, Repeated: 2, Duplicates: 1}},
-		"Misplaced": {func(_ *[]Payment, r *[]Record) { (*r)[0].Position.Partition = 7 }, counts{Confirmed: 2, Misplaced: 1}},
+		"Misplaced": {func(_ *[]Payment, r *[]Record) {
+			(*r)[0].Position.Partition = 7
+		}, counts{Confirmed: 2, Misplaced: 1}},
 		"Unsent": {func(p *[]Payment, r *[]Record) {
 			(*p)[2], *r = Payment{ID: id(2)}, (*r)[:2]
 		}, counts{Confirmed: 2, Unsent: 1}},
-		"UnsentInTopic": {func(p *[]Payment, _ *[]Record) { (*p)[2] = Payment{ID: id(2)} }, counts{Confirmed: 2, Unsent: 1}},
+		"UnsentInTopic": {func(p *[]Payment, _ *[]Record) {
+			(*p)[2] = Payment{ID: id(2)}
+		}, counts{Confirmed: 2, Unsent: 1}},
 		"Unexpected": {func(_ *[]Payment, r *[]Record) {
 			*r = append(*r, Record{id(7), at(8)}, Record{id(7), at(9)})
 		}, counts{Confirmed: 3, Repeated: 1, Unexpected: 2}},

@@ -119,7 +119,7 @@ func (c *Cluster) metadata(ctx context.Context, name string) (Topic, error) {
 	case detail.Err != nil:
 		return Topic{}, fmt.Errorf("metadata of topic %s: %w", name, explain(detail.Err, mayDescribe(name)))
 	}
-	partitions := int32(len(detail.Partitions)) //nolint:gosec // G115: a count of partitions.
+	partitions := int32(len(detail.Partitions))
 	t := Topic{Name: name, ID: uuid.UUID(detail.ID), Partitions: partitions, Configs: map[string]string{}}
 	for _, p := range detail.Partitions {
 		if t.Replication == 0 || len(p.Replicas) < t.Replication {

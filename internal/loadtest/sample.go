@@ -103,7 +103,7 @@ func SampleOf(r *rand.Rand, accounts int) client.Request {
 
 // holderOf returns the same holder for a number each time.
 func holderOf(n int) holder {
-	r := rand.New(rand.NewPCG(uint64(n), 0x7061796c61746368)) //nolint:gosec // G115: a count.
+	r := rand.New(rand.NewPCG(uint64(n), 0x7061796c61746368))
 	c := countries[r.IntN(len(countries))]
 	name := c.first[r.IntN(len(c.first))] + " " + c.second[r.IntN(len(c.second))]
 	return holder{
@@ -129,7 +129,7 @@ func sampleAmount(r *rand.Rand, currency string) int64 {
 func digits(r *rand.Rand, n int) string {
 	var b strings.Builder
 	for range n {
-		b.WriteByte(byte('0' + r.IntN(10))) //nolint:gosec // G115: a digit.
+		b.WriteByte(byte('0' + r.IntN(10)))
 	}
 	return b.String()
 }

@@ -28,7 +28,7 @@ func GrowPartitions(
 	if err != nil {
 		return 0, err
 	}
-	first, from := there[0], int32(len(there)) //nolint:gosec // G115: at most 1,000.
+	first, from := there[0], int32(len(there))
 	before, err := cluster.Topic(ctx, first.Topic)
 	switch {
 	case err != nil:

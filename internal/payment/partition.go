@@ -16,7 +16,7 @@ func HashSender(tenant string, sender Account) uint64 {
 	h := fnv.New64a()
 	for _, s := range []string{tenant, sender.Type, sender.Number.Reveal()} {
 		var length [4]byte
-		n := uint32(len(s)) //nolint:gosec // G115: the bounds of New are far below 2^32.
+		n := uint32(len(s))
 		binary.BigEndian.PutUint32(length[:], n)
 		_, _ = h.Write(length[:])
 		_, _ = h.Write([]byte(s))
@@ -26,5 +26,5 @@ func HashSender(tenant string, sender Account) uint64 {
 
 // PartitionOf returns the partition of a hash among count partitions.
 func PartitionOf(hash uint64, count int32) int32 {
-	return int32(hash % uint64(count)) //nolint:gosec // G115: less than count, which is positive.
+	return int32(hash % uint64(count))
 }

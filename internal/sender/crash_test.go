@@ -34,7 +34,7 @@ func TestSender_Batch_CrashAfterPublish(t *testing.T) {
 	first := r.own(r.replica(batches(10)), 0)
 	sendBatch(t, first)
 
-	first.sender.Publisher = hooked{Publisher: first.sender.Publisher, after: func() { r.terminate(0) }}
+	first.sender.Publisher = hooked{Publisher: first.sender.Publisher, after: func() { r.terminate() }}
 	if again, err := first.sendBatch(bounded(t)); err == nil || again || !first.session.Lost() {
 		t.Fatalf("again %t, error %v, session lost %t: nothing was tested", again, err, first.session.Lost())
 	}
@@ -111,7 +111,7 @@ func TestSender_Batch_SessionLostWhilePublishing(t *testing.T) {
 		done <- err
 	}()
 	<-inHand
-	r.terminate(0)
+	r.terminate()
 	r.drain(r.own(r.replica(batches(10)), 0))
 	r.wantInOrder(0, all)
 	r.verdict()

@@ -184,7 +184,7 @@ func (f *fenced) checkPartitions(ctx context.Context, claim *store.Claim) error 
 	if err != nil {
 		return err
 	}
-	n := int32(len(known)) //nolint:gosec // G115: at most 1,000.
+	n := int32(len(known))
 	unknown, found, all, err := f.sender.Log.FirstNonEmpty(ctx, topic, n)
 	if err != nil {
 		return err

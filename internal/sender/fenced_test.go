@@ -57,7 +57,7 @@ func TestFenced_SessionLostAt(t *testing.T) {
 				c.At = func(_ int32, p Point) {
 					if p == point {
 						fired++
-						r.terminate(0)
+						r.terminate()
 					}
 				}
 			}))
@@ -88,7 +88,7 @@ func TestFenced_Zombie(t *testing.T) {
 	zombie := r.ownFenced(r.replica(batches(10), r.inFenced(), func(c *Config) {
 		c.At = func(_ int32, p Point) {
 			if p == BatchSelected && second == nil {
-				r.terminate(0)
+				r.terminate()
 				second = r.ownFenced(r.replica(batches(10), r.inFenced()))
 				work(t, second)
 			}
@@ -156,7 +156,7 @@ func TestFenced_WithoutTailRead(t *testing.T) {
 	first := r.ownFenced(r.replica(batches(10), r.inFenced(), func(c *Config) {
 		c.At = func(_ int32, p Point) {
 			if p == BatchCommitted {
-				r.terminate(0)
+				r.terminate()
 			}
 		}
 	}))

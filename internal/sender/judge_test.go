@@ -176,16 +176,14 @@ const (
 		and database = (select oid from pg_database where datname = current_database())`
 )
 
-// terminate ends the session that owns the partition, and waits until it is gone.
-func (r *rig) terminate(partition int32) {
+// terminate ends the session that owns partition 0, and waits until it is gone.
+func (r *rig) terminate() {
 	r.t.Helper()
-	if n := r.count(`select count(pg_terminate_backend(pid)) `+sessionsOfPartitions+` and objid = $1`,
-		partition); n != 1 {
-		r.t.Fatalf("%d sessions own partition %d: nothing was tested", n, partition)
+	if n := r.count(`select count(pg_terminate_backend(pid)) ` + sessionsOfPartitions + ` and objid = 0`); n != 1 {
+		r.t.Fatalf("%d sessions own partition 0: nothing was tested", n)
 	}
 	until(r.t, "the session is gone", func() bool {
-		return r.count(`select count(*) `+sessionsOfPartitions+
-			` and objid = $1`, partition) == 0
+		return r.count(`select count(*) `+sessionsOfPartitions+` and objid = 0`) == 0
 	})
 }
 

@@ -41,11 +41,11 @@ func (l losing) lose(changes ...func(*Config)) *fenced {
 }
 
 // workOn runs owners until all is sent. After each failure the next owner starts.
-func (r *rig) workOn(f *fenced, changes ...func(*Config)) {
+func (r *rig) workOn(f *fenced) {
 	r.t.Helper()
 	until(r.t, "all is sent", func() bool {
 		if f.session == nil {
-			f = r.ownFenced(r.replica(append([]func(*Config){batches(10), r.inFenced()}, changes...)...))
+			f = r.ownFenced(r.replica(batches(10), r.inFenced()))
 		}
 		for again := true; again; {
 			var err error
@@ -102,7 +102,7 @@ func TestFenced_MarkerLost(t *testing.T) {
 		first := r.lose(func(c *Config) {
 			c.At = func(_ int32, p Point) {
 				if p == BatchCommitted {
-					r.terminate(0)
+					r.terminate()
 				}
 			}
 		})
@@ -139,7 +139,7 @@ func TestFenced_MarkerLost_ZombieFences(t *testing.T) {
 	zombie := r.ownFenced(r.replica(r.inFenced(), func(c *Config) {
 		c.At = func(_ int32, p Point) {
 			if p == TakeoverClaimed && successor == nil {
-				r.terminate(0)
+				r.terminate()
 				successor = r.lose()
 			}
 		}

@@ -128,7 +128,7 @@ func (c *commits) closeDead(slow map[*pgx.Conn]time.Time) {
 	defer closeConn(probe)
 	pids := make([]int32, 0, len(slow))
 	for conn := range slow {
-		pids = append(pids, int32(conn.PgConn().PID())) //nolint:gosec // G115: a process id.
+		pids = append(pids, int32(conn.PgConn().PID()))
 	}
 	rows, err := probe.Query(ctx, selectActive, pids)
 	if err != nil {
@@ -137,7 +137,7 @@ func (c *commits) closeDead(slow map[*pgx.Conn]time.Time) {
 	active := map[uint32]bool{}
 	var pid int32
 	if _, err := pgx.ForEachRow(rows, []any{&pid}, func() error {
-		active[uint32(pid)] = true //nolint:gosec // G115: a process id is positive.
+		active[uint32(pid)] = true
 		return nil
 	}); err != nil {
 		return

@@ -126,7 +126,7 @@ func identify(ctx context.Context, conn *pgx.Conn) (i identity, err error) {
 	// it.
 	err = conn.QueryRow(ctx, selectIdentity, pgx.QueryExecModeExec).Scan(&backend, &i.incarnation, &i.encoding,
 		&i.version, &i.role, &i.migrated, nil, nil)
-	i.backend = uint32(backend) //nolint:gosec // G115: a process id is positive.
+	i.backend = uint32(backend)
 	return i, translate(err)
 }
 
@@ -179,7 +179,7 @@ func checkSchema(ctx context.Context, conn *pgx.Conn) error {
 		return refuseDatabase("its schema is version %d; this program knows version %d and runs on %d: "+
 			"use a newer paylatch", version, latest, latest+1)
 	}
-	return checkPooler(conn, uint32(backend)) //nolint:gosec // G115: a process id is positive.
+	return checkPooler(conn, uint32(backend))
 }
 
 // initConn checks a new connection, and gives it the cache of the database that it leads to.

@@ -86,7 +86,7 @@ func (r *relay) reset() {
 const cancelRequest = 80877102
 
 func (r *relay) serve(client net.Conn) {
-	server, err := net.Dial("tcp", r.server) //nolint:noctx // It ends with its test.
+	server, err := net.Dial("tcp", r.server)
 	if err != nil {
 		_ = client.Close()
 		return

@@ -180,7 +180,7 @@ func insert(conn *pgx.Conn, batch []payment.Payment, topic topicInfo) (map[payme
 	var inserted map[payment.ID]given
 	err = commitOn(conn, func(ctx context.Context) error {
 		rows, err := conn.Query(ctx, insertPayments,
-			append(columns, int16(topic.partitions))...) //nolint:gosec // G115: numbered by a smallint.
+			append(columns, int16(topic.partitions))...)
 		if err != nil {
 			return err
 		}
@@ -233,7 +233,7 @@ func columns(conn *pgx.Conn, batch []payment.Payment, partitions int32) ([]any, 
 		}
 		traces[i] = p.TraceParent.Bytes()
 		partition := payment.PartitionOf(p.PartitionHash, partitions)
-		where[i] = int16(partition) //nolint:gosec // G115: a smallint in the schema.
+		where[i] = int16(partition)
 	}
 	return []any{
 		ids, tenants, amounts, currencies, originators, beneficiaries, senders, receivers, references, traces,

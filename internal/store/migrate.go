@@ -74,7 +74,7 @@ func withMigrator(ctx context.Context, url string, migrations fs.FS, work func(*
 	if err := m.LoadMigrations(migrations); err != nil {
 		return Schema{}, fmt.Errorf("migrations: %w", err)
 	}
-	s := Schema{Latest: int32(len(m.Migrations))} //nolint:gosec // G115: a handful of files.
+	s := Schema{Latest: int32(len(m.Migrations))}
 	if s.Current, err = m.GetCurrentVersion(ctx); err != nil {
 		return s, fmt.Errorf("migrations: %w", err)
 	}

@@ -92,9 +92,9 @@ func (p *Presence) Observe(ctx context.Context) (Membership, error) {
 	_, err = pgx.ForEachRow(rows, []any{&class, &object, &pid}, func() error {
 		switch {
 		case class == lockClassPartition:
-			members.Owned[int32(object)] = true //nolint:gosec // G115: Own took it from an int32.
+			members.Owned[int32(object)] = true
 		case object == p.mode:
-			replicas = append(replicas, uint32(pid)) //nolint:gosec // G115: a process id is positive.
+			replicas = append(replicas, uint32(pid))
 		}
 		return nil
 	})
@@ -147,7 +147,7 @@ func (s *Store) AwaitEnd(ctx context.Context, peer uint32) error {
 func hasEnded(ctx context.Context, conn *pgx.Conn, peer uint32) (ended bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	err = conn.QueryRow(ctx, awaitEnd, int32(peer)).Scan(&ended) //nolint:gosec // G115: a process id.
+	err = conn.QueryRow(ctx, awaitEnd, int32(peer)).Scan(&ended)
 	return ended, translate(err)
 }
 

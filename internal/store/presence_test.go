@@ -106,7 +106,7 @@ func TestPresence_Observe_Partitions(t *testing.T) {
 	second.Close()
 	f.await("the owner of partition 2 to be gone", func() bool { return len(f.observe(a).Owned) == 1 })
 	wantOwned(0)
-	f.terminate(0)
+	f.terminate()
 	wantOwned()
 
 	if err := f.Halt(t.Context(), 3, "why"); err != nil {

@@ -201,7 +201,7 @@ func (c *Claim) restore(ctx context.Context, lost []payment.Payment) error {
 	where, seqs, offsets := make([]int16, n), make([]int64, n), make([]int64, n)
 	created, sent := make([]time.Time, n), make([]time.Time, n)
 	for i, p := range lost {
-		where[i] = int16(c.Partition.Number) //nolint:gosec // G115: read from a smallint.
+		where[i] = int16(c.Partition.Number)
 		seqs[i], offsets[i] = p.Seq, p.Emission.Offset
 		created[i], sent[i] = p.CreatedAt, p.Emission.At
 		if sent[i].Before(created[i]) {

@@ -222,7 +222,7 @@ func TestRecover_CreatedConcurrently(t *testing.T) {
 		t.Fatalf("error %v", err)
 	}
 	claim.Rollback()
-	f.terminate(0)
+	f.terminate()
 	reading{f.recover(inLog(payments, 0), 2, false), 1, 0, 0, 0}.want(f)
 }
 

@@ -59,14 +59,13 @@ func (f *fixture) claim(session *store.Session, limit int) *store.Claim {
 	return claim
 }
 
-// terminate ends the backend that owns the partition, as PostgreSQL does with one that is idle for
-// too long, and waits for its end.
-func (f *fixture) terminate(partition int32) {
+// terminate ends the backend that owns partition 0, as PostgreSQL does with one that is idle for too
+// long, and waits for its end.
+func (f *fixture) terminate() {
 	f.t.Helper()
 	ended := query[bool](f, `select pg_terminate_backend(pid, 10000) from pg_locks where locktype = 'advisory'
-		and classid = $1 and objid = $2
-		and database = (select oid from pg_database where datname =
-		current_database())`, store.LockClassPartition, partition)
+		and classid = $1 and objid = 0
+		and database = (select oid from pg_database where datname = current_database())`, store.LockClassPartition)
 	if !ended {
 		f.t.Fatal("the owner was not terminated")
 	}
@@ -202,7 +201,7 @@ func TestSession_Terminated(t *testing.T) {
 	if err := claim.MarkSent(t.Context(), 0, 3, 3); err != nil {
 		t.Fatal(err)
 	}
-	f.terminate(0)
+	f.terminate()
 
 	next, err := openStore(t, f.url).Own(t.Context(), 0)
 	if err != nil {
@@ -233,7 +232,7 @@ func TestSession_TerminatedIdle(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
 	session := f.own(0)
-	f.terminate(0)
+	f.terminate()
 	f.own(0)
 	_, err := session.HasUnsent(t.Context())
 	wantUnavailable(t, err)

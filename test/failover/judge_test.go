@@ -57,10 +57,11 @@ func notFound(key int32, request request, at time.Duration) response {
 	return response{call: call{key: key, request: request}, code: http.StatusNotFound, began: at, ended: at}
 }
 
-// of returns the response of a payment at a step of good.
-func (e *evidence) of(key int32, step int) *response {
+// of returns the response of payment 3 at a step of good.
+func (e *evidence) of(step int) *response {
+	const key = 3
 	for i := range e.responses {
-		if r := &e.responses[i]; r.key == key && r.began == time.Duration(key)*stepsPerKey+time.Duration(step) {
+		if r := &e.responses[i]; r.key == key && r.began == time.Duration(key*stepsPerKey+step) {
 			return r
 		}
 	}
@@ -77,7 +78,7 @@ func TestJudge(t *testing.T) {
 		"Good":          {func(*evidence) {}, verdict{}},
 		"NotInTheTable": {func(e *evidence) { delete(e.rows, idOf(3)) }, verdict{Lost: 1, LostSent: 1}},
 		"NotFoundAtTheEnd": {func(e *evidence) {
-			e.of(3, 7).code, e.of(3, 7).payment = http.StatusNotFound, told{}
+			e.of(7).code, e.of(7).payment = http.StatusNotFound, told{}
 		}, verdict{Lost: 1, LostSent: 1, Denied: 1}},
 		"NotFoundOnTheWay": {func(e *evidence) {
 			e.responses = append(e.responses, notFound(3, requestByID, 500))
@@ -87,45 +88,45 @@ func TestJudge(t *testing.T) {
 			r.began = 0
 			e.responses = append(e.responses, r)
 		}, verdict{}},
-		"StoredAgain": {func(e *evidence) { e.of(3, 4).payment.created++ }, verdict{Lost: 1}},
-		"OtherID":     {func(e *evidence) { e.of(3, 4).payment.id = uuid.UUID{0: 9} }, verdict{Lost: 1, LostSent: 1}},
+		"StoredAgain": {func(e *evidence) { e.of(4).payment.created++ }, verdict{Lost: 1}},
+		"OtherID":     {func(e *evidence) { e.of(4).payment.id = uuid.UUID{0: 9} }, verdict{Lost: 1, LostSent: 1}},
 		"NeverSent": {func(e *evidence) {
 			for _, step := range []int{3, 6, 7} {
-				e.of(3, step).payment = e.of(3, 2).payment
+				e.of(step).payment = e.of(2).payment
 			}
 			delete(e.rows, idOf(3))
 		}, verdict{Lost: 1}},
 		"OnlyConflictSaysSo": {func(e *evidence) {
 			for _, step := range []int{2, 3, 4, 6, 7} {
-				e.of(3, step).code, e.of(3, step).payment = http.StatusServiceUnavailable, told{}
+				e.of(step).code, e.of(step).payment = http.StatusServiceUnavailable, told{}
 			}
 			delete(e.rows, idOf(3))
 		}, verdict{Lost: 1}},
-		"Early":             {func(e *evidence) { at(e.of(3, 4), 1500) }, verdict{Early: 1}},
+		"Early":             {func(e *evidence) { at(e.of(4), 1500) }, verdict{Early: 1}},
 		"EarlyNotFound":     {func(e *evidence) { at(&e.responses[8], 1500) }, verdict{Early: 1}},
-		"RefusedMeanwhile":  {func(e *evidence) { at(e.of(3, 0), 1500) }, verdict{}},
-		"OtherServer":       {func(e *evidence) { at(e.of(3, 5), 1500) }, verdict{}},
-		"BegunBeforeWindow": {func(e *evidence) { e.of(3, 4).ended = 1500 }, verdict{}},
-		"Reverted":          {func(e *evidence) { e.of(3, 6).payment = e.of(3, 2).payment }, verdict{Reverted: 1}},
-		"Moved":             {func(e *evidence) { e.of(3, 6).payment.offset++ }, verdict{Moved: 1}},
+		"RefusedMeanwhile":  {func(e *evidence) { at(e.of(0), 1500) }, verdict{}},
+		"OtherServer":       {func(e *evidence) { at(e.of(5), 1500) }, verdict{}},
+		"BegunBeforeWindow": {func(e *evidence) { e.of(4).ended = 1500 }, verdict{}},
+		"Reverted":          {func(e *evidence) { e.of(6).payment = e.of(2).payment }, verdict{Reverted: 1}},
+		"Moved":             {func(e *evidence) { e.of(6).payment.offset++ }, verdict{Moved: 1}},
 		"TwiceByKcat":       {func(e *evidence) { e.kcat[idOf(3)] = make([]harness.Record, 2) }, verdict{Twice: 1}},
 		"TwiceByConsole":    {func(e *evidence) { e.console[idOf(3)] = make([]harness.Record, 2) }, verdict{Twice: 1}},
 		"MissingByKcat":     {func(e *evidence) { delete(e.kcat, idOf(3)) }, verdict{Missing: 1}},
 		"MissingByConsole":  {func(e *evidence) { delete(e.console, idOf(3)) }, verdict{Missing: 1}},
 		"InternalError": {
-			func(e *evidence) { e.of(3, 0).code = http.StatusInternalServerError },
+			func(e *evidence) { e.of(0).code = http.StatusInternalServerError },
 			verdict{Faulty: 1},
 		},
 		"RefusedForGood": {
-			func(e *evidence) { e.of(3, 0).code = http.StatusUnprocessableEntity },
+			func(e *evidence) { e.of(0).code = http.StatusUnprocessableEntity },
 			verdict{Faulty: 1},
 		},
 		"CreateWaits": {
-			func(e *evidence) { e.of(3, 4).code, e.of(3, 4).payment = 200, e.of(3, 3).payment },
+			func(e *evidence) { e.of(4).code, e.of(4).payment = 200, e.of(3).payment },
 			verdict{},
 		},
 		"CreateIsNotSent": {func(e *evidence) {
-			e.of(3, 2).code = http.StatusOK
+			e.of(2).code = http.StatusOK
 		}, verdict{Faulty: 1}},
 		"UnusedKeyExists": {func(e *evidence) {
 			e.responses[8].code, e.responses[8].payment = http.StatusOK, told{id: idOf(3)}

@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -141,7 +140,7 @@ func newSender(url, broker, topic string, configure func(*sender.Config)) (s *se
 }
 
 // run runs a healthy replica in this process.
-func (r *rig) run(configure func(*sender.Config)) (stop func()) {
+func (r *rig) run(configure func(*sender.Config)) {
 	r.Helper()
 	s, closeAll, err := newSender(r.url, r.broker, r.topic, func(c *sender.Config) {
 		c.Logger = slog.New(slog.NewTextHandler(r.Output(), nil))
@@ -156,7 +155,7 @@ func (r *rig) run(configure func(*sender.Config)) (stop func()) {
 		defer close(done)
 		s.Run(ctx)
 	}()
-	stop = sync.OnceFunc(func() {
+	r.Cleanup(func() {
 		cancel()
 		select {
 		case <-done:
@@ -165,8 +164,6 @@ func (r *rig) run(configure func(*sender.Config)) (stop func()) {
 			r.Error("a sender does not end")
 		}
 	})
-	r.Cleanup(stop)
-	return stop
 }
 
 // kill ends the victim with SIGKILL, and checks that it ended by that.
