@@ -160,7 +160,7 @@ var (
 	contentLength = []byte("\r\nContent-Length: ")
 )
 
-// readFrom reads what is there, and tells whether the answer is whole.
+// readFrom reads what is there, and reports whether the response is complete.
 func (a *answer) readFrom(fd int) (whole bool, err error) {
 	n, err := unix.Read(fd, a.buffer[a.n:])
 	switch {

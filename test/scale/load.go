@@ -83,7 +83,7 @@ func (l *loader) audit(ctx context.Context, brokers []string) (report journal.Re
 	})
 }
 
-// close removes the journal, or keeps it for whoever looks into a failure.
+// close removes the journal, or keeps it for the analysis of a failure.
 func (l *loader) close(keep bool) error {
 	l.client.Close()
 	err := l.journal.Close()
