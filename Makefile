@@ -5,6 +5,7 @@ SHELL := /bin/bash -o pipefail
 
 GOLANGCI := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK := go run golang.org/x/vuln/cmd/govulncheck@v1.9.0
+CYCLONEDX := github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 
 # The tag and the commit, for `paylatch version` and paylatch_build_info. Git refuses a clone of
 # another user unless it is configured otherwise, and the go command then fails to record the commit itself.
@@ -23,6 +24,30 @@ help: ## List the targets.
 .PHONY: build
 build: ## Build the programs into bin/.
 	go build -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/...
+
+.PHONY: release
+release: ## Build a release into dist/: programs, checksums and SBOMs (needs the network once).
+	rm -rf dist
+	$(MAKE) binaries
+	@# The tool runs here, and takes the platform of the SBOM from its environment.
+	for binary in dist/*; do platform=$${binary#dist/*-}; CGO_ENABLED=0 \
+		go run -trimpath -exec "env GOOS=$${platform%-*} GOARCH=$${platform#*-}" $(CYCLONEDX) \
+		bin -json -std -noserial -notimestamp -version '$(VERSION)' \
+		-output $$binary.cdx.json $$binary || exit 1; done
+	cd dist && sha256sum * > SHA256SUMS
+
+PLATFORMS ?= linux/amd64 linux/arm64
+PROGRAMS ?= paylatch payclient
+
+# The same sources, version, commit and Go give the same bytes, in any directory and on any
+# machine. So the environment of the caller has no part in it. test/release checks this.
+.PHONY: binaries
+binaries: ## Build PROGRAMS for PLATFORMS into dist/: static and reproducible.
+	for program in $(PROGRAMS); do for platform in $(PLATFORMS); do \
+		GOOS=$${platform%/*} GOARCH=$${platform#*/} GOAMD64=v1 GOARM64=v8.0 CGO_ENABLED=0 \
+		GOFLAGS=-buildvcs=false GOEXPERIMENT= GOFIPS140=off GOWORK=off \
+		go build -trimpath -ldflags '-s -w $(LDFLAGS)' \
+		-o dist/$$program-$${platform/\//-} ./cmd/$$program || exit 1; done; done
 
 .PHONY: run
 run: build ## Run everything on this machine until Ctrl-C; make twelve payments and show where they go.
@@ -135,4 +160,4 @@ vuln: ## Check the dependencies for known vulnerabilities (needs the network).
 clean: ## Remove what make created, and the data of `make run`.
 	@# As root the data are elsewhere, behind a link.
 	@if [ -L .paylatch/postgres ]; then rm -rf "$$(dirname "$$(readlink .paylatch/postgres)")"; fi
-	rm -rf bin .paylatch .cache
+	rm -rf bin dist .paylatch .cache
