@@ -3,6 +3,7 @@ package keycache
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
@@ -66,7 +67,9 @@ type liveKey struct {
 type result struct {
 	tenant    payment.Tenant
 	queriedAt time.Time
-	err       error
+	// purges is how often the cache had been purged when the query started.
+	purges int64
+	err    error
 }
 
 // New returns an empty cache of at most keysMax keys. The caller must Close it.
@@ -107,6 +110,10 @@ func (c *Cache) Tenant(ctx context.Context, key payment.APIKeyHash) (payment.Ten
 			return payment.Tenant{}, contextError(ctx.Err())
 		case r := <-c.query(key):
 			res := r.Val.(result)
+			if res.purges != c.purges.Load() {
+				// The query may have read the former database.
+				continue
+			}
 			if errors.Is(res.err, payment.ErrUnauthorized) && res.queriedAt.Before(began) {
 				// The key may have been created after that query and before this request. The next
 				// query starts later than both.
@@ -133,24 +140,25 @@ func (c *Cache) Close() {
 	c.running.Wait()
 }
 
-// query starts a query for the key, or joins the one in progress.
+// query starts a query for the key, or joins the one in progress that started after the last purge.
 func (c *Cache) query(key payment.APIKeyHash) <-chan singleflight.Result {
-	return c.queries.DoChan(string(key[:]), func() (any, error) {
+	purges := c.purges.Load()
+	name := binary.BigEndian.AppendUint64(key[:], uint64(purges))
+	return c.queries.DoChan(string(name), func() (any, error) {
 		if !c.begin() {
-			return result{queriedAt: time.Now(), err: errClosed}, nil
+			return result{queriedAt: time.Now(), purges: purges, err: errClosed}, nil
 		}
 		defer c.running.Done()
-		return c.load(key), nil
+		return c.load(key, purges), nil
 	})
 }
 
 // load queries the database, and adds a live key or removes any other. An error changes nothing:
 // an entry keeps its age.
-func (c *Cache) load(key payment.APIKeyHash) result {
+func (c *Cache) load(key payment.APIKeyHash, purges int64) result {
 	queriedAt := time.Now() // Before the query: a key revoked while it runs must not live longer.
 	ctx, cancel := context.WithTimeout(c.ctx, TTL)
 	defer cancel()
-	purges := c.purges.Load()
 	tenant, err := c.lookup(ctx, key)
 	switch {
 	case c.ctx.Err() != nil && err != nil:
@@ -167,7 +175,7 @@ func (c *Cache) load(key payment.APIKeyHash) result {
 	if err != nil {
 		tenant = payment.Tenant{}
 	}
-	return result{tenant, queriedAt, err}
+	return result{tenant, queriedAt, purges, err}
 }
 
 // begin counts a query that starts, and reports false if the cache is closed.

@@ -249,17 +249,21 @@ func TestCache_TooLate(t *testing.T) {
 	})
 }
 
-// TestCache_Purge: the database is replaced while a query is in progress. Its result is returned to
-// the request that waits for it, and is not cached.
+// TestCache_Purge: the database becomes another one while a query is in progress. Neither the request
+// that waits for that query nor one that comes after the purge gets the former database's tenant.
 func TestCache_Purge(t *testing.T) {
 	t.Parallel()
-	d := &database{latency: time.Second, tenant: acme}
+	former := payment.Tenant{TenantRef: payment.TenantRef{ID: 7, Name: "former"}}
+	d := &database{latency: time.Second, tenant: former}
 	withCache(t, d, func(t *testing.T, k *keycache.Cache) {
 		go func() {
 			time.Sleep(d.latency / 2)
+			d.become(acme, nil)
 			k.Purge()
+			if got, err := k.Tenant(t.Context(), someKey); err != nil || got != acme {
+				t.Errorf("after the purge: authenticated as %q, %v, want acme", got.Name, err)
+			}
 		}()
-		wantAcme(t, k)
 		wantAcme(t, k)
 		if queries, _ := d.counts(); queries != 2 {
 			t.Errorf("%d queries, want 2: the first result is of the former database", queries)
