@@ -56,18 +56,20 @@ run: build ## Run everything on this machine until Ctrl-C; make twelve payments 
 .PHONY: test
 test: ## Run all tests, with containers if Docker responds, else with embedded dependencies.
 	@go run ./test/parts/which
-	go test -count=1 -timeout 20m ./...
+	go test -count=1 -parallel $(PARALLEL) -timeout 20m ./...
 
 .PHONY: test-race
 test-race: ## The same with the race detector (needs a C compiler; PACKAGES=./...).
 	@go run ./test/parts/which
-	go test -count=1 -race -timeout 30m $(PACKAGES)
+	go test -count=1 -parallel $(PARALLEL) -race -timeout 30m $(PACKAGES)
 
 PACKAGES ?= ./...
+# How many tests of a package run at once: two per processor, since most of them wait for time-outs.
+PARALLEL ?= $(shell echo $$((2 * $$(nproc 2> /dev/null || echo 2))))
 
 .PHONY: test-hostile
 test-hostile: ## Run the integration tests on databases with harmful settings (RACE=-race).
-	PAYLATCH_TEST_HOSTILE=1 go test -count=1 $(RACE) -timeout 30m ./test/integration
+	PAYLATCH_TEST_HOSTILE=1 go test -count=1 -parallel $(PARALLEL) $(RACE) -timeout 30m ./test/integration
 
 FUZZTIME ?= 20s
 .PHONY: fuzz

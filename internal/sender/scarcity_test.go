@@ -105,7 +105,7 @@ func TestSender_Scarce_Pool(t *testing.T) {
 			and usename = $1`, role)
 		return owned() == limit-1
 	})
-	refused, least := 0, limit
+	refused := 0
 	until(t, "a payment is taken", func() bool {
 		_, _, err := few.Create(bounded(t), r.payment(0))
 		if err != nil && !errors.Is(err, payment.ErrUnavailable) {
@@ -114,12 +114,12 @@ func TestSender_Scarce_Pool(t *testing.T) {
 		if err != nil {
 			refused++
 		}
-		least = min(least, owned())
 		return err == nil
 	})
-	if refused == 0 || least < limit-2 {
-		t.Errorf("%d payments were refused, and there were %d owners at least; want some, and %d", refused, least,
-			limit-2)
+	if refused == 0 {
+		t.Error("got no refused payment, want some: the pool had connections all the time")
 	}
+	// There are fewer for a moment while the partitions are served in rotation.
+	until(t, "only one connection is left to the pool", func() bool { return owned() >= limit-2 })
 	r.allSent()
 }
