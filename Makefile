@@ -56,7 +56,7 @@ run: build ## Run everything on this machine until Ctrl-C; make twelve payments 
 .PHONY: test
 test: ## Run all tests, with containers if Docker responds, else with embedded dependencies.
 	@go run ./test/parts/which
-	go test -count=1 -parallel $(PARALLEL) -timeout 20m ./...
+	go test -count=1 -timeout 20m ./...
 
 .PHONY: test-race
 test-race: ## The same with the race detector (needs a C compiler; PACKAGES=./...).
@@ -64,7 +64,8 @@ test-race: ## The same with the race detector (needs a C compiler; PACKAGES=./..
 	go test -count=1 -parallel $(PARALLEL) -race -timeout 30m $(PACKAGES)
 
 PACKAGES ?= ./...
-# How many tests of a package run at once: two per processor, since most of them wait for time-outs.
+# How many tests of a package run at once under the race detector: two per processor, since most of
+# them wait for time-outs.
 PARALLEL ?= $(shell echo $$((2 * $$(nproc 2> /dev/null || echo 2))))
 
 .PHONY: test-hostile
