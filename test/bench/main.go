@@ -109,11 +109,13 @@ func run(ctx context.Context, o options) (err error) {
 	if o.gate {
 		return b.gate(ctx, os.Stdout, recorded, o.lines)
 	}
-	full, failed := b.measureAll(ctx, os.Stdout, o.lines, o.short)
+	full, failed := b.measureAll(ctx, os.Stdout, chosen(o.lines, o.short), o.short)
 	if !o.record || ctx.Err() != nil {
 		return failed
 	}
-	short, shortFailed := b.measureAll(ctx, os.Stdout, o.lines, true) // The gate compares like with like.
+	// The gate compares like with like. Other lines need no short form.
+	gated := slices.DeleteFunc(chosen(o.lines, true), func(g group) bool { return !g.gated() })
+	short, shortFailed := b.measureAll(ctx, os.Stdout, gated, true)
 	recorded.take(full, short, b.commit(ctx))
 	return errors.Join(failed, shortFailed, recorded.write(o.file))
 }
