@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/paylatch/paylatch/internal/store"
 )
 
 // spent is what a server process or PostgreSQL has used up so far.
@@ -21,14 +19,7 @@ type spent struct {
 // processes, and transaction ids and WAL of PostgreSQL.
 func measureCost(ctx context.Context, b *bench, short bool) (_ map[string]figures, err error) {
 	l := lengthOf(short, length{5, 15 * time.Second}, length{3, 5 * time.Second})
-	i, err := b.install(ctx, store.Fenced)
-	if err != nil {
-		return nil, err
-	}
-	if err := b.warmBroker(ctx); err != nil {
-		return nil, err
-	}
-	service, err := b.startService(ctx, "serve", i)
+	i, service, err := b.sending(ctx)
 	if err != nil {
 		return nil, err
 	}

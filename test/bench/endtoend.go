@@ -13,8 +13,6 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/jackc/pgx/v5"
 	"github.com/twmb/franz-go/pkg/kgo"
-
-	"github.com/paylatch/paylatch/internal/store"
 )
 
 // endToEndRate is how many payments a second are made.
@@ -24,14 +22,7 @@ const endToEndRate = 200
 // one commit and one Kafka transaction, each alone.
 func measureEndToEnd(ctx context.Context, b *bench, short bool) (_ map[string]figures, err error) {
 	l := lengthOf(short, length{5, 15 * time.Second}, length{3, 5 * time.Second})
-	i, err := b.install(ctx, store.Fenced)
-	if err != nil {
-		return nil, err
-	}
-	if err := b.warmBroker(ctx); err != nil {
-		return nil, err
-	}
-	service, err := b.startService(ctx, "serve", i)
+	i, service, err := b.sending(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -6,8 +6,6 @@ import (
 	"context"
 	"errors"
 	"time"
-
-	"github.com/paylatch/paylatch/internal/store"
 )
 
 const (
@@ -26,19 +24,11 @@ func measureOutage(ctx context.Context, b *bench, short bool) (_ map[string]figu
 	if short {
 		away = 10 * time.Second
 	}
-	i, err := b.install(ctx, store.Fenced)
+	i, service, err := b.sending(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, i.drop(ctx)) }()
-	if err := b.warmBroker(ctx); err != nil {
-		return nil, err
-	}
-	service, err := b.startService(ctx, "serve", i)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, service.end()) }()
+	defer func() { err = errors.Join(err, service.end(), i.drop(ctx)) }()
 	creates := order{APIKey: i.APIKey, Connections: connections, For: 30 * time.Second, Rate: outageRate, Creates: 1}
 	before, err := b.load(ctx, service, creates)
 	if err != nil {

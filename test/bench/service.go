@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"time"
+
+	"github.com/paylatch/paylatch/internal/store"
 )
 
 // startMax bounds the start of a process.
@@ -60,6 +62,19 @@ func (b *bench) serving(ctx context.Context, stored int64) (*installation, *serv
 		return nil, nil, err
 	}
 	s, err := b.startService(ctx, "api", i)
+	return i, s, err
+}
+
+// sending starts a service that takes and sends payments, on a new installation and a warm broker.
+func (b *bench) sending(ctx context.Context) (*installation, *server, error) {
+	i, err := b.install(ctx, store.Fenced)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := b.warmBroker(ctx); err != nil {
+		return nil, nil, err
+	}
+	s, err := b.startService(ctx, "serve", i)
 	return i, s, err
 }
 
