@@ -84,7 +84,8 @@ func (d *demo) config(c *runCommand, api, admin app.Address) app.Config {
 		},
 		API: &app.APISettings{Listen: api},
 		Sender: &app.SenderSettings{
-			DeliverySettings: app.DeliverySettings{Delivery: app.Delivery(store.Fenced)}, Source: "/paylatch/dev",
+			DeliverySettings: app.DeliverySettings{Delivery: app.Delivery(store.DeliveryFenced)},
+			Source:           "/paylatch/dev",
 		},
 		Senders: int(c.Senders),
 	}
@@ -98,7 +99,7 @@ func (d *demo) setUp(ctx context.Context) error {
 	}
 	brokers := app.Brokers{d.broker.Addr()}
 	return app.WithClients(ctx, url, brokers, func(s *store.Store, cluster *kafka.Cluster) error {
-		wanted := operator.Topic{Name: topic, Partitions: partitions, Replication: 1, Delivery: store.Fenced}
+		wanted := operator.Topic{Name: topic, Partitions: partitions, Replication: 1, Delivery: store.DeliveryFenced}
 		if _, err := operator.EnsureTopic(ctx, s, cluster, wanted); err != nil {
 			return err
 		}

@@ -119,7 +119,7 @@ func eventually(t *testing.T, ok func() (missing string)) {
 
 func senderSettings() *app.SenderSettings {
 	return &app.SenderSettings{
-		DeliverySettings: app.DeliverySettings{Delivery: app.Delivery(store.Fenced)},
+		DeliverySettings: app.DeliverySettings{Delivery: app.Delivery(store.DeliveryFenced)},
 		Source:           "/paylatch",
 		BatchMax:         100,
 	}
@@ -169,7 +169,7 @@ func TestService_Sender(t *testing.T) {
 
 func setUp(t *testing.T, database app.DatabaseURL, broker string) {
 	t.Helper()
-	topic := operator.Topic{Name: parts.Topic(), Partitions: 2, Replication: 1, Delivery: store.Fenced}
+	topic := operator.Topic{Name: parts.Topic(), Partitions: 2, Replication: 1, Delivery: store.DeliveryFenced}
 	brokers := app.Brokers{broker}
 	err := app.WithClients(t.Context(), database, brokers, func(s *store.Store, cluster *kafka.Cluster) error {
 		found, err := operator.EnsureTopic(t.Context(), s, cluster, topic)

@@ -136,8 +136,8 @@ type Delivery store.Delivery
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (d *Delivery) UnmarshalText(text []byte) error {
 	*d = Delivery(text)
-	if one := store.Delivery(text); one != store.Fenced && one != store.Locked {
-		return fmt.Errorf("%q is neither %s nor %s", text, store.Fenced, store.Locked)
+	if one := store.Delivery(text); one != store.DeliveryFenced && one != store.DeliveryLocked {
+		return fmt.Errorf("%q is neither %s nor %s", text, store.DeliveryFenced, store.DeliveryLocked)
 	}
 	return nil
 }

@@ -133,7 +133,7 @@ func (s *Service) topic(ctx context.Context) (
 // ids have one prefix.
 func (s *Service) tryRights(ctx context.Context, p store.Partition) (warnings []string, err error) {
 	id := p.TransactionalID
-	if s.delivery() == store.Locked {
+	if s.delivery() == store.DeliveryLocked {
 		id = ""
 	}
 	return s.cluster.TryRights(ctx, p.Topic, id)

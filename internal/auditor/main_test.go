@@ -66,7 +66,7 @@ func newRig(t *testing.T, partitions int32) *rig {
 	t.Cleanup(r.cluster.Close)
 	r.client = r.producer()
 	ranges := r.createTopic(partitions)
-	err = r.store.InitPartitions(bounded(t), r.topic, ranges[0].TopicID, store.Locked, make([]int64, 1))
+	err = r.store.InitPartitions(bounded(t), r.topic, ranges[0].TopicID, store.DeliveryLocked, make([]int64, 1))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -64,11 +64,11 @@ func (c *Backlog) Collect(out chan<- prometheus.Metric) {
 	}
 	out <- prometheus.MustNewConstMetric(upDesc, prometheus.GaugeValue, 1)
 	var age time.Duration
-	states, unowned := map[store.State]int{store.Active: 0, store.Halted: 0}, 0
+	states, unowned := map[store.State]int{store.StateActive: 0, store.StateHalted: 0}, 0
 	for _, b := range backlog {
 		age = max(age, b.OldestAge, c.oldest.waiting(b.Partition, b.OldestSeq))
 		states[b.State]++
-		if _, owned := owners[b.Partition]; b.State == store.Active && !owned {
+		if _, owned := owners[b.Partition]; b.State == store.StateActive && !owned {
 			unowned++
 		}
 		out <- prometheus.MustNewConstMetric(unsentDesc, prometheus.GaugeValue, float64(b.Unsent),

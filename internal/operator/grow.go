@@ -104,7 +104,7 @@ func mayGrow(ctx context.Context, list lister, to int32) ([]store.Partition, err
 	}
 	for _, p := range there {
 		switch {
-		case p.State != store.Active:
+		case p.State != store.StateActive:
 			return nil, fmt.Errorf("partition %d is halted (%s), and what waits in it could not be sent: resume it "+
 				"first",
 				p.Number, p.Reason)

@@ -20,9 +20,9 @@ func (l list) Partitions(context.Context) ([]store.Partition, error) { return l.
 // TestMayGrow: partitions are added only to a topic whose partitions are all active and of one
 // delivery, and there can only be more of them.
 func TestMayGrow(t *testing.T) {
-	active := store.Partition{State: store.Active, Delivery: store.Fenced}
-	halted := store.Partition{Number: 1, State: store.Halted, Delivery: store.Fenced, Reason: "a test"}
-	locked := store.Partition{Number: 1, State: store.Active, Delivery: store.Locked}
+	active := store.Partition{State: store.StateActive, Delivery: store.DeliveryFenced}
+	halted := store.Partition{Number: 1, State: store.StateHalted, Delivery: store.DeliveryFenced, Reason: "a test"}
+	locked := store.Partition{Number: 1, State: store.StateActive, Delivery: store.DeliveryLocked}
 	away := errors.New("the database is away")
 	for name, row := range map[string]struct {
 		list list

@@ -85,7 +85,7 @@ func (op Operator) fence(ctx context.Context, o *operation) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, silenceMax)
 	defer cancel()
 	p := o.claim.Partition
-	if p.Delivery == store.Fenced {
+	if p.Delivery == store.DeliveryFenced {
 		if err := o.claim.Confirm(ctx); err != nil {
 			return err
 		}
@@ -142,7 +142,7 @@ func (op Operator) ChangeDelivery(
 	switch {
 	case p.Delivery == to:
 		return tail, ErrSameDelivery
-	case p.State != store.Active:
+	case p.State != store.StateActive:
 		return tail, refusal(partition, "it is halted (%s): resume it first", p.Reason)
 	}
 	log, reason, err := op.judge(ctx, o)

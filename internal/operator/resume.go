@@ -71,7 +71,7 @@ func (op Operator) Resume(ctx context.Context, partition int32, options ResumeOp
 	}
 	defer o.close()
 	claim, p := o.claim, o.claim.Partition
-	if p.State != store.Halted {
+	if p.State != store.StateHalted {
 		return r, refusal(partition, "it is not halted")
 	}
 	log, reason, err := op.judge(ctx, o)

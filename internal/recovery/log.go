@@ -76,7 +76,7 @@ func Contradiction(p store.Partition, log kafka.Range) string {
 	case log.End < p.NextOffset:
 		return fmt.Sprintf("the log ends at offset %d, before the next offset %d: acknowledged records are lost",
 			log.End, p.NextOffset)
-	case p.Delivery == store.Fenced && log.StableEnd < p.NextOffset:
+	case p.Delivery == store.DeliveryFenced && log.StableEnd < p.NextOffset:
 		return fmt.Sprintf("a transaction is open from offset %d on, before the next offset %d, and the log ends "+
 			"at %d: a batch that is marked sent may not be committed", log.StableEnd, p.NextOffset, log.End)
 	}
@@ -86,7 +86,7 @@ func Contradiction(p store.Partition, log kafka.Range) string {
 // LacksMarker reports whether the marker of the last batch is all that the log lacks of what the
 // table has on record: the broker has lost it.
 func LacksMarker(p store.Partition, log kafka.Range) bool {
-	return p.Delivery == store.Fenced && log.StableEnd < log.End && log.End == p.NextOffset-1
+	return p.Delivery == store.DeliveryFenced && log.StableEnd < log.End && log.End == p.NextOffset-1
 }
 
 // JudgeStable is like Judge, and also requires that no transaction is open in the log. The caller

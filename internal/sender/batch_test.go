@@ -115,7 +115,7 @@ func TestSender_Refused(t *testing.T) {
 	r := newRig(t, 3, map[string]string{"max.message.bytes": "1500"})
 	r.create(1, 2, wide)
 	r.run(r.replica(batches(1)))
-	until(t, "partition 1 halts", func() bool { return r.row(1).State == store.Halted })
+	until(t, "partition 1 halts", func() bool { return r.row(1).State == store.StateHalted })
 	if reason := r.row(1).Reason; !strings.Contains(reason, "refused by the broker") {
 		t.Errorf("the reason is %q", reason)
 	}
@@ -145,7 +145,7 @@ func TestSender_Batch_BaseBelowNextOffset(t *testing.T) {
 	if again, err := o.sendBatch(bounded(t)); !halted(err) || again {
 		t.Errorf("again %t, error %v", again, err)
 	}
-	if p := r.row(0); p.State != store.Halted || !strings.Contains(p.Reason, "the log went back") ||
+	if p := r.row(0); p.State != store.StateHalted || !strings.Contains(p.Reason, "the log went back") ||
 		!strings.Contains(p.Reason, "1000") {
 		t.Errorf("the partition is %s %q", p.State, p.Reason)
 	}

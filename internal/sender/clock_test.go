@@ -15,7 +15,7 @@ import (
 func TestSender_Clock(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
-	presence, err := r.store.Register(bounded(t), store.Locked)
+	presence, err := r.store.Register(bounded(t), store.DeliveryLocked)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ func (r *rig) inFenced() func(*Config) {
 	r.t.Helper()
 	r.exec(`update topic_partitions set delivery = 'fenced'`)
 	fencer := FencerOf(kafka.NewFencer([]string{r.broker}, r.topic, store.PublishTimeout))
-	return func(c *Config) { c.Delivery, c.Fencer = store.Fenced, fencer }
+	return func(c *Config) { c.Delivery, c.Fencer = store.DeliveryFenced, fencer }
 }
 
 // ownFenced makes an owner with a session. Its first work is a takeover.
@@ -235,7 +235,7 @@ func TestFenced_ForeignTransaction(t *testing.T) {
 			if _, err := f.work(bounded(t)); !errors.Is(err, errHalted) {
 				t.Errorf("error %v", err)
 			}
-			if p := r.row(0); p.State != store.Halted || !strings.Contains(p.Reason, "unexpected") {
+			if p := r.row(0); p.State != store.StateHalted || !strings.Contains(p.Reason, "unexpected") {
 				t.Errorf("the partition is %s: %s", p.State, p.Reason)
 			}
 			r.wantUnsent(0, 3)
@@ -262,7 +262,7 @@ func TestFenced_Repeated(t *testing.T) {
 	if _, err := r.ownFenced(r.replica(r.inFenced())).work(bounded(t)); !errors.Is(err, errHalted) {
 		t.Errorf("error %v", err)
 	}
-	if p := r.row(0); p.State != store.Halted ||
+	if p := r.row(0); p.State != store.StateHalted ||
 		!strings.Contains(p.Reason, "3 records of the log below offset 8 repeat payments") {
 		t.Errorf("the partition is %s: %s", p.State, p.Reason)
 	}

@@ -16,12 +16,12 @@ import (
 // owners check the end of the log nearly as often as they are idle.
 func deliveries(t *testing.T, test func(t *testing.T, r *rig, delivery func(*Config))) {
 	t.Helper()
-	for _, delivery := range []store.Delivery{store.Fenced, store.Locked} {
+	for _, delivery := range []store.Delivery{store.DeliveryFenced, store.DeliveryLocked} {
 		t.Run(string(delivery), func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, 1, nil)
 			changes := []func(*Config){func(c *Config) { c.EndCheckEvery = 200 * time.Millisecond }}
-			if delivery == store.Fenced {
+			if delivery == store.DeliveryFenced {
 				changes = append(changes, r.inFenced())
 			}
 			r.create(0, 10)
@@ -63,7 +63,7 @@ func (e *ends) Range(ctx context.Context, topic string, partition int32) (kafka.
 // wantHalted waits until the partition halts for a reason with the words in it.
 func (r *rig) wantHalted(words string) {
 	r.t.Helper()
-	until(r.t, "the partition halts", func() bool { return r.row(0).State == store.Halted })
+	until(r.t, "the partition halts", func() bool { return r.row(0).State == store.StateHalted })
 	if reason := r.row(0).Reason; !strings.Contains(reason, words) {
 		r.t.Errorf("got the reason %q, want %q in it", reason, words)
 	}
@@ -170,7 +170,7 @@ func TestIdle_KafkaSilent(t *testing.T) {
 // TestCompareEnd judges what a check may see.
 func TestCompareEnd(t *testing.T) {
 	t.Parallel()
-	known := store.Partition{Topic: "payments", Delivery: store.Fenced, NextOffset: 10}
+	known := store.Partition{Topic: "payments", Delivery: store.DeliveryFenced, NextOffset: 10}
 	other := kafka.Range{StableEnd: 10, End: 10}
 	other.TopicID[0] = 1
 	for name, tc := range map[string]struct {

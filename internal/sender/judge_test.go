@@ -162,7 +162,7 @@ func (r *rig) row(partition int32) store.Partition {
 // wantRow checks how far a partition is, and that it is active.
 func (r *rig) wantRow(partition int32, nextOffset int64) {
 	r.t.Helper()
-	if p := r.row(partition); p.NextOffset != nextOffset || p.State != store.Active || p.Reason != "" {
+	if p := r.row(partition); p.NextOffset != nextOffset || p.State != store.StateActive || p.Reason != "" {
 		r.t.Errorf("partition %d: next offset %d, %s %q; want %d, active", partition, p.NextOffset, p.State, p.Reason,
 			nextOffset)
 	}

@@ -114,7 +114,7 @@ func (r *rig) setUp(settings map[string]string) {
 		ranges, err = r.cluster.Ranges(bounded(r.t), r.topic)
 		return err == nil
 	})
-	if err := r.store.InitPartitions(bounded(r.t), r.topic, ranges[0].TopicID, store.Locked,
+	if err := r.store.InitPartitions(bounded(r.t), r.topic, ranges[0].TopicID, store.DeliveryLocked,
 		make([]int64, r.partitions)); err != nil {
 		r.t.Fatal(err)
 	}
@@ -218,7 +218,7 @@ func (r *rig) replica(changes ...func(*Config)) replica {
 	registry := prometheus.NewRegistry()
 	c := Config{
 		Store: r.store, Publisher: publisher, Log: r.cluster, Encoder: kafka.NewEncoder("/paylatch"),
-		Delivery: store.Locked,
+		Delivery: store.DeliveryLocked,
 		Logger:   slog.New(slog.NewTextHandler(r.t.Output(), nil)), Metrics: NewMetrics(registry),
 	}
 	for _, change := range changes {

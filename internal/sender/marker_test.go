@@ -166,7 +166,7 @@ func TestFenced_OpenTransactionOnRecord(t *testing.T) {
 	if _, err := f.work(bounded(t)); !halted(err) {
 		t.Errorf("error %v", err)
 	}
-	if p := r.row(0); p.State != store.Halted ||
+	if p := r.row(0); p.State != store.StateHalted ||
 		!strings.Contains(p.Reason, "open from offset 0 on, before the next offset 1, and the log ends at 1") {
 		t.Errorf("the partition is %s: %s", p.State, p.Reason)
 	}

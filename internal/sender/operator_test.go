@@ -30,12 +30,12 @@ func TestOperator_OpenTransaction(t *testing.T) {
 	t.Parallel()
 	for name, work := range map[string]func(*rig) error{
 		"ToLocked": func(r *rig) error {
-			_, err := r.operator().ChangeDelivery(bounded(r.t), 0, store.Locked)
+			_, err := r.operator().ChangeDelivery(bounded(r.t), 0, store.DeliveryLocked)
 			return err
 		},
 		"ToFenced": func(r *rig) error {
 			r.exec(`update topic_partitions set delivery = 'locked'`)
-			_, err := r.operator().ChangeDelivery(bounded(r.t), 0, store.Fenced)
+			_, err := r.operator().ChangeDelivery(bounded(r.t), 0, store.DeliveryFenced)
 			return err
 		},
 		"Resume": func(r *rig) error {
@@ -68,7 +68,7 @@ func TestOperator_MarkerLost(t *testing.T) {
 		t.Parallel()
 		r := newLosing(t)
 		r.lose().failed()
-		if _, err := r.operator().ChangeDelivery(bounded(t), 0, store.Locked); err != nil {
+		if _, err := r.operator().ChangeDelivery(bounded(t), 0, store.DeliveryLocked); err != nil {
 			t.Fatal(err)
 		}
 		r.wantRow(0, 11)
@@ -170,7 +170,7 @@ func TestFenced_DatabaseFromBeforeGrowth(t *testing.T) {
 	}
 	f.failed()
 	r.wantUnsent(0, 2)
-	if p := r.row(0); p.State != store.Active {
+	if p := r.row(0); p.State != store.StateActive {
 		t.Errorf("the partition is %s: %s", p.State, p.Reason)
 	}
 }

@@ -76,7 +76,7 @@ type delivery interface {
 
 // delivery returns the delivery that does the owner's work.
 func (o *owner) delivery() delivery {
-	if o.sender.Delivery == store.Fenced {
+	if o.sender.Delivery == store.DeliveryFenced {
 		return &fenced{owner: o}
 	}
 	return &locked{owner: o}
@@ -217,7 +217,7 @@ func sleep(ctx context.Context, d time.Duration) {
 // partition's lock.
 func (o *owner) checkMaySend(p store.Partition) error {
 	switch {
-	case p.State != store.Active:
+	case p.State != store.StateActive:
 		return fmt.Errorf("partition %d is %w: %s", p.Number, errHalted, p.Reason)
 	case p.Delivery != o.sender.Delivery:
 		return fmt.Errorf("partition %d is %w for this process: its delivery is %s", p.Number, errHalted, p.Delivery)

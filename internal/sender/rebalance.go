@@ -25,7 +25,7 @@ func (s *Sender) rebalance(ctx context.Context, members store.Membership) {
 	var free []store.Partition
 	for _, p := range members.Partitions {
 		_, mine := s.owners[p.Number]
-		ours := p.State == store.Active && p.Delivery == s.Delivery
+		ours := p.State == store.StateActive && p.Delivery == s.Delivery
 		if ours {
 			open++
 		}

@@ -226,7 +226,7 @@ func TestPeerWatch_Restarts(t *testing.T) {
 	r := newRig(t, 1, nil)
 	var present []*store.Presence
 	for range 2 {
-		p, err := r.store.Register(bounded(t), store.Locked)
+		p, err := r.store.Register(bounded(t), store.DeliveryLocked)
 		if err != nil {
 			t.Fatal(err)
 		}

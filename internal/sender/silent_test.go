@@ -206,18 +206,18 @@ func TestSender_PoisonPayment(t *testing.T) {
 			"no event can be made: payment ",
 		},
 	} {
-		for _, delivery := range []store.Delivery{store.Locked, store.Fenced} {
+		for _, delivery := range []store.Delivery{store.DeliveryLocked, store.DeliveryFenced} {
 			t.Run(name+"/"+string(delivery), func(t *testing.T) {
 				t.Parallel()
 				r := newRig(t, 2, nil)
 				r.create(0, 1, func(c *payment.Content) { c.Originator.ID = "lost" })
 				after := r.create(0, 3)
 				changes := []func(*Config){func(c *Config) { row.bend(r, c) }}
-				if delivery == store.Fenced {
+				if delivery == store.DeliveryFenced {
 					changes = append(changes, r.inFenced())
 				}
 				r.run(r.replica(changes...))
-				until(t, "the partition halts", func() bool { return r.row(0).State == store.Halted })
+				until(t, "the partition halts", func() bool { return r.row(0).State == store.StateHalted })
 				if reason := r.row(0).Reason; !strings.Contains(reason, row.word) {
 					t.Errorf("the reason is %q, want %q in it", reason, row.word)
 				}

@@ -24,7 +24,7 @@ func (r *rig) wantHaltedAtTakeover(words ...string) {
 		r.t.Errorf("takeover: error %v", err)
 	}
 	p := r.row(0)
-	if p.State != store.Halted {
+	if p.State != store.StateHalted {
 		r.t.Fatalf("the partition is %s", p.State)
 	}
 	for _, word := range words {

@@ -22,7 +22,7 @@ func everyCall(t testing.TB, ctx context.Context, s *store.Store, p payment.Paym
 	key := newKey(t)
 	errs := map[string]error{
 		"RevokeAPIKey":   s.RevokeAPIKey(ctx, "acme", 1),
-		"InitPartitions": s.InitPartitions(ctx, topic, uuid.New(), store.Fenced, make([]int64, 3)),
+		"InitPartitions": s.InitPartitions(ctx, topic, uuid.New(), store.DeliveryFenced, make([]int64, 3)),
 		"Halt":           s.Halt(ctx, 0, "why"),
 		"Resume":         s.Resume(ctx, 0),
 	}
@@ -60,7 +60,7 @@ func TestStore_Away_Refused(t *testing.T) {
 	s := openStore(t, nowhere)
 	errs := everyCall(t, t.Context(), s, somewhere(t))
 	_, errs["Own"] = s.Own(t.Context(), 0)
-	_, errs["Register"] = s.Register(t.Context(), store.Locked)
+	_, errs["Register"] = s.Register(t.Context(), store.DeliveryLocked)
 	_, errs["MigrationStatus"] = store.MigrationStatus(t.Context(), nowhere, migrations.FS)
 	for call, err := range errs {
 		wantUnavailable(t, err)
@@ -89,7 +89,7 @@ func TestStore_Away_NoSchema(t *testing.T) {
 		tenant, err = s.CreateTenant(t.Context(), "acme")
 		return err == nil
 	})
-	if err := s.InitPartitions(t.Context(), topic, uuid.New(), store.Locked, []int64{0}); err != nil {
+	if err := s.InitPartitions(t.Context(), topic, uuid.New(), store.DeliveryLocked, []int64{0}); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := s.Create(t.Context(), newPayment(t, tenant, "order-1")); err != nil {

@@ -64,8 +64,8 @@ const (
 // Fenced delivery waits, up to lock_timeout, for a row that another session has locked, since it
 // skips none. Locked delivery skips it.
 var claimPayments = map[Delivery]string{
-	Locked: claimPaymentsFor(`update skip locked`),
-	Fenced: claimPaymentsFor(`update`),
+	DeliveryLocked: claimPaymentsFor(`update skip locked`),
+	DeliveryFenced: claimPaymentsFor(`update`),
 }
 
 func claimPaymentsFor(lock string) string {

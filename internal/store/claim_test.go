@@ -65,8 +65,8 @@ func TestClaim_Order(t *testing.T) {
 	for _, limit := range []int{0, 1, 5, 8, 1000} {
 		claim := f.claim(session, limit)
 		wantPayments(t, claim, payments[:min(limit, len(payments))]...)
-		if p := claim.Partition; p.Number != 0 || p.Topic != topic || p.Delivery != store.Locked ||
-			p.State != store.Active || p.TransactionalID == "" {
+		if p := claim.Partition; p.Number != 0 || p.Topic != topic || p.Delivery != store.DeliveryLocked ||
+			p.State != store.StateActive || p.TransactionalID == "" {
 			t.Errorf("limit %d: the claim's partition is %+v", limit, p)
 		}
 		claim.Rollback()

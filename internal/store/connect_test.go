@@ -221,7 +221,7 @@ func TestConnect_PoolerRefused(t *testing.T) {
 	calls := everyCall(t, t.Context(), s, f.payment("order-1"))
 	calls["Ping"] = s.Ping(t.Context())
 	_, calls["Own"] = s.Own(t.Context(), 0)
-	_, calls["Register"] = s.Register(t.Context(), store.Fenced)
+	_, calls["Register"] = s.Register(t.Context(), store.DeliveryFenced)
 	_, calls["Snapshot"] = s.Snapshot(t.Context())
 	_, calls["CloseCreateGate"] = s.CloseCreateGate(t.Context())
 	_, calls["Operate"] = s.Operate(t.Context(), 0)

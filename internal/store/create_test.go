@@ -213,7 +213,7 @@ func TestStore_Create_NoTopic(t *testing.T) {
 	_, err = f.Ready(t.Context())
 	wantUnavailable(t, err, "paylatch partitions init")
 
-	if err := f.InitPartitions(t.Context(), topic, uuid.New(), store.Fenced, make([]int64, 3)); err != nil {
+	if err := f.InitPartitions(t.Context(), topic, uuid.New(), store.DeliveryFenced, make([]int64, 3)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := f.Ready(t.Context()); err != nil {

@@ -81,7 +81,7 @@ func (o *owning) wantFound(id payment.ID) {
 	o.t.Errorf("payment %s is not claimed", id)
 }
 
-var deliveries = []store.Delivery{store.Fenced, store.Locked}
+var deliveries = []store.Delivery{store.DeliveryFenced, store.DeliveryLocked}
 
 // TestFloor_Rises: the floor follows what is sent, and what comes later is found. No check takes a
 // transaction id.
@@ -159,7 +159,7 @@ func TestFloor_ConflictingCreate(t *testing.T) {
 	}
 	f := &fixture{t: t, url: server.URL, Store: openStore(t, server.URL), db: openDB(t, server.URL)}
 	f.tenant = f.newTenant("acme")
-	if err := f.InitPartitions(t.Context(), topic, uuid.New(), store.Fenced, make([]int64, 1)); err != nil {
+	if err := f.InitPartitions(t.Context(), topic, uuid.New(), store.DeliveryFenced, make([]int64, 1)); err != nil {
 		t.Fatal(err)
 	}
 	o := &owning{fixture: f, session: f.own(0), limit: 1000}
@@ -265,7 +265,7 @@ func TestFloor_LateCommit(t *testing.T) {
 // floor stays below it.
 func TestFloor_Skipped(t *testing.T) {
 	t.Parallel()
-	o := newOwning(t, store.Locked)
+	o := newOwning(t, store.DeliveryLocked)
 	o.createNext()
 	o.raise(0)
 	var all []payment.Payment
@@ -348,7 +348,7 @@ func TestFloor_Resend(t *testing.T) {
 // sent again by an operator, are found.
 func TestFloor_Restored(t *testing.T) {
 	t.Parallel()
-	o := newOwning(t, store.Fenced)
+	o := newOwning(t, store.DeliveryFenced)
 	lost := o.createNext()
 	o.raise(lost.Seq)
 	o.exec(`delete from payments where id = $1`, [16]byte(lost.ID))
@@ -394,7 +394,7 @@ func TestFloor_SequenceSetBack(t *testing.T) {
 // a check that finds nothing reads a few pages. The control is a check from the bottom.
 func TestFloor_Work(t *testing.T) {
 	t.Parallel()
-	o := newOwning(t, store.Fenced)
+	o := newOwning(t, store.DeliveryFenced)
 	o.createNext()
 	o.raise(0)
 	reader := o.begin()

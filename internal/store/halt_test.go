@@ -37,17 +37,17 @@ func TestStore_Halt(t *testing.T) {
 		wantState(f, session, state, reason)
 	}
 	before := query[string](f, `select changed_at::text from topic_partitions where partition = 0`)
-	step("resume an active one", f.Resume(t.Context(), 0), store.ErrNoPartition, store.Active, "")
-	step("halt", f.Halt(t.Context(), 0, "an unexpected record in the tail"), nil, store.Halted,
+	step("resume an active one", f.Resume(t.Context(), 0), store.ErrNoPartition, store.StateActive, "")
+	step("halt", f.Halt(t.Context(), 0, "an unexpected record in the tail"), nil, store.StateHalted,
 		"an unexpected record in the tail")
-	step("halt a halted one", f.Halt(t.Context(), 0, "another reason"), store.ErrNoPartition, store.Halted,
+	step("halt a halted one", f.Halt(t.Context(), 0, "another reason"), store.ErrNoPartition, store.StateHalted,
 		"an unexpected record in the tail")
 	if after := query[string](f, `select changed_at::text from topic_partitions where partition = 0`); after == before {
 		t.Error("changed_at did not move")
 	}
-	step("resume", f.Resume(t.Context(), 0), nil, store.Active, "")
-	step("halt none", f.Halt(t.Context(), 99, "why"), store.ErrNoPartition, store.Active, "")
-	step("resume none", f.Resume(t.Context(), 99), store.ErrNoPartition, store.Active, "")
+	step("resume", f.Resume(t.Context(), 0), nil, store.StateActive, "")
+	step("halt none", f.Halt(t.Context(), 99, "why"), store.ErrNoPartition, store.StateActive, "")
+	step("resume none", f.Resume(t.Context(), 99), store.ErrNoPartition, store.StateActive, "")
 	if n := query[int](f, `select count(*) from topic_partitions where partition = 1 and state = 'active'
 		and reason is null`); n != 1 {
 		t.Error("partition 1 was touched")
@@ -81,7 +81,7 @@ func TestStore_Halt_WaitsForBatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantEmission(f, payments, 0, 2, 2)
-	wantState(f, session, store.Halted, "why")
+	wantState(f, session, store.StateHalted, "why")
 }
 
 // TestClaim_Halt: a batch that finds a contradiction halts its partition with its commit, and a
@@ -96,7 +96,7 @@ func TestClaim_Halt(t *testing.T) {
 		t.Fatal(err)
 	}
 	claim.Rollback()
-	wantState(f, session, store.Active, "")
+	wantState(f, session, store.StateActive, "")
 
 	claim = f.claim(session, 10)
 	if err := claim.Halt(t.Context(), "why"); err != nil {
@@ -105,6 +105,6 @@ func TestClaim_Halt(t *testing.T) {
 	if err := claim.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	wantState(f, session, store.Halted, "why")
+	wantState(f, session, store.StateHalted, "why")
 	wantEmission(f, payments, 0, 0, 0)
 }

@@ -84,7 +84,7 @@ func (c *Claim) MarkSent(ctx context.Context, base int64, n int, next int64) err
 	batch := &pgx.Batch{}
 	batch.Queue(markRows, marks.versions, marks.ids, marks.offsets)
 	batch.Queue(moveNextOffset, c.Partition.Number, next, c.row)
-	if c.Partition.Delivery == Locked {
+	if c.Partition.Delivery == DeliveryLocked {
 		batch.Queue(selectFirstUnsent, c.Partition.Number, c.session.floor.seq)
 	}
 	results := c.conn.SendBatch(ctx, batch)
@@ -102,7 +102,7 @@ func (c *Claim) MarkSent(ctx context.Context, base int64, n int, next int64) err
 	if n > 0 {
 		c.marked = c.Payments[n-1].Seq
 	}
-	if c.Partition.Delivery == Locked {
+	if c.Partition.Delivery == DeliveryLocked {
 		if err := c.markedBelow(results.QueryRow()); err != nil {
 			return err
 		}

@@ -17,8 +17,11 @@ type Delivery string
 
 // The delivery modes, spelled as in SQL.
 const (
-	Locked Delivery = "locked"
-	Fenced Delivery = "fenced"
+	DeliveryLocked Delivery = "locked"
+	DeliveryFenced Delivery = "fenced"
+
+	// Fenced is DeliveryFenced for test/bench/large.go, until that follows.
+	Fenced = DeliveryFenced
 )
 
 // State says whether payments of a partition are sent. A halted partition waits for an operator;
@@ -27,8 +30,8 @@ type State string
 
 // The states, spelled as in SQL.
 const (
-	Active State = "active"
-	Halted State = "halted"
+	StateActive State = "active"
+	StateHalted State = "halted"
 )
 
 // Partition is a row of topic_partitions: how far a Kafka partition is emitted, and how.

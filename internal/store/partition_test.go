@@ -22,7 +22,7 @@ func TestStore_InitPartitions(t *testing.T) {
 		t.Fatalf("%d partitions before, %v", len(none), err)
 	}
 	topicID, ends := uuid.New(), []int64{0, 17, 4_000_000_000}
-	if err := f.InitPartitions(t.Context(), topic, topicID, store.Fenced, ends); err != nil {
+	if err := f.InitPartitions(t.Context(), topic, topicID, store.DeliveryFenced, ends); err != nil {
 		t.Fatal(err)
 	}
 	partitions, err := f.Partitions(t.Context())
@@ -31,8 +31,8 @@ func TestStore_InitPartitions(t *testing.T) {
 	}
 	for i, p := range partitions {
 		want := store.Partition{
-			Number: int32(i), Topic: topic, TopicID: topicID, Delivery: store.Fenced, NextOffset: ends[i],
-			State:           store.Active,
+			Number: int32(i), Topic: topic, TopicID: topicID, Delivery: store.DeliveryFenced, NextOffset: ends[i],
+			State:           store.StateActive,
 			TransactionalID: p.TransactionalID, ChangedAt: p.ChangedAt,
 		}
 		if p != want || p.TransactionalID == "" || p.ChangedAt.IsZero() {
@@ -56,14 +56,14 @@ func transactionalIDs(f *fixture) []string {
 func TestStore_InitPartitions_AllOrNothing(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 0)
-	err := f.InitPartitions(t.Context(), topic, uuid.New(), store.Locked, []int64{0, 0, -1, 0})
+	err := f.InitPartitions(t.Context(), topic, uuid.New(), store.DeliveryLocked, []int64{0, 0, -1, 0})
 	if constraintOf(err) != "topic_partitions_next_offset_not_negative" {
 		t.Errorf("error %v, want the broken constraint", err)
 	}
 	if partitions, err := f.Partitions(t.Context()); err != nil || len(partitions) != 0 {
 		t.Errorf("%d partitions are left, %v", len(partitions), err)
 	}
-	if err := f.InitPartitions(t.Context(), topic, uuid.New(), store.Locked, make([]int64, 4)); err != nil {
+	if err := f.InitPartitions(t.Context(), topic, uuid.New(), store.DeliveryLocked, make([]int64, 4)); err != nil {
 		t.Errorf("once more, rightly: %v", err)
 	}
 }
@@ -78,7 +78,7 @@ func TestStore_InitPartitions_Twice(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, n := range []int{1, 2, 5} {
-		err := f.InitPartitions(t.Context(), "another", uuid.New(), store.Fenced, make([]int64, n))
+		err := f.InitPartitions(t.Context(), "another", uuid.New(), store.DeliveryFenced, make([]int64, n))
 		if !errors.Is(err, store.ErrTopicIsSetUp) {
 			t.Errorf("%d partitions: %v, want ErrTopicIsSetUp", n, err)
 		}
@@ -103,7 +103,8 @@ func TestStore_InitPartitions_AtOnce(t *testing.T) {
 		s := openStore(t, f.url)
 		go func() {
 			<-start
-			results <- result{i + 3, s.InitPartitions(t.Context(), topic, uuid.New(), store.Locked, make([]int64, i+3))}
+			ends := make([]int64, i+3)
+			results <- result{len(ends), s.InitPartitions(t.Context(), topic, uuid.New(), store.DeliveryLocked, ends)}
 		}()
 	}
 	close(start)
@@ -160,9 +161,9 @@ func TestStore_Backlog(t *testing.T) {
 	}
 	backlog[0].OldestAge = 0
 	for i, want := range []store.Backlog{
-		{Partition: 0, State: store.Active, Unsent: 2},
-		{Partition: 1, State: store.Active},
-		{Partition: 2, State: store.Halted, Unsent: 1},
+		{Partition: 0, State: store.StateActive, Unsent: 2},
+		{Partition: 1, State: store.StateActive},
+		{Partition: 2, State: store.StateHalted, Unsent: 1},
 	} {
 		if backlog[i] != want {
 			t.Errorf("backlog %+v, want %+v", backlog[i], want)

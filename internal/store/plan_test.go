@@ -50,8 +50,8 @@ const (
 // ownerPlans are the statements of owners and operators, on their own sessions.
 var ownerPlans = []planned{
 	{"claim of the partition", store.ClaimRowSQL, `3, '(0,1)'`, "LockRows ← Tid Scan topic_partitions"},
-	{"claim, fenced", store.ClaimPaymentsSQL[store.Fenced], `3, 500, 0`, "Limit ← LockRows ← " + unsent},
-	{"claim, locked", store.ClaimPaymentsSQL[store.Locked], `3, 500, 0`, "Limit ← LockRows ← " + unsent},
+	{"claim, fenced", store.ClaimPaymentsSQL[store.DeliveryFenced], `3, 500, 0`, "Limit ← LockRows ← " + unsent},
+	{"claim, locked", store.ClaimPaymentsSQL[store.DeliveryLocked], `3, 500, 0`, "Limit ← LockRows ← " + unsent},
 	{"look", store.HasUnsentSQL, `3, 0, '(0,1)', 0`, "Result ← " + exists + " ← Tid Scan topic_partitions"},
 	{
 		"mark", store.MarkRowsSQL, `'{"(0,1)"}', array[gen_random_uuid()], '{7}'`,

@@ -23,7 +23,7 @@ type Presence struct {
 }
 
 // deliveryNumber is the object of a delivery's lock in the class lockClassReplica.
-var deliveryNumber = map[Delivery]int64{Locked: 0, Fenced: 1}
+var deliveryNumber = map[Delivery]int64{DeliveryLocked: 0, DeliveryFenced: 1}
 
 const (
 	lockReplica   = `select pg_advisory_lock_shared($1, $2)`

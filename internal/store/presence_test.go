@@ -14,7 +14,7 @@ import (
 // register registers one more replica, with a store of its own.
 func (f *fixture) register() *store.Presence {
 	f.t.Helper()
-	p, err := openStore(f.t, f.url).Register(f.t.Context(), store.Locked)
+	p, err := openStore(f.t, f.url).Register(f.t.Context(), store.DeliveryLocked)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -113,7 +113,8 @@ func TestPresence_Observe_Partitions(t *testing.T) {
 		t.Fatal(err)
 	}
 	listed, err := f.Partitions(t.Context())
-	if seen := f.observe(a).Partitions; err != nil || !slices.Equal(seen, listed) || seen[3].State != store.Halted {
+	seen := f.observe(a).Partitions
+	if err != nil || !slices.Equal(seen, listed) || seen[3].State != store.StateHalted {
 		t.Errorf("seen %+v, want %+v, %v", seen, listed, err)
 	}
 }

@@ -230,7 +230,7 @@ func TestRecover_CreatedConcurrently(t *testing.T) {
 func TestPresence_ByDelivery(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 2)
-	for delivery, n := range map[store.Delivery]int{store.Locked: 1, store.Fenced: 2} {
+	for delivery, n := range map[store.Delivery]int{store.DeliveryLocked: 1, store.DeliveryFenced: 2} {
 		for range n {
 			p, err := f.Register(t.Context(), delivery)
 			if err != nil {
@@ -239,7 +239,7 @@ func TestPresence_ByDelivery(t *testing.T) {
 			t.Cleanup(p.Deregister)
 		}
 	}
-	for delivery, want := range map[store.Delivery]int{store.Locked: 2, store.Fenced: 3} {
+	for delivery, want := range map[store.Delivery]int{store.DeliveryLocked: 2, store.DeliveryFenced: 3} {
 		p, err := f.Register(t.Context(), delivery)
 		if err != nil {
 			t.Fatal(err)
@@ -284,7 +284,7 @@ func TestOperate(t *testing.T) {
 	}
 	id := claim.Partition.TopicID
 	for _, err := range []error{
-		claim.CountTakeover(t.Context()), claim.SetDelivery(t.Context(), store.Fenced),
+		claim.CountTakeover(t.Context()), claim.SetDelivery(t.Context(), store.DeliveryFenced),
 		claim.Halt(t.Context(), "x"), claim.ResumeAt(t.Context(), id, 1),
 	} {
 		if err != nil {
@@ -296,8 +296,8 @@ func TestOperate(t *testing.T) {
 	}
 	wantEmission(f, payments, 0, 1, 1)
 	all, err := f.Partitions(t.Context())
-	if p := all[0]; err != nil || p.Generation != 2 || p.Delivery != store.Fenced || p.State != store.Active ||
-		p.Reason != "" {
+	if p := all[0]; err != nil || p.Generation != 2 || p.Delivery != store.DeliveryFenced ||
+		p.State != store.StateActive || p.Reason != "" {
 		t.Errorf("the partition is %+v, %v", p, err)
 	}
 	if session, err = f.Operate(t.Context(), 7); err == nil {

@@ -38,7 +38,7 @@ func TestStore_Away_Restart(t *testing.T) {
 	}
 	f := &fixture{t: t, url: server.URL(), Store: openStore(t, server.URL())}
 	f.tenant = f.newTenant("acme")
-	if err := f.InitPartitions(t.Context(), topic, uuid.New(), store.Fenced, make([]int64, 12)); err != nil {
+	if err := f.InitPartitions(t.Context(), topic, uuid.New(), store.DeliveryFenced, make([]int64, 12)); err != nil {
 		t.Fatal(err)
 	}
 	var answered []payment.Payment

@@ -45,7 +45,7 @@ func newFixture(t testing.TB, partitions int) *fixture {
 	f.Store = openStore(t, f.url)
 	f.tenant = f.newTenant("acme")
 	if partitions > 0 {
-		if err := f.InitPartitions(t.Context(), topic, uuid.New(), store.Locked,
+		if err := f.InitPartitions(t.Context(), topic, uuid.New(), store.DeliveryLocked,
 			make([]int64, partitions)); err != nil {
 			t.Fatal(err)
 		}

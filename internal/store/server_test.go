@@ -148,7 +148,7 @@ func TestServer_OtherSchema(t *testing.T) {
 	}
 	f := &fixture{t: t, url: url, db: openDB(t, url), Store: openStore(t, url)}
 	f.tenant = f.newTenant("acme")
-	if err := f.InitPartitions(t.Context(), topic, uuid.New(), store.Fenced, make([]int64, 1)); err != nil {
+	if err := f.InitPartitions(t.Context(), topic, uuid.New(), store.DeliveryFenced, make([]int64, 1)); err != nil {
 		t.Fatal(err)
 	}
 	f.create(f.payment("order-1"))

@@ -40,7 +40,7 @@ func newStandbyFixture(t testing.TB) *standbyFixture {
 	t.Cleanup(s.Close)
 	f := &standbyFixture{&fixture{t: t, url: server.URL, Store: s, db: openDB(t, server.URL)}, server}
 	f.tenant = f.newTenant("acme")
-	if err := f.InitPartitions(t.Context(), topic, uuid.New(), store.Fenced, make([]int64, 3)); err != nil {
+	if err := f.InitPartitions(t.Context(), topic, uuid.New(), store.DeliveryFenced, make([]int64, 3)); err != nil {
 		t.Fatal(err)
 	}
 	return f

@@ -33,7 +33,7 @@ func measureBacklog(ctx context.Context, b *bench, short bool) (_ map[string]fig
 			return b.drainPart(ctx, large, sent, drained)
 		}},
 		contender{"fresh", func(ctx context.Context) (result, error) {
-			return b.drainFresh(ctx, store.Fenced, drained, "")
+			return b.drainFresh(ctx, store.DeliveryFenced, drained, "")
 		}},
 		contender{"hot", func(ctx context.Context) (result, error) { return b.drainHot(ctx, drained) }})
 	if err != nil {
@@ -53,7 +53,7 @@ func measureBacklog(ctx context.Context, b *bench, short bool) (_ map[string]fig
 // and where many more wait now. A table of a hundred million rows is not analyzed for ten million
 // changes either, so autovacuum is off.
 func (b *bench) largeBacklog(ctx context.Context, sent, waiting int64) (*installation, error) {
-	i, err := b.install(ctx, store.Fenced)
+	i, err := b.install(ctx, store.DeliveryFenced)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +73,7 @@ func (b *bench) largeBacklog(ctx context.Context, sent, waiting int64) (*install
 func (b *bench) drainPart(ctx context.Context, i *installation, sentBefore, count int64) (result, error) {
 	before := treeCPU(b.postgres)
 	r, err := do(ctx, "drain", job{
-		URL: i.URL, Broker: i.Broker, Topic: i.Topic, Delivery: string(store.Fenced),
+		URL: i.URL, Broker: i.Broker, Topic: i.Topic, Delivery: string(store.DeliveryFenced),
 		Count: int(count),
 	})
 	r.PostgresCPU = treeCPU(b.postgres) - before
@@ -104,7 +104,7 @@ func (b *bench) marksAreInTopic(ctx context.Context, i *installation, sentBefore
 
 // drainHot drains count payments that are all in one partition, as those of one account are.
 func (b *bench) drainHot(ctx context.Context, count int64) (r result, err error) {
-	i, err := b.install(ctx, store.Fenced)
+	i, err := b.install(ctx, store.DeliveryFenced)
 	if err != nil {
 		return r, err
 	}
@@ -116,5 +116,5 @@ func (b *bench) drainHot(ctx context.Context, count int64) (r result, err error)
 	if err := i.settle(ctx); err != nil {
 		return r, err
 	}
-	return b.drainOne(ctx, i, store.Fenced, count, "")
+	return b.drainOne(ctx, i, store.DeliveryFenced, count, "")
 }

@@ -38,11 +38,11 @@ func measureDrain(ctx context.Context, b *bench, short bool) (map[string]figures
 	if err := b.warmBroker(ctx); err != nil {
 		return nil, err
 	}
-	source, err := b.backlog(ctx, store.Fenced, whole) // Its records are what the others emit.
+	source, err := b.backlog(ctx, store.DeliveryFenced, whole) // Its records are what the others emit.
 	if err != nil {
 		return nil, err
 	}
-	if _, err := b.drainOne(ctx, source, store.Fenced, whole, ""); err != nil {
+	if _, err := b.drainOne(ctx, source, store.DeliveryFenced, whole, ""); err != nil {
 		return nil, err
 	}
 	ours := func(delivery store.Delivery) func(context.Context) (result, error) {
@@ -53,7 +53,7 @@ func measureDrain(ctx context.Context, b *bench, short bool) (map[string]figures
 	}
 	turns, err := alternate(ctx, l.turns,
 		// Half a second.
-		contender{"fenced", ours(store.Fenced)}, contender{"locked", ours(store.Locked)},
+		contender{"fenced", ours(store.DeliveryFenced)}, contender{"locked", ours(store.DeliveryLocked)},
 		contender{"produce", from("produce", whole)},
 		contender{"river", from("river", peerCount)}, contender{"watermill", from("watermill", peerCount)})
 	if err != nil {
@@ -71,7 +71,7 @@ func measureDrain(ctx context.Context, b *bench, short bool) (map[string]figures
 	turns.perRequest("watermill", lines["drain_vs_watermill"].raw)
 	turns.perRequest("locked", lines["fenced_vs_locked"].raw)
 	if b.profile != "" {
-		if _, err := b.drainFresh(ctx, store.Fenced, 5*count, filepath.Join(b.profile, "drain")); err != nil {
+		if _, err := b.drainFresh(ctx, store.DeliveryFenced, 5*count, filepath.Join(b.profile, "drain")); err != nil {
 			return nil, err
 		}
 	}
@@ -115,7 +115,7 @@ func (b *bench) drainOne(ctx context.Context, i *installation, delivery store.De
 // emitFrom has a role emit so many of the source's records, from a database of its own where it
 // needs one, to a topic of its own.
 func (b *bench) emitFrom(ctx context.Context, role string, source *installation, count int64) (r result, err error) {
-	i, err := b.install(ctx, store.Fenced)
+	i, err := b.install(ctx, store.DeliveryFenced)
 	if err != nil {
 		return r, err
 	}

@@ -255,7 +255,7 @@ func (b *bench) withStored(ctx context.Context, n int64) (*installation, error) 
 	if i := b.stored[n]; i != nil {
 		return i, nil
 	}
-	i, err := b.install(ctx, store.Fenced)
+	i, err := b.install(ctx, store.DeliveryFenced)
 	if err != nil {
 		return nil, err
 	}

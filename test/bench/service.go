@@ -67,7 +67,7 @@ func (b *bench) serving(ctx context.Context, stored int64) (*installation, *serv
 
 // sending starts a service that takes and sends payments, on a new installation and a warm broker.
 func (b *bench) sending(ctx context.Context) (*installation, *server, error) {
-	i, err := b.install(ctx, store.Fenced)
+	i, err := b.install(ctx, store.DeliveryFenced)
 	if err != nil {
 		return nil, nil, err
 	}

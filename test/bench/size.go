@@ -21,7 +21,7 @@ func measureSize(ctx context.Context, b *bench, short bool) (_ map[string]figure
 	if short {
 		count = 20_000
 	}
-	i, err := b.install(ctx, store.Fenced)
+	i, err := b.install(ctx, store.DeliveryFenced)
 	if err != nil {
 		return nil, err
 	}

@@ -60,14 +60,14 @@ func stages(under int) [4]int {
 
 func (b *bench) drainUnderSnapshot(ctx context.Context, under int) (c compared, err error) {
 	const spare = 100_000 // So that all partitions have a backlog to the end.
-	i, err := b.backlog(ctx, store.Fenced, int64(stages(under)[3]+spare))
+	i, err := b.backlog(ctx, store.DeliveryFenced, int64(stages(under)[3]+spare))
 	if err != nil {
 		return c, err
 	}
 	defer func() { err = errors.Join(err, i.drop(ctx)) }()
 	err = doInto(ctx, "drain_snapshot", job{
 		URL: i.URL, Broker: i.Broker, Topic: i.Topic,
-		Delivery: string(store.Fenced), Count: under,
+		Delivery: string(store.DeliveryFenced), Count: under,
 	}, &c)
 	return c, errors.Join(err, b.marksAreInTopic(ctx, i, 0))
 }
@@ -138,7 +138,7 @@ func holdSnapshot(ctx context.Context, url string) (end func(), err error) {
 }
 
 func (b *bench) lookUnderSnapshot(ctx context.Context, under int) (c compared, err error) {
-	i, err := b.install(ctx, store.Fenced)
+	i, err := b.install(ctx, store.DeliveryFenced)
 	if err != nil {
 		return c, err
 	}

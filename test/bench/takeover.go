@@ -32,7 +32,7 @@ const takeoverTimeout = time.Minute
 // taken them all over: from the kill, and from the end of the owner's sessions.
 func measureTakeover(ctx context.Context, b *bench, short bool) (_ map[string]figures, err error) {
 	l := lengthOf(short, length{turns: 15}, length{turns: 5})
-	i, err := b.install(ctx, store.Fenced)
+	i, err := b.install(ctx, store.DeliveryFenced)
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +40,7 @@ func measureTakeover(ctx context.Context, b *bench, short bool) (_ map[string]fi
 		return nil, err
 	}
 	var took atomic.Int64 // When the survivor last took a partition over, in nanoseconds.
-	j := job{URL: i.URL, Broker: i.Broker, Topic: i.Topic, Delivery: string(store.Fenced)}
+	j := job{URL: i.URL, Broker: i.Broker, Topic: i.Topic, Delivery: string(store.DeliveryFenced)}
 	survivor, closeAll, err := newSender(j, prometheus.NewRegistry(), func(c *sender.Config) {
 		c.At = func(_ int32, p sender.Point) {
 			if p == sender.TakeoverDone {

@@ -115,7 +115,7 @@ func TestControl_LockedKilledBeforeCommit(t *testing.T) {
 	defer publisher.Close()
 	k := &killer{publisher: publisher, kill: func() { i.execute(t, killPublishing) }}
 	one := sender.New(sender.Config{
-		Store: s, Publisher: k, Log: cluster, Encoder: kafka.NewEncoder("/test"), Delivery: store.Locked,
+		Store: s, Publisher: k, Log: cluster, Encoder: kafka.NewEncoder("/test"), Delivery: store.DeliveryLocked,
 		BatchMax: batch,
 		Logger:   slog.New(slog.DiscardHandler), Metrics: sender.NewMetrics(prometheus.NewRegistry()),
 	})

@@ -309,7 +309,7 @@ func (i *installation) runFenced(t *testing.T, bends ...func(*sender.Config)) (s
 	}
 	t.Cleanup(cluster.Close)
 	config := sender.Config{
-		Store: s, Delivery: store.Fenced,
+		Store: s, Delivery: store.DeliveryFenced,
 		Fencer: sender.FencerOf(kafka.NewFencer(brokers, i.topic, store.PublishTimeout)), Log: cluster,
 		Encoder: kafka.NewEncoder("/test"), BatchMax: bentBatch,
 		Logger:  slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),

@@ -203,7 +203,7 @@ func newRig(t *testing.T) *rig {
 		ranges, err = r.cluster.Ranges(r.bounded(), r.topic)
 		return err == nil
 	})
-	must(r.store.InitPartitions(r.bounded(), r.topic, ranges[0].TopicID, store.Fenced, []int64{0}))
+	must(r.store.InitPartitions(r.bounded(), r.topic, ranges[0].TopicID, store.DeliveryFenced, []int64{0}))
 	r.tenant, err = r.store.CreateTenant(r.bounded(), "acme")
 	must(err)
 	r.create(3 * batch)

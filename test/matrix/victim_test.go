@@ -129,7 +129,7 @@ func newSender(url, broker, topic string, configure func(*sender.Config)) (s *se
 		return nil, nil, err
 	}
 	c := sender.Config{
-		Store: payments, Delivery: store.Fenced,
+		Store: payments, Delivery: store.DeliveryFenced,
 		Fencer: sender.FencerOf(kafka.NewFencer([]string{broker}, topic, store.PublishTimeout)), Log: cluster,
 		Encoder: kafka.NewEncoder("/paylatch"), BatchMax: batch, TailStep: tailStep,
 		Logger:  slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})),
