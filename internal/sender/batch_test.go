@@ -158,7 +158,7 @@ func TestSender_OtherDelivery(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 3, nil)
 	r.exec(`update topic_partitions set delivery = 'fenced' where partition = 1`)
-	if err := r.ownOnly(r.replica(), 1).takeover(bounded(t)); !halted(err) {
+	if err := r.ownOnly(r.replica(), 1).recover(bounded(t)); !halted(err) {
 		t.Errorf("takeover: error %v", err)
 	}
 	for p := range int32(3) {

@@ -19,24 +19,18 @@ func (r *rig) inFenced() func(*Config) {
 	return func(c *Config) { c.Delivery, c.Fencer = store.DeliveryFenced, fencer }
 }
 
-// ownFenced makes an owner with a session. Its first work is a takeover.
-func (r *rig) ownFenced(s replica) *fenced {
-	r.t.Helper()
-	f := &fenced{owner: r.ownOnly(s, 0).owner}
-	r.t.Cleanup(func() {
-		if f.session != nil {
-			f.failed()
-		}
-	})
-	return f
-}
+// ownFenced makes an owner with a session. Its first step is a takeover.
+func (r *rig) ownFenced(s replica) *partitionWorker { return r.ownOnly(s, 0) }
+
+// tail returns what the last takeover of a fenced owner has found.
+func tail(w *partitionWorker) store.Recovered { return w.delivery.(*fenced).tail }
 
 // work makes takeover steps and batches until nothing is left to do.
-func work(t *testing.T, f *fenced) {
+func work(t *testing.T, w *partitionWorker) {
 	t.Helper()
 	for again := true; again; {
 		var err error
-		if again, err = f.work(bounded(t)); err != nil {
+		if again, err = w.step(bounded(t)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -61,16 +55,16 @@ func TestFenced_SessionLostAt(t *testing.T) {
 					}
 				}
 			}))
-			if _, err := first.work(bounded(t)); err != nil {
+			if _, err := first.step(bounded(t)); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := first.work(bounded(t)); err == nil || fired != 1 {
+			if _, err := first.step(bounded(t)); err == nil || fired != 1 {
 				t.Fatalf("error %v, fired %d times: nothing was tested", err, fired)
 			}
 			second := r.ownFenced(r.replica(batches(10), r.inFenced()))
 			work(t, second)
-			if second.tail.Marked != 10 {
-				t.Errorf("%d payments found in the tail, want 10", second.tail.Marked)
+			if tail(second).Marked != 10 {
+				t.Errorf("%d payments found in the tail, want 10", tail(second).Marked)
 			}
 			r.wantInOrder(0, all)
 			r.verdict()
@@ -84,7 +78,7 @@ func TestFenced_Zombie(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
 	all := r.create(0, 30)
-	var second *fenced
+	var second *partitionWorker
 	zombie := r.ownFenced(r.replica(batches(10), r.inFenced(), func(c *Config) {
 		c.At = func(_ int32, p Point) {
 			if p == BatchSelected && second == nil {
@@ -94,10 +88,10 @@ func TestFenced_Zombie(t *testing.T) {
 			}
 		}
 	}))
-	if _, err := zombie.work(bounded(t)); err != nil {
+	if _, err := zombie.step(bounded(t)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := zombie.work(bounded(t)); err == nil || second == nil {
+	if _, err := zombie.step(bounded(t)); err == nil || second == nil {
 		t.Fatalf("error %v: nothing was tested", err)
 	}
 	r.wantInOrder(0, all)
@@ -109,9 +103,9 @@ func TestFenced_Zombie(t *testing.T) {
 }
 
 // ownFencedAfter makes the successor of an owner that has ended.
-func (r *rig) ownFencedAfter(f *fenced) *fenced {
+func (r *rig) ownFencedAfter(f *partitionWorker) *partitionWorker {
 	r.t.Helper()
-	f.failed()
+	f.reset()
 	return r.ownFenced(r.replica(r.inFenced()))
 }
 
@@ -124,7 +118,7 @@ func TestFenced_Restored(t *testing.T) {
 	all := r.create(0, 25)
 	first := r.ownFenced(r.replica(batches(10), r.inFenced()))
 	work(t, first)
-	first.failed()
+	first.reset()
 	row := `select md5(string_agg(p::text, ',' order by seq)) from (select id, tenant_id, amount, currency,
 		originator_id, beneficiary_id, sender_id, receiver_id, reference,
 		trace_context, partition, seq, status, created_at, kafka_offset from payments) p`
@@ -137,8 +131,8 @@ func TestFenced_Restored(t *testing.T) {
 
 	second := r.ownFenced(r.replica(batches(10), r.inFenced()))
 	work(t, second)
-	if second.tail.Restored != 25 {
-		t.Errorf("%d rows put back, want 25", second.tail.Restored)
+	if tail(second).Restored != 25 {
+		t.Errorf("%d rows put back, want 25", tail(second).Restored)
 	}
 	if err := r.sql.QueryRow(bounded(t), row).Scan(&after); err != nil || after != before {
 		t.Errorf("the rows are not what they were (error %v)", err)
@@ -160,8 +154,8 @@ func TestFenced_WithoutTailRead(t *testing.T) {
 			}
 		}
 	}))
-	_, _ = first.work(bounded(t))
-	if _, err := first.work(bounded(t)); err == nil {
+	_, _ = first.step(bounded(t))
+	if _, err := first.step(bounded(t)); err == nil {
 		t.Fatal("nothing was tested")
 	}
 	work(t, r.ownFenced(r.replica(batches(10), r.inFenced(), func(c *Config) { c.Log = blind{c.Log} })))
@@ -209,11 +203,11 @@ func TestFenced_ForeignTransaction(t *testing.T) {
 			all := r.create(0, 3)
 			foreign := r.foreign()
 			f := r.ownFenced(r.replica(r.inFenced()))
-			if _, err := f.work(bounded(t)); err == nil ||
+			if _, err := f.step(bounded(t)); err == nil ||
 				!strings.Contains(err.Error(), "open there is: producer id ") {
 				t.Fatalf("error %v", err)
 			}
-			f.failed()
+			f.reset()
 			if commit {
 				if err := foreign.Commit(bounded(t)); err != nil {
 					t.Fatal(err)
@@ -232,7 +226,7 @@ func TestFenced_ForeignTransaction(t *testing.T) {
 				r.verdict()
 				return
 			}
-			if _, err := f.work(bounded(t)); !errors.Is(err, errHalted) {
+			if _, err := f.step(bounded(t)); !errors.Is(err, errHalted) {
 				t.Errorf("error %v", err)
 			}
 			if p := r.row(0); p.State != store.StateHalted || !strings.Contains(p.Reason, "unexpected") {
@@ -251,15 +245,15 @@ func TestFenced_Repeated(t *testing.T) {
 	r.create(0, 3)
 	first := r.ownFenced(r.replica(r.inFenced()))
 	work(t, first)
-	first.failed()
+	first.reset()
 	// As if never marked, but with next_offset moved on.
 	r.exec(`update payments set status = 'created', sent_at = null, kafka_offset = null`)
 	second := r.ownFenced(r.replica(r.inFenced()))
 	work(t, second)
-	second.failed()
+	second.reset()
 	r.exec(`update topic_partitions set next_offset = 0`)
 	r.exec(`update payments set status = 'created', sent_at = null, kafka_offset = null`)
-	if _, err := r.ownFenced(r.replica(r.inFenced())).work(bounded(t)); !errors.Is(err, errHalted) {
+	if _, err := r.ownFenced(r.replica(r.inFenced())).step(bounded(t)); !errors.Is(err, errHalted) {
 		t.Errorf("error %v", err)
 	}
 	if p := r.row(0); p.State != store.StateHalted ||
@@ -282,14 +276,14 @@ func TestFenced_LongTail(t *testing.T) {
 			tenant_id, 0, 'EUR' from payments, generate_series(2, $1) as n`, n)
 	first := r.ownFenced(r.replica(r.inFenced()))
 	work(t, first)
-	first.failed()
+	first.reset()
 	end := r.row(0).NextOffset
 	r.exec(`update payments set status = 'created', sent_at = null, kafka_offset = null`)
 	r.exec(`update topic_partitions set next_offset = 0`)
 
 	second := r.ownFenced(r.replica(r.inFenced()))
-	if again, err := second.work(bounded(t)); !again || err != nil || second.caughtUp {
-		t.Fatalf("after a step: again %t, caught up %t, %v", again, second.caughtUp, err)
+	if again, err := second.step(bounded(t)); !again || err != nil || second.state == stateSending {
+		t.Fatalf("after a step: again %t, state %s, %v", again, second.state, err)
 	}
 	next := r.row(0).NextOffset // A slow machine's step ends where its time is up.
 	if marked := r.count(`select count(*) from payments where status = 'sent' and kafka_offset < $1`,
@@ -298,10 +292,10 @@ func TestFenced_LongTail(t *testing.T) {
 		t.Fatalf("after a step of %d offsets at most next_offset is %d, and %d payments below it are marked",
 			recovery.StepDefault, next, marked)
 	}
-	second.failed()
+	second.reset()
 	third := r.ownFenced(r.replica(r.inFenced()))
-	for !third.caughtUp {
-		if _, err := third.work(bounded(t)); err != nil {
+	for third.state != stateSending {
+		if _, err := third.step(bounded(t)); err != nil {
 			t.Fatal(err)
 		}
 	}

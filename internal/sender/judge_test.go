@@ -188,7 +188,7 @@ func (r *rig) terminate() {
 }
 
 // sendBatch sends a batch, which must succeed and send something.
-func sendBatch(t testing.TB, o *locked) {
+func sendBatch(t testing.TB, o *partitionWorker) {
 	t.Helper()
 	if again, err := o.sendBatch(bounded(t)); err != nil || !again {
 		t.Fatalf("batch: again %t, error %v", again, err)

@@ -268,39 +268,35 @@ func (s replica) value(name string) float64 {
 }
 
 // own makes an owner of the partition that has taken it over. The test makes it send batches.
-func (r *rig) own(s replica, partition int32) *locked {
+func (r *rig) own(s replica, partition int32) *partitionWorker {
 	r.t.Helper()
-	o := r.ownOnly(s, partition)
-	if err := o.takeover(bounded(r.t)); err != nil {
+	w := r.ownOnly(s, partition)
+	if err := w.recover(bounded(r.t)); err != nil {
 		r.t.Fatalf("takeover: %v", err)
 	}
-	return o
+	return w
 }
 
 // ownOnly makes an owner that has not taken the partition over.
-func (r *rig) ownOnly(s replica, partition int32) *locked {
+func (r *rig) ownOnly(s replica, partition int32) *partitionWorker {
 	r.t.Helper()
-	o := &locked{owner: &owner{
-		sender: s.Sender, partition: partition, notified: make(chan struct{}, 1),
-		cancel: func() {},
-	}}
+	w := s.newWorker(store.Partition{Topic: r.topic, Number: partition}, func() {})
 	until(r.t, "the partition is free", func() bool {
-		session, err := s.Store.Own(bounded(r.t), partition)
+		err := w.acquire(bounded(r.t))
 		if err != nil && !errors.Is(err, store.ErrOwned) {
 			r.t.Fatal(err)
 		}
-		o.session = session
 		return err == nil
 	})
-	r.t.Cleanup(o.session.Close)
-	return o
+	r.t.Cleanup(w.reset)
+	return w
 }
 
 // drain sends batches until nothing is left to send, and returns how many of them sent something.
-func (r *rig) drain(o *locked) int {
+func (r *rig) drain(w *partitionWorker) int {
 	r.t.Helper()
 	for n := 0; ; n++ {
-		again, err := o.sendBatch(bounded(r.t))
+		again, err := w.sendBatch(bounded(r.t))
 		if err != nil {
 			r.t.Fatal(err)
 		}

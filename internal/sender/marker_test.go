@@ -22,15 +22,15 @@ func newLosing(t *testing.T) losing {
 }
 
 // lose makes an owner send a batch of ten, whose marker is lost.
-func (l losing) lose(changes ...func(*Config)) *fenced {
+func (l losing) lose(changes ...func(*Config)) *partitionWorker {
 	l.t.Helper()
 	l.create(0, 10)
 	f := l.ownFenced(l.replica(append([]func(*Config){batches(10), l.inFenced()}, changes...)...))
-	if _, err := f.work(bounded(l.t)); err != nil {
+	if _, err := f.step(bounded(l.t)); err != nil {
 		l.t.Fatal(err)
 	}
 	l.broker.LoseNext()
-	_, _ = f.work(bounded(l.t))
+	_, _ = f.step(bounded(l.t))
 	if !l.broker.Lost() {
 		l.t.Fatal("no marker was lost: nothing was tested")
 	}
@@ -41,7 +41,7 @@ func (l losing) lose(changes ...func(*Config)) *fenced {
 }
 
 // workOn runs owners until all is sent. After each failure the next owner starts.
-func (r *rig) workOn(f *fenced) {
+func (r *rig) workOn(f *partitionWorker) {
 	r.t.Helper()
 	until(r.t, "all is sent", func() bool {
 		if f.session == nil {
@@ -49,9 +49,9 @@ func (r *rig) workOn(f *fenced) {
 		}
 		for again := true; again; {
 			var err error
-			if again, err = f.work(bounded(r.t)); err != nil {
+			if again, err = f.step(bounded(r.t)); err != nil {
 				r.t.Log(err)
-				f.failed()
+				f.reset()
 				return false
 			}
 		}
@@ -91,7 +91,7 @@ func TestFenced_MarkerLost(t *testing.T) {
 		r := newLosing(t)
 		first := r.lose()
 		r.wantUnsent(0, 0)
-		first.failed()
+		first.reset()
 		r.create(0, 5)
 		r.workOn(first)
 		r.verdict()
@@ -107,7 +107,7 @@ func TestFenced_MarkerLost(t *testing.T) {
 			}
 		})
 		r.wantUnsent(0, 10)
-		first.failed()
+		first.reset()
 		r.create(0, 5)
 		r.workOn(first)
 		r.verdict()
@@ -135,7 +135,7 @@ func TestFenced_MarkerLost_Unsettled(t *testing.T) {
 func TestFenced_MarkerLost_ZombieFences(t *testing.T) {
 	t.Parallel()
 	r := newLosing(t)
-	var successor *fenced
+	var successor *partitionWorker
 	zombie := r.ownFenced(r.replica(r.inFenced(), func(c *Config) {
 		c.At = func(_ int32, p Point) {
 			if p == TakeoverClaimed && successor == nil {
@@ -144,11 +144,11 @@ func TestFenced_MarkerLost_ZombieFences(t *testing.T) {
 			}
 		}
 	}))
-	if _, err := zombie.work(bounded(t)); err == nil || successor == nil {
+	if _, err := zombie.step(bounded(t)); err == nil || successor == nil {
 		t.Fatalf("error %v: nothing was tested", err)
 	}
 	r.wantUnsent(0, 0)
-	zombie.failed()
+	zombie.reset()
 	r.create(0, 5)
 	r.workOn(successor)
 	r.verdict()
@@ -163,7 +163,7 @@ func TestFenced_OpenTransactionOnRecord(t *testing.T) {
 	r.foreign()
 	r.exec(`update topic_partitions set next_offset = 1`) // As if its one record were on record.
 	f := r.ownFenced(r.replica(r.inFenced()))
-	if _, err := f.work(bounded(t)); !halted(err) {
+	if _, err := f.step(bounded(t)); !halted(err) {
 		t.Errorf("error %v", err)
 	}
 	if p := r.row(0); p.State != store.StateHalted ||

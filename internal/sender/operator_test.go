@@ -67,7 +67,7 @@ func TestOperator_MarkerLost(t *testing.T) {
 	t.Run("ChangeDelivery", func(t *testing.T) {
 		t.Parallel()
 		r := newLosing(t)
-		r.lose().failed()
+		r.lose().reset()
 		if _, err := r.operator().ChangeDelivery(bounded(t), 0, store.DeliveryLocked); err != nil {
 			t.Fatal(err)
 		}
@@ -77,7 +77,7 @@ func TestOperator_MarkerLost(t *testing.T) {
 	t.Run("Resume", func(t *testing.T) {
 		t.Parallel()
 		r := newLosing(t)
-		r.lose().failed()
+		r.lose().reset()
 		r.halt()
 		got, err := r.operator().Resume(bounded(t), 0, operator.ResumeOptions{Choice: operator.AssumeSent, InDoubt: -1})
 		if want := (operator.Resumption{NextAt: 11}); err != nil || got.InDoubt != want.InDoubt ||
@@ -97,7 +97,7 @@ func TestOperator_UnexpectedRecords(t *testing.T) {
 	r.create(0, 5)
 	first := r.ownFenced(r.replica(r.inFenced()))
 	work(t, first)
-	first.failed()
+	first.reset()
 	r.exec(`update payments set status = 'created', sent_at = null, kafka_offset = null, amount = amount + 1`)
 	r.exec(`update topic_partitions set next_offset = 0`)
 	r.produce(6)
@@ -149,7 +149,7 @@ func TestFenced_DatabaseFromBeforeGrowth(t *testing.T) {
 	f := r.ownFenced(r.replica(r.inFenced()))
 	work(t, f)
 	r.wantInOrder(0, all)
-	f.failed()
+	f.reset()
 
 	client, err := kgo.NewClient(kgo.SeedBrokers(r.broker), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
@@ -164,11 +164,11 @@ func TestFenced_DatabaseFromBeforeGrowth(t *testing.T) {
 	}
 	r.create(0, 2)
 	f = r.ownFenced(r.replica(r.inFenced()))
-	if _, err := f.work(bounded(t)); err == nil || halted(err) ||
+	if _, err := f.step(bounded(t)); err == nil || halted(err) ||
 		!strings.Contains(err.Error(), "partition 2 of topic "+r.topic+" holds records") {
 		t.Errorf("error %v", err)
 	}
-	f.failed()
+	f.reset()
 	r.wantUnsent(0, 2)
 	if p := r.row(0); p.State != store.StateActive {
 		t.Errorf("the partition is %s: %s", p.State, p.Reason)

@@ -39,8 +39,8 @@ func Points() []Point {
 }
 
 // at calls Config.At.
-func (o *owner) at(p Point) {
-	if o.sender.At != nil {
-		o.sender.At(o.partition, p)
+func (c *Config) at(partition int32, p Point) {
+	if c.At != nil {
+		c.At(partition, p)
 	}
 }

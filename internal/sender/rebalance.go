@@ -24,7 +24,7 @@ func (s *Sender) rebalance(ctx context.Context, members store.Membership) {
 	open := 0
 	var free []store.Partition
 	for _, p := range members.Partitions {
-		_, mine := s.owners[p.Number]
+		_, mine := s.workers[p.Number]
 		ours := p.State == store.StateActive && p.Delivery == s.Delivery
 		if ours {
 			open++
@@ -44,21 +44,21 @@ func (s *Sender) rebalance(ctx context.Context, members store.Membership) {
 		s.scarcity.scarce = false // Each partition has a session.
 	}
 	fair := fairShare(open, members.Replicas, members.Rank)
-	over := s.ownersInShare() - fair
-	for _, o := range s.owners {
+	over := s.workersInShare() - fair
+	for _, w := range s.workers {
 		if over <= 0 {
 			break
 		}
-		if o.inShare() {
-			o.release()
+		if w.inShare() {
+			w.release()
 			over--
 		}
 	}
 	s.order(free)
 	for _, p := range free {
 		switch {
-		case !s.scarcity.allows(len(s.owners)):
-		case s.ownersInShare() < fair:
+		case !s.scarcity.allows(len(s.workers)):
+		case s.workersInShare() < fair:
 			s.start(ctx, p, time.Time{})
 		case time.Since(s.free[p.Number]) >= orphanAfter:
 			s.start(ctx, p, time.Now().Add(adoptedFor))
@@ -142,30 +142,28 @@ func fairShare(n, replicas, rank int) int {
 	return share
 }
 
-// ownersInShare counts the owners that are in this replica's share.
-func (s *Sender) ownersInShare() int {
+// workersInShare counts the workers that are in this replica's share.
+func (s *Sender) workersInShare() int {
 	n := 0
-	for _, o := range s.owners {
-		if o.inShare() {
+	for _, w := range s.workers {
+		if w.inShare() {
 			n++
 		}
 	}
 	return n
 }
 
-// start starts an owner of a partition. The partition is not in the replica's share before
+// start starts a worker for a partition. The partition is not in the replica's share before
 // adoptedUntil.
 func (s *Sender) start(ctx context.Context, p store.Partition, adoptedUntil time.Time) {
 	ctx, cancel := context.WithCancel(ctx)
-	o := &owner{
-		sender: s, topic: p.Topic, partition: p.Number, adoptedUntil: adoptedUntil, since: time.Now(),
-		notified: make(chan struct{}, 1), cancel: cancel,
-	}
-	s.owners[p.Number] = o
+	w := s.newWorker(p, cancel)
+	w.adoptedUntil = adoptedUntil
+	s.workers[p.Number] = w
 	s.Metrics.taken()
 	go func() {
 		defer cancel()
-		err := o.run(ctx)
+		err := w.run(ctx)
 		s.ended <- ended{p.Number, err}
 		(*s.interrupt.Load())()
 	}()

@@ -25,19 +25,19 @@ const (
 	measureEvery = time.Minute
 	// logEvery paces the log of a condition that lasts.
 	logEvery = 10 * time.Minute
-	// sessionsOfReplica is how many sessions a replica has in addition to those of its owners: its
+	// sessionsOfReplica is how many sessions a replica has in addition to those of its workers: its
 	// presence, and the watch over its peer.
 	sessionsOfReplica = 2
 )
 
 // scarcity is what a replica knows of the sessions that the database has for it. Once a session was
-// refused, there are at most as many owners as had a session. They release their partitions in
+// refused, there are at most as many workers as had a session. They release their partitions in
 // rotation, so that each partition is served in bounded time. Only the Sender's goroutine uses it.
 type scarcity struct {
 	scarce bool
-	// ownersMax is how many owners there may be while sessions are scarce.
-	ownersMax int
-	// probeAt is when one owner more is tried.
+	// workersMax is how many workers there may be while sessions are scarce.
+	workersMax int
+	// probeAt is when one worker more is tried.
 	probeAt time.Time
 	// unsent has the partitions with unsent payments.
 	unsent map[int32]bool
@@ -47,22 +47,22 @@ type scarcity struct {
 	loggedAt time.Time
 }
 
-// refused notes that the database has sessions for only so many owners.
-func (s *scarcity) refused(owners int) {
+// refused notes that the database has sessions for only so many workers.
+func (s *scarcity) refused(workers int) {
 	if !s.scarce {
 		s.measuredAt, s.loggedAt = time.Time{}, time.Time{} // It begins, which is logged at once.
 	}
-	s.scarce, s.ownersMax, s.probeAt = true, owners, time.Now().Add(probeEvery)
+	s.scarce, s.workersMax, s.probeAt = true, workers, time.Now().Add(probeEvery)
 }
 
-// allows reports whether there may be one owner more. If a session that was tried is not refused,
+// allows reports whether there may be one worker more. If a session that was tried is not refused,
 // another one is tried.
-func (s *scarcity) allows(owners int) bool {
-	if s.scarce && owners >= s.ownersMax && time.Now().After(s.probeAt) {
-		s.ownersMax = owners + 1
+func (s *scarcity) allows(workers int) bool {
+	if s.scarce && workers >= s.workersMax && time.Now().After(s.probeAt) {
+		s.workersMax = workers + 1
 		s.probeAt = time.Now().Add(observeEvery)
 	}
-	return !s.scarce || owners < s.ownersMax
+	return !s.scarce || workers < s.workersMax
 }
 
 // updateScarcity updates what is known of limits and clocks now and then, and while sessions are
@@ -81,8 +81,8 @@ func (s *Sender) updateScarcity(ctx context.Context, presence *store.Presence, m
 		return nil
 	}
 	if err := s.Store.Reserve(ctx); store.SessionRefused(err) {
-		// Neither owners nor the API can work without a pooled connection.
-		s.scarcity.refused(max(len(s.owners)-1, 1))
+		// Neither workers nor the API can work without a pooled connection.
+		s.scarcity.refused(max(len(s.workers)-1, 1))
 	}
 	unsent, err := presence.WithUnsent(ctx)
 	s.scarcity.unsent = unsent
@@ -131,29 +131,29 @@ func (s *Sender) order(free []store.Partition) {
 	})
 }
 
-// rotate makes owners release their partitions: as many as other partitions are due, or as there
+// rotate makes workers release their partitions: as many as other partitions are due, or as there
 // are too few sessions. First come those that have nothing to send, and then those that have had
 // their partition for longest.
 func (s *Sender) rotate(free []store.Partition) {
 	due := 0
 	for _, p := range free {
-		_, started := s.owners[p.Number]
+		_, started := s.workers[p.Number]
 		if !started && (s.scarcity.unsent[p.Number] || time.Since(s.free[p.Number]) >= idleRotation) {
 			due++
 		}
 	}
-	due = max(due, len(s.owners)-s.scarcity.ownersMax)
-	var had []*owner
-	for _, o := range s.owners {
+	due = max(due, len(s.workers)-s.scarcity.workersMax)
+	var had []*partitionWorker
+	for _, w := range s.workers {
 		switch {
-		case o.released:
+		case w.released:
 			due--
-		case time.Since(o.since) >= rotationTime && o.failures.Load() == 0:
+		case time.Since(w.since) >= rotationTime && w.failures.Load() == 0:
 			// One that fails may have to keep its partition: see delivery.
-			had = append(had, o)
+			had = append(had, w)
 		}
 	}
-	slices.SortFunc(had, func(a, b *owner) int {
+	slices.SortFunc(had, func(a, b *partitionWorker) int {
 		switch idle := a.idle.Load(); {
 		case idle == b.idle.Load():
 			return a.since.Compare(b.since)
@@ -163,7 +163,7 @@ func (s *Sender) rotate(free []store.Partition) {
 			return 1
 		}
 	})
-	for _, o := range had[:max(min(due, len(had)), 0)] {
-		o.release()
+	for _, w := range had[:max(min(due, len(had)), 0)] {
+		w.release()
 	}
 }

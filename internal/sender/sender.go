@@ -9,8 +9,9 @@
 // locked delivery no two replicas emit a payment while their database sessions live. A crash, a
 // lost response, or a session lost during the publishing repeats that batch.
 //
-// Sender shares the partitions (rebalance.go), an owner paces the work on one partition (owner.go),
-// and a delivery does the work (locked.go, fenced.go).
+// Sender shares the partitions (rebalance.go). A partitionWorker owns one partition: it acquires it,
+// recovers, and sends batches (worker.go, batch.go). A delivery does what differs between the two
+// kinds (delivery.go, fenced.go, locked.go).
 package sender
 
 import (
@@ -69,7 +70,7 @@ type Config struct {
 	EndCheckEvery time.Duration
 	Logger        *slog.Logger
 	Metrics       *Metrics
-	// At is called at each Point of fenced delivery. It is nil outside of tests.
+	// At is called at each Point. It is nil outside of tests.
 	At func(partition int32, p Point)
 }
 
@@ -77,14 +78,14 @@ type Config struct {
 // the transaction: see docs/adr/0007-publish-inside-the-transaction.md.
 const BatchMaxDefault = 1000
 
-// endedMax is how many owners may have ended before Run handles them. More wait, without harm.
+// endedMax is how many workers may have ended before Run handles them. More wait, without harm.
 const endedMax = 64
 
 // Sender sends the payments of its share of the partitions. It is one replica.
 type Sender struct {
 	Config
-	owners map[int32]*owner
-	ended  chan ended
+	workers map[int32]*partitionWorker
+	ended   chan ended
 	// coolingDown has the partitions that this replica has released after failures, and until when
 	// it leaves them to others.
 	coolingDown map[int32]time.Time
@@ -103,7 +104,7 @@ type Sender struct {
 	// worked is set when a batch was sent since the last back-off.
 	worked atomic.Bool
 
-	// interrupt ends the wait for notifications when an owner has ended.
+	// interrupt ends the wait for notifications when a worker has ended.
 	interrupt atomic.Pointer[context.CancelFunc]
 }
 
@@ -113,7 +114,7 @@ func New(c Config) *Sender {
 		c.BatchMax = BatchMaxDefault
 	}
 	s := &Sender{
-		Config: c, now: time.Now, owners: map[int32]*owner{}, ended: make(chan ended, endedMax),
+		Config: c, now: time.Now, workers: map[int32]*partitionWorker{}, ended: make(chan ended, endedMax),
 		coolingDown: map[int32]time.Time{}, free: map[int32]time.Time{},
 	}
 	s.interrupt.Store(new(context.CancelFunc(func() {})))
@@ -138,7 +139,7 @@ func (s *Sender) Run(ctx context.Context) {
 }
 
 // participate registers this replica and shares the partitions with the others until ctx ends, the
-// database is lost, or most owners fail.
+// database is lost, or most workers fail.
 //
 // A registered replica gets a share. So a replica that cannot reach Kafka must not register, or no
 // replica would send its partitions.
@@ -202,7 +203,7 @@ func (s *Sender) reach(ctx context.Context, topic string, partition int32) error
 	return s.Log.Ping(ctx, topic, partition)
 }
 
-// dispatch notifies the owners whose partitions have new payments, until the next time to observe,
+// dispatch notifies the workers whose partitions have new payments, until the next time to observe,
 // or until a replica requests a rebalance.
 func (s *Sender) dispatch(ctx context.Context, presence *store.Presence) error {
 	ctx, cancel := context.WithTimeout(ctx, observeEvery)
@@ -214,15 +215,15 @@ func (s *Sender) dispatch(ctx context.Context, presence *store.Presence) error {
 			return err
 		}
 		for _, p := range notification.Created {
-			if o, ok := s.owners[p]; ok {
-				o.notify()
+			if w, ok := s.workers[p]; ok {
+				w.notify()
 			}
 		}
 	}
 	return nil
 }
 
-// backOff waits for d, while this replica is not registered. Owners that still work go on.
+// backOff waits for d, while this replica is not registered. Workers that are well go on.
 func (s *Sender) backOff(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -238,11 +239,11 @@ func (s *Sender) backOff(ctx context.Context, d time.Duration) {
 	}
 }
 
-// errReleased ends an owner whose batches failed maxFailures times in a row.
+// errReleased ends a worker whose batches failed maxFailures times in a row.
 var errReleased = errors.New("released the partition")
 
-// reapEnded forgets owners that have ended, and reports whether there were any. It returns the
-// error of one that failed, if most other owners fail, too: then the fault is in this replica.
+// reapEnded forgets workers that have ended, and reports whether there were any. It returns the
+// error of one that failed, if most other workers fail, too: then the fault is in this replica.
 // Otherwise the fault is in the partition, and only that one cools down.
 func (s *Sender) reapEnded() (released bool, gaveUp error) {
 	for {
@@ -268,8 +269,8 @@ func (s *Sender) mostFail() bool {
 			failing++
 		}
 	}
-	for _, o := range s.owners {
-		if o.failures.Load() > 0 {
+	for _, w := range s.workers {
+		if w.failures.Load() > 0 {
 			failing++
 		} else {
 			working++
@@ -278,15 +279,15 @@ func (s *Sender) mostFail() bool {
 	return failing > working
 }
 
-// forget removes an owner that has ended. Its session is closed.
+// forget removes a worker that has ended. Its session is closed.
 func (s *Sender) forget(e ended) {
-	delete(s.owners, e.partition)
+	delete(s.workers, e.partition)
 	s.Metrics.released(e.partition)
 	switch {
 	case e.err == nil, errors.Is(e.err, store.ErrOwned):
 	case store.SessionRefused(e.err):
 		s.Metrics.refused()
-		s.scarcity.refused(len(s.owners))
+		s.scarcity.refused(len(s.workers))
 		s.Logger.Debug("session refused", "partition", e.partition, "error", e.err)
 	case errors.Is(e.err, errHalted):
 		s.Logger.Error("partition halted; see `paylatch partitions list`", "partition", e.partition, "error", e.err)
@@ -299,10 +300,10 @@ func (s *Sender) forget(e ended) {
 // releaseAll releases all partitions, waits until the batches in progress are done, and requests a
 // rebalance.
 func (s *Sender) releaseAll(ctx context.Context) {
-	for _, o := range s.owners {
-		o.release()
+	for _, w := range s.workers {
+		w.release()
 	}
-	for len(s.owners) > 0 {
+	for len(s.workers) > 0 {
 		s.forget(<-s.ended)
 	}
 	// After that time they observe by themselves.

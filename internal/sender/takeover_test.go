@@ -20,7 +20,7 @@ func (r *rig) wantHaltedAtTakeover(words ...string) {
 	r.t.Helper()
 	unsent := r.unsent(0)
 	o := r.ownOnly(r.replica(), 0)
-	if err := o.takeover(bounded(r.t)); !halted(err) {
+	if err := o.recover(bounded(r.t)); !halted(err) {
 		r.t.Errorf("takeover: error %v", err)
 	}
 	p := r.row(0)
@@ -32,7 +32,7 @@ func (r *rig) wantHaltedAtTakeover(words ...string) {
 			r.t.Errorf("the reason %q does not say %q", p.Reason, word)
 		}
 	}
-	if err := o.takeover(bounded(r.t)); !halted(err) { // It stays so.
+	if err := o.recover(bounded(r.t)); !halted(err) { // It stays so.
 		r.t.Errorf("takeover again: error %v", err)
 	}
 	r.wantUnsent(0, unsent)
@@ -168,12 +168,12 @@ func TestSender_Takeover_BrokerAway(t *testing.T) {
 	t.Cleanup(away.Close)
 	o := r.ownOnly(s, 0)
 	o.sender.Log = away
-	if err := o.takeover(bounded(t)); err == nil || halted(err) {
+	if err := o.recover(bounded(t)); err == nil || halted(err) {
 		t.Fatalf("takeover: error %v", err)
 	}
 	r.wantRow(0, 0)
 	o.sender.Log = r.cluster
-	if err := o.takeover(bounded(t)); err != nil {
+	if err := o.recover(bounded(t)); err != nil {
 		t.Fatalf("takeover: error %v", err)
 	}
 	r.drain(o)

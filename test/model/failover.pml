@@ -166,7 +166,7 @@ proctype Replica(byte me) {
 	byte d, myEpoch = NONE, myNext, from, upTo, set, base, stable, open;
 	bool recorded;
 
-own: /* store.Store.Own, and a new session after every error: sender.fenced.failed. */
+own: /* store.Store.Own, and a new session after every error: sender.partitionWorker.failed. */
 	atomic {
 		if
 		:: myEpoch != NONE -> abandoned[myEpoch] = underWay[myEpoch]
@@ -175,7 +175,7 @@ own: /* store.Store.Own, and a new session after every error: sender.fenced.fail
 		endSession(me);
 		d = P1; myEpoch = NONE; myNext = 0; from = 0; upTo = 0; set = 0; base = 0; stable = 0; open = 0; recorded = false
 	}
-	/* sender.fenced.takeover: store.Session.Claim. */
+	/* sender.fenced.recover: store.Session.Claim. */
 	if
 	:: atomic { !complete && owner[P1] == NONE && !promoted -> owner[P1] = me; from = next[P1] }
 	:: atomic { !complete && owner[P2] == NONE && promoted -> d = P2; owner[P2] = me; from = next[P2] }
@@ -210,7 +210,7 @@ own: /* store.Store.Own, and a new session after every error: sender.fenced.fail
 	}
 	/*
 	 * recovery.JudgeStable: kafka.Cluster.Range. What it finds must not halt the partition. Then
-	 * sender.fenced.recover: what is in the log is marked, or its row is put back.
+	 * sender.fenced.readStep: what is in the log is marked, or its row is put back.
 	 */
 	if
 	:: atomic { undecided == 0 ->
@@ -224,7 +224,7 @@ own: /* store.Store.Own, and a new session after every error: sender.fenced.fail
 	fi;
 	commit(upTo);
 
-pass: /* sender.fenced.sendBatch: store.Session.HasUnsent */
+pass: /* sender.partitionWorker.sendBatch: store.Session.HasUnsent */
 	if
 	:: complete -> goto own
 	:: atomic { !anyCreated(d) && undecided > 0 -> /* Nothing to send: kafka.Producer.AwaitStable. */
@@ -242,7 +242,7 @@ pass: /* sender.fenced.sendBatch: store.Session.HasUnsent */
 	:: atomic { live && !anyCreated(d) -> goto pass }
 	:: !live -> goto own
 #endif
-	/* store.Session.Claim, sender.fenced.checkUnchanged */
+	/* store.Session.Claim, sender.checkUnchanged */
 	:: atomic { live && anyCreated(d) ->
 		if
 		:: next[d] != myNext || taker[d] != me -> goto own

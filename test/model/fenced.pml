@@ -46,7 +46,7 @@ proctype Replica(byte me) {
 	byte myEpoch = NONE, myNext, myGeneration, from, upTo, set, base, count, stable, open;
 	bool recorded;
 
-own: /* store.Store.Own, and a new session after every error: sender.fenced.failed. */
+own: /* store.Store.Own, and a new session after every error: sender.partitionWorker.failed. */
 	atomic {
 		if
 		:: myEpoch != NONE -> abandoned[myEpoch] = true
@@ -71,7 +71,7 @@ own: /* store.Store.Own, and a new session after every error: sender.fenced.fail
 #endif
 	fi;
 
-takeOver: /* sender.fenced.takeover: store.Session.Claim */
+takeOver: /* sender.fenced.recover: store.Session.Claim */
 	if
 #ifdef NO_STABLE_END
 	:: epoch >= EPOCHMAX -> goto endForEver /* The transaction stays open: takeovers without end. */
@@ -112,7 +112,7 @@ takeOver: /* sender.fenced.takeover: store.Session.Claim */
 #endif
 	:: !alive[me] -> goto own
 	fi;
-	/* sender.fenced.recover: kafka.Cluster.Read */
+	/* sender.fenced.readStep: kafka.Cluster.Read */
 	atomic {
 		set = 0;
 #ifndef NO_TAIL
@@ -141,7 +141,7 @@ takeOver: /* sender.fenced.takeover: store.Session.Claim */
 	:: atomic { inTx && faults > 0 -> faults-- } goto own
 	fi;
 
-pass: /* sender.fenced.sendBatch: store.Session.HasUnsent and Claim */
+pass: /* sender.partitionWorker.sendBatch: store.Session.HasUnsent and Claim */
 	if
 	:: complete -> goto own
 #ifndef NO_SETTLED_AT_REST
@@ -155,7 +155,7 @@ pass: /* sender.fenced.sendBatch: store.Session.HasUnsent and Claim */
 	:: !alive[me] -> goto own
 	fi;
 #ifndef NO_MEMORY
-	if /* sender.fenced.checkUnchanged */
+	if /* sender.checkUnchanged */
 	:: inTx && (next != myNext || generation != myGeneration) -> goto own
 	:: inTx && next == myNext && generation == myGeneration
 	:: !inTx -> goto own
