@@ -8,6 +8,7 @@ var longHelp = kong.Vars{
 		"PAYLATCH_SERVER, otherwise http://127.0.0.1:8080.",
 	"help_key": "API key of the tenant. Prefer PAYLATCH_API_KEY: other users of this machine can see flags. " +
 		"load and audit take several, of as many tenants: repeated or comma-separated.",
+	"help_key_file": "A file with the API key, or with several, one in a line; read once. PAYLATCH_API_KEY_FILE.",
 	"help_simulate": "Make plausible payments, follow each until it is sent, and print their positions.",
 	"help_load":     "Make payments and read them, at a rate or as fast as the responses come, and measure it.",
 

@@ -14,6 +14,7 @@ import (
 	"github.com/paylatch/paylatch/client"
 	"github.com/paylatch/paylatch/internal/journal"
 	"github.com/paylatch/paylatch/internal/progress"
+	"github.com/paylatch/paylatch/internal/secretfile"
 )
 
 const (
@@ -53,6 +54,7 @@ Exit codes: 0 done · 1 refused or failed · 2 wrong usage · 3 outcome unknown:
 type commandLine struct {
 	Server         []string      `placeholder:"URL" help:"${help_server}"`
 	Key            []string      `placeholder:"KEY" help:"${help_key}"`
+	KeyFile        string        `placeholder:"PATH" help:"${help_key_file}"`
 	AttemptTimeout time.Duration `default:"5s" help:"Bound the time of one request."`
 	RetryFor       time.Duration `default:"30s" help:"Bound the time of one call with all its retries."`
 
@@ -99,7 +101,10 @@ func (s *session) client(connections int) (*client.Client, error) {
 // clients returns one for each tenant, with the given limits. They share their connections; the
 // caller closes the first.
 func (s *session) clients(limits client.Config) ([]*client.Client, error) {
-	keys := s.listed(s.flags.Key, "PAYLATCH_API_KEY", "")
+	keys, err := s.keys()
+	if err != nil {
+		return nil, &usageError{err}
+	}
 	if len(slices.Compact(slices.Sorted(slices.Values(keys)))) != len(keys) {
 		return nil, &usageError{errors.New("key: an API key is given twice")}
 	}
@@ -118,6 +123,28 @@ func (s *session) clients(limits client.Config) ([]*client.Client, error) {
 		clients = append(clients, c)
 	}
 	return clients, nil
+}
+
+// keyFileBytesMax bounds a file of API keys: room for a thousand.
+const keyFileBytesMax = 64 << 10
+
+// keys returns the API keys, from flag, environment or file. They must be in one of them: which one
+// counts would be a guess otherwise. An empty key stands for none; client.New refuses it.
+func (s *session) keys() ([]string, error) {
+	keys := s.listed(s.flags.Key, "PAYLATCH_API_KEY", "")
+	path := cmp.Or(s.flags.KeyFile, s.env("PAYLATCH_API_KEY_FILE"))
+	if path == "" {
+		return keys, nil
+	}
+	if keys[0] != "" {
+		return nil, errors.New("an API key (--key, PAYLATCH_API_KEY) and a file of API keys " +
+			"(--key-file, PAYLATCH_API_KEY_FILE) are given: give one of them")
+	}
+	content, err := secretfile.Read(path, keyFileBytesMax)
+	if err != nil {
+		return nil, fmt.Errorf("--key-file (PAYLATCH_API_KEY_FILE): %w", err)
+	}
+	return strings.Fields(string(content)), nil
 }
 
 func (s *session) servers() []string {

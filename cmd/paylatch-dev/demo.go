@@ -93,17 +93,18 @@ func (d *demo) config(c *runCommand, api, admin app.Address) app.Config {
 
 // setUp creates the schema, the topic and the tenant, unless an earlier run has.
 func (d *demo) setUp(ctx context.Context) error {
-	url := app.DatabaseURL(d.postgres.URL())
-	if _, err := store.MigrateUp(ctx, string(url), migrations.FS); err != nil {
+	url := d.postgres.URL()
+	if _, err := store.MigrateUp(ctx, url, migrations.FS); err != nil {
 		return err
 	}
-	brokers := app.Brokers{d.broker.Addr()}
-	return app.WithClients(ctx, url, brokers, func(s *store.Store, cluster *kafka.Cluster) error {
+	database := app.DatabaseSettings{DatabaseURL: app.DatabaseURL(url)}
+	brokers := app.KafkaSettings{KafkaBrokers: app.Brokers{d.broker.Addr()}}
+	return app.WithClients(ctx, database, brokers, func(s *store.Store, cluster *kafka.Cluster) error {
 		wanted := operator.Topic{Name: topic, Partitions: partitions, Replication: 1, Delivery: store.DeliveryFenced}
 		if _, err := operator.EnsureTopic(ctx, s, cluster, wanted); err != nil {
 			return err
 		}
-		if err := renewTransactionalIDs(ctx, string(url)); err != nil {
+		if err := renewTransactionalIDs(ctx, url); err != nil {
 			return err
 		}
 		_, err := operator.EnsureDevelopmentTenant(ctx, s, tenant)

@@ -21,9 +21,9 @@ type partitionsGrowCommand struct {
 
 // Run adds partitions.
 func (c *partitionsGrowCommand) Run(ctx context.Context, out cli.Output) error {
-	return app.WithClients(ctx, c.DatabaseURL, c.KafkaBrokers, func(s *store.Store, cluster *kafka.Cluster) error {
+	return app.WithClients(ctx, c.DatabaseSettings, c.KafkaSettings, func(s *store.Store, k *kafka.Cluster) error {
 		closed, err := showing(ctx, out, "adding partitions", func() (time.Duration, error) {
-			return operator.GrowPartitions(ctx, s, cluster, c.Partitions, c.DrainTimeout)
+			return operator.GrowPartitions(ctx, s, k, c.Partitions, c.DrainTimeout)
 		})
 		if err != nil {
 			return err

@@ -66,9 +66,9 @@ func TestSetup(t *testing.T) {
 			}
 		}
 	}
-	_, stdout, stderr := runCommand(t, "tenants", "list", "--database-url", flags[1])
-	if strings.Contains(stdout, "beta") || stderr != "" {
-		t.Errorf("got %s%s, want no tenant of the setup that was refused", stdout, stderr)
+	code, stdout, stderr := runCommand(t, "tenants", "list", "--database-url", flags[1])
+	if code != 0 || strings.Contains(stdout, "beta") {
+		t.Errorf("got %d, %s%s; want 0 and no tenant of the setup that was refused", code, stdout, stderr)
 	}
 }
 

@@ -28,7 +28,7 @@ type (
 
 // Run migrates up.
 func (c *migrateUpCommand) Run(ctx context.Context, out cli.Output) error {
-	return migrate(ctx, out, c.DatabaseURL, store.MigrateUp)
+	return migrate(ctx, out, c.DatabaseSettings, store.MigrateUp)
 }
 
 // Run migrates down by one.
@@ -36,20 +36,20 @@ func (c *migrateDownCommand) Run(ctx context.Context, out cli.Output) error {
 	if !c.Yes {
 		return fmt.Errorf("migrate down deletes data; say --yes if that is what you want")
 	}
-	return migrate(ctx, out, c.DatabaseURL, store.MigrateDown)
+	return migrate(ctx, out, c.DatabaseSettings, store.MigrateDown)
 }
 
 // Run prints the version.
 func (c *migrateStatusCommand) Run(ctx context.Context, out cli.Output) error {
-	return migrate(ctx, out, c.DatabaseURL, store.MigrationStatus)
+	return migrate(ctx, out, c.DatabaseSettings, store.MigrationStatus)
 }
 
 func migrate(
-	ctx context.Context, out cli.Output, url app.DatabaseURL,
-	work func(context.Context, string, fs.FS) (store.Schema, error),
+	ctx context.Context, out cli.Output, database app.DatabaseSettings,
+	work func(context.Context, string, fs.FS, ...store.Option) (store.Schema, error),
 ) error {
 	schema, err := showing(ctx, out, "migrating the schema", func() (store.Schema, error) {
-		return work(ctx, string(url), migrations.FS)
+		return work(ctx, string(database.URL()), migrations.FS, store.WithAccess(database.Access()))
 	})
 	if err != nil {
 		return err

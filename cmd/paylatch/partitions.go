@@ -30,9 +30,9 @@ type partitionsInitCommand struct {
 
 // Run sets the topic up.
 func (c *partitionsInitCommand) Run(ctx context.Context, out cli.Output) error {
-	return app.WithClients(ctx, c.DatabaseURL, c.KafkaBrokers, func(s *store.Store, cluster *kafka.Cluster) error {
+	return app.WithClients(ctx, c.DatabaseSettings, c.KafkaSettings, func(s *store.Store, k *kafka.Cluster) error {
 		topic := topicOf(c.TopicSettings)
-		if err := operator.InitPartitions(ctx, s, cluster, topic); err != nil {
+		if err := operator.InitPartitions(ctx, s, k, topic); err != nil {
 			return err
 		}
 		_, err := fmt.Fprintf(out.Stdout, "topic %s has %d partitions, recorded with delivery %s\n",
@@ -45,7 +45,7 @@ type partitionsListCommand struct{ app.DatabaseSettings }
 
 // Run lists the partitions.
 func (c *partitionsListCommand) Run(ctx context.Context, out cli.Output) error {
-	return app.WithStore(ctx, c.DatabaseURL, func(s *store.Store) error {
+	return app.WithStore(ctx, c.DatabaseSettings, func(s *store.Store) error {
 		partitions, err := s.Partitions(ctx)
 		if err != nil {
 			return err
@@ -89,7 +89,7 @@ type partitionsHaltCommand struct {
 
 // Run halts a partition.
 func (c *partitionsHaltCommand) Run(ctx context.Context, out cli.Output) error {
-	return app.WithStore(ctx, c.DatabaseURL, func(s *store.Store) error {
+	return app.WithStore(ctx, c.DatabaseSettings, func(s *store.Store) error {
 		if err := operator.Halt(ctx, s, c.Partition, c.Reason); err != nil {
 			return err
 		}
@@ -117,7 +117,7 @@ func (c *partitionsResumeCommand) Run(ctx context.Context, out cli.Output) error
 	if len(choices) == 0 {
 		return c.retry(ctx, out)
 	}
-	return withOperator(ctx, c.DatabaseURL, c.KafkaBrokers, func(op operator.Operator) error {
+	return withOperator(ctx, c.DatabaseSettings, c.KafkaSettings, func(op operator.Operator) error {
 		for _, choice := range choices {
 			options := operator.ResumeOptions{Choice: choice, InDoubt: c.InDoubt, DryRun: c.DryRun}
 			what := fmt.Sprintf("reading the log of partition %d", c.Partition)
@@ -148,7 +148,7 @@ func (c *partitionsResumeCommand) choices() []operator.Choice {
 
 // retry lets the senders try again: nothing is decided.
 func (c *partitionsResumeCommand) retry(ctx context.Context, out cli.Output) error {
-	return app.WithStore(ctx, c.DatabaseURL, func(s *store.Store) error {
+	return app.WithStore(ctx, c.DatabaseSettings, func(s *store.Store) error {
 		if err := operator.Retry(ctx, s, c.Partition); err != nil {
 			return err
 		}
@@ -191,7 +191,7 @@ type partitionsModeCommand struct {
 // Run changes how partitions are published, many at once: each may have to wait for what is under
 // way.
 func (c *partitionsModeCommand) Run(ctx context.Context, out cli.Output) error {
-	return withOperator(ctx, c.DatabaseURL, c.KafkaBrokers, func(op operator.Operator) error {
+	return withOperator(ctx, c.DatabaseSettings, c.KafkaSettings, func(op operator.Operator) error {
 		print := func(partition int32, tail store.Recovered) {
 			_, _ = fmt.Fprintf(out.Stdout, "partition %d is %s: %d payments of the log's tail marked, %d put back, "+
 				"%d records of it repeat payments\n", partition, c.Delivery, tail.Marked, tail.Restored, tail.Repeated)
@@ -202,9 +202,9 @@ func (c *partitionsModeCommand) Run(ctx context.Context, out cli.Output) error {
 
 // withOperator runs an operator's command on the partitions of the topic that is set up.
 func withOperator(
-	ctx context.Context, url app.DatabaseURL, brokers app.Brokers, work func(operator.Operator) error,
+	ctx context.Context, database app.DatabaseSettings, brokers app.KafkaSettings, work func(operator.Operator) error,
 ) error {
-	return app.WithClients(ctx, url, brokers, func(s *store.Store, cluster *kafka.Cluster) error {
+	return app.WithClients(ctx, database, brokers, func(s *store.Store, cluster *kafka.Cluster) error {
 		partitions, err := s.Partitions(ctx)
 		if err != nil {
 			return err
@@ -212,7 +212,7 @@ func withOperator(
 		if len(partitions) == 0 {
 			return store.ErrNoTopic
 		}
-		fencer := kafka.NewFencer(brokers, partitions[0].Topic, store.PublishTimeout)
+		fencer := kafka.NewFencer(brokers.KafkaBrokers, partitions[0].Topic, store.PublishTimeout)
 		return work(operator.Operator{Store: s, Fencer: fencer, Log: cluster})
 	})
 }

@@ -70,6 +70,9 @@ func serve(ctx context.Context, out cli.Output, c app.Config) error {
 	for _, u := range out.Unknown {
 		logger.Warn("unknown variable", "variable", u.Name, "did_you_mean", u.Nearest)
 	}
+	for _, warning := range out.Warnings {
+		logger.Warn("unwise setting", "warning", warning)
+	}
 	logger.Info("starting", "config", c)
 	s, err := app.New(ctx, c, logger)
 	if err != nil {

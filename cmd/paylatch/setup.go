@@ -35,13 +35,13 @@ func (c *setupCommand) Faults() []string {
 // Run sets an installation up, and prints what it created and what it found.
 func (c *setupCommand) Run(ctx context.Context, out cli.Output) error {
 	schema, err := showing(ctx, out, "migrating the schema", func() (store.Schema, error) {
-		return store.MigrateUp(ctx, string(c.DatabaseURL), migrations.FS)
+		return store.MigrateUp(ctx, string(c.URL()), migrations.FS, store.WithAccess(c.Access()))
 	})
 	if err != nil {
 		return err
 	}
 	_, _ = fmt.Fprintln(out.Stdout, schemaText(schema))
-	return app.WithClients(ctx, c.DatabaseURL, c.KafkaBrokers, func(s *store.Store, cluster *kafka.Cluster) error {
+	return app.WithClients(ctx, c.DatabaseSettings, c.KafkaSettings, func(s *store.Store, cluster *kafka.Cluster) error {
 		found, err := showing(ctx, out, "setting up the topic", func() (operator.Found, error) {
 			return operator.EnsureTopic(ctx, s, cluster, topicOf(c.TopicSettings))
 		})

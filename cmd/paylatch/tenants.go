@@ -42,7 +42,7 @@ type tenantsCreateCommand struct {
 
 // Run makes a tenant and its first key.
 func (c *tenantsCreateCommand) Run(ctx context.Context, out cli.Output) error {
-	return app.WithStore(ctx, c.DatabaseURL, func(s *store.Store) error {
+	return app.WithStore(ctx, c.DatabaseSettings, func(s *store.Store) error {
 		key, err := c.newKey()
 		if err != nil {
 			return err
@@ -62,7 +62,7 @@ type tenantsAddKeyCommand struct {
 
 // Run gives a tenant one more key.
 func (c *tenantsAddKeyCommand) Run(ctx context.Context, out cli.Output) error {
-	return app.WithStore(ctx, c.DatabaseURL, func(s *store.Store) error {
+	return app.WithStore(ctx, c.DatabaseSettings, func(s *store.Store) error {
 		key, err := c.newKey()
 		if err != nil {
 			return err
@@ -89,7 +89,7 @@ type tenantsRevokeKeyCommand struct {
 
 // Run ends a key.
 func (c *tenantsRevokeKeyCommand) Run(ctx context.Context, out cli.Output) error {
-	return app.WithStore(ctx, c.DatabaseURL, func(s *store.Store) error {
+	return app.WithStore(ctx, c.DatabaseSettings, func(s *store.Store) error {
 		if err := s.RevokeAPIKey(ctx, c.Name, c.Key); err != nil {
 			return fmt.Errorf("tenant %q, key %d: %w", c.Name, c.Key, err)
 		}
@@ -103,7 +103,7 @@ type tenantsListCommand struct{ app.DatabaseSettings }
 
 // Run lists tenants and keys.
 func (c *tenantsListCommand) Run(ctx context.Context, out cli.Output) error {
-	return app.WithStore(ctx, c.DatabaseURL, func(s *store.Store) error {
+	return app.WithStore(ctx, c.DatabaseSettings, func(s *store.Store) error {
 		infos, err := s.Tenants(ctx)
 		if err != nil {
 			return err

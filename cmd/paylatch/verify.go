@@ -56,7 +56,7 @@ func (undecidedError) ExitCode() int { return 3 }
 
 // Run compares the topic with the database, and returns nil if they agree.
 func (c *verifyCommand) Run(ctx context.Context, out cli.Output) error {
-	return app.WithClients(ctx, c.DatabaseURL, c.KafkaBrokers, func(s *store.Store, cluster *kafka.Cluster) error {
+	return app.WithClients(ctx, c.DatabaseSettings, c.KafkaSettings, func(s *store.Store, cluster *kafka.Cluster) error {
 		report, err := showing(ctx, out, "verifying", func() (auditor.Report, error) {
 			return auditor.Audit(ctx, s, cluster)
 		})
@@ -115,7 +115,7 @@ type storageCommand struct {
 
 // Run prints what a payment takes.
 func (c *storageCommand) Run(ctx context.Context, out cli.Output) error {
-	return app.WithStore(ctx, c.DatabaseURL, func(s *store.Store) error {
+	return app.WithStore(ctx, c.DatabaseSettings, func(s *store.Store) error {
 		m, err := showing(ctx, out, "measuring", func() (store.Storage, error) { return s.Storage(ctx) })
 		if err != nil {
 			return err

@@ -9,11 +9,6 @@ import (
 
 // The groups of settings have kong's tags, and the commands of cmd/paylatch embed them.
 
-// DatabaseSettings name the database.
-type DatabaseSettings struct {
-	DatabaseURL DatabaseURL `env:"PAYLATCH_DATABASE_URL" placeholder:"postgres://…" help:"PostgreSQL 15 or newer, itself: a connection pooler is refused."`
-}
-
 // KafkaSettings name the brokers.
 type KafkaSettings struct {
 	KafkaBrokers Brokers `env:"PAYLATCH_KAFKA_BROKERS" placeholder:"HOST:PORT,…" help:"Brokers to begin with."`
@@ -91,7 +86,7 @@ func (c Config) drainDelay() time.Duration {
 // LogValue returns the configuration without its secrets.
 func (c Config) LogValue() slog.Value {
 	attrs := []slog.Attr{
-		slog.String("database_url", c.DatabaseURL.String()),
+		slog.String("database_url", c.URL().String()),
 		slog.String("admin_listen", string(c.AdminListen)),
 		slog.Int("database_connections", int(c.DatabaseConnections)),
 		slog.Duration("shutdown_timeout", time.Duration(c.ShutdownTimeout)),

@@ -9,9 +9,9 @@ import (
 
 // WithStore opens the store, calls work, and closes the store. It is for operators' commands, which
 // do one thing after the other.
-func WithStore(ctx context.Context, url DatabaseURL, work func(*store.Store) error) error {
+func WithStore(ctx context.Context, database DatabaseSettings, work func(*store.Store) error) error {
 	const connections = 3 // One for the work, one for notifications of the senders, one for slow commits.
-	s, err := store.Open(ctx, string(url), connections)
+	s, err := store.Open(ctx, string(database.URL()), connections, store.WithAccess(database.Access()))
 	if err != nil {
 		return err
 	}
@@ -21,12 +21,13 @@ func WithStore(ctx context.Context, url DatabaseURL, work func(*store.Store) err
 
 // WithClients is like WithStore, with a client of the brokers.
 func WithClients(
-	ctx context.Context, url DatabaseURL, brokers Brokers, work func(*store.Store, *kafka.Cluster) error,
+	ctx context.Context, database DatabaseSettings, brokers KafkaSettings,
+	work func(*store.Store, *kafka.Cluster) error,
 ) error {
-	cluster, err := kafka.NewCluster(brokers)
+	cluster, err := kafka.NewCluster(brokers.KafkaBrokers)
 	if err != nil {
 		return err
 	}
 	defer cluster.Close()
-	return WithStore(ctx, url, func(s *store.Store) error { return work(s, cluster) })
+	return WithStore(ctx, database, func(s *store.Store) error { return work(s, cluster) })
 }

@@ -52,8 +52,8 @@ func New(ctx context.Context, c Config, logger *slog.Logger) (*Service, error) {
 
 func (s *Service) open(ctx context.Context) (err error) {
 	c := s.config
-	s.store, err = store.Open(context.WithoutCancel(ctx), string(c.DatabaseURL), int32(c.DatabaseConnections),
-		store.WithLogger(s.logger))
+	s.store, err = store.Open(context.WithoutCancel(ctx), string(c.URL()), int32(c.DatabaseConnections),
+		store.WithLogger(s.logger), store.WithAccess(c.access(s.logger)))
 	if err != nil {
 		return err
 	}

@@ -170,8 +170,9 @@ func TestService_Sender(t *testing.T) {
 func setUp(t *testing.T, database app.DatabaseURL, broker string) {
 	t.Helper()
 	topic := operator.Topic{Name: parts.Topic(), Partitions: 2, Replication: 1, Delivery: store.DeliveryFenced}
-	brokers := app.Brokers{broker}
-	err := app.WithClients(t.Context(), database, brokers, func(s *store.Store, cluster *kafka.Cluster) error {
+	brokers := app.KafkaSettings{KafkaBrokers: app.Brokers{broker}}
+	settings := app.DatabaseSettings{DatabaseURL: database}
+	err := app.WithClients(t.Context(), settings, brokers, func(s *store.Store, cluster *kafka.Cluster) error {
 		found, err := operator.EnsureTopic(t.Context(), s, cluster, topic)
 		if err == nil && !found.Created {
 			t.Error("the topic was there before")

@@ -30,15 +30,36 @@ type DatabaseURL string
 func (u *DatabaseURL) UnmarshalText(text []byte) error {
 	s := string(text)
 	isURL := strings.Contains(s, "://")
-	if _, err := pgx.ParseConfig(s); err != nil || isURL && misread(s) { // The error itself may hold the password.
-		if isURL {
-			return errors.New("is no PostgreSQL URL; if the password has reserved characters, " +
-				"percent-encode the password")
-		}
-		return errors.New("is no PostgreSQL URL")
+	switch err := store.CheckURL(s); {
+	case isURL && (misread(s) || errors.Is(err, store.ErrNoURL)):
+		return errors.New("is no PostgreSQL URL; if the password has reserved characters, " +
+			"percent-encode the password")
+	case err != nil:
+		return err
 	}
 	*u = DatabaseURL(s)
 	return nil
+}
+
+// Secret reports whether the URL holds a password.
+func (u DatabaseURL) Secret() bool { return u.hasPassword() }
+
+// passwordPair matches a password in key=value form.
+var passwordPair = regexp.MustCompile(`(^|\s)(ssl)?password\s*=`)
+
+// hasPassword reports whether the URL itself holds a password. The environment may hold one, too.
+func (u DatabaseURL) hasPassword() bool {
+	if !strings.Contains(string(u), "://") {
+		return passwordPair.MatchString(string(u))
+	}
+	parsed, err := url.Parse(string(u))
+	if err != nil { // Several hosts with ports: PostgreSQL's own form.
+		_, rest, _ := strings.Cut(string(u), "://")
+		user, _, found := strings.Cut(rest, "@")
+		return found && strings.Contains(user, ":")
+	}
+	_, given := parsed.User.Password()
+	return given || parsed.Query().Has("password")
 }
 
 // Hint shows the form of a database URL.

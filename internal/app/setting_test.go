@@ -100,7 +100,7 @@ func TestDatabaseURL_Masked(t *testing.T) {
 func TestConfig_Log(t *testing.T) {
 	var log strings.Builder
 	NewLogger(&log, 0).Info("starting", "took", 133*time.Microsecond, "config", Config{
-		DatabaseSettings: DatabaseSettings{"postgres://u:sesame@db:5432/p"},
+		DatabaseSettings: DatabaseSettings{DatabaseURL: "postgres://u:sesame@db:5432/p"},
 		ProcessSettings:  ProcessSettings{ShutdownTimeout: ShutdownTimeout(20 * time.Second)},
 		API:              &APISettings{DrainDelay: DrainDelay(1500 * time.Millisecond)},
 	})

@@ -42,13 +42,16 @@ type Output struct {
 	Stderr io.Writer
 	// Unknown holds environment variables that look like settings and are none.
 	Unknown []UnknownVariable
+	// Warnings are about settings that work and endanger a secret.
+	Warnings []string
 }
 
-// Logger is a command that logs. It logs the unknown variables itself; for other commands Run
-// prints them.
+// Logger is a command that logs. It logs the unknown variables and the warnings itself; for other
+// commands Run prints them.
 type Logger interface{ LogsUnknown() }
 
-// Checker is a command with faults beyond those of single settings.
+// Checker is a command, or a group of settings that is embedded in one, with faults beyond those of
+// single settings.
 type Checker interface{ Faults() []string }
 
 // ExitCoder is an error with an exit code of its own.
@@ -101,19 +104,19 @@ func (p Program) Run(ctx context.Context, grammar any, args []string) (code int)
 }
 
 func (p Program) runCommand(ctx context.Context, parser *kong.Kong, parsed *kong.Context, s settings) error {
-	faults := s.check(parsed.Flags())
 	command := selected(parsed)
-	if c, ok := command.(Checker); ok {
-		faults = append(faults, c.Faults()...)
-	}
+	faults := append(s.check(parsed.Flags()), faultsOf(command)...)
 	if len(faults) > 0 {
 		return &ConfigError{faults}
 	}
 	unknown := unknownVariables(p.Environ, variables(parser.Model.Node))
-	out := Output{Stdout: p.Stdout, Stderr: p.Stderr, Unknown: unknown}
+	out := Output{Stdout: p.Stdout, Stderr: p.Stderr, Unknown: unknown, Warnings: s.warnings(parsed.Flags())}
 	if _, ok := command.(Logger); !ok {
 		for _, u := range out.Unknown {
 			_, _ = fmt.Fprintf(p.Stderr, "%s: warning: %s\n", p.Name, u)
+		}
+		for _, w := range out.Warnings {
+			_, _ = fmt.Fprintf(p.Stderr, "%s: warning: %s\n", p.Name, w)
 		}
 	}
 	parsed.BindTo(ctx, (*context.Context)(nil))

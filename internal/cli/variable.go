@@ -27,7 +27,7 @@ const variablePrefix = "PAYLATCH_"
 // OtherVariables are those of the project's other programs and of docker-compose.yml. They may be
 // in the same environment.
 var OtherVariables = []string{
-	"PAYLATCH_API_KEY", "PAYLATCH_SERVER", // payclient
+	"PAYLATCH_API_KEY", "PAYLATCH_API_KEY_FILE", "PAYLATCH_SERVER", // payclient
 	"PAYLATCH_DATA", "PAYLATCH_KAFKA_LISTEN", "PAYLATCH_POSTGRES_BIN", "PAYLATCH_SENDERS", // paylatch-dev
 	"PAYLATCH_IMAGE", // docker-compose.yml
 }

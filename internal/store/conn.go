@@ -56,13 +56,14 @@ func (s *Store) connConfig(more map[string]string) *pgx.ConnConfig {
 	for name, value := range more {
 		config.RuntimeParams[name] = value
 	}
-	prepareConfig(config)
+	prepareConfig(config, s.access)
 	return config
 }
 
 // prepareConfig sets what all connections of this program have in common. The configuration must
 // not be used for a second connection.
-func prepareConfig(config *pgx.ConnConfig) {
+func prepareConfig(config *pgx.ConnConfig, access *access) {
+	access.apply(config)
 	config.ConnectTimeout = connectTimeout
 	config.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement
 	config.OnNotice = noteWarning

@@ -21,8 +21,8 @@ type Schema struct{ Current, Latest int32 }
 // MigrateUp migrates the schema to the latest version. Concurrent calls are safe: tern holds an
 // advisory lock, and later calls find nothing to do. Each migration is one transaction, so a crash
 // leaves the schema at a whole version.
-func MigrateUp(ctx context.Context, url string, migrations fs.FS) (Schema, error) {
-	return withMigrator(ctx, url, migrations, func(m *migrate.Migrator, s *Schema) error {
+func MigrateUp(ctx context.Context, url string, migrations fs.FS, options ...Option) (Schema, error) {
+	return withMigrator(ctx, url, migrations, options, func(m *migrate.Migrator, s *Schema) error {
 		if s.Current > s.Latest { // See newerSchema.
 			return nil
 		}
@@ -32,8 +32,8 @@ func MigrateUp(ctx context.Context, url string, migrations fs.FS) (Schema, error
 }
 
 // MigrateDown migrates the schema down by one version. It deletes all data that the version holds.
-func MigrateDown(ctx context.Context, url string, migrations fs.FS) (Schema, error) {
-	return withMigrator(ctx, url, migrations, func(m *migrate.Migrator, s *Schema) error {
+func MigrateDown(ctx context.Context, url string, migrations fs.FS, options ...Option) (Schema, error) {
+	return withMigrator(ctx, url, migrations, options, func(m *migrate.Migrator, s *Schema) error {
 		if s.Current > s.Latest {
 			return fmt.Errorf("version %d was made by a newer paylatch, which alone can take it back", s.Current)
 		}
@@ -46,8 +46,8 @@ func MigrateDown(ctx context.Context, url string, migrations fs.FS) (Schema, err
 }
 
 // MigrationStatus returns the version of the schema.
-func MigrationStatus(ctx context.Context, url string, migrations fs.FS) (Schema, error) {
-	return withMigrator(ctx, url, migrations, func(*migrate.Migrator, *Schema) error { return nil })
+func MigrationStatus(ctx context.Context, url string, migrations fs.FS, options ...Option) (Schema, error) {
+	return withMigrator(ctx, url, migrations, options, func(*migrate.Migrator, *Schema) error { return nil })
 }
 
 // migrationSettings let a migration take its time. lock_timeout bounds how long a migration that
@@ -56,10 +56,10 @@ var migrationSettings = map[string]string{
 	"application_name": "paylatch migrate", "lock_timeout": "30s", "idle_in_transaction_session_timeout": "0",
 }
 
-func withMigrator(ctx context.Context, url string, migrations fs.FS, work func(*migrate.Migrator, *Schema) error) (
-	Schema, error,
-) {
-	conn, schema, err := connectToMigrate(ctx, url)
+func withMigrator(
+	ctx context.Context, url string, migrations fs.FS, options []Option, work func(*migrate.Migrator, *Schema) error,
+) (Schema, error) {
+	conn, schema, err := connectToMigrate(ctx, url, optionsOf(options))
 	if err != nil {
 		return Schema{}, err
 	}
@@ -99,7 +99,11 @@ func newerSchema(s Schema) error {
 
 // connectToMigrate opens a connection with connectionSettings and migrationSettings. It returns the
 // schema of the installation.
-func connectToMigrate(ctx context.Context, url string) (*pgx.Conn, string, error) {
+func connectToMigrate(ctx context.Context, url string, o options) (*pgx.Conn, string, error) {
+	access, err := newAccess(url, o.access, o.logger)
+	if err != nil {
+		return nil, "", fmt.Errorf("database URL: %w", err)
+	}
 	pool, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, "", fmt.Errorf("database URL: %w", err)
@@ -110,7 +114,7 @@ func connectToMigrate(ctx context.Context, url string) (*pgx.Conn, string, error
 		return nil, "", err
 	}
 	maps.Copy(config.RuntimeParams, migrationSettings)
-	prepareConfig(config)
+	prepareConfig(config, access)
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return nil, "", translate(err)

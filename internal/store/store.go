@@ -58,6 +58,7 @@ type Store struct {
 	pool *pgxpool.Pool
 	// config is copied for every connection; see connConfig.
 	config   *pgx.ConnConfig
+	access   *access
 	logger   *slog.Logger
 	creates  *batch.Batcher[payment.Payment, creation]
 	finds    *batch.Batcher[payment.ID, found]
@@ -75,11 +76,27 @@ type Store struct {
 	cache *cache
 }
 
-// Option changes how a store is opened.
-type Option func(*Store)
+// Option changes how a store is opened, or how a migration connects.
+type Option func(*options)
+
+type options struct {
+	logger *slog.Logger
+	access Access
+}
 
 // WithLogger makes the store log what an operator should know about the database.
-func WithLogger(logger *slog.Logger) Option { return func(s *Store) { s.logger = logger } }
+func WithLogger(logger *slog.Logger) Option { return func(o *options) { o.logger = logger } }
+
+// WithAccess lets what new connections need to get in change.
+func WithAccess(access Access) Option { return func(o *options) { o.access = access } }
+
+func optionsOf(given []Option) options {
+	o := options{logger: slog.New(slog.DiscardHandler)}
+	for _, option := range given {
+		option(&o)
+	}
+	return o
+}
 
 // probeConnections is how many connections a store has outside its pool. One checks slow commits.
 const probeConnections = 1
@@ -98,9 +115,10 @@ func Open(ctx context.Context, url string, connectionsMax int32, options ...Opti
 	if err != nil {
 		return nil, fmt.Errorf("database URL: %w", err)
 	}
-	s := &Store{config: config.ConnConfig, logger: slog.New(slog.DiscardHandler), admitting: make(chan struct{}, 1)}
-	for _, option := range options {
-		option(s)
+	o := optionsOf(options)
+	s := &Store{config: config.ConnConfig, logger: o.logger, admitting: make(chan struct{}, 1)}
+	if s.access, err = newAccess(url, o.access, o.logger); err != nil {
+		return nil, fmt.Errorf("database URL: %w", err)
 	}
 	if _, err = applySettings(config.ConnConfig.RuntimeParams); err != nil {
 		return nil, err
@@ -108,7 +126,7 @@ func Open(ctx context.Context, url string, connectionsMax int32, options ...Opti
 	config.ConnConfig.RuntimeParams["application_name"] = "paylatch"
 	config.MaxConns = max(connectionsMax-probeConnections, 1)
 	config.BeforeConnect = func(_ context.Context, config *pgx.ConnConfig) error {
-		prepareConfig(config)
+		prepareConfig(config, s.access)
 		return s.refused.recent()
 	}
 	config.MinIdleConns = min(idleConnections, config.MaxConns)
