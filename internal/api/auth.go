@@ -1,6 +1,8 @@
 package api
 
 import (
+	"context"
+	"errors"
 	"strings"
 
 	"github.com/paylatch/paylatch/internal/payment"
@@ -10,21 +12,17 @@ import (
 // tenant. Only the key identifies the tenant.
 func (s *Server) authenticated(h handler) handler {
 	return func(x *exchange) error {
-		scheme, credential, _ := strings.Cut(x.r.Header.Get("Authorization"), " ")
-		// The scheme is case-insensitive (RFC 9110 section 11.1).
-		if !strings.EqualFold(scheme, "Bearer") {
-			return refuse("unauthorized", "the request has no Authorization: Bearer")
-		}
-		// The checksum of the key finds a mistyped or truncated one without a query.
-		key, err := payment.ParseAPIKey(strings.TrimSpace(credential))
-		if err != nil {
-			return refuse("unauthorized", "the credential is no API key, or is mistyped")
-		}
-		// No timeout here: the store answers from its cache, and bounds its own queries.
-		x.tenant, err = s.store.Authenticate(x.Context(), key.Hash())
+		key, err := apiKey(x.r.Header.Values("Authorization"))
 		if err != nil {
 			return err
 		}
+		x.key = key.Hash()
+		// No timeout here: the store answers from its cache, and bounds its own queries.
+		access, err := s.store.Authenticate(x.Context(), x.key)
+		if err != nil {
+			return err
+		}
+		x.tenant = access.Tenant
 		x.usage, err = s.limiter.admit(x.Header(), x.tenant.ID)
 		if err != nil {
 			return err
@@ -34,3 +32,37 @@ func (s *Server) authenticated(h handler) handler {
 		return h(x)
 	}
 }
+
+// apiKey parses the header Authorization, which a request must have once. Programs differ in which
+// of two they use, so one of them could check another key than this one.
+func apiKey(values []string) (payment.APIKey, error) {
+	if len(values) > 1 {
+		return payment.APIKey{}, refuse("unauthorized", "the request has %d headers Authorization", len(values))
+	}
+	var scheme, credential string
+	if len(values) == 1 {
+		scheme, credential, _ = strings.Cut(values[0], " ")
+	}
+	// The scheme is case-insensitive (RFC 9110 section 11.1).
+	if !strings.EqualFold(scheme, "Bearer") {
+		return payment.APIKey{}, refuse("unauthorized", "the request has no Authorization: Bearer")
+	}
+	// The checksum of the key finds a mistyped or truncated one without a query.
+	key, err := payment.ParseAPIKey(strings.TrimSpace(credential))
+	if err != nil {
+		return payment.APIKey{}, refuse("unauthorized", "the credential is no API key, or is mistyped")
+	}
+	return key, nil
+}
+
+// recheck returns payment.ErrUnauthorized if the key of a request that was authenticated is no
+// longer live. It is for requests that last: the key may be revoked while a body arrives, or during
+// a wait. It usually returns at once, since the store has the key in its cache.
+func (s *Server) recheck(ctx context.Context, x *exchange) error {
+	_, err := s.store.Authenticate(ctx, x.key)
+	return err
+}
+
+// isRevoked reports whether err, of recheck, means that the key is no longer live. If the database
+// is away, that is not known.
+func isRevoked(err error) bool { return errors.Is(err, payment.ErrUnauthorized) }

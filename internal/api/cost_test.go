@@ -21,8 +21,8 @@ type fakeStore struct {
 	stored payment.Payment
 }
 
-func (s *fakeStore) Authenticate(context.Context, payment.APIKeyHash) (payment.Tenant, error) {
-	return s.tenant, nil
+func (s *fakeStore) Authenticate(context.Context, payment.APIKeyHash) (payment.Access, error) {
+	return payment.Access{Tenant: s.tenant}, nil
 }
 
 func (s *fakeStore) Create(_ context.Context, p payment.Payment) (payment.Payment, bool, error) {

@@ -26,7 +26,8 @@ type exchange struct {
 	w         http.ResponseWriter
 	r         *http.Request
 	requestID string
-	// tenant is zero until the request is authenticated.
+	// key and tenant are zero until the request is authenticated.
+	key    payment.APIKeyHash
 	tenant payment.Tenant
 	// usage is the tenant's. It is nil until the request is admitted.
 	usage *tenantUsage

@@ -38,7 +38,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		waits: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "paylatch_waits_total",
 			Help: "Requests with Prefer: wait, by how the wait ended: changed, timeout, " +
-				"no_place (too many wait), stopped, gone, failed.",
+				"no_place (too many wait), stopped, gone, revoked (the API key), failed.",
 		}, []string{"method", "result"}),
 	}
 	r.MustRegister(m.creates, m.refusals, m.latency, m.waits)

@@ -21,6 +21,10 @@ func (s *Server) create(x *exchange) error {
 	if err != nil {
 		return err
 	}
+	// The body may have taken until readTimeout to arrive.
+	if err := s.recheck(x.Context(), x); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(x.Context(), workTimeout)
 	defer cancel()
 	stored, replayed, err := s.store.Create(ctx, p)
@@ -69,7 +73,8 @@ func (x *exchange) newPayment() (payment.Payment, error) {
 }
 
 // awaitSent waits until the payment is sent, and reports whether it is. It returns no errors: the
-// payment is committed, and the client can query its status.
+// payment is committed, and the client can query its status. If the API key is revoked during the
+// wait, or cannot be checked after it, the client learns what it had learned without a wait.
 func (s *Server) awaitSent(x *exchange, stored payment.Payment, wait time.Duration) (sent payment.Payment, ok bool) {
 	// A replay may be sent already. What Store.Create returns survives a failover.
 	if stored.Status != payment.StatusCreated {
@@ -79,7 +84,10 @@ func (s *Server) awaitSent(x *exchange, stored payment.Payment, wait time.Durati
 		return payment.Payment{}, false
 	}
 	sent, err := s.find(x.Context(), x.tenant.TenantRef, statusQuery{id: stored.ID})
-	return sent, err == nil && sent.Status != payment.StatusCreated
+	if err != nil || s.recheck(x.Context(), x) != nil {
+		return payment.Payment{}, false
+	}
+	return sent, sent.Status != payment.StatusCreated
 }
 
 // statusByID handles GET /payments/{id}. No payment has an id that is malformed.
@@ -143,6 +151,12 @@ func (s *Server) status(x *exchange, q statusQuery) error {
 		}
 	}
 	p, err := s.find(x.Context(), x.tenant.TenantRef, q)
+	if waited {
+		// The key may have been revoked since. Then nothing is reported, not even that the find failed.
+		if err := s.recheck(x.Context(), x); err != nil {
+			return err
+		}
+	}
 	if err != nil {
 		return err
 	}

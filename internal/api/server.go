@@ -48,8 +48,8 @@ const (
 
 // Store keeps the payments. Its errors are those of package payment. It is safe for concurrent use.
 type Store interface {
-	// Authenticate returns the tenant of an API key.
-	Authenticate(ctx context.Context, key payment.APIKeyHash) (payment.Tenant, error)
+	// Authenticate returns what an API key gives access to.
+	Authenticate(ctx context.Context, key payment.APIKeyHash) (payment.Access, error)
 	// Create stores the payment, or finds the one that has its id; replayed reports which. If ctx
 	// ends, it returns at once, but the payment may still be stored.
 	Create(ctx context.Context, p payment.Payment) (stored payment.Payment, replayed bool, err error)

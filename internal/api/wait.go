@@ -54,6 +54,8 @@ const (
 	waitStopped waitResult = "stopped"
 	// waitGone: the client went away.
 	waitGone waitResult = "gone"
+	// waitRevoked: the API key was revoked.
+	waitRevoked waitResult = "revoked"
 	// waitFailed: the store returned an error.
 	waitFailed waitResult = "failed"
 )
@@ -61,6 +63,9 @@ const (
 // awaitChange returns once payment p differs from what the client knows, and at the latest after
 // wait. The client knows the versions in known, the values of If-None-Match. If known is empty, it
 // knows the status `created`.
+//
+// It also returns soon after the API key of the request was revoked. The caller must recheck the
+// key before it reports the payment.
 //
 // It polls with Store.Look, whose result a failover may undo. So it does not return the payment:
 // the caller must find it again.
@@ -93,6 +98,9 @@ func (s *Server) poll(x *exchange, p payment.Payment, known []string, wait time.
 		case <-s.closing:
 			return waitStopped
 		case <-timer.C:
+		}
+		if isRevoked(s.recheck(ctx, x)) {
+			return waitRevoked
 		}
 		var err error
 		p, err = s.look(ctx, x.tenant.TenantRef, p.ID)

@@ -27,6 +27,9 @@ type slowStore struct {
 	lookHangs bool
 
 	createErr, lookErr, findErr error
+	// keyErr is what Authenticate returns from the keyErrAfter-th Look on.
+	keyErr      error
+	keyErrAfter int32
 
 	looks, finds atomic.Int32
 }
@@ -42,6 +45,13 @@ func (s *slowStore) at(sent bool) payment.Payment {
 }
 
 func (s *slowStore) sent() bool { return s.sentAfter > 0 && s.looks.Load() >= s.sentAfter }
+
+func (s *slowStore) Authenticate(ctx context.Context, key payment.APIKeyHash) (payment.Access, error) {
+	if s.keyErr != nil && s.looks.Load() >= s.keyErrAfter {
+		return payment.Access{}, s.keyErr
+	}
+	return s.fakeStore.Authenticate(ctx, key)
+}
 
 func (s *slowStore) Create(context.Context, payment.Payment) (payment.Payment, bool, error) {
 	return s.at(s.wasSent), s.replay, s.createErr
@@ -78,21 +88,33 @@ func TestCreate_Wait(t *testing.T) {
 		finds      int32
 		noLooks    bool
 	}{
-		"Sent":             {store: &slowStore{sentAfter: 3}, status: 200, tookMax: second, finds: 1},
-		"NoPreference":     {store: &slowStore{sentAfter: 1}, prefer: "none", status: 202, noLooks: true},
-		"Timeout":          {status: 202, tookMax: wait},
-		"LookHangs":        {store: &slowStore{lookHangs: true}, status: 202, tookMax: wait},
-		"LookFails":        {store: &slowStore{lookErr: errAway}, status: 202, tookMax: second},
-		"ConfirmFails":     {store: &slowStore{sentAfter: 1, findErr: errAway}, status: 202, tookMax: second, finds: 1},
-		"NoPlace":          {store: &slowStore{sentAfter: 1}, full: true, status: 202, noLooks: true},
-		"Stopped":          {stop: time.Second, status: 202, tookMax: second},
-		"ClientGone":       {gone: time.Second, status: 202, tookMax: second},
-		"Replay":           {store: &slowStore{replay: true, sentAfter: 2}, status: 200, tookMax: second, finds: 1},
-		"ReplayOfSent":     {store: &slowStore{replay: true, wasSent: true}, full: true, status: 200, noLooks: true},
-		"ReplayTimeout":    {store: &slowStore{replay: true}, status: 202, tookMax: wait},
-		"ReplayNoPlace":    {store: &slowStore{replay: true}, full: true, status: 202, noLooks: true},
-		"NotCommitted":     {store: &slowStore{createErr: errAway}, status: 503, noLooks: true},
-		"KeyReusedAnyway":  {store: &slowStore{createErr: keyReused}, status: 422, noLooks: true},
+		"Sent":            {store: &slowStore{sentAfter: 3}, status: 200, tookMax: second, finds: 1},
+		"NoPreference":    {store: &slowStore{sentAfter: 1}, prefer: "none", status: 202, noLooks: true},
+		"Timeout":         {status: 202, tookMax: wait},
+		"LookHangs":       {store: &slowStore{lookHangs: true}, status: 202, tookMax: wait},
+		"LookFails":       {store: &slowStore{lookErr: errAway}, status: 202, tookMax: second},
+		"ConfirmFails":    {store: &slowStore{sentAfter: 1, findErr: errAway}, status: 202, tookMax: second, finds: 1},
+		"NoPlace":         {store: &slowStore{sentAfter: 1}, full: true, status: 202, noLooks: true},
+		"Stopped":         {stop: time.Second, status: 202, tookMax: second},
+		"ClientGone":      {gone: time.Second, status: 202, tookMax: second},
+		"Replay":          {store: &slowStore{replay: true, sentAfter: 2}, status: 200, tookMax: second, finds: 1},
+		"ReplayOfSent":    {store: &slowStore{replay: true, wasSent: true}, full: true, status: 200, noLooks: true},
+		"ReplayTimeout":   {store: &slowStore{replay: true}, status: 202, tookMax: wait},
+		"ReplayNoPlace":   {store: &slowStore{replay: true}, full: true, status: 202, noLooks: true},
+		"NotCommitted":    {store: &slowStore{createErr: errAway}, status: 503, noLooks: true},
+		"KeyReusedAnyway": {store: &slowStore{createErr: keyReused}, status: 422, noLooks: true},
+		"Revoked": {
+			store:  &slowStore{keyErr: payment.ErrUnauthorized, keyErrAfter: 3},
+			status: 202, tookMax: second,
+		},
+		"RevokedAndSent": {
+			store:  &slowStore{keyErr: payment.ErrUnauthorized, keyErrAfter: 1, sentAfter: 1},
+			status: 202, tookMax: second, finds: 1,
+		},
+		"KeyNotKnown": {
+			store:  &slowStore{keyErr: errAway, keyErrAfter: 1, sentAfter: 1},
+			status: 202, tookMax: second, finds: 1,
+		},
 		"UnreadablePrefer": {store: &slowStore{sentAfter: 1}, prefer: "wait=x", status: 202, noLooks: true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -180,6 +202,7 @@ func TestStatus_Wait(t *testing.T) {
 		status  int
 		applied string
 		finds   int32
+		tookMax time.Duration
 	}{
 		"Sent":         {store: &slowStore{sentAfter: 3}, prefer: "wait=3", status: 200, applied: "wait=3", finds: 1},
 		"Already":      {store: &slowStore{sentAfter: 1}, prefer: "wait=3", status: 200, applied: "wait=3", finds: 1},
@@ -188,6 +211,25 @@ func TestStatus_Wait(t *testing.T) {
 		"NoPreference": {status: 200, finds: 1},
 		"LookFails":    {store: &slowStore{lookErr: errAway}, prefer: "wait=3", status: 200, finds: 1},
 		"FindFails":    {store: &slowStore{sentAfter: 3, findErr: errAway}, prefer: "wait=3", status: 503, finds: 1},
+		// The key is revoked during the wait, which has not seen a change.
+		"Revoked": {
+			store:  &slowStore{keyErr: payment.ErrUnauthorized, keyErrAfter: 3},
+			prefer: "wait=30", status: 401, finds: 1, tookMax: time.Second,
+		},
+		"RevokedAndSent": {
+			store:  &slowStore{keyErr: payment.ErrUnauthorized, keyErrAfter: 2, sentAfter: 2},
+			prefer: "wait=3", status: 401, finds: 1,
+		},
+		"RevokedAndNotFound": {
+			store: &slowStore{
+				keyErr: payment.ErrUnauthorized, keyErrAfter: 2, sentAfter: 2, findErr: payment.ErrNotFound,
+			},
+			prefer: "wait=3", status: 401, finds: 1,
+		},
+		"KeyNotKnown": {
+			store:  &slowStore{keyErr: errAway, keyErrAfter: 3, sentAfter: 5},
+			prefer: "wait=3", status: 503, finds: 1,
+		},
 		"NotFound": {
 			store:  &slowStore{lookErr: payment.ErrNotFound, findErr: payment.ErrNotFound},
 			prefer: "wait=3", status: 404, finds: 1,
@@ -203,7 +245,11 @@ func TestStatus_Wait(t *testing.T) {
 						server.waiters <- struct{}{}
 					}
 				}
+				began := time.Now()
 				w := do(t, server, http.MethodGet, "/payments/"+memory.stored.ID.String(), "", "Prefer", row.prefer)
+				if took := time.Since(began); row.tookMax > 0 && took > row.tookMax {
+					t.Errorf("got a response after %s, want at most %s", took, row.tookMax)
+				}
 				applied, finds := w.Header().Get("Preference-Applied"), store.finds.Load()
 				if w.Code != row.status || applied != row.applied || finds != row.finds {
 					t.Errorf("got status %d, Preference-Applied %q and %d calls of Find; want %d, %q and %d",

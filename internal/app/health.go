@@ -16,7 +16,7 @@ import (
 // The sender is ready once it has found a topic that is fit for payments, and while the database
 // responds. Kafka may be away then: payments are sent when it is back.
 type senderHealth struct {
-	ping func(context.Context) error
+	ping *sharedPing
 
 	mu  sync.Mutex
 	err error // Why the sender is not ready; nil if only the database can say so.
@@ -27,11 +27,72 @@ var (
 	errStopping = errors.New("the sender is stopping")
 )
 
-// pingTimeout is shorter than the time-out of a probe.
-const pingTimeout = time.Second
+const (
+	// pingTimeout is shorter than the time-out of a probe.
+	pingTimeout = time.Second
+	// pingAgeMax is how old the result of a ping may be that a probe gets. So all probes together
+	// query the database five times a second at most.
+	pingAgeMax = 200 * time.Millisecond
+)
 
 func newSenderHealth(ping func(context.Context) error) *senderHealth {
-	return &senderHealth{ping: ping, err: errStarting}
+	return &senderHealth{ping: &sharedPing{ping: ping}, err: errStarting}
+}
+
+// sharedPing pings the database for any number of callers: one ping is in progress at most. Safe
+// for concurrent use.
+type sharedPing struct {
+	ping func(context.Context) error
+
+	mu sync.Mutex
+	// last is the newest ping. It is nil before the first one.
+	last *pingResult
+}
+
+// pingResult is a ping and, once done is closed, its result.
+type pingResult struct {
+	began time.Time
+	done  chan struct{}
+	err   error
+}
+
+// do returns the result of a ping that is in progress or began less than pingAgeMax ago. If there
+// is none, it starts one.
+func (p *sharedPing) do(ctx context.Context) error {
+	result := p.join()
+	select {
+	case <-result.done:
+		return result.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (p *sharedPing) join() *pingResult {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.last != nil && (!p.last.ended() || time.Since(p.last.began) < pingAgeMax) {
+		return p.last
+	}
+	result := &pingResult{began: time.Now(), done: make(chan struct{})}
+	p.last = result
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), pingTimeout)
+		defer cancel()
+		result.err = p.ping(ctx)
+		close(result.done)
+	}()
+	return result
+}
+
+// ended reports whether the ping is done.
+func (r *pingResult) ended() bool {
+	select {
+	case <-r.done:
+		return true
+	default:
+		return false
+	}
 }
 
 // waitsFor notes why there is no topic yet.
@@ -59,9 +120,7 @@ func (h *senderHealth) ready(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
-	defer cancel()
-	return h.ping(ctx)
+	return h.ping.do(ctx)
 }
 
 func (h *senderHealth) handler() http.Handler {

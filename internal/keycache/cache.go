@@ -6,13 +6,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/sync/singleflight"
 
+	"github.com/paylatch/paylatch/internal/batch"
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
@@ -27,45 +27,53 @@ const (
 	// refreshEvery paces these queries while they fail, so that a database that is down is not
 	// queried at the rate of the requests.
 	refreshEvery = TTL / 8
+
+	// LookupMax bounds the keys of one query. PostgreSQL gains little from more.
+	LookupMax = 500
+	// UnknownMax bounds the keys that are not cached and wait for the database, in one replica. It is
+	// what eight queries look up. A client can make up keys as fast as it sends requests. More get
+	// payment.ErrUnavailable at once.
+	UnknownMax = 8 * LookupMax
 )
 
-var errClosed = fmt.Errorf("%w: the store is closed", payment.ErrUnavailable)
-
-// Lookup queries the database for the tenant of a key. It returns payment.ErrUnauthorized for a key
-// that is unknown or revoked.
-type Lookup func(context.Context, payment.APIKeyHash) (payment.Tenant, error)
+// Lookup queries the database for keys, and returns what each live one gives access to. A key that
+// is unknown, revoked or expired is not in the result.
+type Lookup func(context.Context, []payment.APIKeyHash) (map[payment.APIKeyHash]payment.Access, error)
 
 // Cache remembers live API keys. Other keys are queried each time, since a key may be created at
-// any moment. At most one query per key is in progress, however many requests wait for it. Safe for
-// concurrent use.
+// any moment.
+//
+// A query is for many keys, and at most batch.RunningMax queries of each kind are in progress,
+// however many keys clients send. Keys that were live have queries of their own, so that they do
+// not wait for unknown ones. A key is in at most one query, however many requests wait for it. Safe
+// for concurrent use.
 type Cache struct {
-	lookup  Lookup
-	live    *lru.Cache[payment.APIKeyHash, *liveKey]
+	lookup Lookup
+	live   *lru.Cache[payment.APIKeyHash, *liveKey]
+	// queries joins the requests that wait for one key.
 	queries singleflight.Group
+	// unknown looks up keys that are not cached, and refreshes looks up those that are.
+	unknown, refreshes *batch.Batcher[payment.APIKeyHash, result]
 	// purges counts how often live was emptied.
 	purges atomic.Int64
 
 	// ctx is the context of the queries. It ends with Close.
 	ctx    context.Context
 	cancel context.CancelFunc
-	// mu guards closed, so that no query starts once Close waits for them.
-	mu      sync.Mutex
-	closed  bool
-	running sync.WaitGroup
 }
 
 // liveKey is a key that a query found live.
 type liveKey struct {
-	tenant payment.Tenant
+	access payment.Access
 	// queriedAt is when the query started.
 	queriedAt time.Time
 	// refreshAt is the age, in nanoseconds, at which the key is queried again.
 	refreshAt atomic.Int64
 }
 
-// result is the result of one query: the tenant of a live key, or an error.
+// result is the result of one query for one key: what a live key gives access to, or an error.
 type result struct {
-	tenant    payment.Tenant
+	access    payment.Access
 	queriedAt time.Time
 	// purges is how often the cache had been purged when the query started.
 	purges int64
@@ -80,35 +88,39 @@ func New(keysMax int, lookup Lookup) (*Cache, error) {
 	}
 	c := &Cache{lookup: lookup, live: live}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.unknown = batch.New(LookupMax, UnknownMax, c.load)
+	c.refreshes = batch.New(LookupMax, keysMax, c.load)
 	return c, nil
 }
 
-// Tenant returns the tenant of a live key. It returns payment.ErrUnauthorized for any other key,
-// payment.ErrUnavailable if the database cannot be queried, and context.Canceled if the caller has
-// gone. A key that was created before the call is found.
-func (c *Cache) Tenant(ctx context.Context, key payment.APIKeyHash) (payment.Tenant, error) {
+// Access returns what a live key gives access to. It returns payment.ErrUnauthorized for any other
+// key, payment.ErrUnavailable if the database cannot be queried, and context.Canceled if the caller
+// has gone. A key that was created before the call is found.
+func (c *Cache) Access(ctx context.Context, key payment.APIKeyHash) (payment.Access, error) {
 	began := time.Now()
+	queue := c.unknown
 	if known, ok := c.live.Get(key); ok {
+		queue = c.refreshes
 		age := began.Sub(known.queriedAt)
 		due := known.refreshAt.Load()
 		if age >= time.Duration(due) && known.refreshAt.CompareAndSwap(due, int64(age+refreshEvery)) {
 			// No request waits for this result. It replaces or removes the entry, or the entry
 			// expires.
-			c.query(key)
+			c.query(queue, key)
 		}
 		if age < TTL {
-			return known.tenant, nil
+			return known.access, nil
 		}
 	}
 	for {
 		if err := ctx.Err(); err != nil {
-			return payment.Tenant{}, contextError(err)
+			return payment.Access{}, contextError(err)
 		}
 		select {
 		case <-ctx.Done():
 			// The query goes on for other requests.
-			return payment.Tenant{}, contextError(ctx.Err())
-		case r := <-c.query(key):
+			return payment.Access{}, contextError(ctx.Err())
+		case r := <-c.query(queue, key):
 			res := r.Val.(result)
 			if res.purges != c.purges.Load() {
 				// The query may have read the former database.
@@ -119,7 +131,7 @@ func (c *Cache) Tenant(ctx context.Context, key payment.APIKeyHash) (payment.Ten
 				// query starts later than both.
 				continue
 			}
-			return res.tenant, res.err
+			return res.access, res.err
 		}
 	}
 }
@@ -131,61 +143,77 @@ func (c *Cache) Purge() {
 	c.live.Purge()
 }
 
+// Pending returns how many keys that are not cached wait for the database.
+func (c *Cache) Pending() int { return c.unknown.Pending() }
+
+// Queries returns how many queries have been started so far.
+func (c *Cache) Queries() int { return c.unknown.Started() + c.refreshes.Started() }
+
 // Close cancels the queries in progress and waits for them.
 func (c *Cache) Close() {
-	c.mu.Lock()
-	c.closed = true
-	c.mu.Unlock()
 	c.cancel()
-	c.running.Wait()
+	c.unknown.Close()
+	c.refreshes.Close()
 }
 
-// query starts a query for the key, or joins the one in progress that started after the last purge.
-func (c *Cache) query(key payment.APIKeyHash) <-chan singleflight.Result {
+// query has the key looked up, or joins a request for it that began after the last purge.
+func (c *Cache) query(queue *batch.Batcher[payment.APIKeyHash, result], key payment.APIKeyHash,
+) <-chan singleflight.Result {
 	purges := c.purges.Load()
 	name := binary.BigEndian.AppendUint64(key[:], uint64(purges))
 	return c.queries.DoChan(string(name), func() (any, error) {
-		if !c.begin() {
-			return result{queriedAt: time.Now(), purges: purges, err: errClosed}, nil
+		res, err := queue.Do(c.ctx, allTenants, key)
+		if errors.Is(err, context.Canceled) {
+			err = batch.ErrClosed // Not context.Canceled, which would mean that the caller has gone.
 		}
-		defer c.running.Done()
-		return c.load(key, purges), nil
+		if err != nil {
+			return result{queriedAt: time.Now(), purges: purges, err: err}, nil
+		}
+		return res, nil
 	})
 }
 
-// load queries the database, and adds a live key or removes any other. An error changes nothing:
-// an entry keeps its age.
-func (c *Cache) load(key payment.APIKeyHash, purges int64) result {
+// allTenants is the tenant of a key that is looked up: it is not known yet.
+const allTenants = 0
+
+// load implements batch.Process. It queries the database, and adds live keys and removes all
+// others. An error changes nothing: an entry keeps its age.
+func (c *Cache) load(_ context.Context, keys []payment.APIKeyHash) ([]result, error) {
+	purges := c.purges.Load()
 	queriedAt := time.Now() // Before the query: a key revoked while it runs must not live longer.
 	ctx, cancel := context.WithTimeout(c.ctx, TTL)
 	defer cancel()
-	tenant, err := c.lookup(ctx, key)
+	found, err := c.lookup(ctx, keys)
 	switch {
 	case c.ctx.Err() != nil && err != nil:
-		err = errClosed // Not context.Canceled, which would mean that the caller has gone.
+		err = batch.ErrClosed
 	case err == nil && time.Since(queriedAt) >= TTL:
 		err = fmt.Errorf("%w: the key was live %s ago", payment.ErrUnavailable, TTL)
-	case errors.Is(err, payment.ErrUnauthorized):
+	}
+	results := make([]result, len(keys))
+	for i, key := range keys {
+		res := result{queriedAt: queriedAt, purges: purges, err: err}
+		if access, ok := found[key]; ok && err == nil {
+			res.access = access
+		} else if err == nil {
+			res.err = payment.ErrUnauthorized
+		}
+		results[i] = res
+		c.note(key, res)
+	}
+	return results, nil
+}
+
+// note adds a live key, or removes one that is not live.
+func (c *Cache) note(key payment.APIKeyHash, res result) {
+	switch {
+	case errors.Is(res.err, payment.ErrUnauthorized):
 		c.live.Remove(key)
-	case err == nil && c.purges.Load() == purges: // Otherwise it may come from the former database.
-		fresh := &liveKey{tenant: tenant, queriedAt: queriedAt}
+	case res.err == nil && c.purges.Load() == res.purges: // Otherwise it may come from the former database.
+		fresh := &liveKey{access: res.access, queriedAt: res.queriedAt}
 		fresh.refreshAt.Store(int64(RefreshAfter))
 		c.live.Add(key, fresh)
 	}
-	if err != nil {
-		tenant = payment.Tenant{}
-	}
-	return result{tenant, queriedAt, purges, err}
-}
-
-// begin counts a query that starts, and reports false if the cache is closed.
-func (c *Cache) begin() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.closed {
-		c.running.Add(1)
-	}
-	return !c.closed
 }
 
 // contextError returns the error of a request whose context has ended.

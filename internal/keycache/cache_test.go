@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/paylatch/paylatch/internal/batch"
 	"github.com/paylatch/paylatch/internal/keycache"
 	"github.com/paylatch/paylatch/internal/payment"
 )
@@ -19,22 +20,26 @@ type database struct {
 	latency time.Duration
 
 	mu      sync.Mutex
-	tenant  payment.Tenant
+	access  payment.Access
 	err     error
 	queries int
 	running int
 	// most is the greatest number of queries that were in progress at once.
 	most int
+	// only is the one key that is live. If it is zero, all are.
+	only payment.APIKeyHash
 }
 
-var acme = payment.Tenant{TenantRef: payment.TenantRef{ID: 7, Name: "acme"}}
+var acme = payment.Access{Tenant: payment.Tenant{TenantRef: payment.TenantRef{ID: 7, Name: "acme"}}}
 
-func (d *database) lookup(ctx context.Context, _ payment.APIKeyHash) (payment.Tenant, error) {
+func (d *database) lookup(ctx context.Context, keys []payment.APIKeyHash) (map[payment.APIKeyHash]payment.Access,
+	error,
+) {
 	d.mu.Lock()
 	d.queries++
 	d.running++
 	d.most = max(d.most, d.running)
-	tenant, err := d.tenant, d.err
+	access, err := d.access, d.err
 	d.mu.Unlock()
 	defer func() {
 		d.mu.Lock()
@@ -43,17 +48,26 @@ func (d *database) lookup(ctx context.Context, _ payment.APIKeyHash) (payment.Te
 	}()
 	select {
 	case <-time.After(d.latency):
-		return tenant, err
 	case <-ctx.Done():
-		return payment.Tenant{}, errors.Join(payment.ErrUnavailable, ctx.Err())
+		return nil, errors.Join(payment.ErrUnavailable, ctx.Err())
 	}
+	if errors.Is(err, payment.ErrUnauthorized) {
+		return nil, nil
+	}
+	found := map[payment.APIKeyHash]payment.Access{}
+	for _, key := range keys {
+		if d.only == (payment.APIKeyHash{}) || key == d.only {
+			found[key] = access
+		}
+	}
+	return found, err
 }
 
 // become changes how the database responds from now on.
-func (d *database) become(tenant payment.Tenant, err error) {
+func (d *database) become(access payment.Access, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.tenant, d.err = tenant, err
+	d.access, d.err = access, err
 }
 
 func (d *database) counts() (queries, most int) {
@@ -79,8 +93,8 @@ var someKey = payment.APIKeyHash{1}
 
 func wantAcme(t *testing.T, k *keycache.Cache) {
 	t.Helper()
-	if got, err := k.Tenant(t.Context(), someKey); err != nil || got != acme {
-		t.Fatalf("authenticated as %q, %v, want acme", got.Name, err)
+	if got, err := k.Access(t.Context(), someKey); err != nil || got != acme {
+		t.Fatalf("authenticated as %q, %v, want acme", got.Tenant.Name, err)
 	}
 }
 
@@ -89,7 +103,7 @@ func wantAcme(t *testing.T, k *keycache.Cache) {
 // one request every four seconds would wait.
 func TestCache_RefreshedAhead(t *testing.T) {
 	t.Parallel()
-	d := &database{latency: time.Second, tenant: acme}
+	d := &database{latency: time.Second, access: acme}
 	withCache(t, d, func(t *testing.T, k *keycache.Cache) {
 		wantAcme(t, k)
 		for range 600 {
@@ -121,22 +135,22 @@ func TestCache_Revoked(t *testing.T) {
 	const step = 50 * time.Millisecond
 	for _, latency := range []time.Duration{0, time.Millisecond, time.Second, 3 * time.Second} {
 		for phase := time.Duration(0); phase < 5*time.Second; phase += 250 * time.Millisecond {
-			d := &database{latency: latency, tenant: acme}
+			d := &database{latency: latency, access: acme}
 			withCache(t, d, func(t *testing.T, k *keycache.Cache) {
 				wantAcme(t, k)
 				for range phase / step {
 					wantAcme(t, k)
 					time.Sleep(step)
 				}
-				d.become(payment.Tenant{}, payment.ErrUnauthorized)
+				d.become(payment.Access{}, payment.ErrUnauthorized)
 				revoked := time.Now()
 				var last time.Duration // The latest moment after it at which the key worked.
 				for time.Since(revoked) < 20*time.Second {
-					switch got, err := k.Tenant(t.Context(), someKey); {
+					switch got, err := k.Access(t.Context(), someKey); {
 					case err == nil:
 						last = time.Since(revoked)
-					case !errors.Is(err, payment.ErrUnauthorized) || got != (payment.Tenant{}):
-						t.Fatalf("got %v as %q, want payment.ErrUnauthorized", err, got.Name)
+					case !errors.Is(err, payment.ErrUnauthorized) || got != (payment.Access{}):
+						t.Fatalf("got %v as %q, want payment.ErrUnauthorized", err, got.Tenant.Name)
 					}
 					time.Sleep(step)
 				}
@@ -154,10 +168,10 @@ func TestCache_Revoked(t *testing.T) {
 // request. When it is back, the key works again.
 func TestCache_Away(t *testing.T) {
 	t.Parallel()
-	d := &database{tenant: acme}
+	d := &database{access: acme}
 	withCache(t, d, func(t *testing.T, k *keycache.Cache) {
 		wantAcme(t, k)
-		d.become(payment.Tenant{}, payment.ErrUnavailable)
+		d.become(payment.Access{}, payment.ErrUnavailable)
 		for age := time.Duration(0); age < keycache.TTL; age += time.Millisecond {
 			wantAcme(t, k)
 			time.Sleep(time.Millisecond)
@@ -165,10 +179,10 @@ func TestCache_Away(t *testing.T) {
 		if queries, _ := d.counts(); queries < 2 || queries > 6 {
 			t.Errorf("%d queries in %s of 4,000 requests, want 2 to 6", queries, keycache.TTL)
 		}
-		if got, err := k.Tenant(t.Context(), someKey); !errors.Is(err, payment.ErrUnavailable) ||
-			got != (payment.Tenant{}) {
+		if got, err := k.Access(t.Context(), someKey); !errors.Is(err, payment.ErrUnavailable) ||
+			got != (payment.Access{}) {
 			t.Errorf("%s after the last answer: authenticated as %q, %v, want payment.ErrUnavailable", keycache.TTL,
-				got.Name, err)
+				got.Tenant.Name, err)
 		}
 		d.become(acme, nil)
 		wantAcme(t, k)
@@ -183,14 +197,14 @@ func TestCache_Unknown(t *testing.T) {
 	d := &database{latency: time.Second, err: payment.ErrUnauthorized}
 	withCache(t, d, func(t *testing.T, k *keycache.Cache) {
 		for n := 1; n <= 3; n++ {
-			_, err := k.Tenant(t.Context(), someKey)
+			_, err := k.Access(t.Context(), someKey)
 			if queries, _ := d.counts(); queries != n || !errors.Is(err, payment.ErrUnauthorized) {
 				t.Errorf("%v after %d queries, want payment.ErrUnauthorized after %d", err, queries, n)
 			}
 		}
 		early := make(chan error, 1)
 		go func() {
-			_, err := k.Tenant(t.Context(), someKey)
+			_, err := k.Access(t.Context(), someKey)
 			early <- err
 		}()
 		time.Sleep(d.latency / 2)
@@ -206,12 +220,12 @@ func TestCache_Unknown(t *testing.T) {
 // one query. A client that goes away does not end it for the others.
 func TestCache_OneQuery(t *testing.T) {
 	t.Parallel()
-	d := &database{latency: time.Second, tenant: acme}
+	d := &database{latency: time.Second, access: acme}
 	withCache(t, d, func(t *testing.T, k *keycache.Cache) {
 		gone, leave := context.WithCancel(t.Context())
 		left := make(chan error, 1)
 		go func() { // The first one, which starts the query.
-			_, err := k.Tenant(gone, someKey)
+			_, err := k.Access(gone, someKey)
 			left <- err
 		}()
 		synctest.Wait()
@@ -219,7 +233,7 @@ func TestCache_OneQuery(t *testing.T) {
 		var served atomic.Int32
 		for range 1000 {
 			requests.Go(func() {
-				if got, err := k.Tenant(t.Context(), someKey); err == nil && got == acme {
+				if got, err := k.Access(t.Context(), someKey); err == nil && got == acme {
 					served.Add(1)
 				}
 			})
@@ -236,15 +250,57 @@ func TestCache_OneQuery(t *testing.T) {
 	})
 }
 
+// TestCache_Flood: thousands of unknown keys wait for a database that takes a second for each
+// response. They share a few queries, and one more is refused at once. A key that is in use is
+// refreshed next to them.
+func TestCache_Flood(t *testing.T) {
+	t.Parallel()
+	d := &database{latency: time.Second, access: acme, only: someKey}
+	withCache(t, d, func(t *testing.T, k *keycache.Cache) {
+		wantAcme(t, k)
+		var requests sync.WaitGroup
+		var refused atomic.Int32
+		for n := range keycache.UnknownMax {
+			requests.Go(func() {
+				key := payment.APIKeyHash{2, byte(n >> 8), byte(n)}
+				if _, err := k.Access(t.Context(), key); errors.Is(err, payment.ErrUnauthorized) {
+					refused.Add(1)
+				}
+			})
+		}
+		synctest.Wait()
+		if _, err := k.Access(t.Context(), payment.APIKeyHash{3}); !errors.Is(err, batch.ErrFull) {
+			t.Errorf("one key more: got %v, want batch.ErrFull", err)
+		}
+		time.Sleep(keycache.RefreshAfter)
+		wantAcme(t, k)
+		time.Sleep(keycache.RefreshAfter - 100*time.Millisecond)
+		if n := refused.Load(); n == keycache.UnknownMax {
+			t.Fatal("no unknown key waits any more, so the test shows nothing")
+		}
+		began := time.Now()
+		if wantAcme(t, k); time.Since(began) != 0 {
+			t.Errorf("a key in use waited %s behind unknown ones", time.Since(began))
+		}
+		requests.Wait()
+		queries, most := d.counts()
+		const queriesMax = keycache.UnknownMax/keycache.LookupMax + 4 // One is for one key, three are for someKey.
+		if queries > queriesMax || most > 2*batch.RunningMax || refused.Load() != keycache.UnknownMax {
+			t.Errorf("got %d queries, %d at once, %d keys refused; want at most %d, %d, and %d", queries, most,
+				refused.Load(), queriesMax, 2*batch.RunningMax, keycache.UnknownMax)
+		}
+	})
+}
+
 // TestCache_TooLate: a result that took longer than a key may be trusted is worth nothing to any
 // request.
 func TestCache_TooLate(t *testing.T) {
 	t.Parallel()
-	d := &database{latency: keycache.TTL + time.Second, tenant: acme}
+	d := &database{latency: keycache.TTL + time.Second, access: acme}
 	withCache(t, d, func(t *testing.T, k *keycache.Cache) {
-		if got, err := k.Tenant(t.Context(), someKey); !errors.Is(err, payment.ErrUnavailable) ||
-			got != (payment.Tenant{}) {
-			t.Errorf("authenticated as %q, %v, want payment.ErrUnavailable", got.Name, err)
+		if got, err := k.Access(t.Context(), someKey); !errors.Is(err, payment.ErrUnavailable) ||
+			got != (payment.Access{}) {
+			t.Errorf("authenticated as %q, %v, want payment.ErrUnavailable", got.Tenant.Name, err)
 		}
 	})
 }
@@ -253,15 +309,15 @@ func TestCache_TooLate(t *testing.T) {
 // that waits for that query nor one that comes after the purge gets the former database's tenant.
 func TestCache_Purge(t *testing.T) {
 	t.Parallel()
-	former := payment.Tenant{TenantRef: payment.TenantRef{ID: 7, Name: "former"}}
-	d := &database{latency: time.Second, tenant: former}
+	former := payment.Access{Tenant: payment.Tenant{TenantRef: payment.TenantRef{ID: 7, Name: "former"}}}
+	d := &database{latency: time.Second, access: former}
 	withCache(t, d, func(t *testing.T, k *keycache.Cache) {
 		go func() {
 			time.Sleep(d.latency / 2)
 			d.become(acme, nil)
 			k.Purge()
-			if got, err := k.Tenant(t.Context(), someKey); err != nil || got != acme {
-				t.Errorf("after the purge: authenticated as %q, %v, want acme", got.Name, err)
+			if got, err := k.Access(t.Context(), someKey); err != nil || got != acme {
+				t.Errorf("after the purge: authenticated as %q, %v, want acme", got.Tenant.Name, err)
 			}
 		}()
 		wantAcme(t, k)
@@ -279,7 +335,7 @@ func TestCache_Purge(t *testing.T) {
 // Close waits for.
 func TestCache_Close(t *testing.T) {
 	t.Parallel()
-	d := &database{latency: time.Millisecond, tenant: acme}
+	d := &database{latency: time.Millisecond, access: acme}
 	withCache(t, d, func(t *testing.T, k *keycache.Cache) {
 		wantAcme(t, k)
 		time.Sleep(3 * time.Second)
@@ -295,7 +351,7 @@ func TestCache_Close(t *testing.T) {
 			t.Errorf("closed after %s with %d queries in progress, want the query ended and waited for", waited,
 				d.running)
 		}
-		if _, err := k.Tenant(t.Context(), payment.APIKeyHash{2}); !errors.Is(err, payment.ErrUnavailable) {
+		if _, err := k.Access(t.Context(), payment.APIKeyHash{2}); !errors.Is(err, payment.ErrUnavailable) {
 			t.Errorf("after Close: %v, want payment.ErrUnavailable", err)
 		}
 		if queries, _ := d.counts(); queries != 2 {

@@ -4,6 +4,7 @@ package metrics
 import (
 	"context"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -33,6 +34,8 @@ var (
 type Backlog struct {
 	store  *store.Store
 	oldest oldest
+	// collecting is held during a scrape, so that scrapes use one connection, however many come.
+	collecting sync.Mutex
 }
 
 // NewBacklog returns a collector of the store.
@@ -51,6 +54,8 @@ func (*Backlog) Describe(out chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c *Backlog) Collect(out chan<- prometheus.Metric) {
+	c.collecting.Lock()
+	defer c.collecting.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), collectTimeout)
 	defer cancel()
 	backlog, err := c.store.Backlog(ctx)

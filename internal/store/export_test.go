@@ -28,6 +28,7 @@ const (
 	MarkRowsSQL           = markRows
 	MarkFoundSQL          = markFound
 	FindSQL               = findPayments
+	SelectLiveKeysSQL     = selectLiveKeys
 	SelectTenantIDsSQL    = selectTenantIDs
 	RestorePaymentsSQL    = restorePayments
 	UnmarkFromSQL         = unmarkFrom
@@ -95,3 +96,12 @@ func (s *Store) Connect(ctx context.Context) (*pgx.Conn, error) { return s.conne
 
 // CheckServer checks a server by two connections.
 func CheckServer(ctx context.Context, a, b *pgx.Conn) error { return checkServer(ctx, a, b) }
+
+// KeysPending returns how many unknown keys wait for the database.
+func (s *Store) KeysPending() int { return s.keys.Pending() }
+
+// KeyQueries returns how many queries for keys have been started.
+func (s *Store) KeyQueries() int { return s.keys.Queries() }
+
+// ConnectionsInUse returns how many connections of the pool are in use.
+func (s *Store) ConnectionsInUse() int32 { return s.pool.Stat().AcquiredConns() }

@@ -99,6 +99,10 @@ var pooledPlans = []planned{
 		"new accounts", store.InsertAccountsSQL, `'{1}', '{checking}', '{7}'`,
 		"ModifyTable accounts ← Function Scan ← Index Only Scan accounts_content_is_unique accounts",
 	},
+	{
+		"keys", store.SelectLiveKeysSQL, `array[decode('00', 'hex')]`,
+		"Nested Loop ← Index Scan api_keys_hash_is_unique api_keys ← Index Scan tenants_id_is_unique tenants",
+	},
 	{"parties by id", store.SelectPartiesByIDSQL, `'{1,2}'`, "Index Scan parties_id_is_unique parties"},
 	{"accounts by id", store.SelectAccountsByIDSQL, `'{1,2}'`, "Index Scan accounts_id_is_unique accounts"},
 	{

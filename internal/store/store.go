@@ -139,7 +139,7 @@ func Open(ctx context.Context, url string, connectionsMax int32, options ...Opti
 	config.PrepareConn = s.recheck
 	// recheck does it.
 	config.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
-	if s.keys, err = keycache.New(tenantsMax, s.lookUpTenant); err != nil {
+	if s.keys, err = keycache.New(tenantsMax, s.lookUpKeys); err != nil {
 		return nil, err
 	}
 	s.creates = batch.New(createBatchMax, CreatesMax, s.createBatch)

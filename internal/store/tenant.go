@@ -12,24 +12,41 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-const selectTenantByKey = `select t.id, t.name, t.salt from api_keys k join tenants t on t.id = k.tenant_id
-	where k.hash = $1 and k.revoked_at is null`
+// selectLiveKeys finds the live ones of some keys.
+const selectLiveKeys = `select k.hash, t.id, t.name, t.salt from api_keys k join tenants t on t.id = k.tenant_id
+	where k.hash = any($1::bytea[]) and k.revoked_at is null`
 
-// Authenticate returns the tenant of a live key, or payment.ErrUnauthorized. Keys in use are
+// Authenticate returns what a live key gives access to, or payment.ErrUnauthorized. Keys in use are
 // queried ahead of time, so that requests do not wait for the database. A revoked key stops working
 // within keycache.TTL. If the database is away, a key that is not cached leads to
-// payment.ErrUnavailable.
-func (s *Store) Authenticate(ctx context.Context, key payment.APIKeyHash) (payment.Tenant, error) {
-	return s.keys.Tenant(ctx, key)
+// payment.ErrUnavailable, and so does one that is not cached while keycache.UnknownMax others wait
+// for the database.
+func (s *Store) Authenticate(ctx context.Context, key payment.APIKeyHash) (payment.Access, error) {
+	return s.keys.Access(ctx, key)
 }
 
-// lookUpTenant implements keycache.Lookup.
-func (s *Store) lookUpTenant(ctx context.Context, key payment.APIKeyHash) (payment.Tenant, error) {
-	tenant, err := scanTenant(s.pool.QueryRow(ctx, selectTenantByKey, key[:]))
-	if errors.Is(err, pgx.ErrNoRows) {
-		return payment.Tenant{}, payment.ErrUnauthorized
+// lookUpKeys implements keycache.Lookup.
+func (s *Store) lookUpKeys(ctx context.Context, keys []payment.APIKeyHash) (map[payment.APIKeyHash]payment.Access,
+	error,
+) {
+	hashes := make([][]byte, len(keys))
+	for i := range keys {
+		hashes[i] = keys[i][:]
 	}
-	return tenant, translate(err)
+	rows, err := s.pool.Query(ctx, selectLiveKeys, hashes)
+	if err != nil {
+		return nil, translate(err)
+	}
+	found := make(map[payment.APIKeyHash]payment.Access)
+	var hash, salt []byte
+	var access payment.Access
+	t := &access.Tenant
+	_, err = pgx.ForEachRow(rows, []any{&hash, &t.ID, &t.Name, &salt}, func() error {
+		copy(t.Salt[:], salt)
+		found[payment.APIKeyHash(hash)] = access
+		return nil
+	})
+	return found, translate(err)
 }
 
 func scanTenant(row pgx.Row) (payment.Tenant, error) {

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/paylatch/paylatch/internal/batch"
 	"github.com/paylatch/paylatch/internal/keycache"
 	"github.com/paylatch/paylatch/internal/payment"
 	"github.com/paylatch/paylatch/internal/store"
@@ -35,17 +36,17 @@ func (f *fixture) addKey() (payment.APIKey, int32) {
 func wantTenant(t testing.TB, s *store.Store, key payment.APIKey, want payment.Tenant) {
 	t.Helper()
 	got, err := s.Authenticate(t.Context(), key.Hash())
-	if err != nil || got != want {
-		t.Errorf("authenticated as %q with the right salt: %t, %v; want %q", got.Name, got.Salt == want.Salt, err,
-			want.Name)
+	if err != nil || got.Tenant != want {
+		t.Errorf("authenticated as %q with the right salt: %t, %v; want %q", got.Tenant.Name,
+			got.Tenant.Salt == want.Salt, err, want.Name)
 	}
 }
 
 func wantUnauthorized(t testing.TB, s *store.Store, key payment.APIKey) {
 	t.Helper()
 	got, err := s.Authenticate(t.Context(), key.Hash())
-	if !errors.Is(err, payment.ErrUnauthorized) || errors.Is(err, payment.ErrUnavailable) || got != (payment.Tenant{}) {
-		t.Errorf("authenticated as %q, %v, want payment.ErrUnauthorized", got.Name, err)
+	if !errors.Is(err, payment.ErrUnauthorized) || errors.Is(err, payment.ErrUnavailable) || got != (payment.Access{}) {
+		t.Errorf("authenticated as %q, %v, want payment.ErrUnauthorized", got.Tenant.Name, err)
 	}
 }
 
@@ -196,4 +197,44 @@ func TestStore_Tenant_Close(t *testing.T) {
 	f.awaitBlocked(1)
 	s.Close()
 	wantUnavailable(t, receive(t, asked))
+}
+
+// TestStore_Tenant_Flood: a thousand clients send keys that nobody has, while the database does not
+// respond to queries for keys. They occupy two connections, whatever their number. Creates have the
+// others. Once the database responds, a few queries refuse all of them.
+func TestStore_Tenant_Flood(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 1)
+	f.create(f.payment("before")) // What a create needs is cached.
+	held := f.begin()
+	if _, err := held.Exec(t.Context(), `lock table api_keys in access exclusive mode`); err != nil {
+		t.Fatal(err)
+	}
+	const clients = 1000
+	outcomes := make(chan error, clients)
+	for range clients {
+		key := newKey(t).Hash()
+		go func() {
+			_, err := f.Authenticate(t.Context(), key)
+			outcomes <- err
+		}()
+	}
+	f.await("all keys wait", func() bool { return f.KeysPending() == clients })
+	f.create(f.payment("meanwhile"))
+	f.await("two connections are in use, and no more", func() bool {
+		return f.ConnectionsInUse() == batch.RunningMax && f.KeysPending() == clients
+	})
+	if err := held.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range clients {
+		// One that has waited for too long does not know.
+		if err := receive(t, outcomes); !errors.Is(err, payment.ErrUnauthorized) &&
+			!errors.Is(err, payment.ErrUnavailable) {
+			t.Fatalf("got %v, want that no unknown key is accepted", err)
+		}
+	}
+	if got, most := f.KeyQueries(), clients/keycache.LookupMax+2*batch.RunningMax; got > most {
+		t.Errorf("%d queries for %d keys, want at most %d", got, clients, most)
+	}
 }

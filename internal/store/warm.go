@@ -36,7 +36,7 @@ func warm(ctx context.Context, conn *pgx.Conn) error {
 	batch.Queue(insertPayments, append(nothing, int16(noPartitions))...)
 	batch.Queue(hasStandby)
 	batch.Queue(findPayments, [][16]byte{})
-	batch.Queue(selectTenantByKey, []byte{})
+	batch.Queue(selectLiveKeys, [][]byte{})
 	batch.Queue(copyNewest)
 	// An error is dropped: a connection that is not warm is slower once.
 	_ = conn.SendBatch(ctx, batch).Close()

@@ -24,8 +24,8 @@ type constant struct {
 
 var _ api.Store = (*constant)(nil)
 
-func (c *constant) Authenticate(context.Context, payment.APIKeyHash) (payment.Tenant, error) {
-	return c.tenant, nil
+func (c *constant) Authenticate(context.Context, payment.APIKeyHash) (payment.Access, error) {
+	return payment.Access{Tenant: c.tenant}, nil
 }
 
 func (c *constant) Create(context.Context, payment.Payment) (payment.Payment, bool, error) {
