@@ -54,7 +54,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		Name: "paylatch",
 		Description: "Payments taken over HTTP, stored in PostgreSQL, emitted to Kafka.\n\n" +
 			"Every flag can be set by the environment variable named next to it.",
-		Vars:    kong.Vars{"tenantInFlight": strconv.Itoa(api.TenantInFlightDefault)},
+		Vars: kong.Vars{
+			"tenantInFlight": strconv.Itoa(api.TenantInFlightDefault),
+			"connections":    strconv.Itoa(api.ConnectionsMaxDefault),
+		},
 		Environ: os.Environ(), Stdout: stdout, Stderr: stderr,
 	}
 	return program.Run(ctx, &commandLine{}, args)

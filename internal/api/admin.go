@@ -31,5 +31,6 @@ func ServeAdmin(
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	server := newHTTPServer(mux, profileTimeout, logger)
-	return serve(ctx, server, l, time.Second, func() {})
+	bounded := newBoundedListener(l, adminConnectionsMax, logger, newConnectionMetrics())
+	return serve(ctx, server, bounded, time.Second, func() {})
 }

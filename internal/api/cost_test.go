@@ -68,8 +68,8 @@ func newTestServer(tb testing.TB) (*Server, *fakeStore) {
 	at := time.Date(2026, 11, 23, 12, 0, 0, 123_456_000, time.UTC)
 	store.stored.Status, store.stored.CreatedAt = payment.StatusSent, at
 	store.stored.Emission = &payment.Emission{At: at.Add(8 * time.Millisecond), Topic: "payments", Offset: 41}
-	limits := TenantLimits{InFlight: TenantInFlightDefault}
-	return New(store, limits, quiet, NewMetrics(prometheus.NewRegistry())), store
+	config := Config{Limits: TenantLimits{InFlight: TenantInFlightDefault}}
+	return New(store, config, quiet, NewMetrics(prometheus.NewRegistry())), store
 }
 
 // responseSink is an http.ResponseWriter that drops the body.

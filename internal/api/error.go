@@ -103,6 +103,7 @@ func (x *exchange) writeError(err error) {
 	p := problemOf(err)
 	p.Instance, p.RequestID = x.r.URL.EscapedPath(), x.requestID
 	x.code = p.Code
+	x.hastenBody()
 	header := x.Header()
 	switch p.Code {
 	case "unauthorized":
@@ -119,6 +120,16 @@ func (x *exchange) writeError(err error) {
 		}
 	}
 	x.writeJSON(p.Status, contentTypeProblem, p)
+}
+
+// hastenBody bounds what is left of a body that no handler has read. net/http reads it before the
+// next request, and a client that sends it slowly would hold the connection for readTimeout. The
+// deadline of the next request replaces this one.
+func (x *exchange) hastenBody() {
+	if x.bodyRead || x.r.ContentLength == 0 {
+		return
+	}
+	_ = http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(refusedBodyTimeout))
 }
 
 // methodNotAllowed names the methods that the path has (RFC 9110 section 15.5.6).

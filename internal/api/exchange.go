@@ -37,6 +37,8 @@ type exchange struct {
 	status int
 	// code is the code of the problem in the response, or empty.
 	code string
+	// bodyRead reports that the body of the request was read, if only in part.
+	bodyRead bool
 }
 
 // Context returns the context of the request. It ends when the client goes away.
@@ -53,11 +55,13 @@ func (x *exchange) Write(b []byte) (int, error) {
 	return x.w.Write(b)
 }
 
-// WriteHeader records the status for the log and the metrics. While the server drains, it closes
-// the connection with the response. A client with a persistent connection then moves to another
-// replica.
+// WriteHeader records the status for the log and the metrics. The client has responseTimeout from
+// here on. While the server drains, it closes the connection with the response. A client with a
+// persistent connection then moves to another replica.
 func (x *exchange) WriteHeader(status int) {
 	x.status = status
+	// It is not supported by the recorders of tests only.
+	_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(responseTimeout))
 	if x.draining.Load() {
 		x.Header()["Connection"] = connectionClose
 	}

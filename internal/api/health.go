@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	_ "embed"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -192,15 +191,4 @@ func (r *readiness) gauge() float64 {
 		return 0
 	}
 	return 1
-}
-
-// OpenAPI is the contract, as GET /openapi.json serves it.
-//
-//go:embed openapi.json
-var OpenAPI []byte
-
-func openAPI(x *exchange) error {
-	x.Header().Set("Content-Type", "application/json")
-	_, err := x.Write(OpenAPI)
-	return err
 }

@@ -15,13 +15,15 @@ type Metrics struct {
 	refusals *prometheus.CounterVec
 	latency  *prometheus.HistogramVec
 	waits    *prometheus.CounterVec
+
+	connections *connectionMetrics
 }
 
 // NewMetrics registers the metrics of the API. Routes and codes are closed sets, so a client cannot
 // create new series.
 func NewMetrics(r prometheus.Registerer) *Metrics {
 	m := &Metrics{
-		registerer: r,
+		registerer: r, connections: newConnectionMetrics(),
 		creates: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "paylatch_creates_total",
 			Help: "Successful creates (202 or 200), by kind: original or replay.",
@@ -42,6 +44,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		}, []string{"method", "result"}),
 	}
 	r.MustRegister(m.creates, m.refusals, m.latency, m.waits)
+	m.connections.register(r)
 	return m
 }
 

@@ -220,6 +220,7 @@ func (x *exchange) content() (payment.Content, []payment.Fault, error) {
 	if x.r.ContentLength > bodyBytesMax {
 		return payment.Content{}, nil, refuse("body_too_large", "the body has more than %d bytes", bodyBytesMax)
 	}
+	x.bodyRead = true
 	body := bytes.NewBuffer(make([]byte, 0, bodyBytesUsual))
 	_, err := body.ReadFrom(http.MaxBytesReader(x.w, x.r.Body, bodyBytesMax))
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {

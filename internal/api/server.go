@@ -11,6 +11,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -37,10 +38,17 @@ const (
 	preferWaitMax = 30 * time.Second
 	// workTimeout bounds one call of the store.
 	workTimeout = 5 * time.Second
+	// responseTimeout is how long a client may take to receive a response, from the first byte on.
+	responseTimeout = 5 * time.Second
 	// writeTimeout is long enough for the steps of a create that waits: authenticate, read the
-	// body, commit, wait, find.
-	writeTimeout = workTimeout + readTimeout + workTimeout + preferWaitMax + workTimeout
-	idleTimeout  = 2 * time.Minute
+	// body, commit, wait, find, respond.
+	writeTimeout = workTimeout + readTimeout + workTimeout + preferWaitMax + workTimeout + responseTimeout
+	// refusedBodyTimeout is how long a client may still take to send the body of a request that was
+	// refused without reading it. The connection can serve another request after that.
+	refusedBodyTimeout = time.Second
+	// idleTimeout is longer than the 60 s for which balancers commonly keep an idle connection.
+	// Otherwise they would send requests over connections that this side has just closed.
+	idleTimeout = 75 * time.Second
 	// waitersMax bounds the requests that wait because of Prefer: wait. Each one polls the database
 	// every pollIntervalLongest. More requests are served without waiting.
 	waitersMax = 512
@@ -67,6 +75,7 @@ type Store interface {
 // Server serves the API. It is safe for concurrent use.
 type Server struct {
 	store   Store
+	config  Config
 	logger  *slog.Logger
 	metrics *Metrics
 	router  *mux.Router
@@ -81,11 +90,20 @@ type Server struct {
 	draining  atomic.Bool
 }
 
-// New returns a server over the store, with the same limits for each tenant.
-func New(store Store, limits TenantLimits, logger *slog.Logger, metrics *Metrics) *Server {
+// Config is what an operator decides about the API.
+type Config struct {
+	// Limits are the same for each tenant.
+	Limits TenantLimits
+	// ConnectionsMax bounds the connections that are open at once; 0 is ConnectionsMaxDefault.
+	ConnectionsMax int
+}
+
+// New returns a server over the store.
+func New(store Store, config Config, logger *slog.Logger, metrics *Metrics) *Server {
 	s := &Server{
-		store: store, logger: logger, metrics: metrics, router: mux.NewRouter(), limiter: newLimiter(limits),
-		waiters: make(chan struct{}, waitersMax), closing: make(chan struct{}),
+		store: store, config: config, logger: logger, metrics: metrics, router: mux.NewRouter(),
+		limiter: newLimiter(config.Limits), waiters: make(chan struct{}, waitersMax),
+		closing: make(chan struct{}),
 	}
 	s.readiness = newReadiness(store.Ready, logger)
 	metrics.registerReady(s.readiness.gauge)
@@ -152,12 +170,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // lets the handlers finish for at most grace, and returns.
 func (s *Server) Serve(ctx context.Context, l net.Listener, grace time.Duration) error {
 	server := newHTTPServer(s, writeTimeout, s.logger)
+	bounded := newBoundedListener(l, cmp.Or(s.config.ConnectionsMax, ConnectionsMaxDefault), s.logger,
+		s.metrics.connections)
 	checks, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var checking sync.WaitGroup
 	checking.Go(func() { s.readiness.run(checks) })
 	defer checking.Wait()
 	defer cancel()
-	return serve(ctx, server, l, grace, s.close)
+	return serve(ctx, server, bounded, grace, s.close)
 }
 
 // Drain makes GET /readyz fail, and has each response end its connection. All requests are still
@@ -189,7 +209,10 @@ func newHTTPServer(h http.Handler, writeTimeout time.Duration, logger *slog.Logg
 
 // serve runs an HTTP server until ctx ends. Then it calls closing and stops the server within
 // grace. Handlers that do not finish in time are cut off. A retry finds what they stored.
-func serve(ctx context.Context, server *http.Server, l net.Listener, grace time.Duration, closing func()) error {
+func serve(
+	ctx context.Context, server *http.Server, l *boundedListener, grace time.Duration, closing func(),
+) error {
+	server.ConnState = l.track
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(l) }()
 	select {

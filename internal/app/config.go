@@ -21,10 +21,11 @@ type LogSettings struct {
 
 // APISettings are those of the API.
 type APISettings struct {
-	Listen         Address    `env:"PAYLATCH_LISTEN" default:"127.0.0.1:8080" help:"Where the API listens."`
-	TenantRate     Rate       `env:"PAYLATCH_TENANT_RATE" default:"0" help:"Requests per second that one tenant may make of this replica, like 50 or 0.5; more get 429. 0 is no limit."`
-	TenantInFlight InFlight   `env:"PAYLATCH_TENANT_IN_FLIGHT" default:"${tenantInFlight}" help:"Requests that one tenant may have under way at once on this replica; more get 429. 0 is no limit."`
-	DrainDelay     DrainDelay `env:"PAYLATCH_DRAIN_DELAY" default:"0s" help:"How long a process that is to stop continues to serve, with /readyz failing, so that balancers move away; at most 10m. --shutdown-timeout comes on top. A second signal ends it."`
+	Listen         Address           `env:"PAYLATCH_LISTEN" default:"127.0.0.1:8080" help:"Where the API listens."`
+	TenantRate     Rate              `env:"PAYLATCH_TENANT_RATE" default:"0" help:"Requests per second that one tenant may make of this replica, like 50 or 0.5; more get 429. 0 is no limit."`
+	TenantInFlight InFlight          `env:"PAYLATCH_TENANT_IN_FLIGHT" default:"${tenantInFlight}" help:"Requests that one tenant may have under way at once on this replica; more get 429. 0 is no limit."`
+	Connections    ClientConnections `env:"PAYLATCH_CONNECTIONS" default:"0" help:"Connections that clients may have open to the API at once. One more closes the one that is idle for longest. 0 is half of the files that the process may open, at most ${connections}."`
+	DrainDelay     DrainDelay        `env:"PAYLATCH_DRAIN_DELAY" default:"0s" help:"How long a process that is to stop continues to serve, with /readyz failing, so that balancers move away; at most 10m. --shutdown-timeout comes on top. A second signal ends it."`
 }
 
 // DeliverySettings are those that the topic and its senders have in common.
@@ -70,9 +71,13 @@ type Config struct {
 	Senders int
 }
 
-// limits returns what one tenant may do.
-func (s *APISettings) limits() api.TenantLimits {
-	return api.TenantLimits{Rate: float64(s.TenantRate), InFlight: int(s.TenantInFlight)}
+// config returns what the API needs. It fails if there may be too few files for the connections.
+func (s *APISettings) config() (api.Config, error) {
+	connections, err := connectionsWithin(int(s.Connections), openFilesMax())
+	return api.Config{
+		Limits:         api.TenantLimits{Rate: float64(s.TenantRate), InFlight: int(s.TenantInFlight)},
+		ConnectionsMax: connections,
+	}, err
 }
 
 // drainDelay returns 0 for a process without an API: no balancer sends to it.
@@ -97,6 +102,7 @@ func (c Config) LogValue() slog.Value {
 			slog.String("listen", string(c.API.Listen)),
 			slog.Float64("tenant_rate", float64(c.API.TenantRate)),
 			slog.Int("tenant_in_flight", int(c.API.TenantInFlight)),
+			slog.Int("connections", int(c.API.Connections)),
 			slog.Duration("drain_delay", time.Duration(c.API.DrainDelay)))
 	}
 	if c.Sender != nil {

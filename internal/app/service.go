@@ -64,7 +64,11 @@ func (s *Service) open(ctx context.Context) (err error) {
 		if s.listener, err = Listen("listen", c.API.Listen); err != nil {
 			return err
 		}
-		s.server = api.New(s.store, c.API.limits(), s.logger, api.NewMetrics(s.registry))
+		config, err := c.API.config()
+		if err != nil {
+			return err
+		}
+		s.server = api.New(s.store, config, s.logger, api.NewMetrics(s.registry))
 	}
 	if s.admin, err = Listen("admin-listen", c.AdminListen); err != nil {
 		return err

@@ -201,6 +201,15 @@ func (n *InFlight) UnmarshalText(text []byte) error {
 	return parseInteger(n, text, 0, requestsMax)
 }
 
+// ClientConnections is the number of connections that clients may have open at once; 0 is derived.
+type ClientConnections int
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (n *ClientConnections) UnmarshalText(text []byte) error {
+	const connectionsMax = 1_000_000 // 13 GB of idle connections.
+	return parseInteger(n, text, 0, connectionsMax)
+}
+
 // BatchMax is the number of payments in one batch at most.
 type BatchMax int
 

@@ -70,7 +70,7 @@ func serveConstant(ctx context.Context, _ job, answer func(any) error) error {
 		return err
 	}
 	metrics := api.NewMetrics(prometheus.NewRegistry())
-	return api.New(&constant{t, p}, api.TenantLimits{}, logger, metrics).Serve(ctx, l, time.Second)
+	return api.New(&constant{t, p}, api.Config{}, logger, metrics).Serve(ctx, l, time.Second)
 }
 
 func constantContent() payment.Content {
