@@ -53,8 +53,8 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	fmt.Println(created.Status, "then", sent.Status, "to", sent.Position.Topic)
-	// Output: created then sent to payments
+	fmt.Println(created.Status, "then", sent.Status)
+	// Output: created then sent
 }
 
 // A response is lost after the payment was stored. The retry carries the same key, so there is
@@ -137,8 +137,8 @@ func ExampleClient_CreateAndWait() {
 		fmt.Println("stored, and not sent yet")
 		return
 	}
-	fmt.Println("sent to partition", result.Position.Partition, "at offset", result.Position.Offset)
-	// Output: sent to partition 0 at offset 0
+	fmt.Println("sent at", result.SentAt.Format(time.TimeOnly))
+	// Output: sent at 12:00:00
 }
 
 func ExampleClient_FindByKey() {

@@ -60,11 +60,12 @@ type Payment struct {
 	CreatedAt   time.Time `json:"created_at"`
 	// SentAt is the zero time while the payment is not sent.
 	SentAt time.Time `json:"sent_at,omitzero"`
-	// Position is nil while the payment is not sent.
+	// Position is nil while the payment is not sent, and if the service does not show it.
 	Position *Position `json:"position,omitempty"`
 }
 
-// Position is the place of a sent payment in Kafka.
+// Position is the place of a sent payment in Kafka. A service shows it only if its operator has
+// decided so.
 type Position struct {
 	Topic     string `json:"topic"`
 	Partition int32  `json:"partition"`

@@ -32,6 +32,9 @@ type Service struct {
 	// OnCreate is called after each new payment with the number of payments. Set it before the
 	// first request.
 	OnCreate func(payments int)
+	// HidePosition leaves out the positions of payments, as services do by default. Set it before the
+	// first request.
+	HidePosition bool
 	// PositionOf returns the place of the nth payment in the topic, from 0. Set it before the first
 	// request.
 	PositionOf func(payment int) (partition int32, offset int64)
@@ -225,7 +228,9 @@ func (s *Service) respondSent(w http.ResponseWriter, r *http.Request, payment *r
 	if s.PositionOf != nil {
 		partition, offset = s.PositionOf(payment.number)
 	}
-	sent["position"] = map[string]any{"topic": "payments", "partition": partition, "offset": offset}
+	if !s.HidePosition {
+		sent["position"] = map[string]any{"topic": "payments", "partition": partition, "offset": offset}
+	}
 	w.Header().Set("Preference-Applied", r.Header.Get("Prefer"))
 	respond(w, http.StatusOK, sent)
 }

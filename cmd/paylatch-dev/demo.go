@@ -82,7 +82,7 @@ func (d *demo) config(c *runCommand, api, admin app.Address) app.Config {
 		ProcessSettings: app.ProcessSettings{
 			AdminListen: admin, DatabaseConnections: 16, ShutdownTimeout: app.ShutdownTimeout(20 * time.Second),
 		},
-		API: &app.APISettings{Listen: api},
+		API: &app.APISettings{Listen: api, ShowPosition: true},
 		Sender: &app.SenderSettings{
 			DeliverySettings: app.DeliverySettings{Delivery: app.Delivery(store.DeliveryFenced)},
 			Source:           "/paylatch/dev",

@@ -33,6 +33,8 @@ type exchange struct {
 	usage *tenantUsage
 	// draining is the server's.
 	draining *atomic.Bool
+	// showPosition is Config.ShowPosition.
+	showPosition bool
 	// status is 0 until the response is written.
 	status int
 	// code is the code of the problem in the response, or empty.
@@ -73,7 +75,7 @@ func (x *exchange) WriteHeader(status int) {
 func (s *Server) instrument(route string, h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
-		x := &exchange{w: w, r: r, requestID: requestID(r), draining: &s.draining}
+		x := &exchange{w: w, r: r, requestID: requestID(r), draining: &s.draining, showPosition: s.config.ShowPosition}
 		w.Header()["X-Request-Id"] = []string{x.requestID}
 		err := s.recovered(x, h)
 		if err != nil && x.status == 0 {

@@ -173,10 +173,10 @@ func (s *Server) status(x *exchange, q statusQuery) error {
 
 // writeVersion writes the payment with status 200. It writes 304 if the client knows this version.
 func (x *exchange) writeVersion(p *payment.Payment, known []string) {
-	tag := etag(*p)
+	tag := x.etag(p)
 	header := x.Header()
 	header["Etag"] = []string{tag}
-	header["Cache-Control"] = privateNoCache
+	header["Cache-Control"] = noStore
 	header["Vary"] = varyByClient
 	if p.Status == payment.StatusCreated {
 		header["Retry-After"] = retryAfterOne

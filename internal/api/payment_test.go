@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +20,7 @@ func TestStatus_ETag(t *testing.T) {
 	target := "/payments/" + store.stored.ID.String()
 	w := do(t, server, http.MethodGet, target, "")
 	tag := w.Header().Get("Etag")
-	if w.Code != http.StatusOK || tag == "" || w.Header().Get("Cache-Control") != "private, no-cache" ||
+	if w.Code != http.StatusOK || tag == "" || w.Header().Get("Cache-Control") != "no-store" ||
 		w.Header().Get("Vary") != "Authorization, Prefer" {
 		t.Fatalf("got %d with header %v, want 200 with Etag, Cache-Control and Vary", w.Code, w.Header())
 	}
@@ -47,11 +48,73 @@ func TestStatus_ETag(t *testing.T) {
 		emission := *p.Emission
 		p.Emission = &emission
 		change(&p)
-		changed := etag(p)
+		changed := versionOf(server, store.tenant).etag(&p)
 		if seen[changed] {
 			t.Errorf("got ETag %s again, want another one for another version", changed)
 		}
 		seen[changed] = true
+	}
+}
+
+// versionOf returns an exchange of a tenant with a server, for its entity tags.
+func versionOf(s *Server, t payment.Tenant) *exchange {
+	return &exchange{tenant: t, showPosition: s.config.ShowPosition}
+}
+
+// TestETag_Opaque: replicas agree on a tag. Other tenants, other payments, other positions and a
+// position that is not shown have other tags, and no tag contains what it is made of.
+func TestETag_Opaque(t *testing.T) {
+	t.Parallel()
+	server, store := newTestServer(t)
+	replica, _ := newTestServer(t)
+	p := store.stored
+	tag := versionOf(server, store.tenant).etag(&p)
+	if other := versionOf(replica, store.tenant).etag(&p); other != tag {
+		t.Errorf("got ETags %s and %s from two replicas, want one", tag, other)
+	}
+	shown, neighbour := versionOf(server, store.tenant), versionOf(server, store.tenant)
+	shown.showPosition = !shown.showPosition
+	neighbour.tenant.Salt[0]++
+	another := p
+	another.ID[0]++
+	moved := p
+	moved.Partition++
+	tags := []string{
+		tag, shown.etag(&p), neighbour.etag(&p), versionOf(server, store.tenant).etag(&another),
+		versionOf(server, store.tenant).etag(&moved),
+	}
+	seen := map[string]bool{}
+	for _, one := range tags {
+		if seen[one] {
+			t.Errorf("got %s twice in %v, want five tags", one, tags)
+		}
+		seen[one] = true
+		if len(one) != 24 || strings.Contains(one, "41") && strings.Contains(one, "sent") {
+			t.Errorf("got ETag %s, want 22 opaque characters in quotes", one)
+		}
+	}
+}
+
+// TestStatus_Position: where the payment is in Kafka is shown only if the operator says so.
+func TestStatus_Position(t *testing.T) {
+	t.Parallel()
+	for _, show := range []bool{false, true} {
+		server, store := newTestServer(t)
+		server.config.ShowPosition = show
+		target := "/payments/" + store.stored.ID.String()
+		for _, w := range []*httptest.ResponseRecorder{
+			do(t, server, http.MethodGet, target, ""),
+			do(t, server, http.MethodGet, "/payments?idempotency_key=k", ""),
+		} {
+			body := w.Body.String()
+			shown := strings.Contains(body, `"position":{"topic":"payments"`)
+			if w.Code != http.StatusOK || shown != show {
+				t.Errorf("got %d and %s, want the position shown: %t", w.Code, body, show)
+			}
+			if !strings.Contains(body, `"sent_at":"`) {
+				t.Errorf("got %s, want sent_at", body)
+			}
+		}
 	}
 }
 
@@ -62,8 +125,8 @@ func TestStatus_Created(t *testing.T) {
 	store.stored.Status, store.stored.Emission = payment.StatusCreated, nil
 	w := do(t, server, http.MethodGet, "/payments/"+store.stored.ID.String(), "")
 	retryAfter, tag := w.Header().Get("Retry-After"), w.Header().Get("Etag")
-	if retryAfter != "1" || tag != `"created"` {
-		t.Errorf("got Retry-After %q and ETag %s, want 1 and \"created\"", retryAfter, tag)
+	if retryAfter != "1" || tag == "" {
+		t.Errorf("got Retry-After %q and ETag %s, want 1 and a tag", retryAfter, tag)
 	}
 	if body := w.Body.String(); strings.Contains(body, "position") || strings.Contains(body, "sent_at") {
 		t.Errorf("got %s, want neither position nor sent_at", body)

@@ -96,6 +96,9 @@ type Config struct {
 	Limits TenantLimits
 	// ConnectionsMax bounds the connections that are open at once; 0 is ConnectionsMaxDefault.
 	ConnectionsMax int
+	// ShowPosition shows tenants where in Kafka their payments are. The offsets of a tenant's
+	// payments reveal how many payments all tenants together make.
+	ShowPosition bool
 }
 
 // New returns a server over the store.

@@ -90,7 +90,7 @@ func (s *Server) poll(x *exchange, p payment.Payment, known []string, wait time.
 	defer cancel()
 	timer := time.NewTimer(pollIntervalFirst)
 	defer timer.Stop()
-	for d := pollIntervalFirst; !changed(p, known); d = min(d*3/2, pollIntervalLongest) {
+	for d := pollIntervalFirst; !x.changed(&p, known); d = min(d*3/2, pollIntervalLongest) {
 		timer.Reset(d)
 		select {
 		case <-ctx.Done():
@@ -123,9 +123,9 @@ func interrupted(ctx context.Context, x *exchange) waitResult {
 }
 
 // changed reports whether p differs from what the client knows; see Server.awaitChange.
-func changed(p payment.Payment, known []string) bool {
+func (x *exchange) changed(p *payment.Payment, known []string) bool {
 	if len(known) > 0 {
-		return !anyMatch(known, etag(p))
+		return !anyMatch(known, x.etag(p))
 	}
 	return p.Status != payment.StatusCreated
 }

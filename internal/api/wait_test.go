@@ -164,7 +164,7 @@ func wantCreateHeaders(t *testing.T, w *httptest.ResponseRecorder, id payment.ID
 	case http.StatusOK:
 		status = payment.StatusSent
 		want["Content-Location"], want["Preference-Applied"] = path, "wait=3"
-		want["Cache-Control"], want["Vary"] = "private, no-cache", "Authorization, Prefer"
+		want["Cache-Control"], want["Vary"] = "no-store", "Authorization, Prefer"
 	case http.StatusAccepted:
 		status = payment.StatusCreated
 		want["Location"], want["Retry-After"] = path, "1"

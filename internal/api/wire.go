@@ -187,7 +187,9 @@ func reported(faults []payment.Fault, pointer string) bool {
 // appendPayment appends the JSON document of a payment, as all responses contain it. It is written
 // by hand because nearly every response is one. It must agree with openapi.json, against which the
 // tests check each response.
-func appendPayment(b []byte, p *payment.Payment) []byte {
+//
+// The position is that of the shared topic: see Config.ShowPosition.
+func appendPayment(b []byte, p *payment.Payment, showPosition bool) []byte {
 	b = p.ID.Append(append(b, `{"id":"`...))
 	b = append(b, `","status":"`...)
 	b = append(b, p.Status...)
@@ -206,6 +208,8 @@ func appendPayment(b []byte, p *payment.Payment) []byte {
 	b = appendTime(b, `,"created_at":"`, p.CreatedAt)
 	if p.Emission != nil {
 		b = appendTime(b, `,"sent_at":"`, p.Emission.At)
+	}
+	if p.Emission != nil && showPosition {
 		b = appendText(b, `,"position":{"topic":`, p.Emission.Topic)
 		b = append(b, `,"partition":`...)
 		b = strconv.AppendInt(b, int64(p.Partition), 10)
@@ -230,23 +234,13 @@ func appendText(b []byte, name, text string) []byte {
 	return b
 }
 
-// etag returns the entity tag of a version of a payment. The content never changes, so status and
-// position identify the version.
-func etag(p payment.Payment) string {
-	if p.Emission == nil {
-		return `"` + string(p.Status) + `"`
-	}
-	offset := strconv.FormatInt(p.Emission.Offset, 10)
-	return `"` + string(p.Status) + "-" + offset + "-" + strconv.FormatInt(p.Emission.At.UnixMicro(), 36) + `"`
-}
-
 // Values of header fields that many responses share. net/http only reads them.
 var (
 	contentTypeJSON    = []string{"application/json"}
 	contentTypeProblem = []string{"application/problem+json"}
 	nosniff            = []string{"nosniff"}
 	retryAfterOne      = []string{"1"}
-	privateNoCache     = []string{"private, no-cache"}
+	noStore            = []string{"no-store"}
 	connectionClose    = []string{"close"}
 	varyByClient       = []string{"Authorization, Prefer"}
 )
@@ -254,7 +248,7 @@ var (
 // writePayment writes a payment as the body of the response.
 func (x *exchange) writePayment(status int, p *payment.Payment) {
 	const bytesUsual = 768
-	x.writeBody(status, contentTypeJSON, appendPayment(make([]byte, 0, bytesUsual), p))
+	x.writeBody(status, contentTypeJSON, appendPayment(make([]byte, 0, bytesUsual), p, x.showPosition))
 }
 
 // writeJSON writes v as the body of the response. v is a type of this package, made of strings and

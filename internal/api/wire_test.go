@@ -134,13 +134,13 @@ func TestAppendPayment(t *testing.T) {
 	want := `{"id":"` + id + `","status":"sent","final":false,` + content + `,"reference":"INV-7",` +
 		`"created_at":"2026-11-23T12:00:00.123456Z","sent_at":"2026-11-23T12:00:00.131456Z",` +
 		`"position":{"topic":"payments","partition":3,"offset":41}}`
-	if got := string(appendPayment(nil, &p)); got != want {
+	if got := string(appendPayment(nil, &p, true)); got != want {
 		t.Errorf("sent:\ngot  %s\nwant %s", got, want)
 	}
 	p.Status, p.Emission, p.Reference = payment.StatusCreated, nil, ""
 	want = `{"id":"` + id + `","status":"created","final":false,` + content +
 		`,"created_at":"2026-11-23T12:00:00.123456Z"}`
-	if got := string(appendPayment(nil, &p)); got != want {
+	if got := string(appendPayment(nil, &p, true)); got != want {
 		t.Errorf("created:\ngot  %s\nwant %s", got, want)
 	}
 }

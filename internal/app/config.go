@@ -25,6 +25,7 @@ type APISettings struct {
 	TenantRate     Rate              `env:"PAYLATCH_TENANT_RATE" default:"0" help:"Requests per second that one tenant may make of this replica, like 50 or 0.5; more get 429. 0 is no limit."`
 	TenantInFlight InFlight          `env:"PAYLATCH_TENANT_IN_FLIGHT" default:"${tenantInFlight}" help:"Requests that one tenant may have under way at once on this replica; more get 429. 0 is no limit."`
 	Connections    ClientConnections `env:"PAYLATCH_CONNECTIONS" default:"0" help:"Connections that clients may have open to the API at once. One more closes the one that is idle for longest. 0 is half of the files that the process may open, at most ${connections}."`
+	ShowPosition   bool              `env:"PAYLATCH_SHOW_POSITION" help:"Show tenants where in Kafka their payments are. The offsets reveal to each tenant how many payments all of them make."`
 	DrainDelay     DrainDelay        `env:"PAYLATCH_DRAIN_DELAY" default:"0s" help:"How long a process that is to stop continues to serve, with /readyz failing, so that balancers move away; at most 10m. --shutdown-timeout comes on top. A second signal ends it."`
 }
 
@@ -77,6 +78,7 @@ func (s *APISettings) config() (api.Config, error) {
 	return api.Config{
 		Limits:         api.TenantLimits{Rate: float64(s.TenantRate), InFlight: int(s.TenantInFlight)},
 		ConnectionsMax: connections,
+		ShowPosition:   s.ShowPosition,
 	}, err
 }
 
@@ -103,6 +105,7 @@ func (c Config) LogValue() slog.Value {
 			slog.Float64("tenant_rate", float64(c.API.TenantRate)),
 			slog.Int("tenant_in_flight", int(c.API.TenantInFlight)),
 			slog.Int("connections", int(c.API.Connections)),
+			slog.Bool("show_position", c.API.ShowPosition),
 			slog.Duration("drain_delay", time.Duration(c.API.DrainDelay)))
 	}
 	if c.Sender != nil {

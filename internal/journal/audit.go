@@ -34,7 +34,9 @@ type AuditConfig struct {
 // Audit compares a journal with the service and the topic. It needs a client for each tenant of the
 // journal.
 //
-//   - A payment with a 202 must be on record, sent, and in the topic once, where it is reported.
+//   - A payment with a 202 must be on record, sent, and in the topic once, where it is reported. If
+//     the service does not show positions, Audit cannot check the last, and counts the payment as
+//     unplaced.
 //   - A key that was refused, or reached no server, must have no payment.
 //   - A key of unknown outcome may have a payment or none. If it has one, that must be in the topic
 //     like the others.
@@ -115,7 +117,9 @@ type audit struct {
 // audited is a payment that is on record.
 type audited struct {
 	key string
-	// position is nil if the payment is not sent, as the service reports.
+	// sent reports that the service reports the payment as sent.
+	sent bool
+	// position is nil if the payment is not sent, or the service does not show positions.
 	position *client.Position
 	found    []client.Position
 }
@@ -189,7 +193,7 @@ func (a *audit) query(ctx context.Context, e *entry) error {
 	if err != nil {
 		return fmt.Errorf("payment %s: %w", p.ID, err)
 	}
-	a.present(e, id, p.Position)
+	a.present(e, id, p)
 	return nil
 }
 
@@ -211,7 +215,7 @@ func (a *audit) absent(e *entry) {
 }
 
 // present counts a key for which the service has a payment.
-func (a *audit) present(e *entry, id uuid.UUID, at *client.Position) {
+func (a *audit) present(e *entry, id uuid.UUID, p client.Payment) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.report.Keys++
@@ -232,7 +236,7 @@ func (a *audit) present(e *entry, id uuid.UUID, at *client.Position) {
 	if other := a.payments[id]; other != nil {
 		a.report.Stored.add("payment %s is that of two keys, %s and %s", id, other.key, e.key)
 	}
-	a.payments[id] = &audited{key: e.key, position: at}
+	a.payments[id] = &audited{key: e.key, sent: p.Sent(), position: p.Position}
 }
 
 // readTopic reads all partitions up to their stable offsets.
@@ -266,16 +270,20 @@ func (a *audit) judge() {
 	var c Comparison
 	for _, id := range slices.SortedFunc(maps.Keys(a.payments), byKey) {
 		p := a.payments[id]
-		c.add(Payment{ID: id, Sent: p.position != nil, Position: p.position}, p.found, func(p Payment) {
+		c.add(Payment{ID: id, Sent: p.sent, Position: p.position}, p.found, func(p Payment) {
 			a.judgeAbsent(p, &c)
 		})
 	}
 	a.report.Confirmed, a.report.Unsent, a.report.Missing = c.Confirmed, c.Unsent, c.Missing
-	a.report.Duplicates, a.report.Misplaced = c.Duplicates, c.Misplaced
+	a.report.Duplicates, a.report.Misplaced, a.report.Unplaced = c.Duplicates, c.Misplaced, c.Unplaced
 }
 
-// judgeAbsent judges a payment that is not in the topic, though the service reports a position.
+// judgeAbsent judges a payment that is not in the topic, though the service reports it as sent.
 func (a *audit) judgeAbsent(p Payment, c *Comparison) {
+	if p.Position == nil {
+		a.judgeUnplaced(p, c)
+		return
+	}
 	at := *p.Position
 	ends, place := a.ends[at.Partition], positions([]client.Position{at})
 	switch {
@@ -284,6 +292,27 @@ func (a *audit) judgeAbsent(p Payment, c *Comparison) {
 	case at.Topic == a.topic && ends.stable <= at.Offset && at.Offset < ends.end:
 		a.report.Undecided.add("payment %s is at %s, which an open transaction hides from offset %d on",
 			p.ID, place, ends.stable)
+	default:
+		c.missing(p)
+	}
+}
+
+// judgeUnplaced judges a payment that is not in the topic, and whose position the service does not
+// show. It may be in any partition. So it is missing only if each partition has all its records,
+// and consumers see all of them.
+func (a *audit) judgeUnplaced(p Payment, c *Comparison) {
+	var open, deleted bool
+	for _, ends := range a.ends {
+		open = open || ends.stable < ends.end
+		deleted = deleted || ends.start > 0
+	}
+	switch {
+	case open:
+		a.report.Undecided.add("payment %s is not in the topic, unless an open transaction hides it; "+
+			"the service does not show its position", p.ID)
+	case deleted:
+		a.report.NotJudged.add("payment %s is not in the topic, or no longer; "+
+			"the service does not show its position", p.ID)
 	default:
 		c.missing(p)
 	}

@@ -197,6 +197,50 @@ func TestAudit_Catches(t *testing.T) {
 	}
 }
 
+// TestAudit_NoPositions: the service does not show where payments are. The audit confirms those that
+// are in the topic once, and counts them as unplaced. A payment that is not there is missing only if
+// no transaction hides records.
+func TestAudit_NoPositions(t *testing.T) {
+	for name, row := range map[string]struct {
+		arrange  func(*auditCase)
+		unplaced int64
+		fault    string
+	}{
+		"Holds": {func(a *auditCase) { a.send(0, 1, 2, 3, 4) }, 5, ""},
+		// Only positions could show it.
+		"Misplaced":  {func(a *auditCase) { a.send(0, 1, 2, 3, 4); a.at[4] = a.at[1] }, 5, ""},
+		"Missing":    {func(a *auditCase) { a.send(0, 1, 2, 3) }, 4, ": missing 1"},
+		"Duplicates": {func(a *auditCase) { a.send(0, 1, 2, 3, 4, 2) }, 5, ": duplicates 1"},
+		"Lost":       {func(a *auditCase) { a.send(0, 1, 2, 3, 4); a.service.Forget(2) }, 4, ": lost 1"},
+		"Undecided": {func(a *auditCase) {
+			a.topic.open(2)
+			a.send(0, 1, 2, 3, 4) // 2 is in that partition
+		}, 4, ": undecided 1"},
+		"Unsent": {func(a *auditCase) { a.service.NeverSend = true }, 0, ": unsent 5"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newAuditCase(t)
+			a.service.HidePosition = true
+			row.arrange(a)
+			wait := time.Minute
+			if a.service.NeverSend {
+				wait = 0
+			}
+			r := a.audit(wait)
+			fault := ""
+			if err := r.Fault(); err != nil {
+				fault = err.Error()
+			}
+			if !strings.HasSuffix(fault, row.fault) || (fault == "") != (row.fault == "") {
+				t.Errorf("got fault %q, want %q at its end", fault, row.fault)
+			}
+			if r.Unplaced != row.unplaced {
+				t.Errorf("got %d unplaced, want %d", r.Unplaced, row.unplaced)
+			}
+		})
+	}
+}
+
 // TestAudit_MarkerLate: a transaction that ends after the first reading of the ends is no finding.
 func TestAudit_MarkerLate(t *testing.T) {
 	a := newAuditCase(t)

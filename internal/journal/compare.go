@@ -29,6 +29,8 @@ type Record struct {
 type Comparison struct {
 	// Confirmed counts the payments that are in the topic where they were reported.
 	Confirmed int64
+	// Unplaced counts those of them whose reported position is not known.
+	Unplaced int64
 	// Repeated counts the records beyond the first of each payment.
 	Repeated int64
 	// Unsent are payments that were not reported as sent.
@@ -82,6 +84,9 @@ func (c *Comparison) add(p Payment, found []client.Position, absent func(Payment
 			p.ID, positions(found), positions([]client.Position{*p.Position}))
 	default:
 		c.Confirmed++
+		if p.Position == nil {
+			c.Unplaced++
+		}
 	}
 }
 

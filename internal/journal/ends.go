@@ -71,11 +71,30 @@ func (a *audit) lastOffsets() map[int32]int64 {
 	return last
 }
 
+// allStable reports whether all that the service reported as sent is below the stable offsets. If a
+// position is not known, that is so when no transaction is open.
 func (a *audit) allStable(last map[int32]int64) bool {
+	if a.unplaced() {
+		for _, ends := range a.ends {
+			if ends.stable < ends.end {
+				return false
+			}
+		}
+	}
 	for p, offset := range last {
 		if offset >= a.ends[p].stable {
 			return false
 		}
 	}
 	return true
+}
+
+// unplaced reports whether the service reported a payment as sent without its position.
+func (a *audit) unplaced() bool {
+	for _, p := range a.payments {
+		if p.sent && p.position == nil {
+			return true
+		}
+	}
+	return false
 }

@@ -32,6 +32,9 @@ type Report struct {
 	Others int64 `json:"others"`
 	// Confirmed counts the payments that are in the topic once, where the service reports.
 	Confirmed int64 `json:"confirmed"`
+	// Unplaced counts those of them for which the service does not show a position. It was not checked
+	// whether they are where the database says; `paylatch verify` checks that.
+	Unplaced int64 `json:"unplaced"`
 
 	// Lost are payments with a 202 that the service does not have.
 	Lost Findings `json:"lost"`
@@ -119,6 +122,10 @@ func (r *Report) Write(out io.Writer) error {
 	}
 	fmt.Fprintf(&b, "\ntopic     %d records, %d of them of payments that are not in the journal\n", r.Records, r.Others)
 	fmt.Fprintf(&b, "confirmed %d payments are in the topic once, where the service reports\n", r.Confirmed)
+	if r.Unplaced > 0 {
+		fmt.Fprintf(&b, "unplaced  %d of them: the service does not show positions; paylatch verify compares them\n",
+			r.Unplaced)
+	}
 	var counts []string
 	for _, k := range r.kinds() {
 		counts = append(counts, fmt.Sprintf("%s %d", k.name, k.found.Count))

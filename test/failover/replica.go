@@ -95,6 +95,7 @@ func (s *stage) newReplica(slot int, take func() int) (*replica, error) {
 	r.Binary = s.binary
 	r.Env = append(s.settings(roleOf(slot), hosts[0]+","+hosts[1]),
 		"PAYLATCH_LISTEN="+r.host(), "PAYLATCH_ADMIN_LISTEN="+harness.Address(take()), "PAYLATCH_TENANT_IN_FLIGHT=0",
+		"PAYLATCH_SHOW_POSITION=true",
 		fmt.Sprintf("PAYLATCH_DATABASE_CONNECTIONS=%d", poolMax), fmt.Sprintf("PAYLATCH_BATCH_MAX=%d", batchMax))
 	r.Follow = func(log io.Reader) { s.logs.follow(slot, log) }
 	r.Died = func(pid int, err error) {

@@ -45,7 +45,7 @@ func (c *contract) testJudge(t *testing.T) {
 		}),
 		"NotJSON":             created.bent(t, func(a *response, _ map[string]any) { a.body = []byte("{") }),
 		"Empty":               created.bent(t, func(a *response, _ map[string]any) { a.body = []byte(" ") }),
-		"NoPosition":          sent.bent(t, func(_ *response, body map[string]any) { delete(body, "position") }),
+		"NoSentAt":            sent.bent(t, func(_ *response, body map[string]any) { delete(body, "sent_at") }),
 		"CreatedWithPosition": sent.bent(t, func(_ *response, body map[string]any) { body["status"] = "created" }),
 		"WeakETag":            sent.bent(t, func(a *response, _ map[string]any) { a.header.Set("ETag", `W/"sent"`) }),
 		"BodyIn304":           sent.bent(t, func(a *response, _ map[string]any) { a.status = http.StatusNotModified }),
@@ -75,7 +75,8 @@ func (c *contract) testJudge(t *testing.T) {
 			t.Errorf("%s: got no error, want one", name)
 		}
 	}
-	for _, unbent := range []*response{created, refused, sent, waited} {
+	unplaced := sent.bent(t, func(_ *response, body map[string]any) { delete(body, "position") })
+	for _, unbent := range []*response{created, refused, sent, waited, unplaced} {
 		if _, err := c.judge.check(unbent.bent(t, func(*response, map[string]any) {})); err != nil {
 			t.Errorf("an unaltered response: got error %v, want none", err)
 		}

@@ -13,7 +13,7 @@ import (
 func (c *contract) testStatus(t *testing.T) {
 	created := c.create(t, newKey(), order())
 	sent := c.sent(t, created.path())
-	sent.wantHeaders(t, "Cache-Control", "private, no-cache", "Vary", "Authorization, Prefer", "Retry-After", "",
+	sent.wantHeaders(t, "Cache-Control", "no-store", "Vary", "Authorization, Prefer", "Retry-After", "",
 		"Content-Location", "", "Content-Type", "application/json")
 	got, want := sent.members(t), created.members(t)
 	position := got["position"].(map[string]any)
@@ -38,7 +38,7 @@ func (c *contract) testByKey(t *testing.T) {
 	byKey := c.get(t, target)
 	byKey.want(t, http.StatusOK)
 	byKey.wantHeaders(t, "Content-Location", created.path(), "ETag", byID.header.Get("ETag"), "Cache-Control",
-		"private, no-cache", "Vary", "Authorization, Prefer")
+		"no-store", "Vary", "Authorization, Prefer")
 	if string(byKey.body) != string(byID.body) {
 		t.Errorf("by key: got\n%s, want as by id\n%s", byKey.body, byID.body)
 	}
@@ -79,7 +79,7 @@ func (c *contract) testNotModified(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			a := c.get(t, path, "If-None-Match", known)
 			a.want(t, http.StatusNotModified)
-			a.wantHeaders(t, "ETag", tag, "Cache-Control", "private, no-cache", "Vary", "Authorization, Prefer",
+			a.wantHeaders(t, "ETag", tag, "Cache-Control", "no-store", "Vary", "Authorization, Prefer",
 				"Content-Type", "")
 		})
 	}
@@ -101,6 +101,21 @@ func (c *contract) testNotModified(t *testing.T) {
 	})
 }
 
+// createdTag returns the path of a payment and its ETag from before it was sent.
+func (c *contract) createdTag(t *testing.T) (path, tag string) {
+	t.Helper()
+	eventually(t, "a payment is seen before it is sent", func() error {
+		path = c.create(t, newKey(), order()).path()
+		a := c.get(t, path)
+		if a.member(t, "status") != "created" {
+			return errNotYet
+		}
+		tag = a.header.Get("ETag")
+		return nil
+	})
+	return path, tag
+}
+
 // testWait waits until the payment is sent. Prefer is parsed by RFC 7240: an invalid preference is
 // ignored.
 func (c *contract) testWait(t *testing.T) {
@@ -113,7 +128,8 @@ func (c *contract) testWait(t *testing.T) {
 		}
 	})
 	t.Run("SinceCreated", func(t *testing.T) {
-		a := c.get(t, c.create(t, newKey(), order()).path(), "Prefer", "wait=30", "If-None-Match", `"created"`)
+		path, tag := c.createdTag(t)
+		a := c.get(t, path, "Prefer", "wait=30", "If-None-Match", tag)
 		a.want(t, http.StatusOK)
 		if position, there := a.member(t, "position").(map[string]any); !there ||
 			position["offset"].(json.Number) == "" {

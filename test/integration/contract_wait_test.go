@@ -19,7 +19,7 @@ func (c *contract) testCreateWait(t *testing.T) {
 		t.Helper()
 		a.want(t, http.StatusOK)
 		a.wantHeaders(t, "Content-Location", path, "Preference-Applied", "wait=30", "ETag", status.header.Get("ETag"),
-			"Cache-Control", "private, no-cache", "Vary", "Authorization, Prefer", "Content-Type", "application/json",
+			"Cache-Control", "no-store", "Vary", "Authorization, Prefer", "Content-Type", "application/json",
 			"Idempotent-Replayed", replayed, "Location", "", "Retry-After", "")
 		if !bytes.Equal(a.body, status.body) {
 			t.Errorf("create: got\n%s, want as the status\n%s", a.body, status.body)

@@ -275,6 +275,7 @@ func installIn(t *testing.T, database, brokers string, broker *parts.Broker, mor
 	i := &installation{broker: broker, topic: parts.Topic(), env: map[string]string{
 		"PAYLATCH_DATABASE_URL": database, "PAYLATCH_KAFKA_BROKERS": brokers,
 		"PAYLATCH_LISTEN": "127.0.0.1:0", "PAYLATCH_ADMIN_LISTEN": "127.0.0.1:0", "PAYLATCH_LOG_LEVEL": "debug",
+		"PAYLATCH_SHOW_POSITION": "true",
 	}}
 	for _, m := range more {
 		maps.Copy(i.env, m)
