@@ -41,9 +41,9 @@ func (c *setupCommand) Run(ctx context.Context, out cli.Output) error {
 		return err
 	}
 	_, _ = fmt.Fprintln(out.Stdout, schemaText(schema))
-	return app.WithClients(ctx, c.DatabaseSettings, c.KafkaSettings, func(s *store.Store, cluster *kafka.Cluster) error {
+	return app.WithClients(ctx, c.DatabaseSettings, c.KafkaSettings, func(s *store.Store, k *kafka.Cluster) error {
 		found, err := showing(ctx, out, "setting up the topic", func() (operator.Found, error) {
-			return operator.EnsureTopic(ctx, s, cluster, topicOf(c.TopicSettings))
+			return operator.EnsureTopic(ctx, s, k, topicOf(c.TopicSettings))
 		})
 		if err != nil {
 			return err

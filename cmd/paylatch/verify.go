@@ -56,9 +56,9 @@ func (undecidedError) ExitCode() int { return 3 }
 
 // Run compares the topic with the database, and returns nil if they agree.
 func (c *verifyCommand) Run(ctx context.Context, out cli.Output) error {
-	return app.WithClients(ctx, c.DatabaseSettings, c.KafkaSettings, func(s *store.Store, cluster *kafka.Cluster) error {
+	return app.WithClients(ctx, c.DatabaseSettings, c.KafkaSettings, func(s *store.Store, k *kafka.Cluster) error {
 		report, err := showing(ctx, out, "verifying", func() (auditor.Report, error) {
-			return auditor.Audit(ctx, s, cluster)
+			return auditor.Audit(ctx, s, k)
 		})
 		if err != nil {
 			return err

@@ -3,6 +3,7 @@ package app
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/paylatch/paylatch/internal/secretfile"
@@ -29,6 +30,29 @@ func (f *DatabaseURLFile) UnmarshalText(path []byte) (err error) {
 		})
 	}
 	return err
+}
+
+// Warning returns a sentence if all users may read the file, or if the connection is not verified.
+func (f DatabaseURLFile) Warning() string {
+	return strings.Join(slices.DeleteFunc([]string{f.File.Warning(), DatabaseURL(f.Current()).Warning()},
+		func(s string) bool { return s == "" }), "; ")
+}
+
+// Warning returns a sentence if another machine could take the place of the database.
+func (u DatabaseURL) Warning() string {
+	transport, err := store.TransportOf(string(u))
+	if u == "" || err != nil || len(transport.Unverified) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("connections to %s are not verified (sslmode=%s): another machine could take its place, "+
+		"and read passwords and payments; use sslmode=verify-full with sslrootcert",
+		strings.Join(transport.Unverified, " and "), transport.SSLMode)
+}
+
+// sslMode returns the mode for the log.
+func (u DatabaseURL) sslMode() string {
+	transport, _ := store.TransportOf(string(u)) // It was checked.
+	return transport.SSLMode
 }
 
 // URL returns where the database is, from the setting or from the file.

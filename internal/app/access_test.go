@@ -98,3 +98,25 @@ func TestDatabaseURL_TLSFile(t *testing.T) {
 		}
 	}
 }
+
+// TestDatabaseURL_Warning: a connection that leaves the machine and is not verified is warned of,
+// without the password.
+func TestDatabaseURL_Warning(t *testing.T) {
+	for url, want := range map[string]string{
+		"postgres://u:sesame@db/p":                             "connections to db are not verified (sslmode=prefer)",
+		"postgres://u:sesame@a,b/p?sslmode=disable":            "connections to a and b are not verified (sslmode=d",
+		"postgres://u:sesame@db/p?sslrootcert=system":          "",
+		"postgres://u:sesame@127.0.0.1/p?sslmode=disable":      "",
+		"host=/var/run/postgresql user=u password=sesame":      "",
+		"postgres://u:sesame@localhost:5432/p?sslmode=disable": "",
+	} {
+		got := DatabaseURL(url).Warning()
+		if !strings.HasPrefix(got, want) || (got == "") != (want == "") || strings.Contains(got, "sesame") {
+			t.Errorf("%s: got %q, want %q", url, got, want)
+		}
+		var f DatabaseURLFile
+		if err := f.UnmarshalText([]byte(written(t, url))); err != nil || f.Warning() != got {
+			t.Errorf("%s: got %q, %v of a file; want %q", url, f.Warning(), err, got)
+		}
+	}
+}

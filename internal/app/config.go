@@ -94,6 +94,7 @@ func (c Config) drainDelay() time.Duration {
 func (c Config) LogValue() slog.Value {
 	attrs := []slog.Attr{
 		slog.String("database_url", c.URL().String()),
+		slog.String("database_sslmode", c.URL().sslMode()),
 		slog.String("admin_listen", string(c.AdminListen)),
 		slog.Int("database_connections", int(c.DatabaseConnections)),
 		slog.Duration("shutdown_timeout", time.Duration(c.ShutdownTimeout)),

@@ -105,7 +105,8 @@ func TestConfig_Log(t *testing.T) {
 		API:              &APISettings{DrainDelay: DrainDelay(1500 * time.Millisecond)},
 	})
 	for _, want := range []string{
-		`"took":0.000133`, `"shutdown_timeout":20`, `"drain_delay":1.5`, `"database_url":"postgres://u:***@db:5432/p"`,
+		`"database_sslmode":"prefer"`, `"took":0.000133`, `"shutdown_timeout":20`,
+		`"drain_delay":1.5`, `"database_url":"postgres://u:***@db:5432/p"`,
 	} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("got %s, want %s in it", log.String(), want)

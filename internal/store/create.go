@@ -76,8 +76,7 @@ func (s *Store) createBatch(ctx context.Context, batch []payment.Payment) ([]cre
 func (s *Store) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
-	conn, err := s.pool.Acquire(ctx)
-	return conn, translate(err)
+	return s.take(ctx)
 }
 
 // tryBatch stores the payments if the create gate is open for the given number of partitions.

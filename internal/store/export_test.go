@@ -105,3 +105,6 @@ func (s *Store) KeyQueries() int { return s.keys.Queries() }
 
 // ConnectionsInUse returns how many connections of the pool are in use.
 func (s *Store) ConnectionsInUse() int32 { return s.pool.Stat().AcquiredConns() }
+
+// Reset makes the pool open its connections again.
+func (s *Store) Reset() { s.pool.Reset() }

@@ -72,9 +72,9 @@ type found struct {
 func (s *Store) findBatch(ctx context.Context, ids []payment.ID) ([]found, error) {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
-	pooled, err := s.pool.Acquire(ctx)
+	pooled, err := s.take(ctx)
 	if err != nil {
-		return nil, translate(err)
+		return nil, err
 	}
 	defer pooled.Release()
 	conn := pooled.Conn()

@@ -67,6 +67,7 @@ type Store struct {
 	commits  *commits
 	barrier  *barrier
 	refused  refusals
+	rotation rotation
 
 	// admitting holds a token while an incarnation is checked; see admit.
 	admitting chan struct{}
@@ -131,6 +132,7 @@ func Open(ctx context.Context, url string, connectionsMax int32, options ...Opti
 	}
 	config.MinIdleConns = min(idleConnections, config.MaxConns)
 	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		s.rotation.accepted()
 		if err := s.initConn(ctx, conn); err != nil {
 			return err
 		}
@@ -234,9 +236,9 @@ func (s *Store) Ready(ctx context.Context) (halted []int32, err error) {
 // inTx runs work in a transaction of the pool. It commits if work returns nil, and rolls back
 // otherwise. It returns errUnconfirmed if the synchronous standby has not confirmed the commit.
 func (s *Store) inTx(ctx context.Context, work func(pgx.Tx) error) error {
-	pooled, err := s.pool.Acquire(ctx)
+	pooled, err := s.take(ctx)
 	if err != nil {
-		return translate(err)
+		return err
 	}
 	defer pooled.Release()
 	return confirmed(pooled.Conn(), func() error { return pgx.BeginFunc(ctx, pooled.Conn(), work) })
