@@ -82,7 +82,7 @@ func (l *boundedListener) noteFailure(err error) {
 		return
 	}
 	l.metrics.acceptErrors.Inc()
-	if held, ok := l.failing.pass(time.Now()); ok {
+	if held, ok := l.failing.pass(time.Now(), 1); ok {
 		l.logger.Warn("accepting a connection failed", "listener", l.Addr().String(), "error", err, "more", held)
 	}
 }
@@ -108,7 +108,7 @@ func (l *boundedListener) admit(c *boundedConn) bool {
 }
 
 func (l *boundedListener) noteFull() {
-	if held, ok := l.full.pass(time.Now()); ok {
+	if held, ok := l.full.pass(time.Now(), 1); ok {
 		l.logger.Warn("clients have as many connections as they may", "listener", l.Addr().String(),
 			"max", l.max, "idle", l.idle.Len(), "more", held)
 	}

@@ -46,18 +46,27 @@ func (l *logBuffer) String() string {
 func (l *logBuffer) logger() *slog.Logger { return slog.New(slog.NewJSONHandler(l, nil)) }
 
 // metric returns the value of a metric without labels.
-func metric(t *testing.T, s *Server, name string) float64 {
+func metric(t *testing.T, s *Server, name string) float64 { return metricWith(t, s, name, "", "") }
+
+// metricWith returns the value of the metric whose label has the value.
+func metricWith(t *testing.T, s *Server, name, label, value string) float64 {
 	t.Helper()
 	families, err := s.metrics.registerer.(*prometheus.Registry).Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, f := range families {
-		if f.GetName() == name {
-			return f.GetMetric()[0].GetGauge().GetValue() + f.GetMetric()[0].GetCounter().GetValue()
+		for _, m := range f.GetMetric() {
+			matches := label == ""
+			for _, pair := range m.GetLabel() {
+				matches = matches || pair.GetName() == label && pair.GetValue() == value
+			}
+			if f.GetName() == name && matches {
+				return m.GetGauge().GetValue() + m.GetCounter().GetValue()
+			}
 		}
 	}
-	t.Fatalf("there is no metric %s", name)
+	t.Fatalf("there is no metric %s of %s %q", name, label, value)
 	return 0
 }
 
@@ -357,7 +366,7 @@ func TestSampler(t *testing.T) {
 		{sampleInterval, 0, true},
 	} {
 		at = at.Add(row.after)
-		if held, ok := s.pass(at); held != row.held || ok != row.ok {
+		if held, ok := s.pass(at, 1); held != row.held || ok != row.ok {
 			t.Errorf("event %d: got %d held back and %t, want %d and %t", i, held, ok, row.held, row.ok)
 		}
 	}

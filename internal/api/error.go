@@ -105,6 +105,7 @@ func (x *exchange) writeError(err error) {
 	x.code = p.Code
 	x.hastenBody()
 	header := x.Header()
+	header["Cache-Control"] = noStore
 	switch p.Code {
 	case "unauthorized":
 		header.Set("WWW-Authenticate", `Bearer realm="paylatch"`)
@@ -156,11 +157,22 @@ func (s *Server) matches(r *http.Request, method string) bool {
 // only: nothing is sent.
 const statusClientClosedRequest = 499
 
+// Lines that are logged in each sampleInterval at most. The metrics count all requests.
+const (
+	// anyoneLinesMax is for each code of a problem, of requests without a valid API key.
+	anyoneLinesMax = 1
+	// tenantLinesMax is for each tenant.
+	tenantLinesMax = 100
+)
+
 // report counts the outcome and logs it.
 //
 // Our faults are logged as errors, the client's as info, and everything else as debug. Requests
 // that are refused for a limit, or whose client is gone, come in floods. So do requests to an
 // unready replica. These are debug, too. A change of readiness is logged once, by readiness itself.
+//
+// Other requests can come in floods as well, so their lines are bounded: those of clients without a
+// valid API key for all of them together.
 func (s *Server) report(x *exchange, route string, took time.Duration, err error) {
 	gone := err != nil && x.Context().Err() != nil
 	if gone {
@@ -178,6 +190,40 @@ func (s *Server) report(x *exchange, route string, took time.Duration, err error
 	if !s.logger.Enabled(x.Context(), level) {
 		return
 	}
+	more, ok := 0, true
+	if level > slog.LevelDebug {
+		more, ok = s.sample(x)
+	}
+	if ok {
+		s.logRequest(x, route, took, level, more, err)
+	}
+}
+
+// sample reports whether the line of a request that failed may be logged, and how many lines were held
+// back before it.
+func (s *Server) sample(x *exchange) (held int, ok bool) {
+	if x.usage != nil {
+		return x.usage.lines.pass(time.Now(), tenantLinesMax)
+	}
+	if sampler := s.refused[x.code]; sampler != nil {
+		return sampler.pass(time.Now(), anyoneLinesMax)
+	}
+	return 0, true
+}
+
+// newSamplers returns a sampler for each code of a problem.
+func newSamplers() map[string]*sampler {
+	samplers := make(map[string]*sampler, len(problemTypes))
+	for code := range problemTypes {
+		samplers[code] = &sampler{}
+	}
+	return samplers
+}
+
+// logRequest logs a request. more is how many lines like this one were held back before it.
+func (s *Server) logRequest(
+	x *exchange, route string, took time.Duration, level slog.Level, more int, err error,
+) {
 	attrs := []slog.Attr{
 		slog.String("method", x.r.Method), slog.String("route", route), slog.Int("status", x.status),
 		slog.Duration("took", took), slog.String("request_id", x.requestID),
@@ -187,6 +233,9 @@ func (s *Server) report(x *exchange, route string, took time.Duration, err error
 	}
 	if x.tenant.Name != "" {
 		attrs = append(attrs, slog.String("tenant", x.tenant.Name))
+	}
+	if more > 0 {
+		attrs = append(attrs, slog.Int("more", more))
 	}
 	// Other errors are not logged: their text may contain what the client sent.
 	if level == slog.LevelError {

@@ -76,7 +76,14 @@ func (s *Server) instrument(route string, h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		x := &exchange{w: w, r: r, requestID: requestID(r), draining: &s.draining, showPosition: s.config.ShowPosition}
-		w.Header()["X-Request-Id"] = []string{x.requestID}
+		header := w.Header()
+		header["X-Request-Id"] = []string{x.requestID}
+		header["X-Content-Type-Options"] = nosniff
+		if len(r.TransferEncoding) > 0 {
+			// A body with Content-Length, too, ends the connection (RFC 9112 section 6.1). net/http
+			// drops that field, so it is not known whether it was there.
+			header["Connection"] = connectionClose
+		}
 		err := s.recovered(x, h)
 		if err != nil && x.status == 0 {
 			x.writeError(err)

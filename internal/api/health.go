@@ -14,20 +14,40 @@ import (
 // live handles GET /livez: the process responds. It checks nothing else, because a restart does not
 // help when the database is away.
 func live(x *exchange) error {
+	x.Header()["Cache-Control"] = noStore
 	x.writeJSON(http.StatusOK, contentTypeJSON, health{"live"})
 	return nil
 }
 
-// ready handles GET /readyz. It responds with the result of the last checks. A halted partition is
-// reported but does not make the replica unready: its payments are still accepted and kept.
+// ready handles GET /readyz of clients. It responds with the result of the last checks. It does not
+// name halted partitions: they are none of a client's business, and it needs no API key.
 func (s *Server) ready(x *exchange) error {
+	return s.readyWith(x, func([]int32) readyBody { return readyBody{health: health{"ready"}} })
+}
+
+// readyForAdmin handles GET /readyz of the admin listener. A halted partition is reported but does
+// not make the replica unready: its payments are still accepted and kept.
+func (s *Server) readyForAdmin(x *exchange) error {
+	return s.readyWith(x, func(halted []int32) readyBody { return readyBody{health{"ready"}, halted} })
+}
+
+func (s *Server) readyWith(x *exchange, body func(halted []int32) readyBody) error {
 	s.readiness.awaitFirst(x.Context())
 	halted, err := s.readiness.state()
 	if err != nil {
 		return err
 	}
-	x.writeJSON(http.StatusOK, contentTypeJSON, readyBody{health{"ready"}, halted})
+	x.Header()["Cache-Control"] = noStore
+	x.writeJSON(http.StatusOK, contentTypeJSON, body(halted))
 	return nil
+}
+
+// AdminHealth returns the handler of /livez and /readyz for the admin listener.
+func (s *Server) AdminHealth() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /livez", s.instrument("/livez", live))
+	mux.Handle("GET "+readyPath, s.instrument(readyPath, s.readyForAdmin))
+	return mux
 }
 
 type health struct {

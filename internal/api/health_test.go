@@ -185,7 +185,8 @@ func TestReady_Drain(t *testing.T) {
 	}
 }
 
-// TestReady_HaltedPartitions: halted partitions are reported, and the replica is ready.
+// TestReady_HaltedPartitions: halted partitions are reported to operators alone, and the replica is
+// ready.
 func TestReady_HaltedPartitions(t *testing.T) {
 	server, _ := newTestServer(t)
 	server.readiness.check = func(context.Context) ([]int32, error) { return []int32{3, 4}, nil }
@@ -194,9 +195,12 @@ func TestReady_HaltedPartitions(t *testing.T) {
 	var body struct {
 		HaltedPartitions []int `json:"halted_partitions"`
 	}
-	w := poll(t, server, "/readyz")
+	w := do(t, server.AdminHealth(), http.MethodGet, "/readyz", "")
 	err := json.NewDecoder(w.Body).Decode(&body)
 	if err != nil || w.Code != http.StatusOK || !slices.Equal(body.HaltedPartitions, []int{3, 4}) {
 		t.Errorf("got %d with %v (error %v), want 200 with 3 and 4", w.Code, body.HaltedPartitions, err)
+	}
+	if w := poll(t, server, "/readyz"); w.Code != http.StatusOK || w.Body.String() != `{"status":"ready"}` {
+		t.Errorf("clients got %d and %s, want 200 and no partitions", w.Code, w.Body)
 	}
 }

@@ -66,6 +66,8 @@ type tenantUsage struct {
 	bucket   *rate.Limiter
 	inFlight semaphore
 	waiting  semaphore
+	// lines samples the log.
+	lines sampler
 }
 
 // semaphore counts requests up to a limit. It never blocks. It is safe for concurrent use.

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"mime"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -46,6 +48,7 @@ func (s *Server) create(x *exchange) error {
 	}
 	header := x.Header()
 	header["Location"] = []string{paymentPrefix + stored.ID.String()}
+	header["Cache-Control"] = noStore
 	header["Retry-After"] = retryAfterOne
 	// A replay shows what the first response showed, whatever the status is now.
 	stored.Status, stored.Emission = payment.StatusCreated, nil
@@ -210,8 +213,8 @@ const bodyBytesUsual = 1024
 // content reads the body. The faults are members of the wrong JSON type. They are reported together
 // with those that payment.New finds.
 //
-// A read error is the fault of the network or of a slow client. Nothing is known about the body
-// then, so the request may be repeated.
+// A body that does not arrive whole is the fault of the network or of a slow client. Nothing is known
+// about it then, so the request may be repeated.
 func (x *exchange) content() (payment.Content, []payment.Fault, error) {
 	if !plainJSON(x.r.Header) {
 		return payment.Content{}, nil, refuse("unsupported_media_type",
@@ -226,10 +229,25 @@ func (x *exchange) content() (payment.Content, []payment.Fault, error) {
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		return payment.Content{}, nil, refuse("body_too_large", "the body has more than %d bytes", bodyBytesMax)
 	}
-	if err != nil {
+	switch {
+	case isBrokenOff(err):
 		return payment.Content{}, nil, refuse("request_timeout", "the body did not arrive whole within %s", readTimeout)
+	case err != nil:
+		return payment.Content{}, nil, refuse("malformed_json", "the chunks or the trailer of the body are malformed")
 	}
 	return decode(body.Bytes())
+}
+
+// isBrokenOff reports whether a body could not be read because the connection was too slow or ended.
+// Any other error is one of the chunked coding, which another attempt will not mend. net/http has no
+// type for the end of a connection before the trailer, and reports one within it as too long.
+func isBrokenOff(err error) bool {
+	if err == nil {
+		return false
+	}
+	_, ofNetwork := errors.AsType[net.Error](err)
+	return ofNetwork || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) ||
+		errors.Is(err, net.ErrClosed) || strings.HasSuffix(err.Error(), "unexpected EOF reading trailer")
 }
 
 // plainJSON reports whether the header declares JSON in UTF-8 (RFC 8259 section 8.1) without a

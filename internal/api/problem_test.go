@@ -140,6 +140,7 @@ func TestServer_Routes(t *testing.T) {
 	for _, path := range []string{
 		"/", "/payments/", "//payments", "/payments//", "/payments/a/b", "/Payments", "/livez/", "/a/../livez",
 		"/metrics",
+		"/%6civez", "/payments%2Fa", "/problems/%69nternal", "/%70ayments",
 	} {
 		wantProblem(t, do(t, server, http.MethodGet, path, ""), "not_found")
 	}

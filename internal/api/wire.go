@@ -269,7 +269,6 @@ func (x *exchange) writeJSON(status int, contentType []string, v any) {
 func (x *exchange) writeBody(status int, contentType []string, body []byte) {
 	header := x.Header()
 	header["Content-Type"] = contentType
-	header["X-Content-Type-Options"] = nosniff
 	header["Content-Length"] = []string{strconv.Itoa(len(body))}
 	x.WriteHeader(status)
 	_, _ = x.Write(body)

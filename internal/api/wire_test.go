@@ -1,12 +1,13 @@
 package api
 
 import (
-	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/iotest"
 
@@ -81,7 +82,7 @@ func TestCreate_Body(t *testing.T) {
 	}
 	wantProblem(t, send(request(t, http.MethodPost, "/payments", padding+" "+sampleBody)), "body_too_large")
 	broken := request(t, http.MethodPost, "/payments", "")
-	broken.Body = io.NopCloser(iotest.ErrReader(errors.New("connection reset")))
+	broken.Body = io.NopCloser(iotest.ErrReader(&net.OpError{Op: "read", Err: syscall.ECONNRESET}))
 	wantProblem(t, send(broken), "request_timeout")
 }
 

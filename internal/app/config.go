@@ -44,6 +44,7 @@ type SenderSettings struct {
 // ProcessSettings are those of every process that serves.
 type ProcessSettings struct {
 	AdminListen         Address         `env:"PAYLATCH_ADMIN_LISTEN" default:"127.0.0.1:8081" help:"Where /metrics, /livez, /readyz and /debug/pprof/ are served; not for clients."`
+	AdminHosts          Hosts           `env:"PAYLATCH_ADMIN_HOSTS" placeholder:"NAME,…" help:"Names by which the admin listener is reached, besides IP addresses and localhost. A request for another name gets 421, so that no web page can read from it."`
 	DatabaseConnections Connections     `env:"PAYLATCH_DATABASE_CONNECTIONS" default:"16" help:"Pooled connections at most; senders have one more for each partition they own."`
 	ShutdownTimeout     ShutdownTimeout `env:"PAYLATCH_SHUTDOWN_TIMEOUT" default:"20s" help:"How long a stop may take, after --drain-delay, before it is cut short, which is safe. Kill the process no sooner than after both."`
 }

@@ -12,8 +12,13 @@ func TestConnectionsWithin(t *testing.T) {
 	t.Parallel()
 	const most = api.ConnectionsMaxDefault
 	for _, row := range []struct{ wanted, files, want int }{
-		{0, 1024, 512}, {0, 1 << 20, most}, {0, 1, 1}, {0, 2 * most, most},
-		{512, 1024, 512}, {1, 1024, 1}, {2 * most, 4 * most, 2 * most},
+		{0, 1024, 512},
+		{0, 1 << 20, most},
+		{0, 1, 1},
+		{0, 2 * most, most},
+		{512, 1024, 512},
+		{1, 1024, 1},
+		{2 * most, 4 * most, 2 * most},
 	} {
 		if got, err := connectionsWithin(row.wanted, row.files); err != nil || got != row.want {
 			t.Errorf("%d wanted of %d files: got %d and error %v, want %d", row.wanted, row.files, got, err, row.want)

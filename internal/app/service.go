@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"os/signal"
 	"sync"
@@ -182,11 +181,11 @@ func (s *Service) serve(ctx context.Context) error {
 }
 
 func (s *Service) serveAdmin(ctx context.Context) error {
-	var health http.Handler = s.server
-	if s.server == nil {
-		health = s.health.handler()
+	admin := api.Admin{Metrics: s.registry, Health: s.health.handler(), Hosts: s.config.AdminHosts}
+	if s.server != nil {
+		admin.Health = s.server.AdminHealth()
 	}
-	return api.ServeAdmin(ctx, s.admin, s.registry, health, s.logger)
+	return api.ServeAdmin(ctx, s.admin, admin, s.logger)
 }
 
 // send waits for a topic that is fit for payments, and runs the senders. The API

@@ -129,6 +129,27 @@ func (a *Address) UnmarshalText(text []byte) error {
 	return checkAddress(string(text))
 }
 
+// Hosts are names of hosts, in lower case.
+type Hosts []string
+
+// hostName is a name of RFC 1123 section 2.1, and the underscore that Docker Compose allows.
+var hostName = regexp.MustCompile(`^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*$`)
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (h *Hosts) UnmarshalText(text []byte) error {
+	const nameBytesMax = 253 // RFC 1035 section 2.3.4, as text.
+	*h = nil
+	var faults []error
+	for one := range strings.SplitSeq(string(text), ",") {
+		one = strings.ToLower(strings.TrimSpace(one))
+		if len(one) > nameBytesMax || !hostName.MatchString(one) {
+			faults = append(faults, fmt.Errorf("%.300q is no name of a host", one))
+		}
+		*h = append(*h, one)
+	}
+	return errors.Join(faults...)
+}
+
 func checkAddress(s string) error {
 	_, port, err := net.SplitHostPort(s)
 	if n, portErr := strconv.Atoi(port); err != nil || portErr != nil || n < 0 || n > 65535 {

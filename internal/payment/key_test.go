@@ -72,3 +72,15 @@ func TestParseKey_BothFormsAreOneKey(t *testing.T) {
 		t.Error("bare and quoted form: got two keys, want one")
 	}
 }
+
+// TestParseKey_UUIDCase: two spellings of a UUID are two keys, and so two payments. To fold them
+// would change the ids of payments that exist: docs/adr/0034-keys-are-compared-by-bytes.md.
+func TestParseKey_UUIDCase(t *testing.T) {
+	const lower = "01932c07-209f-7c3e-8a4b-5d6e7f809112"
+	upper := strings.ToUpper(lower)
+	salt := tenant().Salt
+	a, b := payment.DeriveID(salt, key(t, lower)), payment.DeriveID(salt, key(t, upper))
+	if a == b || key(t, lower) == key(t, upper) {
+		t.Errorf("got id %s for %s and for %s, want two ids", a, lower, upper)
+	}
+}

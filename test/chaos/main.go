@@ -259,7 +259,8 @@ func (s *stage) replica(slot int, brokers []harness.BrokerPorts, take func() int
 	r.Env = []string{
 		"PAYLATCH_DATABASE_URL=" + databaseURL(roleOf(slot), database),
 		"PAYLATCH_KAFKA_BROKERS=" + strings.Join(seeds, ","), "PAYLATCH_DELIVERY=" + s.delivery,
-		"PAYLATCH_SHOW_POSITION=true", "PAYLATCH_LISTEN=" + harness.Address(r.api), "PAYLATCH_ADMIN_LISTEN=" + harness.Address(r.admin),
+		"PAYLATCH_SHOW_POSITION=true",
+		"PAYLATCH_LISTEN=" + harness.Address(r.api), "PAYLATCH_ADMIN_LISTEN=" + harness.Address(r.admin),
 		fmt.Sprintf("PAYLATCH_BATCH_MAX=%d", s.batchMax), "PAYLATCH_DATABASE_CONNECTIONS=8",
 		"PAYLATCH_SHUTDOWN_TIMEOUT=" + shutdownTimeout.String(),
 	}

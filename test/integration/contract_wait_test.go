@@ -35,7 +35,7 @@ func (c *contract) testCreateWait(t *testing.T) {
 			a := c.create(t, key, order(), "Prefer", prefer)
 			a.wantHeaders(t, "Idempotent-Replayed", "true", "Location", path, "Retry-After", "1", "Preference-Applied",
 				"",
-				"Content-Location", "", "ETag", "", "Vary", "", "Cache-Control", "")
+				"Content-Location", "", "ETag", "", "Vary", "", "Cache-Control", "no-store")
 			if got := a.member(t, "status"); got != "created" {
 				t.Errorf("got status %v in a 202, want created", got)
 			}

@@ -241,11 +241,14 @@ func TestResume_Choices(t *testing.T) {
 	halted(4)
 	// readyz has the result of the last check, which may be a moment old.
 	eventually(t, "readyz names the halted partitions", func() error {
-		if ready := get(t, api.api+"/readyz"); !strings.Contains(ready, `"halted_partitions":[3,4]`) {
+		if ready := get(t, api.admin+"/readyz"); !strings.Contains(ready, `"halted_partitions":[3,4]`) {
 			return fmt.Errorf("got %s", ready)
 		}
 		return nil
 	})
+	if ready := get(t, api.api+"/readyz"); strings.Contains(ready, "halted") {
+		t.Errorf("got %s from the address of clients, want no partitions", ready)
+	}
 	run(t, i.env, "partitions", "resume", "3")
 	halted(3)
 	printed := run(t, i.env, "partitions", "resume", "3", "--dry-run")
