@@ -8,6 +8,16 @@ create type payment_status as enum ('created', 'sent', 'accepted', 'rejected');
 
 create sequence payments_seq as bigint cache 1;
 
+CREATE OR REPLACE FUNCTION public.allow_resend()
+ RETURNS void
+ LANGUAGE plpgsql
+AS $function$
+begin
+    perform set_config('paylatch.resend', 'on', true);
+end
+$function$
+;
+
 CREATE OR REPLACE FUNCTION public.create_gate_is_open(partitions smallint)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -51,7 +61,23 @@ CREATE OR REPLACE FUNCTION public.refuse_change()
  LANGUAGE plpgsql
 AS $function$
 begin
-    raise exception '% rows are immutable', tg_table_name using errcode = 'restrict_violation';
+    raise exception '%', coalesce(tg_argv[0], tg_table_name || ' rows are immutable')
+        using errcode = 'restrict_violation';
+end
+$function$
+;
+
+CREATE OR REPLACE FUNCTION public.refuse_unmark()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+begin
+    if old.status = 'sent' and new.status = 'created' and current_setting('paylatch.resend', true) = 'on'
+        and has_function_privilege(format('%I.allow_resend()', tg_table_schema), 'execute') then
+        return null;
+    end if;
+    raise exception 'payments: payment % is marked %, and only `paylatch partitions resume --resend` takes a mark back',
+        old.id, old.status using errcode = 'restrict_violation';
 end
 $function$
 ;
@@ -160,6 +186,14 @@ CREATE TRIGGER accounts_are_kept BEFORE TRUNCATE ON public.accounts FOR EACH STA
 CREATE TRIGGER parties_are_immutable BEFORE DELETE OR UPDATE ON public.parties FOR EACH ROW EXECUTE FUNCTION refuse_change();
 
 CREATE TRIGGER parties_are_kept BEFORE TRUNCATE ON public.parties FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+CREATE TRIGGER payments_are_immutable BEFORE UPDATE OF seq, amount, originator_id, beneficiary_id, sender_id, receiver_id, created_at, id, tenant_id, partition, currency, reference, trace_context ON public.payments FOR EACH STATEMENT EXECUTE FUNCTION refuse_change('payments: the content of a payment is immutable');
+
+CREATE TRIGGER payments_are_kept BEFORE DELETE ON public.payments FOR EACH ROW WHEN (((old.status = 'created'::payment_status) OR (current_setting('paylatch.retention'::text, true) IS DISTINCT FROM 'on'::text))) EXECUTE FUNCTION refuse_change('payments: a payment is kept; only retention deletes, and only what was sent');
+
+CREATE TRIGGER payments_are_not_truncated BEFORE TRUNCATE ON public.payments FOR EACH STATEMENT EXECUTE FUNCTION refuse_change('payments: a payment is kept');
+
+CREATE TRIGGER payments_stay_marked AFTER UPDATE OF status, sent_at, kafka_offset ON public.payments FOR EACH ROW WHEN (((old.status <> 'created'::payment_status) AND ((new.status = 'created'::payment_status) OR ((old.status <> 'sent'::payment_status) AND (new.status <> old.status)) OR (new.sent_at <> old.sent_at) OR (new.kafka_offset <> old.kafka_offset)))) EXECUTE FUNCTION refuse_unmark();
 
 CREATE TRIGGER tenants_are_immutable BEFORE DELETE OR UPDATE ON public.tenants FOR EACH ROW EXECUTE FUNCTION refuse_change();
 

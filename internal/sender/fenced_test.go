@@ -126,7 +126,7 @@ func TestFenced_Restored(t *testing.T) {
 	if err := r.sql.QueryRow(bounded(t), row).Scan(&before); err != nil {
 		t.Fatal(err)
 	}
-	r.exec(`delete from payments`)
+	r.tamper(`delete from payments`)
 	r.exec(`update topic_partitions set next_offset = 0, generation = 0`)
 
 	second := r.ownFenced(r.replica(batches(10), r.inFenced()))
@@ -247,12 +247,12 @@ func TestFenced_Repeated(t *testing.T) {
 	work(t, first)
 	first.reset()
 	// As if never marked, but with next_offset moved on.
-	r.exec(`update payments set status = 'created', sent_at = null, kafka_offset = null`)
+	r.tamper(`update payments set status = 'created', sent_at = null, kafka_offset = null`)
 	second := r.ownFenced(r.replica(r.inFenced()))
 	work(t, second)
 	second.reset()
 	r.exec(`update topic_partitions set next_offset = 0`)
-	r.exec(`update payments set status = 'created', sent_at = null, kafka_offset = null`)
+	r.tamper(`update payments set status = 'created', sent_at = null, kafka_offset = null`)
 	if _, err := r.ownFenced(r.replica(r.inFenced())).step(bounded(t)); !errors.Is(err, errHalted) {
 		t.Errorf("error %v", err)
 	}
@@ -278,7 +278,7 @@ func TestFenced_LongTail(t *testing.T) {
 	work(t, first)
 	first.reset()
 	end := r.row(0).NextOffset
-	r.exec(`update payments set status = 'created', sent_at = null, kafka_offset = null`)
+	r.tamper(`update payments set status = 'created', sent_at = null, kafka_offset = null`)
 	r.exec(`update topic_partitions set next_offset = 0`)
 
 	second := r.ownFenced(r.replica(r.inFenced()))

@@ -138,6 +138,14 @@ func (r *rig) exec(sql string, args ...any) {
 	}
 }
 
+// tamper changes what the triggers of the schema protect; see parts.Tamper.
+func (r *rig) tamper(sql string, args ...any) {
+	r.t.Helper()
+	if _, err := parts.Tamper(bounded(r.t), r.sql, sql, args...); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
 // count queries the database for one number.
 func (r *rig) count(sql string, args ...any) int {
 	r.t.Helper()

@@ -98,7 +98,7 @@ func TestOperator_UnexpectedRecords(t *testing.T) {
 	first := r.ownFenced(r.replica(r.inFenced()))
 	work(t, first)
 	first.reset()
-	r.exec(`update payments set status = 'created', sent_at = null, kafka_offset = null, amount = amount + 1`)
+	r.tamper(`update payments set status = 'created', sent_at = null, kafka_offset = null, amount = amount + 1`)
 	r.exec(`update topic_partitions set next_offset = 0`)
 	r.produce(6)
 	r.halt()

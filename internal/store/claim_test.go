@@ -57,7 +57,7 @@ func TestClaim_Order(t *testing.T) {
 		payments[i].Seq, payments[j].Seq = payments[j].Seq, payments[i].Seq
 	})
 	for _, p := range payments {
-		f.exec(`update payments set seq = $2 where id = $1`, [16]byte(p.ID), p.Seq)
+		f.tamper(`update payments set seq = $2 where id = $1`, [16]byte(p.ID), p.Seq)
 	}
 	slices.SortFunc(payments, func(p, q payment.Payment) int { return int(p.Seq - q.Seq) })
 
@@ -162,7 +162,8 @@ func TestClaim_MarkSent_Impossible(t *testing.T) {
 			return c.MarkSent(f.t.Context(), 0, 3, 3)
 		},
 		"Vanished": func(f *fixture, _ *store.Claim, s *store.Session) error {
-			_, err := s.Conn().Exec(f.t.Context(), `delete from payments where seq = (select min(seq) from payments)`)
+			_, err := s.Conn().Exec(f.t.Context(), `set local session_replication_role = replica;
+				delete from payments where seq = (select min(seq) from payments)`)
 			return err
 		},
 		"PartitionVanished": func(f *fixture, _ *store.Claim, s *store.Session) error {

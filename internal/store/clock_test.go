@@ -33,7 +33,7 @@ func TestClock_MarkSent(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
 	f.createMany(2)
-	f.exec(`update payments set created_at = now() + interval '1 hour' where seq = (select min(seq) from payments)`)
+	f.tamper(`update payments set created_at = now() + interval '1 hour' where seq = (select min(seq) from payments)`)
 	claim := f.claim(f.own(0), 10)
 	if err := claim.MarkSent(t.Context(), 0, 2, 2); err != nil {
 		t.Fatal(err)
@@ -61,7 +61,7 @@ func TestClock_Restore(t *testing.T) {
 	found := inLog(payments, 0)
 	found[0].CreatedAt = found[0].Emission.At.Add(time.Second)
 	found[1].CreatedAt = found[1].Emission.At.Add(-time.Second)
-	f.exec(`truncate payments`)
+	f.tamper(`truncate payments`)
 	if got := f.recover(found, 2, false); got.Restored != 2 {
 		t.Fatalf("%d payments were put back, want 2", got.Restored)
 	}
@@ -93,7 +93,7 @@ func TestClock_OldestUnsent(t *testing.T) {
 		return 0
 	}
 	f.createMany(1)
-	f.exec(`update payments set created_at = now() + interval '1 hour'`)
+	f.tamper(`update payments set created_at = now() + interval '1 hour'`)
 	first := age()
 	f.await("the age grows", func() bool { return age() > first })
 	f.exec(`update payments set status = 'sent', sent_at = created_at, kafka_offset = 0`)

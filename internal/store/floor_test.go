@@ -351,7 +351,7 @@ func TestFloor_Restored(t *testing.T) {
 	o := newOwning(t, store.DeliveryFenced)
 	lost := o.createNext()
 	o.raise(lost.Seq)
-	o.exec(`delete from payments where id = $1`, [16]byte(lost.ID))
+	o.tamper(`delete from payments where id = $1`, [16]byte(lost.ID))
 	o.operate(func(c *store.Claim) error {
 		r, err := c.Recover(t.Context(), inLog([]payment.Payment{lost}, 0), o.next, false)
 		if r.Restored != 1 {

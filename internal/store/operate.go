@@ -51,6 +51,8 @@ const (
 	// kafka_offset, and none is worth its cost for this. The partition is halted, and
 	// client_connection_check_interval cancels the query if the operator disconnects.
 	waitForScan = `select set_config('statement_timeout', '15min', true)`
+	// allowResend lets this transaction take marks back: see migration 008.
+	allowResend = `select allow_resend()`
 	unmarkFrom  = `update payments set status = 'created', sent_at = null, kafka_offset = null
 	where partition = $1 and status = 'sent' and kafka_offset >= $2`
 )
@@ -60,8 +62,10 @@ const (
 // these payments again. The generation rises, so that no owner skips them: see floor. On record
 // once Commit returns nil.
 func (c *Claim) UnmarkFrom(ctx context.Context, offset int64) (int64, error) {
-	if _, err := c.conn.Exec(ctx, waitForScan); err != nil {
-		return 0, translate(err)
+	for _, sql := range []string{waitForScan, allowResend} {
+		if _, err := c.conn.Exec(ctx, sql); err != nil {
+			return 0, translate(err)
+		}
 	}
 	tag, err := c.conn.Exec(ctx, unmarkFrom, c.Partition.Number, offset)
 	if err != nil {

@@ -134,14 +134,14 @@ func TestStore_Backlog(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 3)
 	sent := f.create(f.inPartition("sent", 0, 3))
-	f.exec(`update payments set status = 'sent', sent_at = now(), kafka_offset = 0,
+	f.tamper(`update payments set status = 'sent', sent_at = now(), kafka_offset = 0,
 		created_at = now() - interval '9 days' where id = $1`, [16]byte(sent.ID))
 	oldest := f.create(f.inPartition("oldest", 0, 3))
-	f.exec(`update payments set created_at = now() - interval '1 hour' where id = $1`, [16]byte(oldest.ID))
+	f.tamper(`update payments set created_at = now() - interval '1 hour' where id = $1`, [16]byte(oldest.ID))
 	f.create(f.inPartition("newest", 0, 3))
 	ahead := f.create(f.inPartition("ahead", 2, 3))
 	// The clock was set back after that.
-	f.exec(`update payments set created_at = now() + interval '1 hour' where id = $1`, [16]byte(ahead.ID))
+	f.tamper(`update payments set created_at = now() + interval '1 hour' where id = $1`, [16]byte(ahead.ID))
 	if err := f.Halt(t.Context(), 2, "why"); err != nil {
 		t.Fatal(err)
 	}

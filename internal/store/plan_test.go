@@ -160,7 +160,7 @@ func TestPlans(t *testing.T) {
 	}
 	defer func() { _ = audit.Close(t.Context()) }()
 	for _, regime := range regimes {
-		f.exec(regime.sql)
+		f.tamper(regime.sql)
 		wantPlans(t, regime.name, owner, ownerPlans)
 		wantPlans(t, regime.name, audit, auditPlans)
 		err := f.OnConn(t.Context(), func(conn *pgx.Conn) error {
@@ -220,7 +220,7 @@ func TestClaim_Work(t *testing.T) {
 	f.exec(`alter table payments set (autovacuum_enabled = off)`)
 	p := f.create(f.inPartition("model", 0, 12))
 	f.exec(`update payments set status = 'sent', sent_at = now(), kafka_offset = 0; analyze payments`)
-	f.exec(`update payments set status = 'created', sent_at = null, kafka_offset = null`)
+	f.tamper(`update payments set status = 'created', sent_at = null, kafka_offset = null`)
 	p.Emission = &payment.Emission{At: p.CreatedAt}
 	session := f.own(0)
 	mark := func(c *store.Claim) error { return c.MarkSent(t.Context(), 0, 1, 1) }

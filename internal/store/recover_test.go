@@ -110,11 +110,11 @@ func TestRecover_Restores(t *testing.T) {
 	found := inLog(payments, 3)
 	f.recover(found, 9, false)
 	// As restored rows have it: the log's time, but not before they were created.
-	f.exec(`update payments set sent_at = greatest(created_at,
+	f.tamper(`update payments set sent_at = greatest(created_at,
 		'2026-11-24T12:00:00Z'::timestamptz + (kafka_offset - 3) * interval '1 second')`)
 	before := query[string](f, wholeRows)
 
-	f.exec(`truncate payments`)
+	f.tamper(`truncate payments`)
 	f.exec(`alter table parties disable trigger all`)
 	f.exec(`alter table accounts disable trigger all`)
 	f.exec(`delete from parties`)
@@ -162,7 +162,7 @@ func TestRecover_Unexpected(t *testing.T) {
 			"its row of",
 		},
 		"OtherPartition": {func(f *fixture, p *payment.Payment) {
-			f.exec(`update payments set partition = 1 where id = $1`, [16]byte(p.ID))
+			f.tamper(`update payments set partition = 1 where id = $1`, [16]byte(p.ID))
 		}, "partition 1 by its row"},
 		"OtherAmount": {func(_ *fixture, p *payment.Payment) { p.Money.Minor++ }, "differs from its row"},
 		"MarkedElsewhere": {func(f *fixture, p *payment.Payment) {
@@ -198,7 +198,7 @@ func TestRecover_CreatedConcurrently(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
 	payments := f.createMany(1)
-	f.exec(`truncate payments`)
+	f.tamper(`truncate payments`)
 	retry := f.begin()
 	if _, err := retry.Exec(t.Context(), `insert into payments (id, tenant_id, amount, currency, originator_id,
 		beneficiary_id, sender_id, receiver_id, reference, partition)
@@ -377,7 +377,7 @@ func TestRecover_Together(t *testing.T) {
 		payments = append(payments, f.create(f.inPartition(fmt.Sprint("order-", partition), partition, 3)))
 	}
 	last := payments[2].Seq
-	f.exec(`truncate payments`)
+	f.tamper(`truncate payments`)
 	f.exec(`select setval('payments_seq', 1, false)`)
 	var open []*store.Claim
 	for partition, p := range payments {

@@ -186,6 +186,28 @@ func (f *fixture) exec(sql string, args ...any) {
 	}
 }
 
+// role creates a database role that may do nothing, and drops it when the test ends. It returns its
+// name. Roles belong to the whole server.
+func (f *fixture) role() string {
+	f.t.Helper()
+	name := "role_" + strings.ReplaceAll(uuid.NewString(), "-", "")
+	f.exec(`create role ` + name)
+	f.t.Cleanup(func() {
+		if _, err := f.db.Exec(context.WithoutCancel(f.t.Context()), `drop owned by `+name+`; drop role `+name); err != nil {
+			f.t.Error(err)
+		}
+	})
+	return name
+}
+
+// tamper changes what the triggers of the schema protect; see parts.Tamper.
+func (f *fixture) tamper(sql string, args ...any) {
+	f.t.Helper()
+	if _, err := parts.Tamper(f.t.Context(), f.db, sql, args...); err != nil {
+		f.t.Fatalf("%s: %v", sql, err)
+	}
+}
+
 // query reads one value.
 func query[V any](f *fixture, sql string, args ...any) V {
 	f.t.Helper()

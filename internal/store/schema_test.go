@@ -166,6 +166,8 @@ func TestSchema_Constraints(t *testing.T) {
 	if _, err := f.AddAPIKey(t.Context(), "acme", newKey(t)); err != nil {
 		t.Fatal(err)
 	}
+	// It would refuse wrong content before the constraint does.
+	f.exec(`alter table payments disable trigger payments_are_immutable`)
 	for _, r := range rightRows {
 		if err := f.try(r.sql, r.args...); err != nil {
 			t.Errorf("a right row is refused: %s %v: %v", r.sql, r.args, err)

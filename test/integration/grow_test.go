@@ -119,7 +119,7 @@ func TestGrow_Restored(t *testing.T) {
 	if err := service.stop(t); err != nil {
 		t.Error(err)
 	}
-	i.execute(t, `delete from payments`)
+	i.tamper(t, `delete from payments`)
 	i.execute(t, `delete from topic_partitions where partition >= 12`)
 	i.execute(t, `update topic_partitions set next_offset = 0, generation = 0`)
 

@@ -101,6 +101,15 @@ func (i *installation) execute(t *testing.T, sql string, args ...any) {
 	})
 }
 
+// tamper changes what the triggers of the schema protect; see parts.Tamper.
+func (i *installation) tamper(t *testing.T, sql string, args ...any) {
+	t.Helper()
+	i.onDatabase(t, func(conn *pgx.Conn) error {
+		_, err := parts.Tamper(t.Context(), conn, sql, args...)
+		return err
+	})
+}
+
 // onDatabase calls work with a new connection.
 func (i *installation) onDatabase(t *testing.T, work func(*pgx.Conn) error) {
 	t.Helper()
