@@ -25,20 +25,22 @@ type verifyCommand struct {
 func (c *verifyCommand) Help() string {
 	return `Compares the topic with the database, also while the service runs. It takes a snapshot of the
 payments and then reads the ends of the log. Every payment that is marked sent must be in the topic
-once, where its mark says.
+once, where its mark says, with the content of its row.
 
     duplicates  records of a payment beyond its first
     missing     marked sent, and not in the topic (checked twice,
                 5 s apart, beyond the end of the log)
     unexpected  records of no payment in the table
+    differing   marked sent, and the record says something else
+                than the row: one of them was changed
     undecided   marked sent, and hidden from consumers by a
                 transaction that is open for 5 s or more
     unsent      still to be sent: no fault
     not judged  records that retention has deleted, and payments
                 sent while verify runs: no fault
 
-Exit codes: 0 no fault; 1 duplicates, missing or unexpected, or verify could not be carried out; 2 wrong usage;
-3 undecided, and no other fault.`
+Exit codes: 0 no fault; 1 duplicates, missing, unexpected or differing, or verify could not be carried out;
+2 wrong usage; 3 undecided, and no other fault.`
 }
 
 // errContradiction makes verify fail; the report has named the payments.
@@ -91,6 +93,7 @@ func (c *verifyCommand) print(w io.Writer, r auditor.Report) error {
 		{"duplicates", r.Duplicates, "records of a payment beyond its first", r.Examples.Duplicates},
 		{"missing", r.Missing, "payments marked sent, not in the topic", r.Examples.Missing},
 		{"unexpected", r.Unexpected, "records of no payment in the table", r.Examples.Unexpected},
+		{"differing", r.Differing, "payments whose record says something else than their row", r.Examples.Differing},
 		{"undecided", r.Undecided, "payments marked sent, hidden by an open transaction", r.Examples.Undecided},
 		{"unsent", r.Unsent, "payments still to be sent", nil},
 		{"not judged", r.NotJudged.DeletedRecords, "payments whose records retention has deleted", nil},

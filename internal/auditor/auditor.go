@@ -1,5 +1,5 @@
 // Package auditor compares the topic with the database. Each payment that is marked sent must be in
-// the topic exactly once, and nothing else may be there.
+// the topic exactly once, with the content of its row, and nothing else may be there.
 //
 // The result is right while the system runs. An audit takes one snapshot of the table and then
 // reads the ends of the log: all that is marked sent in the snapshot must be below these ends
@@ -25,7 +25,8 @@ type Log interface {
 	Read(ctx context.Context, topic string, partition int32, from, to int64, each func(kafka.Record) error) error
 }
 
-// Report is the result of an audit. Duplicates, Missing and Unexpected are faults and must be 0.
+// Report is the result of an audit. Duplicates, Missing, Unexpected and Differing are faults and must
+// be 0.
 type Report struct {
 	Topic string `json:"topic"`
 	// Payments counts the rows of the table.
@@ -39,6 +40,9 @@ type Report struct {
 	Missing int64 `json:"missing"`
 	// Unexpected counts the records of no payment in the table.
 	Unexpected int64 `json:"unexpected"`
+	// Differing counts the payments whose record, at the offset of the mark, says something else
+	// than their row. One of the two was changed.
+	Differing int64 `json:"differing"`
 	// Undecided counts the payments that are marked sent at an offset that consumers cannot read
 	// yet, because a transaction is open.
 	Undecided int64 `json:"undecided"`
@@ -60,18 +64,22 @@ type NotJudged struct {
 
 // Examples lists the first payments of each kind, at most examplesMax.
 type Examples struct {
+	// Differing has the id, and the members that differ.
+	Differing  []string `json:"differing,omitempty"`
 	Duplicates []string `json:"duplicates,omitempty"`
 	Missing    []string `json:"missing,omitempty"`
 	Unexpected []string `json:"unexpected,omitempty"`
 	Undecided  []string `json:"undecided,omitempty"`
 }
 
-// OK reports whether every payment that is marked sent is in the topic once, as consumers see it,
-// and nothing else is.
+// OK reports whether every payment that is marked sent is in the topic once, as consumers see it and
+// as its row says, and nothing else is.
 func (r Report) OK() bool { return !r.Contradicts() && r.Undecided == 0 }
 
 // Contradicts reports whether the topic and the database cannot both be right.
-func (r Report) Contradicts() bool { return r.Duplicates > 0 || r.Missing > 0 || r.Unexpected > 0 }
+func (r Report) Contradicts() bool {
+	return r.Duplicates > 0 || r.Missing > 0 || r.Unexpected > 0 || r.Differing > 0
+}
 
 // ErrOtherTopic is returned if the topic is not the one that the payments were sent to. An audit
 // cannot judge anything then.

@@ -1,6 +1,7 @@
 package auditor_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/paylatch/paylatch/internal/auditor"
 	"github.com/paylatch/paylatch/internal/kafka"
+	"github.com/paylatch/paylatch/test/parts"
 )
 
 func text(r auditor.Report) string {
@@ -68,6 +70,35 @@ func TestAudit_Faults(t *testing.T) {
 	want := auditor.Report{Payments: 6, Records: 9, Duplicates: 2, Missing: 1, Unexpected: 2, Unsent: 1}
 	want.NotJudged.InFlight = 1
 	r.audit(r.cluster, want)
+}
+
+// TestAudit_Differing changes a row behind the triggers, removes a party of another, and replaces the
+// record of a third. The audit is clean before, and counts all three after.
+func TestAudit_Differing(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1)
+	r.send(600) // More than one chunk of rows.
+	ids := r.create(2)
+	r.mark(ids[0], r.emit(0, ids[0]))
+	r.audit(r.cluster, auditor.Report{Payments: 602, Records: 601, Unsent: 1})
+
+	event := r.event(ids[1])
+	event.Value = bytes.Replace(event.Value, []byte(`"amount":1,`), []byte(`"amount":2,`), 1)
+	r.mark(ids[1], r.append(0, event))
+	r.audit(r.cluster, auditor.Report{Payments: 602, Records: 602, Differing: 1})
+
+	if _, err := r.sql.Exec(bounded(t), `update payments set amount = amount + 1 where id = $1`, ids[0]); err == nil {
+		t.Error("got no error from the change of an amount, want one from the trigger")
+	}
+	for _, sql := range []string{
+		`update payments set amount = amount + 1 where id = $1`,
+		`update payments set beneficiary_id = 1000000 where kafka_offset = 3 and id <> $1`,
+	} {
+		if tag, err := parts.Tamper(bounded(t), r.sql, sql, ids[0]); err != nil || tag.RowsAffected() != 1 {
+			t.Fatalf("%s: %s, %v", sql, tag, err)
+		}
+	}
+	r.audit(r.cluster, auditor.Report{Payments: 602, Records: 602, Differing: 3})
 }
 
 // TestAudit_BeyondEnd marks payments at offsets that the log does not have, as if it had lost its

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/paylatch/paylatch/internal/kafka"
 	"github.com/paylatch/paylatch/internal/payment"
@@ -93,7 +94,7 @@ func (s *fakeSnapshot) Places(_ context.Context, ids []payment.ID) (map[payment.
 	return places, nil
 }
 
-func (s *fakeSnapshot) sent(_ context.Context, partition int32) (sentRows, error) {
+func (s *fakeSnapshot) sent(_ context.Context, _ string, partition int32) (sentRows, error) {
 	var rows []row
 	for _, r := range s.rows {
 		if r.partition == partition && r.offset >= 0 {
@@ -108,13 +109,26 @@ type fakeRows struct{ rows []row }
 
 func (r *fakeRows) Close() {}
 
-func (r *fakeRows) Next() (payment.ID, int64, bool, error) {
+func (r *fakeRows) Next(context.Context) (store.SentRow, bool, error) {
 	if len(r.rows) == 0 {
-		return payment.ID{}, 0, false, nil
+		return store.SentRow{}, false, nil
 	}
 	next := r.rows[0]
 	r.rows = r.rows[1:]
-	return next.id, next.offset, true, nil
+	p := content(next.id)
+	p.Emission = &payment.Emission{Offset: next.offset}
+	return store.SentRow{Payment: p}, true, nil
+}
+
+// content returns a payment with this id. Those of two ids differ in nothing else.
+func content(id payment.ID) payment.Payment {
+	return payment.Payment{
+		ID: id, Tenant: payment.TenantRef{ID: 1, Name: "acme"}, Money: payment.Money{Minor: 1, Currency: "EUR"},
+		Originator: payment.Party{ID: "1", Name: "Y"}, Beneficiary: payment.Party{ID: "2", Name: "X"},
+		Sender: payment.Account{Type: "checking", Number: "1"}, Receiver: payment.Account{Type: "checking", Number: "2"},
+		Reference: "INV-7", TraceParent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", Seq: 7,
+		Status: payment.StatusSent, CreatedAt: time.Date(2026, 11, 24, 12, 0, 0, 1000, time.UTC),
+	}
 }
 
 // fakeLog is a topic in memory. It contains the records that a read_committed consumer sees.
@@ -150,9 +164,22 @@ func (l *fakeLog) Read(
 	return nil
 }
 
-// record returns a record with a key.
+// record returns a record with a key. If the key is an id, it is the record of content.
 func record(offset int64, key string) kafka.Record {
-	return kafka.Record{Offset: offset, Event: kafka.Event{Key: []byte(key)}}
+	id, err := payment.ParseID(key)
+	if err != nil {
+		return kafka.Record{Offset: offset, Event: kafka.Event{Key: []byte(key)}}
+	}
+	return recordOf(offset, content(id))
+}
+
+// recordOf returns the record of a payment.
+func recordOf(offset int64, p payment.Payment) kafka.Record {
+	event, err := kafka.NewEncoder("/test").Encode(p)
+	if err != nil {
+		panic(err) // content makes payments that can be encoded.
+	}
+	return kafka.Record{Offset: offset, Event: event}
 }
 
 // newFakeLog returns a log of one partition that ends at end.

@@ -2,6 +2,7 @@ package auditor_test
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"testing"
 	"time"
@@ -136,10 +137,39 @@ func (r *rig) create(n int) (ids []string) {
 	return ids
 }
 
+// event returns the event of a payment with this key, or a record of no payment.
+func (r *rig) event(key string) kafka.Event {
+	r.t.Helper()
+	id, err := payment.ParseID(key)
+	if err != nil {
+		return kafka.Event{Key: []byte(key), Value: []byte("{}")}
+	}
+	p, err := r.store.Find(bounded(r.t), r.tenant.TenantRef, id)
+	if errors.Is(err, payment.ErrNotFound) {
+		return kafka.Event{Key: []byte(key), Value: []byte("{}")}
+	}
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	event, err := kafka.NewEncoder("/test").Encode(p)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return event
+}
+
 // emit appends a record with the key to a partition and returns its offset.
 func (r *rig) emit(partition int32, key string) int64 {
 	r.t.Helper()
-	record := &kgo.Record{Topic: r.topic, Partition: partition, Key: []byte(key), Value: []byte("{}")}
+	return r.append(partition, r.event(key))
+}
+
+// append appends an event to a partition and returns its offset.
+func (r *rig) append(partition int32, event kafka.Event) int64 {
+	r.t.Helper()
+	record := &kgo.Record{
+		Topic: r.topic, Partition: partition, Key: event.Key, Value: event.Value, Headers: event.Headers,
+	}
 	if err := r.client.ProduceSync(bounded(r.t), record).FirstErr(); err != nil {
 		r.t.Fatal(err)
 	}
@@ -200,6 +230,7 @@ func (r *rig) audit(log auditor.Log, want auditor.Report) {
 		"duplicates": {got.Duplicates, got.Examples.Duplicates},
 		"missing":    {got.Missing, got.Examples.Missing},
 		"unexpected": {got.Unexpected, got.Examples.Unexpected},
+		"differing":  {got.Differing, got.Examples.Differing},
 		"undecided":  {got.Undecided, got.Examples.Undecided},
 	} {
 		if int64(len(c.examples)) != c.count {

@@ -53,18 +53,18 @@ func (a *audit) close() {
 
 // partition merges one partition's log with the rows that are marked sent in it.
 func (a *audit) partition(ctx context.Context, number int32, log kafka.Range) error {
-	rows, err := a.snapshot.sent(ctx, number)
+	rows, err := a.snapshot.sent(ctx, a.report.Topic, number)
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
 	m := merge{audit: a, rows: rows, log: log}
-	if err := m.next(); err != nil {
+	if err := m.next(ctx); err != nil {
 		return err
 	}
 	err = a.log.Read(ctx, a.report.Topic, number, log.Start, log.StableEnd, func(r kafka.Record) error {
 		a.report.Records++
-		if err := m.rowsBelow(r.Offset); err != nil {
+		if err := m.rowsBelow(ctx, r.Offset); err != nil {
 			return err
 		}
 		return m.record(ctx, r)
@@ -72,7 +72,7 @@ func (a *audit) partition(ctx context.Context, number int32, log kafka.Range) er
 	if err != nil {
 		return err
 	}
-	if err := m.rowsBelow(math.MaxInt64); err != nil {
+	if err := m.rowsBelow(ctx, math.MaxInt64); err != nil {
 		return err
 	}
 	return a.lookUp(ctx)
@@ -83,42 +83,46 @@ type merge struct {
 	*audit
 	rows sentRows
 	log  kafka.Range
-	// id and offset are those of the next row. They are valid if more is set.
-	id     payment.ID
+	// row is the next row, and offset where it is marked. They are valid if more is set.
+	row    store.SentRow
 	offset int64
 	more   bool
 }
 
-func (m *merge) next() (err error) {
-	m.id, m.offset, m.more, err = m.rows.Next()
+func (m *merge) next(ctx context.Context) (err error) {
+	m.row, m.more, err = m.rows.Next(ctx)
+	if m.more {
+		m.offset = m.row.Emission.Offset
+	}
 	return err
 }
 
 // rowsBelow judges the rows below an offset that have not been judged. The log has no record for
 // them.
-func (m *merge) rowsBelow(offset int64) error {
+func (m *merge) rowsBelow(ctx context.Context, offset int64) error {
 	for m.more && m.offset < offset {
 		m.rowWithoutRecord()
-		if err := m.next(); err != nil {
+		if err := m.next(ctx); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// record judges a record. If no row claims it, its payment is looked up later. If several rows
-// claim one offset, at most one of them is right.
+// record judges a record. If a row claims it, their contents are compared. If no row claims it, its
+// payment is looked up later. If several rows claim one offset, at most one of them is right.
 func (m *merge) record(ctx context.Context, r kafka.Record) error {
 	id, err := payment.ParseID(string(r.Key))
 	known := err == nil
 	claimed := false
 	for m.more && m.offset == r.Offset {
-		if known && m.id == id {
+		if known && m.row.ID == id {
 			claimed = true
+			m.compare(r)
 		} else {
 			m.rowWithoutRecord()
 		}
-		if err := m.next(); err != nil {
+		if err := m.next(ctx); err != nil {
 			return err
 		}
 	}
@@ -144,9 +148,9 @@ func (m *merge) rowWithoutRecord() {
 	case m.offset < m.log.Start:
 		m.report.NotJudged.DeletedRecords++
 	case m.log.StableEnd <= m.offset && m.offset < m.log.End:
-		add(&m.report.Undecided, &m.report.Examples.Undecided, m.id.String())
+		add(&m.report.Undecided, &m.report.Examples.Undecided, m.row.ID.String())
 	default:
-		add(&m.report.Missing, &m.report.Examples.Missing, m.id.String())
+		add(&m.report.Missing, &m.report.Examples.Missing, m.row.ID.String())
 	}
 }
 

@@ -17,13 +17,13 @@ type snapshot interface {
 	Partitions(ctx context.Context) ([]store.Partition, error)
 	Totals(ctx context.Context) ([]store.Totals, error)
 	Places(ctx context.Context, ids []payment.ID) (map[payment.ID]store.Place, error)
-	sent(ctx context.Context, partition int32) (sentRows, error)
+	sent(ctx context.Context, topic string, partition int32) (sentRows, error)
 	Close()
 }
 
 // sentRows are the payments of a partition that are marked sent, in order of offset.
 type sentRows interface {
-	Next() (id payment.ID, offset int64, ok bool, err error)
+	Next(ctx context.Context) (row store.SentRow, ok bool, err error)
 	Close()
 }
 
@@ -40,8 +40,8 @@ func (t storeTable) snapshot(ctx context.Context) (snapshot, error) {
 
 type storeSnapshot struct{ *store.Snapshot }
 
-func (s storeSnapshot) sent(ctx context.Context, partition int32) (sentRows, error) {
-	rows, err := s.Sent(ctx, partition)
+func (s storeSnapshot) sent(ctx context.Context, topic string, partition int32) (sentRows, error) {
+	rows, err := s.Sent(ctx, topic, partition)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 // taken, and nothing later. Two transactions share it, so that single payments can be looked up
 // while all are streamed. It locks nothing. Not safe for concurrent use.
 type Snapshot struct {
+	// stream reads SentRows. lookUp reads everything else while stream is in use.
 	stream, lookUp *pgx.Conn
 }
 
@@ -104,32 +105,6 @@ func (s *Snapshot) Partitions(ctx context.Context) ([]Partition, error) {
 	return partitions, translate(err)
 }
 
-// selectSent is served by no index. An auditor scans and sorts, on the server's disk if needed, so
-// that the sender's updates need not maintain an index.
-const selectSent = `select id, kafka_offset from payments where partition = $1 and status <> 'created'
-	order by kafka_offset`
-
-// SentRows streams the sent payments of a partition in order of offset.
-type SentRows struct{ rows pgx.Rows }
-
-// Sent starts a stream. Read it to its end or close it before the next one.
-func (s *Snapshot) Sent(ctx context.Context, partition int32) (*SentRows, error) {
-	rows, err := s.stream.Query(ctx, selectSent, partition)
-	return &SentRows{rows}, translate(err)
-}
-
-// Next returns the next row. ok is false at the end.
-func (r *SentRows) Next() (id payment.ID, offset int64, ok bool, err error) {
-	if !r.rows.Next() {
-		return id, 0, false, translate(r.rows.Err())
-	}
-	var raw uuid.UUID
-	err = r.rows.Scan(&raw, &offset)
-	return payment.ID(raw), offset, err == nil, err
-}
-
-// Close ends the stream.
-func (r *SentRows) Close() { r.rows.Close() }
 
 // Place is where a payment was marked sent. Offset is -1 while it is unsent.
 type Place struct {

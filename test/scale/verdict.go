@@ -103,8 +103,8 @@ func (t *test) judge(ctx context.Context, w io.Writer) error {
 func (e evidence) print(w io.Writer) {
 	v := e.verify
 	_, _ = fmt.Fprintf(w, "\npaylatch verify    %d payments, %d records: %d duplicates, %d missing, %d unexpected, "+
-		"%d undecided, %d unsent\n", v.Payments, v.Records, v.Duplicates, v.Missing, v.Unexpected, v.Undecided,
-		v.Unsent)
+		"%d differing, %d undecided, %d unsent\n", v.Payments, v.Records, v.Duplicates, v.Missing, v.Unexpected,
+		v.Differing, v.Undecided, v.Unsent)
 	for _, r := range e.readers {
 		_, _ = fmt.Fprintf(w, "%-18s %d records of %d payments\n", r.name, r.records, r.payments)
 	}
@@ -121,6 +121,9 @@ func (e evidence) faults() error {
 	}
 	if e.verify.NotJudged != (auditor.NotJudged{}) {
 		fault("not all is judged, though all is drained: %+v", e.verify.NotJudged)
+	}
+	if e.verify.Differing > 0 {
+		fault("%d payments differ from their records", e.verify.Differing)
 	}
 	if e.verify.Duplicates > 0 {
 		fault("%d duplicates", e.verify.Duplicates)

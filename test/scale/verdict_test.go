@@ -37,6 +37,7 @@ func TestFaults(t *testing.T) {
 		"1 duplicates":                  func(e *evidence) { e.verify.Duplicates = 1 },
 		"Missing:1":                     func(e *evidence) { e.verify.Missing = 1 },
 		"Unexpected:1":                  func(e *evidence) { e.verify.Unexpected = 1 },
+		"1 payments differ":             func(e *evidence) { e.verify.Differing = 1 },
 		"Undecided:1":                   func(e *evidence) { e.verify.Undecided = 1 },
 		"Unsent:1":                      func(e *evidence) { e.verify.Unsent = 1 },
 		"not all is judged":             func(e *evidence) { e.verify.NotJudged.InFlight = 1 },
