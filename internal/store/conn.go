@@ -94,6 +94,8 @@ type identity struct {
 	backend uint32
 	// incarnation changes with each restart, failover and restore.
 	incarnation string
+	// product is what version() returns.
+	product string
 	// encoding is that of the database.
 	encoding string
 	// version is server_version_num.
@@ -112,7 +114,7 @@ type identity struct {
 // from version 17 on.
 const selectIdentity = `select pg_backend_pid(), pg_postmaster_start_time()::text || ' ' || d.oid ||
 			coalesce(' ' || to_regclass('parties')::oid, '') || coalesce(' ' || to_regclass('accounts')::oid, ''),
-		pg_encoding_to_char(d.encoding), current_setting('server_version_num')::integer,
+		version(), pg_encoding_to_char(d.encoding), current_setting('server_version_num')::integer,
 		current_setting('session_replication_role'), to_regclass('schema_version') is not null,
 		case when current_setting('synchronous_commit') in ('off', 'local')
 		then set_config('synchronous_commit', 'on', false) end,
@@ -125,8 +127,8 @@ func identify(ctx context.Context, conn *pgx.Conn) (i identity, err error) {
 	var backend int32
 	// It uses no prepared statement: a pooler may have another server process that does not know
 	// it.
-	err = conn.QueryRow(ctx, selectIdentity, pgx.QueryExecModeExec).Scan(&backend, &i.incarnation, &i.encoding,
-		&i.version, &i.role, &i.migrated, nil, nil)
+	err = conn.QueryRow(ctx, selectIdentity, pgx.QueryExecModeExec).Scan(&backend, &i.incarnation, &i.product,
+		&i.encoding, &i.version, &i.role, &i.migrated, nil, nil)
 	i.backend = uint32(backend)
 	return i, translate(err)
 }
@@ -153,6 +155,8 @@ func checkPooler(conn *pgx.Conn, backend uint32) error {
 // check returns an error if this program must not work on the database.
 func (i identity) check(conn *pgx.Conn) error {
 	switch {
+	case !isPostgres(i.product):
+		return refuseDatabase("it is not PostgreSQL but %.100s: its locks and sequences have other guarantees", i.product)
 	case i.version < versionMin:
 		return refuseDatabase("PostgreSQL 15 or newer is needed; server_version_num is %d", i.version)
 	case i.encoding != "UTF8":

@@ -45,7 +45,10 @@ const (
 
 var ClaimPaymentsSQL = claimPayments
 
-var ErrCorrupt = errCorrupt
+var (
+	ErrCorrupt  = errCorrupt
+	DrawNumbers = drawNumbers
+)
 
 // Conn is the session's own connection, for tests.
 func (s *Session) Conn() *pgx.Conn { return s.conn }

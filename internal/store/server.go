@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -17,15 +19,47 @@ const (
 const (
 	tryProbeLock = `select pg_try_advisory_lock($1, $2)`
 	drawNumber   = `select nextval('payments_seq')`
+	// selectSequence reads how payments_seq gives numbers. The catalog is open to all roles.
+	selectSequence = `select seqcache, seqincrement, seqcycle from pg_sequence where seqrelid = 'payments_seq'::regclass`
 	// selectIsDistributed detects Citus. A table that is spread over several servers has no working
 	// advisory locks and no ordered sequence.
 	selectIsDistributed = `select to_regclass('pg_catalog.pg_dist_partition') is not null`
 )
 
+// otherProducts are servers whose version() begins as that of PostgreSQL does, and that are not
+// PostgreSQL. Their names come from their documentation.
+var otherProducts = []string{
+	"-YB-", "YugabyteDB", "CockroachDB", "Redshift", "Greenplum", "Materialize", "RisingWave", "QuestDB", "CrateDB",
+}
+
+// isPostgres reports whether version() is that of PostgreSQL, or of a service that runs it.
+func isPostgres(product string) bool {
+	return strings.HasPrefix(product, "PostgreSQL ") &&
+		!slices.ContainsFunc(otherProducts, func(name string) bool { return strings.Contains(product, name) })
+}
+
+// checkSequence refuses a sequence whose numbers do not grow over all sessions. The order of a
+// sender account's payments is that of these numbers.
+func checkSequence(ctx context.Context, conn *pgx.Conn) error {
+	var cache, increment int64
+	var cycles bool
+	if err := conn.QueryRow(ctx, selectSequence).Scan(&cache, &increment, &cycles); err != nil {
+		return translate(err)
+	}
+	if cache != 1 || increment < 1 || cycles {
+		return refuseDatabase("the sequence payments_seq has cache %d, increment %d, cycle %t, and payments would lose "+
+			"their order: alter sequence payments_seq cache 1 increment 1 no cycle", cache, increment, cycles)
+	}
+	return nil
+}
+
 // checkServer tests by two sessions what this program relies on: advisory locks exclude each other,
 // and the numbers of a sequence only grow. Some servers that speak PostgreSQL's protocol do
 // neither, without an error (CockroachDB, YugabyteDB).
 func checkServer(ctx context.Context, a, b *pgx.Conn) error {
+	if err := checkSequence(ctx, a); err != nil {
+		return err
+	}
 	object := rand.Int32()
 	var first, second bool
 	if err := a.QueryRow(ctx, tryProbeLock, lockClassProbe, object).Scan(&first); err != nil {
@@ -37,6 +71,22 @@ func checkServer(ctx context.Context, a, b *pgx.Conn) error {
 	if first && second {
 		return refuseDatabase("two sessions hold one advisory lock: it is not PostgreSQL")
 	}
+	if err := drawNumbers(ctx, a, b); err != nil {
+		return err
+	}
+	var distributed bool
+	if err := a.QueryRow(ctx, selectIsDistributed).Scan(&distributed); err != nil {
+		return translate(err)
+	}
+	if distributed {
+		return refuseDatabase("the extension citus is installed in it: use a database without it")
+	}
+	return nil
+}
+
+// drawNumbers draws a number in one session, in the other, and again in the first. It refuses a
+// server that caches them in spite of checkSequence.
+func drawNumbers(ctx context.Context, a, b *pgx.Conn) error {
 	var last int64
 	for _, session := range []*pgx.Conn{a, b, a} {
 		var number int64
@@ -48,13 +98,6 @@ func checkServer(ctx context.Context, a, b *pgx.Conn) error {
 				number, last)
 		}
 		last = number
-	}
-	var distributed bool
-	if err := a.QueryRow(ctx, selectIsDistributed).Scan(&distributed); err != nil {
-		return translate(err)
-	}
-	if distributed {
-		return refuseDatabase("the extension citus is installed in it: use a database without it")
 	}
 	return nil
 }

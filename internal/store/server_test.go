@@ -39,6 +39,32 @@ func TestServer_Encoding(t *testing.T) {
 	}
 }
 
+// TestServer_OtherProduct: a server that speaks PostgreSQL's protocol and is another product is
+// refused by every kind of connection.
+func TestServer_OtherProduct(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 1)
+	for _, product := range []string{
+		"PostgreSQL 15.12-YB-2025.2.0.0-b0 on x86_64-pc-linux-gnu", "CockroachDB CCL v26.3.0",
+		"PostgreSQL 13.14.0-RisingWave-2.4.0", "PostgreSQL 8.0.2 on i686-pc-linux-gnu, Redshift 1.0.1",
+	} {
+		f.exec(`create or replace function pg_catalog.version() returns text language sql stable as
+			$$ select '` + product + `' $$`)
+		wantRefused(t, openStore(t, f.url).Ping(t.Context()), "not PostgreSQL", product[:20])
+		_, err := store.MigrateUp(t.Context(), f.url, migrations.FS)
+		wantRefused(t, err, "not PostgreSQL", product[:20])
+	}
+	for _, product := range []string{
+		"PostgreSQL 17.6 on x86_64-pc-linux-gnu", "PostgreSQL 15.4 on aarch64-unknown-linux-gnu (Aurora)",
+	} {
+		f.exec(`create or replace function pg_catalog.version() returns text language sql stable as
+			$$ select '` + product + `' $$`)
+		if err := openStore(t, f.url).Ping(t.Context()); err != nil {
+			t.Errorf("%s: got %v, want no error", product, err)
+		}
+	}
+}
+
 // TestServer_Sequences: after a switchover by logical replication sequences begin again. A payment
 // that comes then has a later seq than one that waits, and new parties and accounts have ids of
 // their own.
@@ -84,9 +110,30 @@ func TestServer_Check(t *testing.T) {
 	}
 	wantRefused(t, store.CheckServer(t.Context(), connect(f.Store), connect(other.Store)), "advisory lock")
 	a, b := connect(f.Store), connect(f.Store)
+	for _, change := range []string{`cache 100`, `cache 1 increment -1 minvalue -9 maxvalue 9`, `cache 1 cycle`} {
+		f.exec(`alter sequence payments_seq increment 1 no minvalue no maxvalue no cycle`)
+		f.exec(`alter sequence payments_seq ` + change)
+		wantRefused(t, store.CheckServer(t.Context(), a, b), "payments_seq", "cache")
+		wantRefused(t, openStore(t, f.url).Ping(t.Context()), "payments_seq", "cache")
+	}
+}
+
+// TestServer_CheckDraws: a server that ignores the cache of a sequence, as YugabyteDB does, is found
+// by the numbers that it gives.
+func TestServer_CheckDraws(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 1)
+	var conns [2]*pgx.Conn
+	for i := range conns {
+		conn, err := f.Connect(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
+		conns[i] = conn
+	}
 	f.exec(`alter sequence payments_seq cache 100`)
-	wantRefused(t, store.CheckServer(t.Context(), a, b), "payments_seq")
-	wantRefused(t, openStore(t, f.url).Ping(t.Context()), "payments_seq")
+	wantRefused(t, store.DrawNumbers(t.Context(), conns[0], conns[1]), "a sequence gave")
 }
 
 // TestServer_SchemaVersion: a program runs on its own version of the schema and on the next one.
