@@ -139,9 +139,9 @@ func (r *rig) exec(sql string, args ...any) {
 }
 
 // tamper changes what the triggers of the schema protect; see parts.Tamper.
-func (r *rig) tamper(sql string, args ...any) {
+func (r *rig) tamper(sql string) {
 	r.t.Helper()
-	if _, err := parts.Tamper(bounded(r.t), r.sql, sql, args...); err != nil {
+	if _, err := parts.Tamper(bounded(r.t), r.sql, sql); err != nil {
 		r.t.Fatal(err)
 	}
 }

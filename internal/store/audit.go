@@ -105,7 +105,6 @@ func (s *Snapshot) Partitions(ctx context.Context) ([]Partition, error) {
 	return partitions, translate(err)
 }
 
-
 // Place is where a payment was marked sent. Offset is -1 while it is unsent.
 type Place struct {
 	Partition int32

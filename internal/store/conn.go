@@ -156,7 +156,8 @@ func checkPooler(conn *pgx.Conn, backend uint32) error {
 func (i identity) check(conn *pgx.Conn) error {
 	switch {
 	case !isPostgres(i.product):
-		return refuseDatabase("it is not PostgreSQL but %.100s: its locks and sequences have other guarantees", i.product)
+		return refuseDatabase("it is not PostgreSQL but %.100s: its locks and sequences have other guarantees",
+			i.product)
 	case i.version < versionMin:
 		return refuseDatabase("PostgreSQL 15 or newer is needed; server_version_num is %d", i.version)
 	case i.encoding != "UTF8":

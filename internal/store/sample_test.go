@@ -193,7 +193,8 @@ func (f *fixture) role() string {
 	name := "role_" + strings.ReplaceAll(uuid.NewString(), "-", "")
 	f.exec(`create role ` + name)
 	f.t.Cleanup(func() {
-		if _, err := f.db.Exec(context.WithoutCancel(f.t.Context()), `drop owned by `+name+`; drop role `+name); err != nil {
+		drop := `drop owned by ` + name + `; drop role ` + name
+		if _, err := f.db.Exec(context.WithoutCancel(f.t.Context()), drop); err != nil {
 			f.t.Error(err)
 		}
 	})

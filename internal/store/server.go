@@ -20,7 +20,8 @@ const (
 	tryProbeLock = `select pg_try_advisory_lock($1, $2)`
 	drawNumber   = `select nextval('payments_seq')`
 	// selectSequence reads how payments_seq gives numbers. The catalog is open to all roles.
-	selectSequence = `select seqcache, seqincrement, seqcycle from pg_sequence where seqrelid = 'payments_seq'::regclass`
+	selectSequence = `select seqcache, seqincrement, seqcycle from pg_sequence
+		where seqrelid = 'payments_seq'::regclass`
 	// selectIsDistributed detects Citus. A table that is spread over several servers has no working
 	// advisory locks and no ordered sequence.
 	selectIsDistributed = `select to_regclass('pg_catalog.pg_dist_partition') is not null`
@@ -47,8 +48,8 @@ func checkSequence(ctx context.Context, conn *pgx.Conn) error {
 		return translate(err)
 	}
 	if cache != 1 || increment < 1 || cycles {
-		return refuseDatabase("the sequence payments_seq has cache %d, increment %d, cycle %t, and payments would lose "+
-			"their order: alter sequence payments_seq cache 1 increment 1 no cycle", cache, increment, cycles)
+		return refuseDatabase("the sequence payments_seq has cache %d, increment %d, cycle %t, and payments would "+
+			"lose their order: alter sequence payments_seq cache 1 increment 1 no cycle", cache, increment, cycles)
 	}
 	return nil
 }
