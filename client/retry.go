@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"time"
+
+	"github.com/paylatch/paylatch/internal/sleep"
 )
 
 // callLog is what happened during a call.
@@ -53,7 +55,7 @@ func (c *Client) call(ctx context.Context, r request) (response, callLog, error)
 			return response{}, log, err
 		}
 		previous = err
-		if sleepErr := sleep(ctx, pause); sleepErr != nil {
+		if sleepErr := sleep.For(ctx, pause); sleepErr != nil {
 			return response{}, log, fmt.Errorf("%w, after: %w", sleepErr, err)
 		}
 	}
@@ -109,16 +111,4 @@ func (c *Client) pause(attempts int, err error) time.Duration {
 		pause += p.retryAfter
 	}
 	return pause
-}
-
-// sleep returns nil after d, or the error of ctx if that ends first.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }

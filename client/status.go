@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"github.com/paylatch/paylatch/internal/sleep"
 )
 
 // Get returns a payment as it is now.
@@ -32,7 +34,7 @@ func (c *Client) Wait(ctx context.Context, id string, wait time.Duration) (Payme
 		if held && time.Since(began) >= hold/2 {
 			continue
 		}
-		if err := sleep(ctx, min(time.Until(end), time.Second)); err != nil {
+		if err := sleep.For(ctx, min(time.Until(end), time.Second)); err != nil {
 			return p, fmt.Errorf("payment %s: %w", printable(id), err)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/paylatch/paylatch/internal/sleep"
 	"github.com/paylatch/paylatch/internal/store"
 )
 
@@ -29,9 +30,6 @@ func (s *Service) awaitDatabase(ctx context.Context) error {
 			return err
 		}
 		s.logger.Warn("waiting for database", "error", err, "retry_in", retry)
-		select {
-		case <-ctx.Done():
-		case <-time.After(retry):
-		}
+		_ = sleep.For(ctx, retry) // The next Ping sees if ctx ended.
 	}
 }

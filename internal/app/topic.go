@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/paylatch/paylatch/internal/kafka"
+	"github.com/paylatch/paylatch/internal/sleep"
 	"github.com/paylatch/paylatch/internal/store"
 )
 
@@ -42,10 +43,7 @@ func (s *Service) awaitTopic(ctx context.Context) (string, error) {
 		if wait.due(err.Error(), time.Now()) {
 			s.logger.Warn("waiting for topic", "error", err)
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(topicRetry):
-		}
+		_ = sleep.For(ctx, topicRetry) // The next attempt sees if ctx ended.
 	}
 }
 
@@ -100,16 +98,18 @@ func (s *Service) topic(ctx context.Context) (
 ) {
 	ctx, cancel := context.WithTimeout(ctx, topicTimeout)
 	defer cancel()
-	if partitions, err = s.store.Partitions(ctx); err != nil {
+	partitions, err = s.store.Partitions(ctx)
+	if err != nil {
 		return topic, nil, nil, err
 	}
 	if len(partitions) == 0 {
 		return topic, nil, nil, store.ErrNoTopic
 	}
-	if err = s.store.TryPrivileges(ctx, store.RoleSender); err != nil {
+	if err := s.store.TryPrivileges(ctx, store.RoleSender); err != nil {
 		return topic, partitions, nil, err
 	}
-	if warnings, err = s.tryRights(ctx, partitions[0]); err != nil {
+	warnings, err = s.tryRights(ctx, partitions[0])
+	if err != nil {
 		return topic, partitions, nil, err
 	}
 	topic, err = s.cluster.Topic(ctx, partitions[0].Topic)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/paylatch/paylatch/internal/kafka"
+	"github.com/paylatch/paylatch/internal/sleep"
 )
 
 const (
@@ -40,7 +41,7 @@ func (a *audit) ends(ctx context.Context) ([]kafka.Range, error) {
 		return nil, err
 	}
 	for final := false; !final && !allStable(ends, last); {
-		if err := sleep(ctx, readInterval); err != nil {
+		if err := sleep.For(ctx, readInterval); err != nil {
 			return nil, err
 		}
 		final = time.Since(first) >= lastReadAfter
@@ -77,7 +78,7 @@ func (a *audit) readEnds(ctx context.Context) ([]kafka.Range, error) {
 		switch {
 		case err == nil:
 			return ends, a.sameTopic(ends)
-		case errors.Is(err, kafka.ErrNoTopic) || sleep(ctx, readInterval) != nil:
+		case errors.Is(err, kafka.ErrNoTopic) || sleep.For(ctx, readInterval) != nil:
 			return nil, err
 		}
 	}
@@ -113,16 +114,4 @@ func (a *audit) count(ctx context.Context, n int) (last []int64, err error) {
 		last[t.Partition] = t.LastOffset
 	}
 	return last, nil
-}
-
-// sleep waits for d, or returns an error when ctx ends.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }

@@ -7,6 +7,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"github.com/paylatch/paylatch/internal/sleep"
 )
 
 // ErrLocked is returned by LockFile.
@@ -40,10 +42,8 @@ func waitForLock(ctx context.Context, path string, most time.Duration) (*os.File
 		if !errors.Is(err, ErrLocked) {
 			return f, err
 		}
-		select {
-		case <-ctx.Done():
+		if sleep.For(ctx, 50*time.Millisecond) != nil {
 			return nil, fmt.Errorf("%s: %w", path, ErrLocked)
-		case <-time.After(50 * time.Millisecond):
 		}
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/paylatch/paylatch/internal/sleep"
 )
 
 const (
@@ -45,10 +47,12 @@ func (s *server) startOn(ctx context.Context, port int) error {
 	const tries = 5
 	var err error
 	for range tries {
-		if s.port, err = freePort(); err != nil {
+		s.port, err = freePort()
+		if err != nil {
 			return fmt.Errorf("no port is free for PostgreSQL on 127.0.0.1: %w", err)
 		}
-		if err = s.start(ctx); !errors.Is(err, ErrPortInUse) {
+		err = s.start(ctx)
+		if !errors.Is(err, ErrPortInUse) {
 			break
 		}
 	}
@@ -68,13 +72,12 @@ func (s *server) restart(ctx context.Context, immediate bool) error {
 	const tries = 20
 	var err error
 	for range tries {
-		if err = s.start(ctx); !errors.Is(err, ErrPortInUse) {
+		err = s.start(ctx)
+		if !errors.Is(err, ErrPortInUse) {
 			break
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(250 * time.Millisecond):
+		if err := sleep.For(ctx, 250*time.Millisecond); err != nil {
+			return err
 		}
 	}
 	return err
@@ -114,7 +117,10 @@ func (s *server) start(ctx context.Context) error {
 }
 
 func (s *server) arguments() []string {
-	onOff := map[bool]string{true: "on", false: "off"}
+	fsync := "off"
+	if s.fsync {
+		fsync = "on"
+	}
 	args := []string{"-D", s.data, "-p", strconv.Itoa(s.port)}
 	for _, setting := range []string{
 		"listen_addresses=127.0.0.1",
@@ -123,8 +129,8 @@ func (s *server) arguments() []string {
 		"timezone=UTC",
 		"log_timezone=UTC",
 		"synchronous_commit=on", // whatever fsync is: the order of commits stays that of a real installation
-		"fsync=" + onOff[s.fsync],
-		"full_page_writes=" + onOff[s.fsync],
+		"fsync=" + fsync,
+		"full_page_writes=" + fsync,
 	} {
 		args = append(args, "-c", setting)
 	}

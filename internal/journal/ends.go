@@ -3,6 +3,8 @@ package journal
 import (
 	"context"
 	"time"
+
+	"github.com/paylatch/paylatch/internal/sleep"
 )
 
 const (
@@ -51,7 +53,7 @@ func (a *audit) awaitEnds(ctx context.Context, reader *TopicReader) (err error) 
 	a.ends, err = reader.ends(ctx)
 	first := time.Now()
 	for final := false; err == nil && !final && !a.allStable(last); {
-		if err := sleep(ctx, endsPause); err != nil {
+		if err := sleep.For(ctx, endsPause); err != nil {
 			return err
 		}
 		final = time.Since(first) >= endsTimeout

@@ -10,6 +10,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/paylatch/paylatch/internal/sleep"
 )
 
 const (
@@ -117,7 +119,7 @@ func (r *TopicReader) read(
 				errors.Join(err, errNoProgress))
 		}
 		if next <= from {
-			if err := sleep(ctx, retryPause); err != nil {
+			if err := sleep.For(ctx, retryPause); err != nil {
 				return err
 			}
 			continue
@@ -170,14 +172,4 @@ func (r *TopicReader) fetch(
 		Offset: from, IsolationLevel: kgo.ReadCommitted(), Topic: r.topic, Partition: partition,
 	}, &response.Topics[0].Partitions[0], kgo.DefaultDecompressor(), nil)
 	return fetched, next, fetched.Err
-}
-
-// sleep returns nil after d, or the error of ctx if that ends first.
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
-	}
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/paylatch/paylatch/internal/sleep"
 )
 
 const (
@@ -123,7 +125,7 @@ func (p *Producer) AwaitStable(ctx context.Context, next int64) error {
 		if err != nil {
 			to = p.client
 		}
-		if sleep(ctx, interval) != nil {
+		if sleep.For(ctx, interval) != nil {
 			return fmt.Errorf("%s/%d is not stable below offset %d, but only below %d: %w",
 				p.topic, p.partition, next, stableEnd, cmp.Or(err, ctx.Err()))
 		}
@@ -137,7 +139,7 @@ func (p *Producer) AwaitStable(ctx context.Context, next int64) error {
 func (p *Producer) awaitCompletion(ctx context.Context) {
 	ctx, cancel := context.WithDeadline(ctx, p.committed.Add(completionTimeout))
 	defer cancel()
-	for sleep(ctx, completionInterval) == nil {
+	for sleep.For(ctx, completionInterval) == nil {
 		described, err := kadm.NewClient(p.client).DescribeTransactions(ctx, p.transactionalID)
 		if err != nil || !strings.HasPrefix(described[p.transactionalID].State, "Prepare") {
 			return

@@ -10,6 +10,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/paylatch/paylatch/internal/sleep"
 )
 
 const (
@@ -46,7 +48,7 @@ func (c *Cluster) Read(
 			return fmt.Errorf("read %s/%d at offset %d: %w", topic, partition, from, explain(err, mayRead(topic)))
 		case err != nil:
 			failures++
-			if err := sleep(ctx, requestTimeout/fetchTriesMax); err != nil {
+			if err := sleep.For(ctx, requestTimeout/fetchTriesMax); err != nil {
 				return err
 			}
 			continue
@@ -63,7 +65,7 @@ func (c *Cluster) Read(
 			failures++
 			err := errInvisible
 			if failures <= fetchTriesMax {
-				err = sleep(ctx, requestTimeout/fetchTriesMax)
+				err = sleep.For(ctx, requestTimeout/fetchTriesMax)
 			}
 			if err != nil {
 				return fmt.Errorf("read %s/%d at offset %d of %d: %w", topic, partition, from, to, err)

@@ -323,15 +323,3 @@ func (t Topic) Warnings() []string {
 	}
 	return warnings
 }
-
-// sleep waits for d, or returns an error when ctx ends.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
-}

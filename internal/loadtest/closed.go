@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/paylatch/paylatch/internal/sleep"
 )
 
 // failurePause keeps a worker of a closed loop from flooding a service that fails at once.
@@ -24,7 +26,7 @@ func (l *load) work(n int) {
 	for ; l.accepting.Err() == nil && l.claim(); n++ {
 		t := l.tenants[n%len(l.tenants)]
 		if err := l.create(t, 0, time.Now(), random); err != nil {
-			_ = sleep(l.accepting, failurePause) // The loop sees if the load ended.
+			_ = sleep.For(l.accepting, failurePause) // The loop sees if the load ended.
 		}
 		for i := 0; i < l.cfg.Reads && l.accepting.Err() == nil; i++ {
 			found, err := l.status(t, 0, time.Now(), random)
@@ -32,7 +34,7 @@ func (l *load) work(n int) {
 				break
 			}
 			if err != nil {
-				_ = sleep(l.accepting, failurePause) // The loop sees if the load ended.
+				_ = sleep.For(l.accepting, failurePause) // The loop sees if the load ended.
 			}
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/paylatch/paylatch/client"
 	"github.com/paylatch/paylatch/internal/journal"
 	"github.com/paylatch/paylatch/internal/progress"
+	"github.com/paylatch/paylatch/internal/sleep"
 )
 
 // Run makes payments of all tenants in turn, reads their status, and measures it.
@@ -131,7 +132,7 @@ func abandonLater(accepting, inFlight context.Context, abandon context.CancelFun
 	case <-inFlight.Done():
 		return
 	}
-	if sleep(inFlight, grace) == nil {
+	if sleep.For(inFlight, grace) == nil {
 		abandon()
 	}
 }
@@ -216,16 +217,4 @@ func first(outcomes []string) string {
 		return ""
 	}
 	return outcomes[0]
-}
-
-// sleep returns nil after d, or the error of ctx if that ends first.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/paylatch/paylatch/internal/sleep"
 )
 
 // fineWait is how long before a planned time the finer pause takes over from the timer. It is
@@ -89,7 +91,7 @@ func (d dispatcher) run(ctx context.Context, start time.Time, plan iter.Seq[arri
 
 // await waits for a moment, and reports whether ctx is still valid then.
 func (d dispatcher) await(ctx context.Context, at time.Time) bool {
-	if left := time.Until(at) - fineWait; left > 0 && sleep(ctx, left) != nil {
+	if left := time.Until(at) - fineWait; left > 0 && sleep.For(ctx, left) != nil {
 		return false
 	}
 	if left := time.Until(at); left > 0 {

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/paylatch/paylatch/internal/journal"
+	"github.com/paylatch/paylatch/internal/sleep"
 )
 
 const (
@@ -120,7 +121,7 @@ func (t *tracker) read(ctx context.Context) {
 		})
 		fetches.EachRecord(func(r *kgo.Record) { t.record(r.Key, now) })
 		if fetches.Err() != nil {
-			_ = sleep(ctx, fetchPause) // The loop sees if ctx ended.
+			_ = sleep.For(ctx, fetchPause) // The loop sees if ctx ended.
 		}
 	}
 }
@@ -184,7 +185,7 @@ func (t *tracker) record(recordKey []byte, now time.Time) {
 // latencies.
 func (t *tracker) settle(ctx context.Context, wait time.Duration) *EndToEnd {
 	began := time.Now()
-	for t.outstanding() > 0 && time.Since(began) < wait && sleep(ctx, min(settlePause, wait)) == nil {
+	for t.outstanding() > 0 && time.Since(began) < wait && sleep.For(ctx, min(settlePause, wait)) == nil {
 	}
 	waited := time.Since(began)
 	t.mu.Lock()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/paylatch/paylatch/internal/kafka"
 	"github.com/paylatch/paylatch/internal/recovery"
+	"github.com/paylatch/paylatch/internal/sleep"
 	"github.com/paylatch/paylatch/internal/store"
 )
 
@@ -91,8 +92,7 @@ func (op Operator) fence(ctx context.Context, o *operation) (err error) {
 		}
 		o.producer, err = op.Fencer.Fence(ctx, p.Number, p.TransactionalID)
 	} else {
-		pause(ctx, store.PublishTimeout)
-		err = ctx.Err()
+		err = sleep.For(ctx, store.PublishTimeout)
 	}
 	if err != nil {
 		return err
@@ -215,11 +215,4 @@ func (op Operator) readStep(ctx context.Context, claim *store.Claim, to int64) (
 func few(sentences, more []string) []string {
 	sentences = append(sentences, more...)
 	return sentences[:min(len(sentences), recovery.ExamplesMax)]
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
 }

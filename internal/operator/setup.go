@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/paylatch/paylatch/internal/kafka"
+	"github.com/paylatch/paylatch/internal/sleep"
 	"github.com/paylatch/paylatch/internal/store"
 )
 
@@ -58,7 +59,8 @@ func InitPartitions(ctx context.Context, s *store.Store, cluster *kafka.Cluster,
 	}
 	ends := make([]int64, len(ranges))
 	for i, r := range ranges {
-		if ends[i] = r.End; r.End > 0 && !topic.FromEnd {
+		ends[i] = r.End
+		if r.End > 0 && !topic.FromEnd {
 			return fmt.Errorf("topic %s, partition %d, end offset %d: %w", topic.Name, i, r.End, ErrHoldsRecords)
 		}
 	}
@@ -76,10 +78,8 @@ func awaitPartitions(
 		if err == nil && len(ranges) >= int(partitions) {
 			return ranges, nil
 		}
-		select {
-		case <-ctx.Done():
+		if sleep.For(ctx, retry) != nil {
 			return nil, cmp.Or(err, fmt.Errorf("topic %s has %d partitions, not %d", topic, len(ranges), partitions))
-		case <-time.After(retry):
 		}
 	}
 }
