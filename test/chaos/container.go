@@ -34,7 +34,8 @@ func newPostgres(ctx context.Context, run string, port int) (*postgres, error) {
 	if err != nil {
 		return p, err
 	}
-	if p.pool, err = pgxpool.New(ctx, databaseURL("paylatch", port)); err != nil {
+	p.pool, err = pgxpool.New(ctx, databaseURL("paylatch", port))
+	if err != nil {
 		return p, err
 	}
 	return p, p.ready(ctx)
@@ -42,18 +43,7 @@ func newPostgres(ctx context.Context, run string, port int) (*postgres, error) {
 
 // ready waits until the database responds.
 func (p *postgres) ready(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	for {
-		err := p.pool.Ping(ctx)
-		if err == nil {
-			return nil
-		}
-		if ctx.Err() != nil {
-			return fmt.Errorf("PostgreSQL does not start: %w", err)
-		}
-		harness.Pause(ctx, 50*time.Millisecond)
-	}
+	return harness.Eventually(ctx, time.Minute, "PostgreSQL responds", p.pool.Ping)
 }
 
 // crash stops PostgreSQL as `pg_ctl -m immediate` does, and starts it after down.

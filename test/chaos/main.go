@@ -108,7 +108,8 @@ func (o options) check() error {
 func run(ctx context.Context, o options) (err error) {
 	s := &stage{options: o, log: &logbook{}}
 	s.name = fmt.Sprintf("paylatch-chaos-%d-%d", os.Getpid(), time.Now().Unix())
-	if s.dir, err = os.MkdirTemp("", s.name+"-"); err != nil {
+	s.dir, err = os.MkdirTemp("", s.name+"-")
+	if err != nil {
 		return err
 	}
 	defer func() {
@@ -170,7 +171,8 @@ type stage struct {
 // the replicas.
 func (s *stage) setUp(ctx context.Context) error {
 	var err error
-	if s.binary, err = harness.BuildPaylatch(ctx, s.dir); err != nil {
+	s.binary, err = harness.BuildPaylatch(ctx, s.dir)
+	if err != nil {
 		return err
 	}
 	free := harness.NewPorts()
@@ -189,10 +191,12 @@ func (s *stage) setUp(ctx context.Context) error {
 			brokers[i].Advertised = append(brokers[i].Advertised, take())
 		}
 	}
-	if s.postgres, err = newPostgres(ctx, s.name, take()); err != nil {
+	s.postgres, err = newPostgres(ctx, s.name, take())
+	if err != nil {
 		return err
 	}
-	if s.kafka, err = harness.NewKafka(ctx, s.name, brokers); err != nil {
+	s.kafka, err = harness.NewKafka(ctx, s.name, brokers)
+	if err != nil {
 		return err
 	}
 	key, err := harness.SetUp(ctx, s.binary, "chaos", s.direct())
@@ -251,7 +255,8 @@ func (s *stage) replica(slot int, brokers []harness.BrokerPorts, take func() int
 	var seeds []string
 	for i, b := range brokers {
 		name := fmt.Sprintf("replica%d-kafka%d", slot, i+1)
-		if l, err = harness.NewLink(name, b.Advertised[slot], b.Published[slot]); err != nil {
+		l, err = harness.NewLink(name, b.Advertised[slot], b.Published[slot])
+		if err != nil {
 			return nil, err
 		}
 		r.links, seeds = append(r.links, l), append(seeds, l.Listen)
@@ -343,23 +348,18 @@ func (s *stage) halted(ctx context.Context) error {
 
 // drain waits until nothing is unsent.
 func (s *stage) drain(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
-	defer cancel()
-	for {
+	const what = "all payments are sent after all faults were healed"
+	return harness.Eventually(ctx, drainTimeout, what, func(ctx context.Context) error {
 		if err := s.halted(ctx); err != nil {
-			return err
+			return harness.Permanent(err)
 		}
 		var unsent int
 		err := s.postgres.pool.QueryRow(ctx, countUnsent).Scan(&unsent)
-		switch {
-		case err == nil && unsent == 0:
-			return nil
-		case ctx.Err() != nil:
-			return fmt.Errorf("%d payments are unsent %s after all faults were healed: %w",
-				unsent, drainTimeout, errors.Join(err, ctx.Err()))
+		if err == nil && unsent > 0 {
+			err = fmt.Errorf("%d payments are unsent", unsent)
 		}
-		harness.Pause(ctx, 200*time.Millisecond)
-	}
+		return err
+	})
 }
 
 // close ends all that was started.

@@ -143,18 +143,11 @@ const targetTimeout = 15 * time.Second
 
 // try calls take until it returns true, for targetTimeout at most, and reports whether it did.
 func (f *fleet) try(ctx context.Context, take func() bool) bool {
-	ctx, cancel := context.WithTimeout(ctx, targetTimeout)
-	defer cancel()
-	for ctx.Err() == nil {
+	return harness.Eventually(ctx, targetTimeout, "a target", func(context.Context) error {
 		f.mu.Lock()
-		ok := take()
-		f.mu.Unlock()
-		if ok {
-			return true
-		}
-		harness.Pause(ctx, 50*time.Millisecond)
-	}
-	return false
+		defer f.mu.Unlock()
+		return harness.Holds(take(), nil)
+	}) == nil
 }
 
 // takeProcess holds a process that runs: the wished one, or the next. It leaves one process that no
@@ -225,7 +218,8 @@ func (f *fleet) takeTwo(ctx context.Context, wish int, absent bool) (slots []int
 			if f.process[i] || f.absent[i] != absent {
 				continue
 			}
-			if free++; len(slots) < 2 {
+			free++
+			if len(slots) < 2 {
 				slots = append(slots, i)
 			}
 		}

@@ -83,10 +83,12 @@ func (f *failover) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer f.load.close()
-	if f.timeline, err = f.cluster.leader().timeline(ctx); err != nil {
+	f.timeline, err = f.cluster.leader().timeline(ctx)
+	if err != nil {
 		return err
 	}
-	if f.since, err = one[time.Time](ctx, f.cluster.leader(), `select clock_timestamp()`); err != nil {
+	f.since, err = one[time.Time](ctx, f.cluster.leader(), `select clock_timestamp()`)
+	if err != nil {
 		return err
 	}
 	f.watcher.reset()
@@ -96,7 +98,7 @@ func (f *failover) run(ctx context.Context) (err error) {
 		f.load.run(ctx, stop, f.rate)
 	}()
 	harness.Pause(ctx, calm)
-	err = f.waitFor(ctx, "payments are taken before it",
+	err = waitFor(ctx, "payments are taken before it",
 		func() (bool, error) { return f.taken(-1, 0) >= warmUpMin, nil })
 	if err == nil {
 		err = f.fail(f, ctx)
@@ -104,7 +106,8 @@ func (f *failover) run(ctx context.Context) (err error) {
 	harness.Pause(ctx, calm)
 	close(stop)
 	<-loaded
-	if err = errors.Join(err, ctx.Err()); err != nil {
+	err = errors.Join(err, ctx.Err())
+	if err != nil {
 		return err
 	}
 	if err := f.load.settle(ctx); err != nil {
@@ -139,19 +142,9 @@ func (f *failover) taken(but int8, since time.Duration) int {
 }
 
 // waitFor waits until something shows, and returns an error if it does not within proofTimeout.
-func (f *failover) waitFor(ctx context.Context, what string, shows func() (bool, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, proofTimeout)
-	defer cancel()
-	for {
-		ok, err := shows()
-		if ok && err == nil {
-			return nil
-		}
-		if ctx.Err() != nil {
-			return fmt.Errorf("the fault did not show: %s: %w", what, errors.Join(err, ctx.Err()))
-		}
-		harness.Pause(ctx, 100*time.Millisecond)
-	}
+func waitFor(ctx context.Context, what string, shows func() (bool, error)) error {
+	return harness.Eventually(ctx, proofTimeout, "the fault shows: "+what,
+		func(context.Context) error { return harness.Holds(shows()) })
 }
 
 // promote promotes the standby, and rebuilds the old primary as its standby. Alone says whether
@@ -174,20 +167,14 @@ const (
 // drain waits until every payment is sent. A halted partition is an error: after a failover no
 // scenario has a reason for one.
 func (f *failover) drain(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
-	defer cancel()
-	for {
+	return harness.Eventually(ctx, drainTimeout, "all payments are sent", func(ctx context.Context) error {
 		halted, err := one[string](ctx, f.cluster.leader(), selectHalted)
-		if err == nil && halted != "" {
-			return fmt.Errorf("halted partitions: %s", halted)
+		if err != nil {
+			return err
 		}
-		drained, drainedErr := one[bool](ctx, f.cluster.leader(), selectDrained)
-		if drainedErr == nil && drained {
-			return nil
+		if halted != "" {
+			return harness.Permanent(fmt.Errorf("halted partitions: %s", halted))
 		}
-		if ctx.Err() != nil {
-			return fmt.Errorf("payments are unsent after %s: %w", drainTimeout, errors.Join(err, drainedErr, ctx.Err()))
-		}
-		harness.Pause(ctx, 200*time.Millisecond)
-	}
+		return harness.Holds(one[bool](ctx, f.cluster.leader(), selectDrained))
+	})
 }

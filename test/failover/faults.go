@@ -60,7 +60,7 @@ func (f *failover) frozen(ctx context.Context) error {
 		return err
 	}
 	after := 0
-	err = f.waitFor(ctx, "rows are visible after pg_cancel_backend", func() (_ bool, err error) {
+	err = waitFor(ctx, "rows are visible after pg_cancel_backend", func() (_ bool, err error) {
 		after, err = f.appeared(ctx)
 		return after > 0, err
 	})

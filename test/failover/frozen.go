@@ -35,10 +35,11 @@ func (f *failover) freeze(ctx context.Context) (err error) {
 	}
 	f.watcher.reset()
 	f.atFreeze.from = f.now()
-	if f.atFreeze.visible, err = storedSince(ctx, f.cluster.leader(), f.since); err != nil {
+	f.atFreeze.visible, err = storedSince(ctx, f.cluster.leader(), f.since)
+	if err != nil {
 		return err
 	}
-	return f.waitFor(ctx, "commits wait for the standby, and responses are 503", func() (bool, error) {
+	return waitFor(ctx, "commits wait for the standby, and responses are 503", func() (bool, error) {
 		_, waiting, _ := f.watcher.largest()
 		return waiting > 0 && f.refused(f.atFreeze.from) > 0, nil
 	})

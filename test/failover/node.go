@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -93,7 +92,8 @@ func (n *node) freeze(ctx context.Context) (err error) {
 		return err
 	}
 	for range 10 {
-		if _, err = harness.Docker(ctx, "pause", n.container); err == nil || ctx.Err() != nil {
+		_, err = harness.Docker(ctx, "pause", n.container)
+		if err == nil || ctx.Err() != nil {
 			n.paused = true
 			return err
 		}
@@ -181,19 +181,8 @@ func one[T any](ctx context.Context, n *node, sql string, args ...any) (v T, err
 
 // await waits until a statement returns true.
 func (n *node) await(ctx context.Context, what, sql string) error {
-	ctx, cancel := context.WithTimeout(ctx, nodeTimeout)
-	defer cancel()
-	for {
-		ok, err := one[bool](ctx, n, sql)
-		if err == nil && ok {
-			return nil
-		}
-		if ctx.Err() != nil {
-			return fmt.Errorf("%s: not after %s that it %s: %w", n.container, nodeTimeout, what,
-				errors.Join(err, ctx.Err()))
-		}
-		harness.Pause(ctx, 50*time.Millisecond)
-	}
+	return harness.Eventually(ctx, nodeTimeout, n.container+" "+what,
+		func(ctx context.Context) error { return harness.Holds(one[bool](ctx, n, sql)) })
 }
 
 // timeline returns the timeline that a primary writes.

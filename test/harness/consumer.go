@@ -59,7 +59,8 @@ func parseRecord(partition, offset, key string) (r Record, err error) {
 	if err != nil {
 		return r, err
 	}
-	if r.Offset, err = strconv.ParseInt(offset, 10, 64); err != nil {
+	r.Offset, err = strconv.ParseInt(offset, 10, 64)
+	if err != nil {
 		return r, err
 	}
 	r.Partition = int32(p)

@@ -29,7 +29,8 @@ func Docker(ctx context.Context, args ...string) (string, error) {
 // late.
 func Start(ctx context.Context, container string) (err error) {
 	for range 20 {
-		if _, err = Docker(ctx, "start", container); err == nil || ctx.Err() != nil {
+		_, err = Docker(ctx, "start", container)
+		if err == nil || ctx.Err() != nil {
 			return err
 		}
 		Pause(ctx, 250*time.Millisecond)

@@ -140,21 +140,14 @@ func (k *Kafka) metadata(ctx context.Context, ports []int, topics ...string) (*k
 	return request.RequestWith(ctx, client)
 }
 
-// Ready waits up to 90 s until a broker responds, knows all others, and all replicas of the topics
-// are in sync. Only then may the next broker be killed.
+// readyTimeout bounds the start of a broker, and the time until its replicas are in sync.
+const readyTimeout = 90 * time.Second
+
+// Ready waits until a broker responds, knows all others, and all replicas of the topics are in
+// sync. Only then may the next broker be killed.
 func (k *Kafka) Ready(ctx context.Context, broker int) error {
-	ctx, cancel := context.WithTimeout(ctx, 90*time.Second)
-	defer cancel()
-	for {
-		err := k.complete(ctx, broker)
-		if err == nil {
-			return nil
-		}
-		if ctx.Err() != nil {
-			return fmt.Errorf("broker %d is not ready after 90 s: %w", broker+1, err)
-		}
-		Pause(ctx, 200*time.Millisecond)
-	}
+	return Eventually(ctx, readyTimeout, fmt.Sprintf("broker %d is ready", broker+1),
+		func(ctx context.Context) error { return k.complete(ctx, broker) })
 }
 
 // complete returns nil if a broker knows all others and all replicas are in sync.

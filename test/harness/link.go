@@ -38,7 +38,8 @@ func NewLink(name string, port, upstream int) (*Link, error) {
 func (l *Link) start() (err error) {
 	for range 50 {
 		l.proxy = toxiproxy.NewProxy(proxies, l.Name, l.Listen, l.upstream)
-		if err = l.proxy.Start(); err == nil {
+		err = l.proxy.Start()
+		if err == nil {
 			return nil
 		}
 		time.Sleep(20 * time.Millisecond)

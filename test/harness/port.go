@@ -1,12 +1,10 @@
 package harness
 
 import (
-	"context"
 	"errors"
 	"math/rand/v2"
 	"net"
 	"strconv"
-	"time"
 )
 
 // Address returns a port of the loopback interface as host:port.
@@ -29,14 +27,4 @@ func (p *Ports) Take() (int, error) {
 		}
 	}
 	return 0, errors.New("no free port below 32000")
-}
-
-// Pause waits for d, or until ctx ends.
-func Pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
 }

@@ -22,9 +22,10 @@ const (
 	replicationWant = 3
 	inSyncWant      = "2" // min.insync.replicas.
 
-	// brokerStepMax bounds each wait for the brokers: to notice that one has gone, which takes
-	// Kafka's session time-out of 9 s, and for one that is back to start and to catch up.
-	brokerStepMax = 3 * time.Minute
+	// stepMax bounds each wait for brokers and replicas. The longest are for the brokers: to notice
+	// that one has gone, which takes Kafka's session time-out of 9 s, and for one that is back to
+	// start and to catch up.
+	stepMax = 3 * time.Minute
 )
 
 // allTopics are those that exactly once rests on: the payments, the outcomes of transactions, the
@@ -87,25 +88,9 @@ func (k *cluster) partitions(ctx context.Context, topics ...string) ([]partition
 	return list, nil
 }
 
-// eventually calls check every 200 ms until it returns nil, for brokerStepMax at most.
-func eventually(ctx context.Context, what string, check func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, brokerStepMax)
-	defer cancel()
-	for {
-		err := check(ctx)
-		if err == nil {
-			return nil
-		}
-		if ctx.Err() != nil {
-			return fmt.Errorf("%s: not within %s: %w", what, brokerStepMax, err)
-		}
-		harness.Pause(ctx, 200*time.Millisecond)
-	}
-}
-
 // await waits until each partition of the topics meets a condition.
 func (k *cluster) await(ctx context.Context, what string, met func(partition) bool, topics ...string) error {
-	return eventually(ctx, what, func(ctx context.Context) error {
+	return harness.Eventually(ctx, stepMax, what, func(ctx context.Context) error {
 		list, err := k.partitions(ctx, topics...)
 		if i := slices.IndexFunc(list, func(p partition) bool { return !met(p) }); err == nil && i >= 0 {
 			err = errors.New(list[i].String())
@@ -121,7 +106,8 @@ func (k *cluster) whole(p partition) bool { return p.leader > 0 && len(p.inSync)
 // __consumer_offsets, as the first consumer group does: a consumer that had to wait for that would
 // end before its first record.
 func (k *cluster) prepare(ctx context.Context) error {
-	err := eventually(ctx, "a coordinator of consumer groups", func(ctx context.Context) error {
+	const what = "a coordinator of consumer groups"
+	err := harness.Eventually(ctx, stepMax, what, func(ctx context.Context) error {
 		return kadm.NewClient(k.client).FindGroupCoordinators(ctx, "scale-test").Error()
 	})
 	if err != nil {

@@ -57,7 +57,8 @@ func (t *test) emitting(ctx context.Context) (total int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	err = eventually(ctx, "payments emitted in each partition", func(ctx context.Context) error {
+	const what = "payments emitted in each partition"
+	err = harness.Eventually(ctx, stepMax, what, func(ctx context.Context) error {
 		now, err := t.sentByPartition(ctx)
 		if err != nil {
 			return err
@@ -91,7 +92,8 @@ func (k *cluster) busiest(ctx context.Context) (broker int32, led, coordinated i
 		leads[p.topic][p.leader]++
 	}
 	for id := range int32(k.count) {
-		if id++; leads[topic][id] > led && leads[transactionState][id] > 0 {
+		id++
+		if leads[topic][id] > led && leads[transactionState][id] > 0 {
 			broker, led, coordinated = id, leads[topic][id], leads[transactionState][id]
 		}
 	}

@@ -198,34 +198,29 @@ func (t *test) stopCleanly(ctx context.Context, name string) error {
 
 // awaitOwners waits until the replicas own all partitions, and notes how long that took.
 func (t *test) awaitOwners(ctx context.Context, began time.Time, list []replica) error {
-	for ctx.Err() == nil {
+	return harness.Eventually(ctx, stepMax, "the replicas own all partitions", func(ctx context.Context) error {
 		owned := 0
 		for _, r := range list {
 			now, err := t.measure(ctx, r.container)
 			if err != nil {
-				return err
+				return harness.Permanent(err)
 			}
 			owned += now.owned
 		}
-		if owned == partitions {
-			t.took = time.Since(began)
-			return nil
-		}
-		harness.Pause(ctx, 50*time.Millisecond)
-	}
-	return ctx.Err()
+		t.took = time.Since(began)
+		return harness.Holds(owned == partitions, nil)
+	})
 }
 
 // drain waits until nothing is unsent.
 func (t *test) drain(ctx context.Context) error {
-	for ctx.Err() == nil {
+	return harness.Eventually(ctx, stepMax, "all payments are sent", func(ctx context.Context) error {
 		n, err := t.count(ctx, `select count(*) from payments where status = 'created'`)
-		if err != nil || n == 0 {
-			return err
+		if err == nil && n > 0 {
+			err = fmt.Errorf("%d payments are unsent", n)
 		}
-		harness.Pause(ctx, 200*time.Millisecond)
-	}
-	return ctx.Err()
+		return err
+	})
 }
 
 func round(d time.Duration) time.Duration { return d.Round(100 * time.Millisecond) }
