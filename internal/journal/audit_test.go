@@ -15,13 +15,14 @@ import (
 
 	"github.com/paylatch/paylatch/client"
 	"github.com/paylatch/paylatch/client/clienttest"
+	"github.com/paylatch/paylatch/internal/journal/journaltest"
 )
 
 // auditCase is an installation without faults, until a test adds one. Service and journal have six
 // payments; the last one is refused. Tests put the others into the topic.
 type auditCase struct {
 	t       *testing.T
-	topic   *testTopic
+	topic   *journaltest.Topic
 	service *clienttest.Service
 	client  *client.Client
 	path    string
@@ -33,13 +34,14 @@ const auditTaken = 5
 func newAuditCase(t *testing.T) *auditCase {
 	t.Helper()
 	a := &auditCase{
-		t: t, topic: newTestTopic(t), service: clienttest.New(), path: filepath.Join(t.TempDir(), "journal"),
-		at: map[int]client.Position{},
+		t: t, topic: journaltest.NewTopic(t), service: clienttest.New(),
+		path: filepath.Join(t.TempDir(), "journal"), at: map[int]client.Position{},
 	}
 	a.service.PositionOf = func(n int) (int32, int64) { return a.at[n].Partition, a.at[n].Offset }
 	refusal := clienttest.Respond(422, "application/problem+json", `{"code":"invalid_payment"}`)
 	// The response to the second one is lost, and retried.
-	a.client = newTestClient(t, nil, a.service.Serve(t, nil, clienttest.LoseResponse, nil, nil, nil, nil, refusal).URL)
+	server := a.service.Serve(t, nil, clienttest.LoseResponse, nil, nil, nil, nil, refusal)
+	a.client = journaltest.NewClient(t, nil, server.URL)
 	j := openJournal(t, a.path)
 	err := j.Begin()
 	for range auditTaken + 1 {
@@ -63,7 +65,7 @@ func newAuditCase(t *testing.T) *auditCase {
 func (a *auditCase) send(payments ...int) {
 	a.t.Helper()
 	for _, n := range payments {
-		at := a.topic.send(kgo.TryCommit, int32(n%testPartitions), clienttest.PaymentID(n))
+		at := a.topic.Send(kgo.TryCommit, int32(n%journaltest.Partitions), clienttest.PaymentID(n))
 		if _, there := a.at[n]; !there {
 			a.at[n] = at[0]
 		}
@@ -91,10 +93,13 @@ func ended(key string, o Outcome) func(*Journal) error {
 	return func(j *Journal) error { return j.Ended(key, o) }
 }
 
+// logged is the topic as the audit gets it.
+func (a *auditCase) logged() Topic { return Topic{a.topic.Brokers, journaltest.Name} }
+
 func (a *auditCase) audit(wait time.Duration) Report {
 	a.t.Helper()
 	journal := strings.NewReader(readFile(a.t, a.path))
-	cfg := AuditConfig{Topic: a.topic.Topic, Wait: wait}
+	cfg := AuditConfig{Topic: a.logged(), Wait: wait}
 	r, err := Audit(a.t.Context(), []*client.Client{a.client}, journal, cfg)
 	if err != nil {
 		a.t.Fatal(err)
@@ -116,11 +121,11 @@ func (a *auditCase) audit(wait time.Duration) Report {
 // findings.
 func TestAudit_Holds(t *testing.T) {
 	a := newAuditCase(t)
-	a.topic.send(kgo.TryAbort, 1, clienttest.PaymentID(0), clienttest.PaymentID(1))
+	a.topic.Send(kgo.TryAbort, 1, clienttest.PaymentID(0), clienttest.PaymentID(1))
 	a.send(0, 1, 2)
-	a.topic.send(kgo.TryCommit, 2, "foreign", clienttest.PaymentID(77))
+	a.topic.Send(kgo.TryCommit, 2, "foreign", clienttest.PaymentID(77))
 	a.send(3, 4)
-	a.topic.send(kgo.TryAbort, 0, clienttest.PaymentID(3)) // The log ends with an aborted record.
+	a.topic.Send(kgo.TryAbort, 0, clienttest.PaymentID(3)) // The log ends with an aborted record.
 	taken, err := a.client.Create(t.Context(), "killed", testRequest())
 	if err != nil || taken.ID != clienttest.PaymentID(5) {
 		t.Fatal(taken.ID, err)
@@ -147,22 +152,22 @@ func TestAudit_Catches(t *testing.T) {
 		"misplaced 1":  func(a *auditCase) { a.send(0, 1, 2, 3, 4); a.at[4] = a.at[1] },
 		"missing 2": func(a *auditCase) { // Aborted: no consumer has it.
 			a.send(0, 1, 2)
-			at := a.topic.send(kgo.TryAbort, 1, clienttest.PaymentID(3), clienttest.PaymentID(4))
+			at := a.topic.Send(kgo.TryAbort, 1, clienttest.PaymentID(3), clienttest.PaymentID(4))
 			a.at[3], a.at[4] = at[0], at[1]
 		},
 		"missing 3": func(a *auditCase) { // The topic has lost its end.
 			a.send(0, 1)
 			for n := 2; n < auditTaken; n++ {
 				// 2 is the offset of the next record, after payment 0 and its marker.
-				a.at[n] = client.Position{Topic: "payments", Offset: int64(n)}
+				a.at[n] = client.Position{Topic: journaltest.Name, Offset: int64(n)}
 			}
 		},
 		"undecided 2": func(a *auditCase) {
-			a.topic.open(1)
+			a.topic.Open(1)
 			a.send(0, 1, 2, 3, 4) // 1 and 4 are in that partition
 		},
 		"missing 1, undecided 2": func(a *auditCase) {
-			a.topic.open(1)
+			a.topic.Open(1)
 			a.send(0, 1, 2, 4)
 			a.at[3] = a.at[2]
 		},
@@ -244,7 +249,7 @@ func TestAudit_NoPositions(t *testing.T) {
 // TestAudit_MarkerLate: a transaction that ends after the first reading of the ends is no finding.
 func TestAudit_MarkerLate(t *testing.T) {
 	a := newAuditCase(t)
-	abort, looked := a.topic.open(1), a.topic.endsRead(1)
+	abort, looked := a.topic.Open(1), a.topic.EndsRead(1)
 	a.send(0, 1, 2, 3, 4)
 	aborted := make(chan error, 1)
 	go func() {
@@ -290,13 +295,13 @@ func TestAudit_CannotJudge(t *testing.T) {
 		journal string
 		topic   Topic
 	}{
-		"it has no payment":                    {a.client, `{"event":"begin","version":1}` + "\n", a.topic.Topic},
-		"line 1":                               {a.client, "no journal\nat all\n", a.topic.Topic},
-		"6 payments of a tenant whose API key": {other, journal, a.topic.Topic},
-		"404":                                  {newTestClient(t, nil, wrongAddress.URL), journal, a.topic.Topic},
-		"connection refused":                   {newTestClient(t, dead, deadServer(t)), journal, a.topic.Topic},
+		"it has no payment":                    {a.client, `{"event":"begin","version":1}` + "\n", a.logged()},
+		"line 1":                               {a.client, "no journal\nat all\n", a.logged()},
+		"6 payments of a tenant whose API key": {other, journal, a.logged()},
+		"404":                                  {journaltest.NewClient(t, nil, wrongAddress.URL), journal, a.logged()},
+		"connection refused":                   {journaltest.NewClient(t, dead, deadServer(t)), journal, a.logged()},
 		"topic others":                         {a.client, journal, Topic{a.topic.Brokers, "others"}},
-		"brokers and a topic":                  {a.client, journal, Topic{Name: "payments"}},
+		"brokers and a topic":                  {a.client, journal, Topic{Name: journaltest.Name}},
 	} {
 		clients, journal := []*client.Client{try.client}, strings.NewReader(try.journal)
 		_, err := Audit(t.Context(), clients, journal, AuditConfig{Topic: try.topic})

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 	"go.uber.org/goleak"
@@ -19,24 +18,6 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-const testKey = "pl_test_0123456789"
-
-func newTestClient(t *testing.T, change func(*client.Config), servers ...string) *client.Client {
-	t.Helper()
-	cfg := client.Config{
-		Servers: servers, APIKey: testKey, BackoffFirst: time.Millisecond, BackoffMax: 4 * time.Millisecond,
-	}
-	if change != nil {
-		change(&cfg)
-	}
-	c, err := client.New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.Close)
-	return c
-}
 
 func testRequest() client.Request { return client.Request{Amount: 1, Currency: "EUR"} }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/paylatch/paylatch/client"
 	"github.com/paylatch/paylatch/internal/journal"
+	"github.com/paylatch/paylatch/internal/journal/journaltest"
 )
 
 // BenchmarkCost measures what a request costs the load generator, which shares its machine with the
@@ -36,7 +37,7 @@ func BenchmarkCost(b *testing.B) {
 		}
 		return http.StatusOK, body
 	})
-	c, err := client.New(client.Config{Servers: []string{server}, APIKey: testKey, Connections: 64})
+	c, err := client.New(client.Config{Servers: []string{server}, APIKey: journaltest.APIKey, Connections: 64})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -52,7 +53,8 @@ func BenchmarkCost(b *testing.B) {
 		b.Run(what, func(b *testing.B) {
 			var kept *journal.Journal
 			if what == "CreateWithJournal" {
-				if kept, err = journal.Open(filepath.Join(b.TempDir(), "journal")); err != nil {
+				kept, err = journal.Open(filepath.Join(b.TempDir(), "journal"))
+				if err != nil {
 					b.Fatal(err)
 				}
 				defer kept.Close()
@@ -133,7 +135,8 @@ func respondAll(conn net.Conn, responses map[byte]string) {
 		}
 		method, length := first[0], 0
 		for line := first; len(line) > 2; {
-			if line, err = r.ReadSlice('\n'); err != nil {
+			line, err = r.ReadSlice('\n')
+			if err != nil {
 				return
 			}
 			if strings.HasPrefix(string(line), "Content-Length: ") {

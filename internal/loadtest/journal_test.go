@@ -8,6 +8,7 @@ import (
 
 	"github.com/paylatch/paylatch/client"
 	"github.com/paylatch/paylatch/client/clienttest"
+	"github.com/paylatch/paylatch/internal/journal/journaltest"
 )
 
 // TestRun_Journal: the key is in the file before the request arrives, and the API key never is.
@@ -22,7 +23,7 @@ func TestRun_Journal(t *testing.T) {
 	}
 	j := openJournal(t, path)
 	refusal := clienttest.Respond(422, "application/problem+json", `{"code":"invalid_payment"}`)
-	c := newTestClient(t, nil, service.Serve(t, nil, clienttest.LoseResponse, nil, nil, refusal).URL)
+	c := journaltest.NewClient(t, nil, service.Serve(t, nil, clienttest.LoseResponse, nil, nil, refusal).URL)
 	if _, err := Run(t.Context(), []*client.Client{c}, Config{Workers: 1, Count: 10, Journal: j}); err == nil {
 		t.Error("the refusal did not end the load")
 	}
@@ -30,7 +31,7 @@ func TestRun_Journal(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := readFile(t, path)
-	if strings.Contains(text, testKey) {
+	if strings.Contains(text, journaltest.APIKey) {
 		t.Error("the API key is in the journal")
 	}
 	for part, want := range map[string]int{
@@ -47,7 +48,7 @@ func TestRun_JournalFails(t *testing.T) {
 	j := openJournal(t, filepath.Join(t.TempDir(), "journal"))
 	service := clienttest.New()
 	service.OnCreate = func(int) { _ = j.Close() }
-	c := newTestClient(t, nil, service.Serve(t).URL)
+	c := journaltest.NewClient(t, nil, service.Serve(t).URL)
 	r, err := Run(t.Context(), []*client.Client{c}, Config{Workers: 1, Duration: time.Hour, Journal: j})
 	if err == nil || !strings.Contains(err.Error(), "journal:") || service.Payments() != 1 || r.Create.Done != 1 {
 		t.Errorf("got error %v, %d payments, %+v", err, service.Payments(), r)

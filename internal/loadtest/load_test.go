@@ -13,11 +13,12 @@ import (
 
 	"github.com/paylatch/paylatch/client"
 	"github.com/paylatch/paylatch/client/clienttest"
+	"github.com/paylatch/paylatch/internal/journal/journaltest"
 )
 
 func TestRun_Count(t *testing.T) {
 	service := clienttest.New()
-	c := newTestClient(t, nil, service.Serve(t).URL)
+	c := journaltest.NewClient(t, nil, service.Serve(t).URL)
 	r, err := Run(t.Context(), []*client.Client{c}, Config{Workers: 4, Count: 50, Reads: 2})
 	if err != nil {
 		t.Fatal(err)
@@ -66,7 +67,7 @@ func TestRun_Faults(t *testing.T) {
 				faults, clienttest.LoseResponse, nil, clienttest.Unavailable, nil, clienttest.LoseRequest, nil,
 			)
 		}
-		c := newTestClient(t, nil, service.Serve(t, faults...).URL)
+		c := journaltest.NewClient(t, nil, service.Serve(t, faults...).URL)
 		r, err := Run(t.Context(), []*client.Client{c}, Config{Workers: workers, Count: 40})
 		if err != nil {
 			t.Fatal(err)
@@ -93,7 +94,7 @@ func TestRun_NoRetryAfter(t *testing.T) {
 	bare := clienttest.Respond(503, "text/html", "no server is available")
 	path := filepath.Join(t.TempDir(), "journal")
 	j := openJournal(t, path)
-	c := newTestClient(t, nil, clienttest.New().Serve(t, bare, nil, clienttest.Unavailable, nil, nil).URL)
+	c := journaltest.NewClient(t, nil, clienttest.New().Serve(t, bare, nil, clienttest.Unavailable, nil, nil).URL)
 	r, err := Run(t.Context(), []*client.Client{c}, Config{Workers: 1, Count: 3, Journal: j})
 	if err := errors.Join(err, j.Close()); err != nil {
 		t.Fatal(err)
@@ -116,7 +117,7 @@ func TestRun_NoRetryAfter(t *testing.T) {
 func TestRun_UnknownOutcomesAreListed(t *testing.T) {
 	service := clienttest.New()
 	bug := clienttest.Respond(500, "text/plain", "bug")
-	c := newTestClient(t, nil, service.Serve(t, clienttest.Repeat(3, bug)...).URL)
+	c := journaltest.NewClient(t, nil, service.Serve(t, clienttest.Repeat(3, bug)...).URL)
 	r, err := Run(t.Context(), []*client.Client{c}, Config{Workers: 1, Count: 4, Reads: 1})
 	if err != nil {
 		t.Fatal(err)
@@ -137,7 +138,7 @@ func TestRun_RefusalStops(t *testing.T) {
 	service := clienttest.New()
 	refusal := clienttest.Respond(401, "application/problem+json", `{"code":"unauthorized"}`)
 	s := service.Serve(t, clienttest.Repeat(100, refusal)...)
-	r, err := Run(t.Context(), []*client.Client{newTestClient(t, nil, s.URL)}, Config{Workers: 3, Duration: time.Hour})
+	r, err := Run(t.Context(), []*client.Client{journaltest.NewClient(t, nil, s.URL)}, Config{Workers: 3, Duration: time.Hour})
 	if p, ok := errors.AsType[*client.ProblemError](err); !ok || p.Code != "unauthorized" {
 		t.Errorf("error %v", err)
 	}
@@ -155,7 +156,7 @@ func TestRun_Interrupted(t *testing.T) {
 			cancel()
 		}
 	}
-	c := newTestClient(t, nil, service.Serve(t).URL)
+	c := journaltest.NewClient(t, nil, service.Serve(t).URL)
 	r, err := Run(ctx, []*client.Client{c}, Config{Workers: 4, Duration: time.Hour, Reads: 1})
 	if err != nil || !r.Interrupted {
 		t.Errorf("interrupted %v, error %v", r.Interrupted, err)
@@ -172,7 +173,7 @@ func TestRun_GraceEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	service := clienttest.New()
 	service.OnCreate = func(int) { cancel() }
-	c := newTestClient(t, nil, service.Serve(t, clienttest.Repeat(100, clienttest.Stall)...).URL)
+	c := journaltest.NewClient(t, nil, service.Serve(t, clienttest.Repeat(100, clienttest.Stall)...).URL)
 	r, err := Run(ctx, []*client.Client{c}, Config{Workers: 1, Duration: time.Hour, Grace: 200 * time.Millisecond})
 	if err != nil || r.Create.Unknown != 1 || len(r.UnknownKeys) != 1 || service.Payments() != 1 {
 		t.Errorf("report %+v, error %v", r, err)
@@ -182,7 +183,7 @@ func TestRun_GraceEnds(t *testing.T) {
 func TestRun_Duration(t *testing.T) {
 	service := clienttest.New()
 	var progress bytes.Buffer
-	c := newTestClient(t, nil, service.Serve(t).URL)
+	c := journaltest.NewClient(t, nil, service.Serve(t).URL)
 	r, err := Run(t.Context(), []*client.Client{c}, Config{
 		Workers: 2, Duration: 1200 * time.Millisecond, Progress: &progress,
 	})
@@ -195,7 +196,7 @@ func TestRun_Duration(t *testing.T) {
 }
 
 func TestRun_Bounds(t *testing.T) {
-	c := newTestClient(t, nil, "http://unused.invalid")
+	c := journaltest.NewClient(t, nil, "http://unused.invalid")
 	_, err := Run(t.Context(), []*client.Client{c}, Config{Workers: 0, Reads: -1})
 	for _, want := range []string{"workers:", "reads", "duration or count:"} {
 		if err == nil || !strings.Contains(err.Error(), want) {

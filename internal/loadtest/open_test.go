@@ -15,6 +15,7 @@ import (
 
 	"github.com/paylatch/paylatch/client"
 	"github.com/paylatch/paylatch/client/clienttest"
+	"github.com/paylatch/paylatch/internal/journal/journaltest"
 )
 
 // dispatchLog is what a dispatcher did, on the clock of a test.
@@ -119,7 +120,7 @@ func TestDispatcher_Stops(t *testing.T) {
 // payments only. The real service would respond with 404 to others.
 func TestRun_Open(t *testing.T) {
 	service := clienttest.New()
-	first := newTestClient(t, nil, service.Serve(t).URL)
+	first := journaltest.NewClient(t, nil, service.Serve(t).URL)
 	second, err := first.ForTenant("pl_test_second")
 	if err != nil {
 		t.Fatal(err)
@@ -148,7 +149,7 @@ func TestRun_Open(t *testing.T) {
 			owners[s.Path] = s.Authorization
 		}
 	}
-	if len(writes) != 2 || writes["Bearer "+testKey] != 20 {
+	if len(writes) != 2 || writes["Bearer "+journaltest.APIKey] != 20 {
 		t.Errorf("writes %v", writes)
 	}
 	planned := sum(r.Timeline, func(p Point) int64 { return p.Planned })
@@ -182,7 +183,7 @@ func TestRun_Open_TooMany(t *testing.T) {
 	service := clienttest.New()
 	tooMany := clienttest.Respond(429, "application/problem+json", `{"code":"rate_limited"}`)
 	once := func(cfg *client.Config) { cfg.AttemptsMax = 1 }
-	c := newTestClient(t, once, service.Serve(t, clienttest.Repeat(5, tooMany)...).URL)
+	c := journaltest.NewClient(t, once, service.Serve(t, clienttest.Repeat(5, tooMany)...).URL)
 	r, err := Run(t.Context(), []*client.Client{c}, Config{
 		Steps: []Step{{1000, time.Second}}, InFlight: 500, Count: 20,
 	})
@@ -202,7 +203,7 @@ func TestRun_Open_Drops(t *testing.T) {
 			<-release
 		}
 	}
-	c := newTestClient(t, nil, service.Serve(t).URL)
+	c := journaltest.NewClient(t, nil, service.Serve(t).URL)
 	time.AfterFunc(200*time.Millisecond, func() { close(release) })
 	r, err := Run(t.Context(), []*client.Client{c}, Config{Steps: []Step{{500, 100 * time.Millisecond}}, InFlight: 3})
 	if err != nil || r.Create.Planned != 50 || r.Create.Done != 3 || r.Create.Dropped != 47 || service.Payments() != 3 {
@@ -226,7 +227,7 @@ func TestRun_Open_Drops(t *testing.T) {
 func TestRun_Open_RefusalStops(t *testing.T) {
 	service := clienttest.New()
 	refusal := clienttest.Respond(401, "application/problem+json", `{"code":"unauthorized"}`)
-	c := newTestClient(t, nil, service.Serve(t, clienttest.Repeat(100, refusal)...).URL)
+	c := journaltest.NewClient(t, nil, service.Serve(t, clienttest.Repeat(100, refusal)...).URL)
 	r, err := Run(t.Context(), []*client.Client{c}, Config{Steps: []Step{{20, time.Hour}}, InFlight: 5})
 	p, ok := errors.AsType[*client.ProblemError](err)
 	if !ok || p.Code != "unauthorized" || r.Create.Done != 0 || r.Interrupted {

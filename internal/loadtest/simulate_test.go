@@ -11,6 +11,7 @@ import (
 
 	"github.com/paylatch/paylatch/client"
 	"github.com/paylatch/paylatch/client/clienttest"
+	"github.com/paylatch/paylatch/internal/journal/journaltest"
 )
 
 // sentRow is a row of a payment that was sent.
@@ -22,7 +23,7 @@ func TestSimulate(t *testing.T) {
 	service := clienttest.New()
 	s := service.Serve(t, nil, clienttest.LoseResponse, clienttest.Unavailable, clienttest.LoseRequest)
 	var out bytes.Buffer
-	if err := Simulate(t.Context(), newTestClient(t, nil, s.URL), 12, &out); err != nil {
+	if err := Simulate(t.Context(), journaltest.NewClient(t, nil, s.URL), 12, &out); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("\n%s", out.String())
@@ -57,7 +58,7 @@ func TestSimulate_NotSentInTime(t *testing.T) {
 	service := clienttest.New()
 	service.NeverSend = true
 	var out bytes.Buffer
-	err := SimulateWithin(t.Context(), newTestClient(t, nil, service.Serve(t).URL), 7, 10*time.Millisecond, &out)
+	err := SimulateWithin(t.Context(), journaltest.NewClient(t, nil, service.Serve(t).URL), 7, 10*time.Millisecond, &out)
 	if err == nil || !strings.HasPrefix(err.Error(), "7 of 7 payments failed or were not sent") ||
 		!strings.Contains(err.Error(), "and 2 more") {
 		t.Errorf("error %v", err)
@@ -72,7 +73,7 @@ func TestSimulate_Unknown(t *testing.T) {
 	service := clienttest.New()
 	s := service.Serve(t, clienttest.Respond(500, "text/plain", "bug"))
 	var out bytes.Buffer
-	err := Simulate(t.Context(), newTestClient(t, nil, s.URL), 2, &out)
+	err := Simulate(t.Context(), journaltest.NewClient(t, nil, s.URL), 2, &out)
 	if _, unknown := errors.AsType[*client.UnknownError](err); !unknown {
 		t.Errorf("error %v", err)
 	}
@@ -82,7 +83,7 @@ func TestSimulate_Unknown(t *testing.T) {
 }
 
 func TestSimulate_Bounds(t *testing.T) {
-	c := newTestClient(t, nil, "http://unused.invalid")
+	c := journaltest.NewClient(t, nil, "http://unused.invalid")
 	for _, n := range []int{-1, 0, SimulateMax + 1} {
 		if err := Simulate(t.Context(), c, n, &bytes.Buffer{}); err == nil {
 			t.Errorf("%d accepted", n)

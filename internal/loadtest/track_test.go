@@ -13,6 +13,7 @@ import (
 	"github.com/paylatch/paylatch/client"
 	"github.com/paylatch/paylatch/client/clienttest"
 	"github.com/paylatch/paylatch/internal/journal"
+	"github.com/paylatch/paylatch/internal/journal/journaltest"
 )
 
 // TestTracker_Matches: responses and records are matched, whichever comes first. The latency counts
@@ -73,8 +74,8 @@ func TestTracker_Bounds(t *testing.T) {
 // TestRun_EndToEnd: only records count that are committed after the load began. The first record is
 // there before the load, and the fourth one is aborted. The others come before their 202.
 func TestRun_EndToEnd(t *testing.T) {
-	topic := newTestTopic(t)
-	topic.send(kgo.TryCommit, 0, clienttest.PaymentID(0), clienttest.PaymentID(99))
+	topic := journaltest.NewTopic(t)
+	topic.Send(kgo.TryCommit, 0, clienttest.PaymentID(0), clienttest.PaymentID(99))
 	service := clienttest.New()
 	service.OnCreate = func(n int) {
 		end := kgo.TryCommit
@@ -84,11 +85,12 @@ func TestRun_EndToEnd(t *testing.T) {
 		case 4:
 			end = kgo.TryAbort
 		}
-		topic.send(end, int32(n%testPartitions), clienttest.PaymentID(n-1))
+		topic.Send(end, int32(n%journaltest.Partitions), clienttest.PaymentID(n-1))
 	}
-	c := newTestClient(t, nil, service.Serve(t).URL)
+	c := journaltest.NewClient(t, nil, service.Serve(t).URL)
 	r, err := Run(t.Context(), []*client.Client{c}, Config{
-		Steps: []Step{{Rate: 50, For: time.Hour}}, InFlight: 1, Count: 50, Topic: &topic.Topic, Settle: time.Second,
+		Steps: []Step{{Rate: 50, For: time.Hour}}, InFlight: 1, Count: 50, Settle: time.Second,
+		Topic: &journal.Topic{Brokers: topic.Brokers, Name: journaltest.Name},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -110,9 +112,9 @@ func TestRun_EndToEnd(t *testing.T) {
 }
 
 func TestRun_NoTopic(t *testing.T) {
-	topic := newTestTopic(t)
+	topic := journaltest.NewTopic(t)
 	service := clienttest.New()
-	c := newTestClient(t, nil, service.Serve(t).URL)
+	c := journaltest.NewClient(t, nil, service.Serve(t).URL)
 	_, err := Run(t.Context(), []*client.Client{c}, Config{
 		Workers: 1, Count: 1, Topic: &journal.Topic{Brokers: topic.Brokers, Name: "others"},
 	})
