@@ -87,7 +87,8 @@ func (cmd *createCommand) Run(s *session) error {
 	}
 	defer c.Close()
 	if key == "" {
-		if key, err = client.NewKey(); err != nil {
+		key, err = client.NewKey()
+		if err != nil {
 			return err
 		}
 		// Before anything is sent: if this process dies, the key can still be looked up.

@@ -17,6 +17,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/paylatch/paylatch/client"
+	"github.com/paylatch/paylatch/internal/buildinfo"
 	"github.com/paylatch/paylatch/internal/journal"
 	"github.com/paylatch/paylatch/internal/progress"
 )
@@ -52,6 +53,7 @@ func run(
 		kong.Name("payclient"),
 		kong.Description(description),
 		longHelp,
+		kong.Vars{"version": buildinfo.Read().String()},
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(int) { helped = true }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoAppDescFormat: true, WrapUpperBound: 100}),

@@ -67,6 +67,16 @@ func TestRun_Simulate(t *testing.T) {
 	}
 }
 
+// TestRun_Version: the command and the flag need no server and no API key, and print the same.
+func TestRun_Version(t *testing.T) {
+	for _, arg := range []string{"version", "--version"} {
+		o := payclientRun(t, "", "", arg)
+		if want := buildinfo.Read().String() + "\n"; o != (outcome{exitOK, want, ""}) {
+			t.Errorf("payclient %s: got %+v, want %q", arg, o, want)
+		}
+	}
+}
+
 // TestRun_CreateAndGet: the flags, a file and standard input make the same payment. It is found by
 // id and by key.
 func TestRun_CreateAndGet(t *testing.T) {

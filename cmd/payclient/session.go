@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/alecthomas/kong"
+
 	"github.com/paylatch/paylatch/client"
 	"github.com/paylatch/paylatch/internal/journal"
 	"github.com/paylatch/paylatch/internal/progress"
@@ -52,6 +54,8 @@ Exit codes: 0 done · 1 refused or failed · 2 wrong usage · 3 outcome unknown:
 // commandLine has all flags. The help names the environment variables; they are read through the
 // env that run gets.
 type commandLine struct {
+	VersionFlag kong.VersionFlag `name:"version" help:"Print the version and exit."`
+
 	Server         []string      `placeholder:"URL" help:"${help_server}"`
 	Key            []string      `placeholder:"KEY" help:"${help_key}"`
 	KeyFile        string        `placeholder:"PATH" help:"${help_key_file}"`
@@ -63,6 +67,7 @@ type commandLine struct {
 	Get      getCommand      `cmd:"" help:"Print a payment, by its id or by its idempotency key."`
 	Load     loadCommand     `cmd:"" help:"${help_load}"`
 	Audit    auditCommand    `cmd:"" help:"Compare the journal of a load with the service and the topic."`
+	Version  versionCommand  `cmd:"" help:"Print the version, the commit and the version of Go."`
 }
 
 // Validate refuses what client.New would take as the default.

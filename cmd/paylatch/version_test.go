@@ -29,7 +29,7 @@ func TestVersion(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	for _, program := range []string{"paylatch", "paylatch-dev"} {
+	for _, program := range []string{"paylatch", "paylatch-dev", "payclient"} {
 		out, err := exec.CommandContext(t.Context(), filepath.Join(bin, program), "version").Output()
 		if want := "(commit " + commit + ", go"; err != nil || !strings.Contains(string(out), want) {
 			t.Errorf("%s version: got %q, %v; want %q in it", program, out, err, want)
