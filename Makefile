@@ -8,7 +8,8 @@ GOVULNCHECK := go run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 CYCLONEDX := github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 
 # The tag and the commit, for `paylatch version` and paylatch_build_info. Git refuses a clone of
-# another user unless it is configured otherwise, and the go command then fails to record the commit itself.
+# another user unless it is configured otherwise, and the go command then fails to record the
+# commit itself.
 GIT := git -c safe.directory='*'
 export VERSION ?= $(shell $(GIT) describe --tags --always --dirty 2> /dev/null || echo unknown)
 export COMMIT ?= $(shell $(GIT) rev-parse HEAD 2> /dev/null || echo unknown)
@@ -77,7 +78,8 @@ FUZZTIME ?= 20s
 fuzz: ## Run each fuzz target for FUZZTIME (20s).
 	@for package in internal/payment internal/kafka; do \
 		for target in $$(grep -rhoE '^func Fuzz[A-Za-z]+' $$package | cut -c6-); do \
-		go test ./$$package -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x || exit 1; done; done
+		go test ./$$package -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x \
+			|| exit 1; done; done
 
 .PHONY: up
 up: ## Start docker-compose.yml with REPLICAS (2) replicas.
@@ -156,8 +158,8 @@ verify: ## Check that generated files are current: go.mod, schema.sql, documents
 	@test -z "$$(gofmt -l .)" || { echo "not formatted:"; gofmt -l .; exit 1; }
 
 .PHONY: vuln
-vuln: ## Check the dependencies for known vulnerabilities (needs the network).
-	$(GOVULNCHECK) ./...
+vuln: ## Check the dependencies for known vulnerabilities (needs the network, or VULN_DB).
+	go run ./test/vuln $(GOVULNCHECK)
 
 .PHONY: clean
 clean: ## Remove what make created, and the data of `make run`.
