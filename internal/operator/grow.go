@@ -29,16 +29,8 @@ func GrowPartitions(
 		return 0, err
 	}
 	first, from := there[0], int32(len(there))
-	before, err := cluster.Topic(ctx, first.Topic)
-	switch {
-	case err != nil:
+	if err := topicMayGrow(ctx, cluster, first, to); err != nil {
 		return 0, err
-	case before.ID != first.TopicID:
-		return 0, fmt.Errorf("topic %s is another one than the payments went to: its id is %s, was %s",
-			first.Topic, before.ID, first.TopicID)
-	case before.Partitions > to:
-		return 0, fmt.Errorf("topic %s has %d partitions already; partitions are never taken away",
-			first.Topic, before.Partitions)
 	}
 	_, restored, _, err := cluster.FirstNonEmpty(ctx, first.Topic, from)
 	if err != nil {
@@ -56,32 +48,57 @@ func GrowPartitions(
 			return 0, err
 		}
 	}
-	if there, err = mayGrow(ctx, intake, to); err != nil { // Again: partitions may have changed since.
-		return 0, err
-	}
-	if first = there[0]; len(there) != int(from) {
-		return 0, store.ErrGrownConcurrently
-	}
-	if err := cluster.GrowTopic(ctx, first.Topic, to); err != nil {
-		return 0, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, topicTimeout)
-	defer cancel()
-	ranges, err := awaitPartitions(ctx, cluster, first.Topic, to)
+	there, err = mayGrow(ctx, intake, to) // Again: partitions may have changed since.
 	if err != nil {
 		return 0, err
 	}
-	starts := make([]int64, 0, to-from) // Not the ends: the takeover judges what is in there.
-	for _, r := range ranges[from:to] {
-		starts = append(starts, r.Start)
+	if len(there) != int(from) {
+		return 0, store.ErrGrownConcurrently
 	}
-	if err := intake.AddPartitions(ctx, first.Topic, before.ID, first.Delivery, from, starts); err != nil {
+	if err := addPartitions(ctx, intake, cluster, there[0], from, to); err != nil {
 		return 0, err
 	}
 	intake.Open()
 	closed = time.Since(began)
 	s.RequestRebalance(ctx)
 	return closed, nil
+}
+
+// topicMayGrow returns an error unless the topic is that of the partition and has at most to
+// partitions.
+func topicMayGrow(ctx context.Context, cluster *kafka.Cluster, first store.Partition, to int32) error {
+	topic, err := cluster.Topic(ctx, first.Topic)
+	switch {
+	case err != nil:
+		return err
+	case topic.ID != first.TopicID:
+		return fmt.Errorf("topic %s is another one than the payments went to: its id is %s, was %s",
+			first.Topic, topic.ID, first.TopicID)
+	case topic.Partitions > to:
+		return fmt.Errorf("topic %s has %d partitions already; partitions are never taken away",
+			first.Topic, topic.Partitions)
+	}
+	return nil
+}
+
+// addPartitions gives the topic more partitions, and records them. They are like the first.
+func addPartitions(
+	ctx context.Context, intake *store.CreateGate, cluster *kafka.Cluster, first store.Partition, from, to int32,
+) error {
+	if err := cluster.GrowTopic(ctx, first.Topic, to); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, topicTimeout)
+	defer cancel()
+	ranges, err := awaitPartitions(ctx, cluster, first.Topic, to)
+	if err != nil {
+		return err
+	}
+	starts := make([]int64, 0, to-from) // Not the ends: the takeover judges what is in there.
+	for _, r := range ranges[from:to] {
+		starts = append(starts, r.Start)
+	}
+	return intake.AddPartitions(ctx, first.Topic, first.TopicID, first.Delivery, from, starts)
 }
 
 // lister lists the partitions.
