@@ -84,9 +84,7 @@ func TestStore_Intern_OneOrder(t *testing.T) {
 			f.awaitBlocked(i + 1)
 		}
 		behind := query[int](f, `select count(*) from pg_stat_activity where datname = current_database()
-			and wait_event_type = 'Lock'
-			and not (select pid from pg_stat_activity where state = 'idle in transaction'
-			and datname = current_database()) = any (pg_blocking_pids(pid))`)
+			and wait_event_type = 'Lock' and $1 <> all (pg_blocking_pids(pid))`, holder.Conn().PgConn().PID())
 		if behind != 1 {
 			t.Errorf("%d creates wait behind the other one, want 1", behind)
 		}
