@@ -21,10 +21,35 @@ type Metrics struct {
 	takeOver      prometheus.Histogram
 	tail          *prometheus.CounterVec
 	createdToSent prometheus.Histogram
-	needed        prometheus.Gauge
-	allowed       prometheus.Gauge
-	refusals      prometheus.Counter
 	ahead         prometheus.Gauge
+	sessions      sessionMetrics
+}
+
+// sessionMetrics is about the database connections that senders need.
+type sessionMetrics struct {
+	needed   prometheus.Gauge
+	allowed  prometheus.Gauge
+	refusals prometheus.Counter
+}
+
+func newSessionMetrics(r prometheus.Registerer) sessionMetrics {
+	m := sessionMetrics{
+		needed: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "paylatch_sender_connections_needed",
+			Help: "Database connections that the partitions, all senders and their pools need.",
+		}),
+		allowed: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "paylatch_sender_connections_allowed",
+			Help: "Database connections that the least limit of server, database and role allows.",
+		}),
+		refusals: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "paylatch_sender_sessions_refused_total",
+			Help: "Database sessions that a sender did not get for lack of connections. " +
+				"While this grows, partitions are served in rotation.",
+		}),
+	}
+	r.MustRegister(m.needed, m.allowed, m.refusals)
+	return m
 }
 
 // NewMetrics registers the metrics of senders. Several senders of one process share them.
@@ -71,38 +96,26 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Help:    "Age of a payment when it is marked sent (this process's clock against the database's).",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 18),
 		}),
-		needed: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "paylatch_sender_connections_needed",
-			Help: "Database connections that the partitions, all senders and their pools need.",
-		}),
-		allowed: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "paylatch_sender_connections_allowed",
-			Help: "Database connections that the least limit of server, database and role allows.",
-		}),
+		sessions: newSessionMetrics(r),
 		ahead: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "paylatch_sender_clock_ahead_seconds",
 			Help: "How far this machine's clock is ahead of the database's; negative when it is behind. " +
 				"Kafka deletes records by this machine's time.",
 		}),
-		refusals: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "paylatch_sender_sessions_refused_total",
-			Help: "Database sessions that a sender did not get for lack of connections. " +
-				"While this grows, partitions are served in rotation.",
-		}),
 	}
-	r.MustRegister(m.ahead, m.needed, m.allowed, m.refusals, m.payments, m.passes, m.batch, m.publish, m.ownedNow,
-		m.open, m.takeOver, m.tail, m.createdToSent)
+	r.MustRegister(m.ahead, m.payments, m.passes, m.batch, m.publish, m.ownedNow, m.open, m.takeOver, m.tail,
+		m.createdToSent)
 	return m
 }
 
 func (m *Metrics) connections(needed, allowed int) {
-	m.needed.Set(float64(needed))
-	m.allowed.Set(float64(allowed))
+	m.sessions.needed.Set(float64(needed))
+	m.sessions.allowed.Set(float64(allowed))
 }
 
 func (m *Metrics) clockAhead(d time.Duration) { m.ahead.Set(d.Seconds()) }
 
-func (m *Metrics) refused() { m.refusals.Inc() }
+func (m *Metrics) refused() { m.sessions.refusals.Inc() }
 
 func (m *Metrics) taken() { m.ownedNow.Inc() }
 
