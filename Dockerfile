@@ -1,5 +1,6 @@
 # syntax=docker/dockerfile:1
-# One image with both programs: static binaries over distroless, no shell, not root; it needs no writable file system.
+# One image with both programs: static binaries over distroless, no shell, not root. It needs no
+# writable file system.
 
 FROM golang:1.26 AS build
 ENV GOMODCACHE=/cache/mod GOCACHE=/cache/build

@@ -30,8 +30,8 @@ type Attempt struct {
 type observerKey struct{}
 
 // WithObserver returns a context with which every call reports each of its attempts, when it has
-// ended. The function is called by the goroutine of the call, before the pause. An observer that ctx
-// has already is called before it.
+// ended. The function is called by the goroutine of the call, before the pause. An observer that
+// ctx has already is called before it.
 func WithObserver(ctx context.Context, observe func(Attempt)) context.Context {
 	outer := observerOf(ctx)
 	if outer == nil {

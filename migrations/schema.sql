@@ -1,4 +1,5 @@
--- The sum of the migrations, for readers. Written by `make schema`; `make verify` sees that it is current.
+-- The sum of the migrations, for readers. `make schema` writes it; `make verify` checks that
+-- it is current.
 
 create type delivery_mode as enum ('locked', 'fenced');
 

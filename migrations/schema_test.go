@@ -83,8 +83,8 @@ func TestMigrations_Concurrent(t *testing.T) {
 	}
 }
 
-const header = "-- The sum of the migrations, for readers. " +
-	"Written by `make schema`; `make verify` sees that it is current.\n"
+const header = "-- The sum of the migrations, for readers. `make schema` writes it; `make verify` checks that\n" +
+	"-- it is current.\n"
 
 // objects lists what a schema is made of, by PostgreSQL's own words for it, in an order that does
 // not depend on oids.

@@ -32,8 +32,8 @@ type Service struct {
 	// OnCreate is called after each new payment with the number of payments. Set it before the
 	// first request.
 	OnCreate func(payments int)
-	// HidePosition leaves out the positions of payments, as services do by default. Set it before the
-	// first request.
+	// HidePosition leaves out the positions of payments, as services do by default. Set it before
+	// the first request.
 	HidePosition bool
 	// PositionOf returns the place of the nth payment in the topic, from 0. Set it before the first
 	// request.

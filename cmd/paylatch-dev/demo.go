@@ -44,7 +44,8 @@ func (c *runCommand) start(ctx context.Context, logger *slog.Logger, stages *sta
 			err = errors.Join(err, d.stop())
 		}
 	}()
-	if d.key, err = operator.DevelopmentKey(); err != nil {
+	d.key, err = operator.DevelopmentKey()
+	if err != nil {
 		return d, err
 	}
 	// The ports that the user named come first: a clash is reported at once.

@@ -25,7 +25,8 @@ func TestLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := running(dir)
-	if got.PID = 0; err != nil || got != want {
+	got.PID = 0
+	if err != nil || got != want {
 		t.Errorf("got %+v, %v; want %+v", got, err, want)
 	}
 	if _, err := lock(dir); err == nil || !strings.Contains(err.Error(), want.API) {

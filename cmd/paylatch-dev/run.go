@@ -67,7 +67,8 @@ func (n *payments) UnmarshalText(text []byte) error {
 }
 
 func parseInteger(to *int, text []byte, least, most int) (err error) {
-	if *to, err = strconv.Atoi(string(text)); err != nil || *to < least || *to > most {
+	*to, err = strconv.Atoi(string(text))
+	if err != nil || *to < least || *to > most {
 		return fmt.Errorf("%q is no number from %d to %d", text, least, most)
 	}
 	return nil
@@ -79,10 +80,12 @@ func (c *runCommand) Run(ctx context.Context, out cli.Output) (err error) {
 	if c.Ephemeral {
 		c.Data = ""
 	} else {
-		if c.Data, err = filepath.Abs(c.Data); err != nil {
+		c.Data, err = filepath.Abs(c.Data)
+		if err != nil {
 			return err
 		}
-		if files, err = lock(c.Data); err != nil {
+		files, err = lock(c.Data)
+		if err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, files.close()) }()
@@ -133,7 +136,8 @@ type ports struct{ api, admin net.Listener }
 
 // hold opens the API's port and that of the admin listener.
 func (c *runCommand) hold() (p ports, err error) {
-	if p.api, err = app.Listen("listen", app.Address(c.Listen)); err != nil {
+	p.api, err = app.Listen("listen", app.Address(c.Listen))
+	if err != nil {
 		return p, err
 	}
 	if c.AdminListen != "" {

@@ -232,7 +232,8 @@ func newWorld(t *testing.T, binary string, seed uint64) *world {
 		seed: seed, random: rand.New(rand.NewPCG(seed, 0)), paid: map[string]entry{},
 	}
 	var err error
-	if w.db, err = pgxpool.New(t.Context(), w.url); err != nil {
+	w.db, err = pgxpool.New(t.Context(), w.url)
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.db.Close)

@@ -160,7 +160,8 @@ func (c *consumer) positions(ctx context.Context, brokers []string) (map[int32]k
 	}
 	for kerr.IsRetriable(err) && ctx.Err() == nil { // Not every broker knows a topic that is new.
 		time.Sleep(retryEvery)
-		if topics, err = admin.ListTopics(ctx, c.topic); err == nil {
+		topics, err = admin.ListTopics(ctx, c.topic)
+		if err == nil {
 			err = topics.Error()
 		}
 	}

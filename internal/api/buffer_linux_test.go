@@ -32,8 +32,8 @@ func sendBufferOf(t *testing.T, l net.Listener) (bytes int) {
 	return bytes
 }
 
-// TestAccept_SendBuffer: the kernel keeps little for a client that does not read. As the control, it
-// would keep more without the bound.
+// TestAccept_SendBuffer: the kernel keeps little for a client that does not read. As the control,
+// it would keep more without the bound.
 func TestAccept_SendBuffer(t *testing.T) {
 	t.Parallel()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")

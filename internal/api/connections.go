@@ -186,7 +186,8 @@ func (l *boundedListener) Close() error {
 type boundedConn struct {
 	net.Conn
 	listener *boundedListener
-	// idle is the connection's place in the listener's list. It is nil while a request is in progress.
+	// idle is the connection's place in the listener's list. It is nil while a request is in
+	// progress.
 	idle      *list.Element
 	forgotten bool
 }

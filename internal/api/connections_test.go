@@ -182,8 +182,8 @@ func (s *heldStore) Find(context.Context, payment.TenantRef, payment.ID) (paymen
 	return s.stored, nil
 }
 
-// TestServe_BusyConnections: while all connections have a request in progress, a new one waits. None
-// of them is closed.
+// TestServe_BusyConnections: while all connections have a request in progress, a new one waits.
+// None of them is closed.
 func TestServe_BusyConnections(t *testing.T) {
 	t.Parallel()
 	const connectionsMax = 2

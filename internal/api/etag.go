@@ -13,9 +13,9 @@ import (
 // byte that no idempotency key has; see payment.DeriveID.
 const tagPurpose = "\x00etag 1\x00"
 
-// etag returns the entity tag of a version of a payment, as this response shows it. The content of a
-// payment never changes, so what can change identifies the version: the status, and where and when
-// the payment was emitted. A payment that is sent again has another tag.
+// etag returns the entity tag of a version of a payment, as this response shows it. The content of
+// a payment never changes, so what can change identifies the version: the status, and where and
+// when the payment was emitted. A payment that is sent again has another tag.
 //
 // The tag is the same on all replicas. It is the first 128 bits of an HMAC-SHA-256 with the
 // tenant's salt, so it reveals no offset and cannot be guessed.

@@ -38,8 +38,8 @@ var servedContract = sync.OnceValue(func() contract {
 	return contract{b.Bytes(), `"` + hex.EncodeToString(sum[:8]) + `"`}
 })
 
-// openAPI handles GET /openapi.json. Anyone may keep the document for an hour, and need not fetch it
-// again as long as it is the same. The tag is weak (RFC 9110 section 8.8.1): it is that of both
+// openAPI handles GET /openapi.json. Anyone may keep the document for an hour, and need not fetch
+// it again as long as it is the same. The tag is weak (RFC 9110 section 8.8.1): it is that of both
 // encodings.
 func openAPI(x *exchange) error {
 	served := servedContract()

@@ -155,7 +155,8 @@ func (s *Server) status(x *exchange, q statusQuery) error {
 	}
 	p, err := s.find(x.Context(), x.tenant.TenantRef, q)
 	if waited {
-		// The key may have been revoked since. Then nothing is reported, not even that the find failed.
+		// The key may have been revoked since. Then nothing is reported, not even that the find
+		// failed.
 		if err := s.recheck(x.Context(), x); err != nil {
 			return err
 		}

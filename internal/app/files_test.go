@@ -7,7 +7,8 @@ import (
 	"github.com/paylatch/paylatch/internal/api"
 )
 
-// TestConnectionsWithin: clients get at most half of the files, and more is refused with what to do.
+// TestConnectionsWithin: clients get at most half of the files, and more is refused with what to
+// do.
 func TestConnectionsWithin(t *testing.T) {
 	t.Parallel()
 	const most = api.ConnectionsMaxDefault

@@ -60,7 +60,8 @@ func (s *Service) open(ctx context.Context) (err error) {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newBuildInfo(buildinfo.Read()))
 	s.health = newSenderHealth(s.store.Ping)
 	if c.API != nil {
-		if s.listener, err = Listen("listen", c.API.Listen); err != nil {
+		s.listener, err = Listen("listen", c.API.Listen)
+		if err != nil {
 			return err
 		}
 		config, err := c.API.config()
@@ -69,7 +70,8 @@ func (s *Service) open(ctx context.Context) (err error) {
 		}
 		s.server = api.New(s.store, config, s.logger, api.NewMetrics(s.registry))
 	}
-	if s.admin, err = Listen("admin-listen", c.AdminListen); err != nil {
+	s.admin, err = Listen("admin-listen", c.AdminListen)
+	if err != nil {
 		return err
 	}
 	if c.Sender != nil {

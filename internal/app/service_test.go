@@ -68,7 +68,8 @@ func start(t *testing.T, c app.Config) *running {
 	c.AdminListen, c.DatabaseConnections, c.ShutdownTimeout = "127.0.0.1:0", 4, app.ShutdownTimeout(20*time.Second)
 	r := &running{log: &logBuffer{}}
 	var err error
-	if r.Service, err = app.New(t.Context(), c, app.NewLogger(r.log, 0)); err != nil {
+	r.Service, err = app.New(t.Context(), c, app.NewLogger(r.log, 0))
+	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))

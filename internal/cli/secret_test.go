@@ -131,7 +131,8 @@ func TestRun_Warnings(t *testing.T) {
 	if code != exitOK || !strings.Contains(text, processList) || strings.Contains(text, "sesame") {
 		t.Errorf("got %d and %q, want 0 and %q", code, text, processList)
 	}
-	if code, text = runGuarded(t, nil, "--token-file=open"); code != exitOK || !strings.Contains(text, readable) {
+	code, text = runGuarded(t, nil, "--token-file=open")
+	if code != exitOK || !strings.Contains(text, readable) {
 		t.Errorf("got %d and %q, want 0 and %q", code, text, readable)
 	}
 	code, text = runGuarded(t, map[string]string{"PAYLATCH_CLITEST_TOKEN": "sesame"})

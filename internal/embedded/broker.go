@@ -54,12 +54,14 @@ func StartBroker(c BrokerConfig) (*Broker, error) {
 	}
 	if c.Dir != "" {
 		dir := filepath.Join(c.Dir, "kafka")
-		if b.lock, err = lockBrokerDir(c.Dir); err != nil {
+		b.lock, err = lockBrokerDir(c.Dir)
+		if err != nil {
 			return nil, errors.Join(err, listener.Close())
 		}
 		options = append(options, kfake.DataDir(dir), kfake.SyncWrites())
 	}
-	if b.cluster, err = kfake.NewCluster(options...); err != nil {
+	b.cluster, err = kfake.NewCluster(options...)
+	if err != nil {
 		_ = listener.Close() // kfake closes it only if it got that far
 		return nil, errors.Join(fmt.Errorf("the broker could not start on %s: %w", c.Dir, err), b.unlock())
 	}

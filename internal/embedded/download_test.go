@@ -24,7 +24,8 @@ func TestNetwork_Downloaded(t *testing.T) {
 	defer server.Close()
 	var reported []int64
 	client := &http.Client{Transport: &network{ctx: t.Context(), downloaded: func(done, total int64) {
-		if reported = append(reported, done); total != large {
+		reported = append(reported, done)
+		if total != large {
 			t.Errorf("got %d bytes in all, want %d", total, large)
 		}
 	}}}

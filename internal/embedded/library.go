@@ -29,7 +29,8 @@ func (l library) initialise() error {
 	const tries = 5
 	var err error
 	for range tries {
-		if err = l.initialiseOnce(); err == nil || !saysPortInUse(err.Error()) {
+		err = l.initialiseOnce()
+		if err == nil || !saysPortInUse(err.Error()) {
 			break
 		}
 	}

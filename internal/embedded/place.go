@@ -30,16 +30,19 @@ type place struct {
 func findPlace(c PostgresConfig) (_ *place, err error) {
 	pl := &place{spec: spec{Port: c.Port, Fsync: c.Fsync, Temporary: c.Dir == ""}}
 	if os.Geteuid() == 0 {
-		if pl.user, err = unprivileged(); err != nil {
+		pl.user, err = unprivileged()
+		if err != nil {
 			return nil, err
 		}
 	}
 	if c.Bin != "" {
-		if pl.spec.Bin, err = filepath.Abs(c.Bin); err != nil {
+		pl.spec.Bin, err = filepath.Abs(c.Bin)
+		if err != nil {
 			return nil, fmt.Errorf("path of --postgres-bin: %w", err)
 		}
 	}
-	if pl.spec.Cache, err = pl.makeCache(c.cache); err != nil {
+	pl.spec.Cache, err = pl.makeCache(c.cache)
+	if err != nil {
 		return nil, fmt.Errorf("PostgreSQL's binaries need a cache that this user may write: %w", err)
 	}
 	if c.Dir == "" {

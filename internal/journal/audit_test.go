@@ -202,9 +202,9 @@ func TestAudit_Catches(t *testing.T) {
 	}
 }
 
-// TestAudit_NoPositions: the service does not show where payments are. The audit confirms those that
-// are in the topic once, and counts them as unplaced. A payment that is not there is missing only if
-// no transaction hides records.
+// TestAudit_NoPositions: the service does not show where payments are. The audit confirms those
+// that are in the topic once, and counts them as unplaced. A payment that is not there is missing
+// only if no transaction hides records.
 func TestAudit_NoPositions(t *testing.T) {
 	for name, row := range map[string]struct {
 		arrange  func(*auditCase)
@@ -218,7 +218,7 @@ func TestAudit_NoPositions(t *testing.T) {
 		"Duplicates": {func(a *auditCase) { a.send(0, 1, 2, 3, 4, 2) }, 5, ": duplicates 1"},
 		"Lost":       {func(a *auditCase) { a.send(0, 1, 2, 3, 4); a.service.Forget(2) }, 4, ": lost 1"},
 		"Undecided": {func(a *auditCase) {
-			a.topic.open(2)
+			a.topic.Open(2)
 			a.send(0, 1, 2, 3, 4) // 2 is in that partition
 		}, 4, ": undecided 1"},
 		"Unsent": {func(a *auditCase) { a.service.NeverSend = true }, 0, ": unsent 5"},

@@ -32,8 +32,8 @@ type Report struct {
 	Others int64 `json:"others"`
 	// Confirmed counts the payments that are in the topic once, where the service reports.
 	Confirmed int64 `json:"confirmed"`
-	// Unplaced counts those of them for which the service does not show a position. It was not checked
-	// whether they are where the database says; `paylatch verify` checks that.
+	// Unplaced counts those of them for which the service does not show a position. It was not
+	// checked whether they are where the database says; `paylatch verify` checks that.
 	Unplaced int64 `json:"unplaced"`
 
 	// Lost are payments with a 202 that the service does not have.

@@ -30,9 +30,9 @@ const (
 
 	// LookupMax bounds the keys of one query. PostgreSQL gains little from more.
 	LookupMax = 500
-	// UnknownMax bounds the keys that are not cached and wait for the database, in one replica. It is
-	// what eight queries look up. A client can make up keys as fast as it sends requests. More get
-	// payment.ErrUnavailable at once.
+	// UnknownMax bounds the keys that are not cached and wait for the database, in one replica. It
+	// is what eight queries look up. A client can make up keys as fast as it sends requests. More
+	// get payment.ErrUnavailable at once.
 	UnknownMax = 8 * LookupMax
 )
 

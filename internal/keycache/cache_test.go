@@ -121,7 +121,8 @@ func TestCache_RefreshedAhead(t *testing.T) {
 		}
 		time.Sleep(time.Hour)
 		before, _ := d.counts()
-		if time.Sleep(time.Hour); before != d.queries {
+		time.Sleep(time.Hour)
+		if before != d.queries {
 			t.Error("a key that is not used was queried")
 		}
 	})
@@ -279,7 +280,8 @@ func TestCache_Flood(t *testing.T) {
 			t.Fatal("no unknown key waits any more, so the test shows nothing")
 		}
 		began := time.Now()
-		if wantAcme(t, k); time.Since(began) != 0 {
+		wantAcme(t, k)
+		if time.Since(began) != 0 {
 			t.Errorf("a key in use waited %s behind unknown ones", time.Since(began))
 		}
 		requests.Wait()
@@ -305,8 +307,9 @@ func TestCache_TooLate(t *testing.T) {
 	})
 }
 
-// TestCache_Purge: the database becomes another one while a query is in progress. Neither the request
-// that waits for that query nor one that comes after the purge gets the former database's tenant.
+// TestCache_Purge: the database becomes another one while a query is in progress. Neither the
+// request that waits for that query nor one that comes after the purge gets the former database's
+// tenant.
 func TestCache_Purge(t *testing.T) {
 	t.Parallel()
 	former := payment.Access{Tenant: payment.Tenant{TenantRef: payment.TenantRef{ID: 7, Name: "former"}}}

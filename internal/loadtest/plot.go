@@ -130,7 +130,8 @@ func (p *plot) line(class string, points []point) {
 		}
 		fmt.Fprintf(&d, "%s%s %s", pen, unit(p.left(at.x)), unit(p.top(at.y)))
 		alone := pen == "M" && (i+1 == len(points) || math.IsNaN(points[i+1].y))
-		if pen = "L"; alone {
+		pen = "L"
+		if alone {
 			d.WriteString("h.01") // A single point between gaps is a dot: lines have round ends.
 		}
 	}

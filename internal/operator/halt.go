@@ -64,7 +64,8 @@ func (op Operator) ChangeDeliveries(
 			if errors.Is(err, ErrSameDelivery) {
 				return
 			}
-			if errs[i] = err; err == nil {
+			errs[i] = err
+			if err == nil {
 				mu.Lock()
 				defer mu.Unlock()
 				changed(partition, tail)

@@ -89,13 +89,15 @@ func (op Operator) Resume(ctx context.Context, partition int32, options ResumeOp
 	lost := reason != ""
 	if log.TopicID == p.TopicID && log.End >= p.NextOffset {
 		claim.Partition.NextOffset = max(p.NextOffset, log.Start)
-		if r.Tail, err = op.readAll(ctx, claim, log.StableEnd, true); err != nil {
+		r.Tail, err = op.readAll(ctx, claim, log.StableEnd, true)
+		if err != nil {
 			return r, err
 		}
 		r.Unexpected = r.Tail.Unexpected
 	}
 	if options.Choice == Resend && log.TopicID == p.TopicID && log.End < p.NextOffset {
-		if r.Lost, err = claim.UnmarkFrom(ctx, log.End); err != nil {
+		r.Lost, err = claim.UnmarkFrom(ctx, log.End)
+		if err != nil {
 			return r, err
 		}
 	}

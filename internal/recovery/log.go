@@ -48,12 +48,14 @@ var (
 // Judge compares the log with what the database has on record. The reason says why both cannot be
 // true; it is empty if they agree.
 func Judge(ctx context.Context, log Log, p store.Partition) (r kafka.Range, reason string, err error) {
-	if r, err = log.Range(ctx, p.Topic, p.Number); err != nil {
+	r, err = log.Range(ctx, p.Topic, p.Number)
+	if err != nil {
 		return r, "", err
 	}
 	if r.TopicID == p.TopicID && r.Start <= p.NextOffset && Contradiction(p, r) != "" { // Read twice: see ShrunkAfter.
 		pause(ctx, ShrunkAfter)
-		if r, err = log.Range(ctx, p.Topic, p.Number); err != nil {
+		r, err = log.Range(ctx, p.Topic, p.Number)
+		if err != nil {
 			return r, "", err
 		}
 	}

@@ -61,7 +61,8 @@ func ReadTail(ctx context.Context, log Log, p store.Partition, to int64) (Tail, 
 func (t *Tail) add(p store.Partition, r kafka.Record) {
 	one, err := kafka.Decode(r.Event)
 	if err != nil {
-		if t.Unexpected++; t.Unexpected <= ExamplesMax {
+		t.Unexpected++
+		if t.Unexpected <= ExamplesMax {
 			t.Examples = append(t.Examples, fmt.Sprintf("the record at offset %d is unexpected: %v", r.Offset, err))
 		}
 		return

@@ -1,8 +1,8 @@
 // Package secretfile reads secrets and other settings that are kept in files, and reads them again
 // when they change. Nothing in it prints a secret.
 //
-// A secret is a setting with two flags: --name has type Text, and --name-file has type File. Package
-// cli refuses that both are given. Of makes one Value of the two.
+// A secret is a setting with two flags: --name has type Text, and --name-file has type File.
+// Package cli refuses that both are given. Of makes one Value of the two.
 package secretfile
 
 import (

@@ -14,8 +14,8 @@ import (
 // is said at the delivery's publish. If it fails
 //
 //	before the publish: nothing has happened;
-//	after it:           the batch is in the log, and its rows are `created`. In fenced delivery the
-//	                    next takeover marks them; in locked delivery the batch is repeated;
+//	after it:           the batch is in the log, and its rows are `created`. In fenced delivery
+//	                    the next takeover marks them; in locked delivery the batch is repeated;
 //	after the commit:   the batch is in the log once, and marked with its offsets.
 func (w *partitionWorker) sendBatch(ctx context.Context) (again bool, err error) {
 	unsent, err := w.mayHaveUnsent(ctx)
@@ -72,7 +72,8 @@ func (w *partitionWorker) claim(ctx context.Context) (*store.Claim, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = w.checkMaySend(claim.Partition); err == nil && len(claim.Payments) == 0 && !w.hasHint {
+	err = w.checkMaySend(claim.Partition)
+	if err == nil && len(claim.Payments) == 0 && !w.hasHint {
 		err = fmt.Errorf("partition %d: %w", w.partition, errNothingClaimed)
 	}
 	if err != nil {

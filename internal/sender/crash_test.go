@@ -137,7 +137,8 @@ func TestSender_Crash_Successor(t *testing.T) {
 	first := r.replica(batches(10), func(c *Config) {
 		c.Store = r.open(w.url)
 		c.Publisher = hooked{Publisher: c.Publisher, after: func() {
-			if passes++; passes == 2 {
+			passes++
+			if passes == 2 {
 				w.cut()
 			}
 		}}

@@ -80,7 +80,8 @@ func (c *Config) encode(payments []payment.Payment) ([]kafka.Event, error) {
 	events := make([]kafka.Event, len(payments))
 	for i, p := range payments {
 		var err error
-		if events[i], err = c.Encoder.Encode(p); err != nil {
+		events[i], err = c.Encoder.Encode(p)
+		if err != nil {
 			return nil, fmt.Errorf("%w: %w", errPoison, err) // The error names the payment.
 		}
 	}

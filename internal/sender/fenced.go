@@ -119,7 +119,8 @@ func (f *fenced) recover(ctx context.Context, claim *store.Claim, known store.Pa
 	f.at(TakeoverCommitted)
 	f.tail.Marked += step.Marked
 	f.tail.Restored += step.Restored
-	if done = claim.Partition.NextOffset == log.End; done {
+	done = claim.Partition.NextOffset == log.End
+	if done {
 		f.finishTakeover(claim.Partition)
 	}
 	return done, nil
@@ -146,7 +147,8 @@ func (f *fenced) fence(ctx context.Context, claim *store.Claim) (err error) {
 		// The sender of an isolated primary must not fence that of the new primary.
 		return err
 	}
-	if f.producer, err = f.Fencer.Fence(ctx, f.partition, claim.Partition.TransactionalID); err != nil {
+	f.producer, err = f.Fencer.Fence(ctx, f.partition, claim.Partition.TransactionalID)
+	if err != nil {
 		return err
 	}
 	f.at(TakeoverFenced)

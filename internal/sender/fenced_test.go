@@ -30,7 +30,8 @@ func work(t *testing.T, w *partitionWorker) {
 	t.Helper()
 	for again := true; again; {
 		var err error
-		if again, err = w.step(bounded(t)); err != nil {
+		again, err = w.step(bounded(t))
+		if err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -66,7 +66,8 @@ func (a *acknowledged) isOf(claim *store.Claim) bool {
 // batch, here or by another replica. If power fails
 //
 //	before the append:            nothing has happened;
-//	during it or before the mark: the batch may be in the topic, and is not marked: it is repeated.
+//	during it or before the mark: the batch may be in the topic. It is not marked, so it is
+//	                              repeated.
 //
 // The repetitions are the limit of locked delivery.
 func (l *locked) publish(ctx context.Context, claim *store.Claim, _ store.Partition) (batch, error) {

@@ -76,12 +76,14 @@ func newRigAt(t testing.TB, broker, url string, partitions int32, settings map[s
 	t.Helper()
 	r := &rig{t: t, broker: broker, url: url, topic: parts.Topic(), partitions: partitions}
 	var err error
-	if r.sql, err = pgxpool.New(bounded(t), r.url); err != nil {
+	r.sql, err = pgxpool.New(bounded(t), r.url)
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(r.sql.Close)
 	r.store = r.open(r.url)
-	if r.cluster, err = kafka.NewCluster([]string{broker}); err != nil {
+	r.cluster, err = kafka.NewCluster([]string{broker})
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(r.cluster.Close)
@@ -92,7 +94,8 @@ func newRigAt(t testing.TB, broker, url string, partitions int32, settings map[s
 	t.Cleanup(client.Close)
 	r.admin = kadm.NewClient(client)
 	r.setUp(settings)
-	if r.tenant, err = r.store.CreateTenant(bounded(t), "acme"); err != nil {
+	r.tenant, err = r.store.CreateTenant(bounded(t), "acme")
+	if err != nil {
 		t.Fatal(err)
 	}
 	return r
@@ -205,7 +208,8 @@ func (r *rig) create(partition int32, n int, changes ...func(*payment.Content)) 
 	created := make([]payment.Payment, n)
 	for i := range created {
 		var err error
-		if created[i], err = r.tryCreate(partition, changes...); err != nil {
+		created[i], err = r.tryCreate(partition, changes...)
+		if err != nil {
 			r.t.Fatal(err)
 		}
 	}

@@ -49,7 +49,8 @@ func (r *rig) workOn(f *partitionWorker) {
 		}
 		for again := true; again; {
 			var err error
-			if again, err = f.step(bounded(r.t)); err != nil {
+			again, err = f.step(bounded(r.t))
+			if err != nil {
 				r.t.Log(err)
 				f.reset()
 				return false

@@ -9,9 +9,9 @@
 // locked delivery no two replicas emit a payment while their database sessions live. A crash, a
 // lost response, or a session lost during the publishing repeats that batch.
 //
-// Sender shares the partitions (rebalance.go). A partitionWorker owns one partition: it acquires it,
-// recovers, and sends batches (worker.go, batch.go). A delivery does what differs between the two
-// kinds (delivery.go, fenced.go, locked.go).
+// Sender shares the partitions (rebalance.go). A partitionWorker owns one partition: it acquires
+// it, recovers, and sends batches (worker.go, batch.go). A delivery does what differs between the
+// two kinds (delivery.go, fenced.go, locked.go).
 package sender
 
 import (

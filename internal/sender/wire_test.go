@@ -36,7 +36,8 @@ func newWire(t testing.TB, databaseURL string) *wire {
 		t.Fatal(err)
 	}
 	w := &wire{server: u.Host, conns: map[net.Conn]bool{}, silent: map[net.Conn]bool{}, over: make(chan struct{})}
-	if w.listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+	w.listener, err = net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
 		t.Fatal(err)
 	}
 	u.Host = w.listener.Addr().String()

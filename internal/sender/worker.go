@@ -119,7 +119,8 @@ func (w *partitionWorker) run(ctx context.Context) error {
 			w.sender.Metrics.batchFailed()
 			failures := min(w.failures.Load()+1, maxFailures)
 			w.failures.Store(failures)
-			if poison++; !isPoison(err) {
+			poison++
+			if !isPoison(err) {
 				poison = 0
 			}
 			if failures == maxFailures && !w.delivery.mustKeep() {

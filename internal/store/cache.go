@@ -100,7 +100,8 @@ func (c *cache) nameTenants(payments []payment.Payment) (unnamed []int32) {
 	for i := range payments {
 		t := &payments[i].Tenant
 		var ok bool
-		if t.Name, ok = c.tenants.Get(t.ID); !ok {
+		t.Name, ok = c.tenants.Get(t.ID)
+		if !ok {
 			unnamed = append(unnamed, t.ID)
 		}
 	}

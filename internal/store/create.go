@@ -65,7 +65,8 @@ func (s *Store) createBatch(ctx context.Context, batch []payment.Payment) ([]cre
 			return outcomes, err
 		}
 		before := topic
-		if topic, err = known.load(ctx, conn); err != nil || topic == before {
+		topic, err = known.load(ctx, conn)
+		if err != nil || topic == before {
 			return outcomes, err
 		}
 		// Partitions were added after the topic was read. That happens a bounded number of times.

@@ -82,7 +82,8 @@ func TestStore_Create_BatchOfEqualKeys(t *testing.T) {
 	stored, originals, refused := f.find(payments[0].ID), 0, 0
 	for i, o := range outcomes {
 		if reused, ok := errors.AsType[*payment.KeyReusedError](o.err); ok {
-			if refused++; reused.ID != stored.ID || payments[i].Money == stored.Money {
+			refused++
+			if reused.ID != stored.ID || payments[i].Money == stored.Money {
 				t.Errorf("call %d was refused: %v", i, o.err)
 			}
 			continue

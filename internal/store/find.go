@@ -211,7 +211,8 @@ func scanPayments(rows pgx.Rows, topic string, about int) (s scanned, err error)
 		q := p
 		q.Partition, q.TraceParent, q.CreatedAt = int32(partition), payment.TraceParentOf(trace), p.CreatedAt.UTC()
 		var err error
-		if q.Status, err = payment.ParseStatus(string(status)); err != nil {
+		q.Status, err = payment.ParseStatus(string(status))
+		if err != nil {
 			return fmt.Errorf("payment %s: %w: %w", q.ID, errCorrupt, err)
 		}
 		if (q.Status == payment.StatusCreated) == sentAt.Valid || sentAt.Valid != offset.Valid {

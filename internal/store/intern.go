@@ -126,7 +126,8 @@ func (in *interner) begin(wanted []content) *interning {
 	i := &interning{table: in, wanted: wanted, ids: make([]int64, len(wanted))}
 	for at, c := range wanted {
 		var ok bool
-		if i.ids[at], ok = in.known.Peek(c); !ok {
+		i.ids[at], ok = in.known.Peek(c)
+		if !ok {
 			i.missing = append(i.missing, c)
 		}
 	}
@@ -156,7 +157,8 @@ func readInterned(results pgx.BatchResults, wanted []*interning) (err error) {
 		if _, err := results.Exec(); err != nil {
 			return err
 		}
-		if i.found, err = scanContents(results); err != nil {
+		i.found, err = scanContents(results)
+		if err != nil {
 			return err
 		}
 	}
@@ -219,7 +221,8 @@ func (in *interner) name(ids []int64) *naming {
 	n := &naming{table: in, ids: ids, contents: make([]content, len(ids))}
 	for i, id := range ids {
 		var ok bool
-		if n.contents[i], ok = in.named.Peek(id); !ok {
+		n.contents[i], ok = in.named.Peek(id)
+		if !ok {
 			n.missing = append(n.missing, id)
 		}
 	}

@@ -75,7 +75,8 @@ func withMigrator(
 		return Schema{}, fmt.Errorf("migrations: %w", err)
 	}
 	s := Schema{Latest: int32(len(m.Migrations))}
-	if s.Current, err = m.GetCurrentVersion(ctx); err != nil {
+	s.Current, err = m.GetCurrentVersion(ctx)
+	if err != nil {
 		return s, fmt.Errorf("migrations: %w", err)
 	}
 	if err := newerSchema(s); err != nil {

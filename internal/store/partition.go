@@ -19,9 +19,6 @@ type Delivery string
 const (
 	DeliveryLocked Delivery = "locked"
 	DeliveryFenced Delivery = "fenced"
-
-	// Fenced is DeliveryFenced for test/bench/large.go, until that follows.
-	Fenced = DeliveryFenced
 )
 
 // State says whether payments of a partition are sent. A halted partition waits for an operator;

@@ -103,7 +103,8 @@ func (c *Claim) compare(ctx context.Context, found []payment.Payment, r *Recover
 		return nil, nil, err
 	}
 	unexpected := func(p payment.Payment, format string, args ...any) {
-		if r.Unexpected++; len(r.UnexpectedReasons) < reasonsMax {
+		r.Unexpected++
+		if len(r.UnexpectedReasons) < reasonsMax {
 			r.UnexpectedReasons = append(r.UnexpectedReasons,
 				fmt.Sprintf("the record of payment %s at offset %d ", p.ID, p.Emission.Offset)+
 					fmt.Sprintf(format, args...))

@@ -300,7 +300,8 @@ func TestOperate(t *testing.T) {
 		p.State != store.StateActive || p.Reason != "" {
 		t.Errorf("the partition is %+v, %v", p, err)
 	}
-	if session, err = f.Operate(t.Context(), 7); err == nil {
+	session, err = f.Operate(t.Context(), 7)
+	if err == nil {
 		defer session.Close()
 		_, err = session.ClaimWaiting(t.Context())
 	}

@@ -28,7 +28,8 @@ func (f *fixture) ownSoon(s *store.Store, partition int32) (session *store.Sessi
 	f.t.Helper()
 	f.await("the partition to be free", func() bool {
 		var err error
-		if session, err = s.Own(f.t.Context(), partition); err != nil && !errors.Is(err, store.ErrOwned) {
+		session, err = s.Own(f.t.Context(), partition)
+		if err != nil && !errors.Is(err, store.ErrOwned) {
 			f.t.Fatal(err)
 		}
 		return err == nil
@@ -59,8 +60,8 @@ func (f *fixture) claim(session *store.Session, limit int) *store.Claim {
 	return claim
 }
 
-// terminate ends the backend that owns partition 0, as PostgreSQL does with one that is idle for too
-// long, and waits for its end.
+// terminate ends the backend that owns partition 0, as PostgreSQL does with one that is idle for
+// too long, and waits for its end.
 func (f *fixture) terminate() {
 	f.t.Helper()
 	ended := query[bool](f, `select pg_terminate_backend(pid, 10000) from pg_locks where locktype = 'advisory'

@@ -118,10 +118,11 @@ func Open(ctx context.Context, url string, connectionsMax int32, options ...Opti
 	}
 	o := optionsOf(options)
 	s := &Store{config: config.ConnConfig, logger: o.logger, admitting: make(chan struct{}, 1)}
-	if s.access, err = newAccess(url, o.access, o.logger); err != nil {
+	s.access, err = newAccess(url, o.access, o.logger)
+	if err != nil {
 		return nil, fmt.Errorf("database URL: %w", err)
 	}
-	if _, err = applySettings(config.ConnConfig.RuntimeParams); err != nil {
+	if _, err := applySettings(config.ConnConfig.RuntimeParams); err != nil {
 		return nil, err
 	}
 	config.ConnConfig.RuntimeParams["application_name"] = "paylatch"
@@ -141,14 +142,16 @@ func Open(ctx context.Context, url string, connectionsMax int32, options ...Opti
 	config.PrepareConn = s.recheck
 	// recheck does it.
 	config.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
-	if s.keys, err = keycache.New(tenantsMax, s.lookUpKeys); err != nil {
+	s.keys, err = keycache.New(tenantsMax, s.lookUpKeys)
+	if err != nil {
 		return nil, err
 	}
 	s.creates = batch.New(createBatchMax, CreatesMax, s.createBatch)
 	s.finds = batch.New(findBatchMax, findsMax, s.findBatch)
 	s.commits = newCommits(func(ctx context.Context) (*pgx.Conn, error) { return s.connect(ctx, nil) })
 	s.barrier = &barrier{commit: s.commitMessage}
-	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
+	s.pool, err = pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
 		return nil, fmt.Errorf("database pool: %w", err)
 	}
 	s.notifier = notify.New(s.notify)

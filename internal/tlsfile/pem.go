@@ -33,7 +33,8 @@ func read(ca string, pair Pair) (c contents, err error) {
 		if file.path == "" {
 			continue
 		}
-		if *file.to, err = secretfile.Read(file.path, bytesMax); err != nil {
+		*file.to, err = secretfile.Read(file.path, bytesMax)
+		if err != nil {
 			return c, err
 		}
 	}

@@ -52,11 +52,13 @@ func handshake(t *testing.T, server, client *tls.Config) (seen tls.ConnectionSta
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		var conn net.Conn
-		if conn, serverErr = l.Accept(); serverErr != nil {
+		conn, serverErr = l.Accept()
+		if serverErr != nil {
 			return
 		}
 		defer func() { _ = conn.Close() }()
-		if serverErr = conn.(*tls.Conn).Handshake(); serverErr == nil {
+		serverErr = conn.(*tls.Conn).Handshake()
+		if serverErr == nil {
 			seen = conn.(*tls.Conn).ConnectionState()
 			_, _ = conn.Write([]byte("."))
 		}
@@ -91,7 +93,8 @@ func opened(t *testing.T, f files) (server *tlsfile.Server, client *tlsfile.Clie
 	if err != nil {
 		t.Fatal(err)
 	}
-	if client, err = tlsfile.NewClient(f.ca, f.client); err != nil {
+	client, err = tlsfile.NewClient(f.ca, f.client)
+	if err != nil {
 		t.Fatal(err)
 	}
 	return server, client
@@ -108,12 +111,14 @@ func TestHandshake(t *testing.T) {
 	}
 	plain := client.Config()
 	plain.GetClientCertificate = nil
-	if seen, serverErr, _ = handshake(t, server.Config(), plain); serverErr != nil || len(seen.PeerCertificates) > 0 {
+	seen, serverErr, _ = handshake(t, server.Config(), plain)
+	if serverErr != nil || len(seen.PeerCertificates) > 0 {
 		t.Errorf("got %v, want a connection without a certificate", serverErr)
 	}
 	old := client.Config()
 	old.MinVersion, old.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
-	if _, serverErr, clientErr = handshake(t, server.Config(), old); serverErr == nil || clientErr == nil {
+	_, serverErr, clientErr = handshake(t, server.Config(), old)
+	if serverErr == nil || clientErr == nil {
 		t.Errorf("got %v and %v, want TLS 1.1 refused", serverErr, clientErr)
 	}
 	for signer, subject := range map[*parts.Authority]parts.Subject{

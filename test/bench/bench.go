@@ -44,7 +44,8 @@ func newBench(ctx context.Context, profile string, outage time.Duration) (*bench
 }
 
 func (b *bench) start(ctx context.Context) (err error) {
-	if b.dir, err = os.MkdirTemp("", "paylatch-bench-"); err != nil {
+	b.dir, err = os.MkdirTemp("", "paylatch-bench-")
+	if err != nil {
 		return err
 	}
 	if b.profile != "" {
@@ -57,7 +58,8 @@ func (b *bench) start(ctx context.Context) (err error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w: %s", err, out)
 	}
-	if b.installed, err = parts.Install(ctx); err != nil {
+	b.installed, err = parts.Install(ctx)
+	if err != nil {
 		return err
 	}
 	b.postgres, err = serverProcess(ctx, b.installed.Postgres)

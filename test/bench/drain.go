@@ -183,7 +183,8 @@ func drain(ctx context.Context, j job, answer func(any) error) error {
 	var countErr error
 	work.Go(func() {
 		for n := 0; running.Err() == nil && countErr == nil; time.Sleep(time.Millisecond) {
-			if n, countErr = metrics.sent(); countErr != nil {
+			n, countErr = metrics.sent()
+			if countErr != nil {
 				cancel()
 				return
 			}
@@ -194,7 +195,8 @@ func drain(ctx context.Context, j job, answer func(any) error) error {
 	err = errors.Join(err, stopProfile())
 	stop()
 	work.Wait()
-	if err = errors.Join(err, countErr); err != nil {
+	err = errors.Join(err, countErr)
+	if err != nil {
 		return err
 	}
 	return answer(r)

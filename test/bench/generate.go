@@ -95,10 +95,12 @@ func percentiles(h *hdrhistogram.Histogram) latency {
 
 // open prepares the waiting.
 func (g *generator) open() (err error) {
-	if g.epoll, err = unix.EpollCreate1(0); err != nil {
+	g.epoll, err = unix.EpollCreate1(0)
+	if err != nil {
 		return fmt.Errorf("epoll: %w", err)
 	}
-	if g.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK); err != nil {
+	g.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK)
+	if err != nil {
 		return fmt.Errorf("timer: %w", err)
 	}
 	const timer = -1

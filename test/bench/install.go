@@ -61,7 +61,8 @@ func (b *bench) install(ctx context.Context, delivery store.Delivery) (i *instal
 	if _, err := store.MigrateUp(ctx, i.URL, migrations.FS); err != nil {
 		return nil, err
 	}
-	if i.sql, err = pgxpool.New(ctx, i.URL); err != nil {
+	i.sql, err = pgxpool.New(ctx, i.URL)
+	if err != nil {
 		return nil, err
 	}
 	topicID, err := b.createTopic(ctx, i.Topic)
@@ -76,7 +77,8 @@ func (b *bench) install(ctx context.Context, delivery store.Delivery) (i *instal
 	if err := s.InitPartitions(ctx, i.Topic, topicID, delivery, make([]int64, partitions)); err != nil {
 		return nil, err
 	}
-	if i.APIKey, err = i.addTenant(ctx, s, tenant); err != nil {
+	i.APIKey, err = i.addTenant(ctx, s, tenant)
+	if err != nil {
 		return nil, err
 	}
 	return i, i.populate(ctx)

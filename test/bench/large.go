@@ -23,8 +23,8 @@ func largeCount(short bool) int64 {
 
 const (
 	// largeBuffers are shared_buffers for the large table in memory. The table and its primary key
-	// take 9 GB. With huge pages (vm.nr_hugepages = 5400) a status query takes two thirds of the time:
-	// see docs/sizing.md. PostgreSQL uses them if there are enough.
+	// take 9 GB. With huge pages (vm.nr_hugepages = 5400) a status query takes two thirds of the
+	// time: see docs/sizing.md. PostgreSQL uses them if there are enough.
 	largeBuffers = "10GB"
 	// coldBuffers are shared_buffers where memory is short; the limit must hold them and more.
 	coldBuffers = "128MB"
@@ -56,12 +56,14 @@ func measureLarge(ctx context.Context, b *bench, short bool) (_ map[string]figur
 		return nil, err
 	}
 	g := &large{b: b, count: largeCount(short), each: l.each, turns: l.turns}
-	if g.many, err = b.largeTable(ctx, g.count); err != nil {
+	g.many, err = b.largeTable(ctx, g.count)
+	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, g.many.drop(ctx)) }()
 	const few = 100_000
-	if g.few, err = b.withStored(ctx, few); err != nil {
+	g.few, err = b.withStored(ctx, few)
+	if err != nil {
 		return nil, err
 	}
 	err = g.many.sql.QueryRow(ctx, `select pg_relation_size('payments_id_is_unique')`).Scan(&g.indexBytes)
@@ -93,7 +95,7 @@ func (b *bench) setBuffers(ctx context.Context, size string) (err error) {
 // largeTable stores n sent payments, half of them under random ids. The primary key is created
 // afterwards, as a restore of a dump does: random inserts into it would take hours.
 func (b *bench) largeTable(ctx context.Context, n int64) (*installation, error) {
-	i, err := b.install(ctx, store.Fenced)
+	i, err := b.install(ctx, store.DeliveryFenced)
 	if err != nil {
 		return nil, err
 	}
@@ -239,7 +241,8 @@ func (g *large) outOfMemory(ctx context.Context) (_ map[string]figures, err erro
 		contender{"cold status", turn(reads, limit)},
 		contender{"warm v7", turn(v7, memoryAll)}, contender{"warm v4", turn(v4, memoryAll)},
 		contender{"warm status", turn(reads, memoryAll)})
-	if err = errors.Join(err, g.b.installed.LimitMemory(context.WithoutCancel(ctx), memoryAll)); err != nil {
+	err = errors.Join(err, g.b.installed.LimitMemory(context.WithoutCancel(ctx), memoryAll))
+	if err != nil {
 		return nil, err
 	}
 	lines := map[string]figures{}

@@ -53,7 +53,8 @@ func measureOutage(ctx context.Context, b *bench, short bool) (_ map[string]figu
 		loaded <- err
 	}()
 	caughtUp, err := i.caughtUp(ctx, back)
-	if err = errors.Join(err, <-loaded); err != nil {
+	err = errors.Join(err, <-loaded)
+	if err != nil {
 		return nil, err
 	}
 	if _, err := i.caughtUp(ctx, time.Now()); err != nil {

@@ -130,7 +130,8 @@ func TestRecord(t *testing.T) {
 	if err := r.write(file); err != nil {
 		t.Fatal(err)
 	}
-	if r, err = readRecord(file); err != nil {
+	r, err = readRecord(file)
+	if err != nil {
 		t.Fatal(err)
 	}
 	if e := r["create_vs_insert"]; e.Ratio != 2 || e.ShortRatio != 2.5 || e.Better != higher || e.Commit != "abc" ||

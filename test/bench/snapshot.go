@@ -42,7 +42,8 @@ func measureSnapshot(ctx context.Context, b *bench, short bool) (map[string]figu
 			return nil, fmt.Errorf("drain: %w", err)
 		}
 		drains.work, drains.baseline = append(drains.work, c.After), append(drains.baseline, c.Before)
-		if c, err = b.lookUnderSnapshot(ctx, underSnapshot(short)); err != nil {
+		c, err = b.lookUnderSnapshot(ctx, underSnapshot(short))
+		if err != nil {
 			return nil, fmt.Errorf("look: %w", err)
 		}
 		looks.work, looks.baseline = append(looks.work, c.After), append(looks.baseline, c.Before)
@@ -101,7 +102,8 @@ func timeStages(ctx context.Context, j job, metrics *registry) (c compared, err 
 	for _, stage := range stages(j.Count) {
 		sent := 0
 		for sent < stage {
-			if sent, err = metrics.sent(); err != nil {
+			sent, err = metrics.sent()
+			if err != nil {
 				return c, err
 			}
 			if ctx.Err() != nil {
@@ -159,7 +161,8 @@ func lookSnapshot(ctx context.Context, j job, answer func(any) error) (err error
 	defer o.close()
 	const few = 20_000
 	var c compared
-	if c.Before, err = o.sendAndLook(ctx, few); err != nil {
+	c.Before, err = o.sendAndLook(ctx, few)
+	if err != nil {
 		return err
 	}
 	end, err := holdSnapshot(ctx, j.URL)
@@ -167,7 +170,8 @@ func lookSnapshot(ctx context.Context, j job, answer func(any) error) (err error
 		return err
 	}
 	defer end()
-	if c.After, err = o.sendAndLook(ctx, j.Count); err != nil {
+	c.After, err = o.sendAndLook(ctx, j.Count)
+	if err != nil {
 		return err
 	}
 	return answer(c)
@@ -183,10 +187,12 @@ type owner struct {
 
 func newOwner(ctx context.Context, url string) (o *owner, err error) {
 	o = &owner{fill: &installation{}}
-	if o.fill.sql, err = pgxpool.New(ctx, url); err != nil {
+	o.fill.sql, err = pgxpool.New(ctx, url)
+	if err != nil {
 		return nil, err
 	}
-	if o.payments, err = store.Open(ctx, url, 2); err != nil {
+	o.payments, err = store.Open(ctx, url, 2)
+	if err != nil {
 		return nil, err
 	}
 	o.session, err = o.payments.Own(ctx, 0)
@@ -207,7 +213,8 @@ func (o *owner) sendAndLook(ctx context.Context, count int) (ms float64, err err
 		return 0, err
 	}
 	for more := true; more; {
-		if more, err = o.markBatch(ctx); err != nil {
+		more, err = o.markBatch(ctx)
+		if err != nil {
 			return 0, err
 		}
 	}

@@ -177,7 +177,8 @@ func (a *answer) readFrom(fd int) (whole bool, err error) {
 		return false, a.room()
 	}
 	const statusAt = len("HTTP/1.1 ")
-	if a.status, err = strconv.Atoi(string(a.buffer[statusAt : statusAt+3])); err != nil {
+	a.status, err = strconv.Atoi(string(a.buffer[statusAt : statusAt+3]))
+	if err != nil {
 		return false, fmt.Errorf("no HTTP: %.200q", a.text())
 	}
 	at := bytes.Index(a.buffer[:head], contentLength)

@@ -302,7 +302,8 @@ func (t *injector) isolate(f fault, slot int, links []*harness.Link) (hit string
 	released := <-watched
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.isolated.judged++; released {
+	t.isolated.judged++
+	if released {
 		t.isolated.released++
 	}
 	return fmt.Sprintf("replica %d for %s, released its partitions: %t", slot, f.length, released), err

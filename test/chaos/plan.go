@@ -114,7 +114,8 @@ func plan(seed uint64, duration time.Duration, brokers int) []fault {
 		}
 		f := draw(r, bag[0])
 		if f.kind == scaledDown || f.kind == scaledUp { // Alternately.
-			if f.kind, down = scaledDown, !down; !down {
+			f.kind, down = scaledDown, !down
+			if !down {
 				f.kind = scaledUp
 			}
 		}

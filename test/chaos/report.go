@@ -23,16 +23,20 @@ type evidence struct {
 
 // gather reads the table and the topic in all ways.
 func (s *stage) gather(ctx context.Context) (e evidence, err error) {
-	if e.report, err = verify(ctx, s.binary, s.direct()); err != nil {
+	e.report, err = verify(ctx, s.binary, s.direct())
+	if err != nil {
 		return e, err
 	}
-	if e.rows, err = s.postgres.table(ctx); err != nil {
+	e.rows, err = s.postgres.table(ctx)
+	if err != nil {
 		return e, err
 	}
-	if e.kcat, err = s.kafka.Kcat(ctx, "read_committed"); err != nil {
+	e.kcat, err = s.kafka.Kcat(ctx, "read_committed")
+	if err != nil {
 		return e, err
 	}
-	if e.console, err = s.kafka.ConsoleConsumer(ctx); err != nil {
+	e.console, err = s.kafka.ConsoleConsumer(ctx)
+	if err != nil {
 		return e, err
 	}
 	uncommitted, err := s.kafka.Kcat(ctx, "read_uncommitted")

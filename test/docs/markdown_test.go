@@ -85,7 +85,8 @@ func cellsOf(line string) (cells []string) {
 		return nil
 	}
 	for cell := range strings.SplitSeq(strings.ReplaceAll(line, `\|`, "\x00"), "|") {
-		if cell = strings.TrimSpace(cell); cell != "" {
+		cell = strings.TrimSpace(cell)
+		if cell != "" {
 			cells = append(cells, strings.ReplaceAll(cell, "\x00", "|"))
 		}
 	}

@@ -146,7 +146,8 @@ var readPrograms = sync.OnceValues(func() (map[string][]command, error) {
 	}
 	all := map[string][]command{}
 	for _, e := range entries {
-		if all[e.Name()], err = readCommands(e.Name()); err != nil {
+		all[e.Name()], err = readCommands(e.Name())
+		if err != nil {
 			return nil, err
 		}
 	}

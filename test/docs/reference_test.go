@@ -48,7 +48,8 @@ func cell(text string) string {
 
 // code returns text as inline code, or nothing.
 func code(text string) string {
-	if text = strings.Trim(text, `"`); text == "" {
+	text = strings.Trim(text, `"`)
+	if text == "" {
 		return ""
 	}
 	return "`" + strings.ReplaceAll(text, "|", `\|`) + "`"
@@ -108,7 +109,8 @@ func grouped(users []string, commands []command) string {
 		if used[group] == size[group] {
 			name = group
 		}
-		if name = code(name); !slices.Contains(names, name) {
+		name = code(name)
+		if !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}

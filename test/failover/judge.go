@@ -53,7 +53,8 @@ type verdict struct {
 const examplesMax = 5
 
 func (v *verdict) found(n *int, format string, args ...any) {
-	if *n++; *n <= examplesMax {
+	*n++
+	if *n <= examplesMax {
 		v.Examples = append(v.Examples, fmt.Sprintf(format, args...))
 	}
 }

@@ -94,7 +94,8 @@ func (o options) plan() (all []scenario) {
 // run is a whole run: set up, fail over, judge.
 func run(ctx context.Context, o options) (err error) {
 	s := &stage{options: o, prefix: fmt.Sprintf("paylatch-failover-%d-%d", os.Getpid(), time.Now().Unix())}
-	if s.dir, err = os.MkdirTemp("", s.prefix+"-"); err != nil {
+	s.dir, err = os.MkdirTemp("", s.prefix+"-")
+	if err != nil {
 		return err
 	}
 	s.logs = &logs{dir: s.dir}

@@ -32,7 +32,8 @@ type stage struct {
 // setUp builds paylatch, starts the containers, makes tables, topic, tenant and roles, and starts
 // the replicas.
 func (s *stage) setUp(ctx context.Context) (err error) {
-	if s.binary, err = harness.BuildPaylatch(ctx, s.dir); err != nil {
+	s.binary, err = harness.BuildPaylatch(ctx, s.dir)
+	if err != nil {
 		return err
 	}
 	free := harness.NewPorts()
@@ -43,14 +44,16 @@ func (s *stage) setUp(ctx context.Context) (err error) {
 		}
 		return port
 	}
-	if s.kafka, err = harness.NewKafka(ctx, s.prefix, []harness.BrokerPorts{{Direct: take()}}); err != nil {
+	s.kafka, err = harness.NewKafka(ctx, s.prefix, []harness.BrokerPorts{{Direct: take()}})
+	if err != nil {
 		return err
 	}
 	s.cluster = newCluster(s.prefix, [2]int{take(), take()})
 	if err := s.cluster.start(ctx); err != nil {
 		return err
 	}
-	if s.apiKey, err = harness.SetUp(ctx, s.binary, "failover", s.direct()); err != nil {
+	s.apiKey, err = harness.SetUp(ctx, s.binary, "failover", s.direct())
+	if err != nil {
 		return err
 	}
 	for slot := range s.replicasN {

@@ -109,7 +109,8 @@ func (c *contract) sent(t *testing.T, path string) *response {
 	var a *response
 	eventually(t, path+" is sent", func() error {
 		a = c.get(t, path, "Prefer", "wait=5")
-		if a.want(t, http.StatusOK); a.member(t, "status") != "sent" {
+		a.want(t, http.StatusOK)
+		if a.member(t, "status") != "sent" {
 			return errNotYet
 		}
 		return nil

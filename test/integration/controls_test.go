@@ -42,7 +42,8 @@ func TestControl_OptimisticDuplicates(t *testing.T) {
 		senders.Go(func() {
 			for more := true; more; {
 				var err error
-				if more, err = optimisticBatch(t.Context(), pool, producer, i.topic); err != nil {
+				more, err = optimisticBatch(t.Context(), pool, producer, i.topic)
+				if err != nil {
 					t.Error(err)
 					return
 				}

@@ -314,7 +314,8 @@ func eventually(t *testing.T, what string, check func() error) {
 	const patience, step = 90 * time.Second, 50 * time.Millisecond
 	var err error
 	for began := time.Now(); time.Since(began) < patience; time.Sleep(step) {
-		if err = check(); err == nil {
+		err = check()
+		if err == nil {
 			return
 		}
 	}

@@ -220,7 +220,8 @@ func (i *installation) emit(t *testing.T, at copied) (early, late []taken, servi
 	for _, list := range [][]taken{early, late} {
 		for n := range list {
 			var err error
-			if list[n].Payment, err = c.Get(t.Context(), list[n].ID); err != nil || !list[n].Sent() {
+			list[n].Payment, err = c.Get(t.Context(), list[n].ID)
+			if err != nil || !list[n].Sent() {
 				t.Fatalf("payment %s: got status %s and error %v, want sent", list[n].ID, list[n].Status, err)
 			}
 		}
@@ -266,7 +267,8 @@ func (i *installation) wantAsBefore(t *testing.T, c *client.Client, p taken) {
 	t.Helper()
 	var now client.Payment
 	eventually(t, "payment "+p.ID+" is sent again", func() (err error) {
-		if now, err = c.Get(t.Context(), p.ID); err == nil && !now.Sent() {
+		now, err = c.Get(t.Context(), p.ID)
+		if err == nil && !now.Sent() {
 			err = errNotYet
 		}
 		return err

@@ -35,7 +35,8 @@ func TestRestore_Told(t *testing.T) {
 	}
 	var unsent []string
 	eventually(t, "payments are taken and not sent", func() error {
-		if unsent = i.idsWhere(t, `status = 'created'`); len(unsent) < unsentAtLeast {
+		unsent = i.idsWhere(t, `status = 'created'`)
+		if len(unsent) < unsentAtLeast {
 			return errNotYet
 		}
 		return nil
@@ -112,8 +113,11 @@ func observeClients(t *testing.T, c *client.Client, workers int) *outcomes {
 		d.workers.Go(func() {
 			for k := n; !d.over.Load(); k++ {
 				withPost, withGet := k%3 == 0, k%3 == 1
-				posted, err := c.CreateAndWait(ctx, newKey(), sample(fmt.Sprint(k%7)),
-					map[bool]time.Duration{true: wait}[withPost])
+				var hold time.Duration
+				if withPost {
+					hold = wait
+				}
+				posted, err := c.CreateAndWait(ctx, newKey(), sample(fmt.Sprint(k%7)), hold)
 				if err != nil {
 					continue
 				}

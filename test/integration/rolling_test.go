@@ -139,7 +139,10 @@ func startFirstAttempts(t *testing.T, base, key string, workers int) *firstAttem
 	}
 	for n := range workers {
 		f.workers.Go(func() {
-			prefer := map[bool]string{true: "wait=5"}[n%2 == 0] // Half of the creates wait.
+			prefer := ""
+			if n%2 == 0 { // Half of the creates wait.
+				prefer = "wait=5"
+			}
 			for ; !f.over.Load(); time.Sleep(loadPause) {
 				if id := f.create(body, prefer); id != "" {
 					f.do(http.MethodGet, "/payments/"+id, nil, nil)

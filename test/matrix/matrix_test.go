@@ -116,7 +116,11 @@ func TestMatrix(t *testing.T) {
 						<-slots
 						mu.Lock()
 						defer mu.Unlock()
-						results[at.String()+fault] = map[bool]string{true: "RED", false: "ok"}[t.Failed()]
+						result := "ok"
+						if t.Failed() {
+							result = "RED"
+						}
+						results[at.String()+fault] = result
 					})
 					report := newRig(t).inject(at, fault, func(*sender.Config) {})
 					if !clean(report) {
@@ -250,7 +254,8 @@ func (r *rig) create(n int) {
 		if err != nil {
 			r.Fatal(err)
 		}
-		if p, _, err = r.store.Create(r.bounded(), p); err != nil {
+		p, _, err = r.store.Create(r.bounded(), p)
+		if err != nil {
 			r.Fatal(err)
 		}
 		r.ids = append(r.ids, p.ID.String())
@@ -316,7 +321,11 @@ func (r *rig) inject(at place, fault string, configure func(*sender.Config)) aud
 		v.resume()
 	case lostRequest, lostResponse:
 		was := r.count(owner)
-		through.arm(map[string]when{lostRequest: before, lostResponse: after}[fault])
+		lost := before
+		if fault == lostResponse {
+			lost = after
+		}
+		through.arm(lost)
 		v.resume()
 		r.await("the message is lost", through.fired)
 		r.until("the owner has ended its session", func() bool { return r.count(owner) != was })

@@ -64,7 +64,8 @@ func newVictim(t *testing.T, o order) *victim {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if v.tell, err = v.StdinPipe(); err != nil {
+	v.tell, err = v.StdinPipe()
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := v.Start(); err != nil {

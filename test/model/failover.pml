@@ -173,7 +173,8 @@ own: /* store.Store.Own, and a new session after every error: sender.partitionWo
 		:: else
 		fi;
 		endSession(me);
-		d = P1; myEpoch = NONE; myNext = 0; from = 0; upTo = 0; set = 0; base = 0; stable = 0; open = 0; recorded = false
+		d = P1; myEpoch = NONE; myNext = 0; from = 0; upTo = 0; set = 0; base = 0;
+		stable = 0; open = 0; recorded = false
 	}
 	/* sender.fenced.recover: store.Session.Claim. */
 	if
@@ -187,7 +188,8 @@ own: /* store.Store.Own, and a new session after every error: sender.partitionWo
 #ifndef NO_BARRIER_AT_FENCE
 	barrier();
 #endif
-	/* kafka.Fencer.Fence. Then store.Claim.CountTakeover: after the fence the row is still locked. */
+	/* kafka.Fencer.Fence. Then store.Claim.CountTakeover: after the fence the row is still
+	   locked. */
 	atomic { epoch < EPOCHMAX ->
 #ifdef FENCES_MAX
 		if
@@ -350,7 +352,8 @@ end:
 	do
 	:: atomic { !promoted -> promoted = true; lag = false; forget() }
 	:: atomic { lag -> confirm(P1) } /* The standby has caught up. */
-	/* A session is lost. The replica has not seen it yet. A crash is a lost session and a restart. */
+	/* A session is lost. The replica has not seen it yet. A crash is a lost session and a
+	   restart. */
 	:: atomic { faults > 0 && (owner[P1] == 0 || owner[P2] == 0) -> faults--; endSession(0) }
 	:: atomic { faults > 0 && (owner[P1] == 1 || owner[P2] == 1) -> faults--; endSession(1) }
 	:: atomic { faults > 0 && mayTimeOut -> faults--; timeOut() }

@@ -61,7 +61,8 @@ own: /* store.Store.Own, and a new session after every error: sender.partitionWo
 		:: else
 		fi;
 		alive[me] = false;
-		myEpoch = NONE; myNext = 0; myGeneration = 0; from = 0; upTo = 0; set = 0; base = 0; count = 0; stable = 0; open = 0; recorded = false
+		myEpoch = NONE; myNext = 0; myGeneration = 0; from = 0; upTo = 0; set = 0; base = 0; count = 0;
+		stable = 0; open = 0; recorded = false
 	}
 	if
 	:: atomic { owner == NONE && !complete -> owner = me; alive[me] = true }
@@ -151,7 +152,9 @@ pass: /* sender.partitionWorker.sendBatch: store.Session.HasUnsent and Claim */
 		:: else -> goto pass
 		fi
 #endif
-	:: atomic { !allSent && alive[me] && row == NONE && (status[0] == CREATED || status[PAYMENTS - 1] == CREATED || (PAYMENTS == 3 && status[1] == CREATED)) -> row = me }
+	:: atomic { !allSent && alive[me] && row == NONE &&
+		(status[0] == CREATED || status[PAYMENTS - 1] == CREATED || (PAYMENTS == 3 && status[1] == CREATED)) ->
+		row = me }
 	:: !alive[me] -> goto own
 	fi;
 #ifndef NO_MEMORY
@@ -194,7 +197,8 @@ pass: /* sender.partitionWorker.sendBatch: store.Session.HasUnsent and Claim */
 		:: accepted(myEpoch) -> produceAll(set, myEpoch)
 		:: else
 		fi } goto own
-	:: atomic { faults > 0 && lateProduceEpoch == NONE -> faults--; lateProduceEpoch = myEpoch; lateProduce = set } goto own
+	:: atomic { faults > 0 && lateProduceEpoch == NONE ->
+		faults--; lateProduceEpoch = myEpoch; lateProduce = set } goto own
 	fi;
 #ifndef NO_CONTINUITY
 	if
@@ -268,7 +272,8 @@ endHanging: /* recovery.EndHanging: the lost marker is written, and the takeover
 	 * it acknowledged.
 	 */
 	assert(!recorded || upTo == from - 1);
-	/* kafka.Producer.EndHanging: DescribeProducers, WriteTxnMarkers. A zombie may be late in both. */
+	/* kafka.Producer.EndHanging: DescribeProducers, WriteTxnMarkers. A zombie may be late in
+	   both. */
 	atomic { describeProducers(open) }
 #ifdef ENDS_ANY
 	if
@@ -312,7 +317,8 @@ end:
 	:: atomic { faults > 0 && mayTimeOut -> faults--; timeOut() }
 	/* Requests that arrive late. */
 	:: atomic { lateProduceEpoch != NONE ->
-		if :: accepted(lateProduceEpoch) -> produceAll(lateProduce, lateProduceEpoch) :: else fi; lateProduceEpoch = NONE; lateProduce = 0 }
+		if :: accepted(lateProduceEpoch) -> produceAll(lateProduce, lateProduceEpoch) :: else fi;
+		lateProduceEpoch = NONE; lateProduce = 0 }
 	:: atomic { lateEndEpoch != NONE ->
 		endTransaction(lateEndEpoch); lateEndEpoch = NONE }
 	od

@@ -90,7 +90,8 @@ inline firstUnsent(which, but, skips) {
 	which = NONE;
 	for (i : 0 .. CREATES - 1) {
 		if
-		:: status[i] == UNSENT && seq[i] >= floor && i != but && !(skips && i == locked) && (which == NONE || seq[i] < seq[which]) -> which = i
+		:: status[i] == UNSENT && seq[i] >= floor && i != but && !(skips && i == locked) &&
+			(which == NONE || seq[i] < seq[which]) -> which = i
 		:: else
 		fi
 	}
@@ -182,7 +183,8 @@ proctype Owner() {
 			:: else
 			fi;
 #endif
-			/* store.Claim.Commit, which may fail. No other session sees the mark before. floor.committed */
+			/* store.Claim.Commit, which may fail. No other session sees the mark before.
+			   floor.committed */
 			if
 			:: version++; kept = version; raise()
 			:: setStatus(first, UNSENT); setStatus(second, UNSENT)
@@ -190,7 +192,8 @@ proctype Owner() {
 				; raise()
 #endif
 			fi;
-			running[own] = false; held = false; own = 0; xmin = 0; read = 0; first = 0; second = NONE; marked = 0; rest = 0 }
+			running[own] = false; held = false; own = 0; xmin = 0; read = 0;
+			first = 0; second = NONE; marked = 0; rest = 0 }
 	od
 }
 

@@ -7,8 +7,8 @@ command -v spin > /dev/null || { echo "spin is missing: apt-get install spin gcc
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# found PAN.LOG prints what the run found. A variant that must fail has to fail by the assertion that
-# is meant: any other error would only show that the model is broken.
+# found PAN.LOG prints what the run found. A variant that must fail has to fail by the assertion
+# that is meant: any other error would only show that the model is broken.
 found() {
     local assertion
     assertion=$(grep -oE 'assertion violated .*' "$1" || true)

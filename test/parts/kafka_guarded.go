@@ -168,7 +168,8 @@ func startGuardedContainer() (addr string, admin []kgo.Opt, end func() error, er
 	defer cancel()
 	var ports [2]int
 	for i := range ports {
-		if ports[i], err = freePort(); err != nil {
+		ports[i], err = freePort()
+		if err != nil {
 			return "", nil, nil, err
 		}
 	}

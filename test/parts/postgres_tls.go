@@ -12,8 +12,8 @@ import (
 
 // SecurePostgres is a PostgreSQL of one test that takes TCP connections over TLS only.
 //
-// Its role paylatch, which owns everything, needs a password. The role of a client certificate needs
-// no password and the certificate.
+// Its role paylatch, which owns everything, needs a password. The role of a client certificate
+// needs no password and the certificate.
 type SecurePostgres struct {
 	// Authority signed the certificate of the server, and signs those of clients.
 	Authority *Authority
@@ -67,7 +67,8 @@ func OwnSecurePostgres(t testing.TB) *SecurePostgres {
 	}
 }
 
-// Renew gives the server a new certificate, signed by the authority. Connections that are open stay.
+// Renew gives the server a new certificate, signed by the authority. Connections that are open
+// stay.
 func (s *SecurePostgres) Renew(t testing.TB, by *Authority) {
 	t.Helper()
 	certificate, key := by.Issue(t, Subject{Hosts: []string{"127.0.0.1", "db.example"}})
@@ -111,8 +112,8 @@ func (s *SecurePostgres) URLByName() string {
 	return s.url("paylatch", net.JoinHostPort("localhost", port), nil)
 }
 
-// URLOfCertificate returns the URL for the role that logs in by its certificate, which is written to
-// the directory.
+// URLOfCertificate returns the URL for the role that logs in by its certificate, which is written
+// to the directory.
 func (s *SecurePostgres) URLOfCertificate(t testing.TB, dir string, notAfter time.Time) string {
 	t.Helper()
 	certificate, key := filepath.Join(dir, "client.pem"), filepath.Join(dir, "client.key")

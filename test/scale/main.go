@@ -70,11 +70,13 @@ func run(ctx context.Context, c compose, length time.Duration, workers int, keep
 		return err
 	}
 	t := &test{compose: c, length: length}
-	if t.load, err = newLoader(workers); err != nil {
+	t.load, err = newLoader(workers)
+	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, t.load.close(keep || err != nil)) }()
-	if t.cluster, err = newCluster(c.brokers); err != nil {
+	t.cluster, err = newCluster(c.brokers)
+	if err != nil {
 		return err
 	}
 	defer t.cluster.client.Close()

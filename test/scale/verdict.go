@@ -71,13 +71,16 @@ type evidence struct {
 func (t *test) judge(ctx context.Context, w io.Writer) error {
 	e := evidence{rows: t.rows}
 	var err error
-	if e.verify, err = t.verify(ctx); err != nil {
+	e.verify, err = t.verify(ctx)
+	if err != nil {
 		return err
 	}
-	if e.readers, err = t.read(ctx); err != nil {
+	e.readers, err = t.read(ctx)
+	if err != nil {
 		return err
 	}
-	if e.audit, err = t.load.audit(ctx, addresses(t.cluster.count)); err != nil {
+	e.audit, err = t.load.audit(ctx, addresses(t.cluster.count))
+	if err != nil {
 		return err
 	}
 	if t.cluster.count > 1 {
