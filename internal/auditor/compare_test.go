@@ -16,7 +16,8 @@ import (
 func TestDifference(t *testing.T) {
 	t.Parallel()
 	for member, change := range map[string]func(*payment.Payment){
-		"":                  func(*payment.Payment) {},
+		// As after a retry that came before a takeover; see TestRestore_RetriedFirst.
+		"":                  func(p *payment.Payment) { p.Seq, p.CreatedAt, p.TraceParent = 8, time.Now(), "" },
 		"/amount":           func(p *payment.Payment) { p.Money.Minor = 99999900 },
 		"/currency":         func(p *payment.Payment) { p.Money.Currency = "USD" },
 		"/originator/id":    func(p *payment.Payment) { p.Originator.ID = "changed" },
@@ -29,9 +30,6 @@ func TestDifference(t *testing.T) {
 		"/receiver/number":  func(p *payment.Payment) { p.Receiver.Number = "changed" },
 		"/reference":        func(p *payment.Payment) { p.Reference = "changed" },
 		"/tenant":           func(p *payment.Payment) { p.Tenant.Name = "changed" },
-		"/seq":              func(p *payment.Payment) { p.Seq++ },
-		"/created_at":       func(p *payment.Payment) { p.CreatedAt = p.CreatedAt.Add(time.Microsecond) },
-		"/traceparent":      func(p *payment.Payment) { p.TraceParent = "" },
 	} {
 		row := content(id(1))
 		event := row
