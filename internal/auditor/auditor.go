@@ -25,8 +25,8 @@ type Log interface {
 	Read(ctx context.Context, topic string, partition int32, from, to int64, each func(kafka.Record) error) error
 }
 
-// Report is the result of an audit. Duplicates, Missing, Unexpected and Differing are faults and must
-// be 0.
+// Report is the result of an audit. Duplicates, Missing, Unexpected and Differing are faults and
+// must be 0.
 type Report struct {
 	Topic string `json:"topic"`
 	// Payments counts the rows of the table.
@@ -72,8 +72,8 @@ type Examples struct {
 	Undecided  []string `json:"undecided,omitempty"`
 }
 
-// OK reports whether every payment that is marked sent is in the topic once, as consumers see it and
-// as its row says, and nothing else is.
+// OK reports whether every payment that is marked sent is in the topic once, as consumers see it
+// and as its row says, and nothing else is.
 func (r Report) OK() bool { return !r.Contradicts() && r.Undecided == 0 }
 
 // Contradicts reports whether the topic and the database cannot both be right.

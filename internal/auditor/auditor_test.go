@@ -72,8 +72,8 @@ func TestAudit_Faults(t *testing.T) {
 	r.audit(r.cluster, want)
 }
 
-// TestAudit_Differing changes a row behind the triggers, removes a party of another, and replaces the
-// record of a third. The audit is clean before, and counts all three after.
+// TestAudit_Differing changes a row behind the triggers, removes a party of another, and replaces
+// the record of a third. The audit is clean before, and counts all three after.
 func TestAudit_Differing(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1)

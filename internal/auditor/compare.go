@@ -30,8 +30,8 @@ func difference(row store.SentRow, r kafka.Record) string {
 }
 
 // differences returns the members of the event in which a row and an event differ. Seq, time and
-// trace are not compared. They are new if a restored database lost a payment, and its client's retry
-// created it again before a takeover could put it back.
+// trace are not compared. They are new if a restored database lost a payment, and its client's
+// retry created it again before a takeover could put it back.
 func differences(row, event payment.Payment) []string {
 	members := row.Differences(event)
 	if row.Tenant.Name != event.Tenant.Name {

@@ -13,8 +13,8 @@ import (
 const selectSent = `select` + paymentColumns + `from payments where partition = $1 and status <> 'created'
 	order by kafka_offset`
 
-// sentChunk is how many rows of SentRows are in memory. Parties and accounts that are not cached are
-// read once for each chunk.
+// sentChunk is how many rows of SentRows are in memory. Parties and accounts that are not cached
+// are read once for each chunk.
 const sentChunk = 500
 
 // SentRow is a payment that is marked sent.
@@ -25,7 +25,8 @@ type SentRow struct {
 	Broken error
 }
 
-// SentRows streams the sent payments of a partition in order of offset. Not safe for concurrent use.
+// SentRows streams the sent payments of a partition in order of offset. Not safe for concurrent
+// use.
 type SentRows struct {
 	snapshot *Snapshot
 	rows     pgx.Rows
@@ -42,7 +43,8 @@ func (s *Snapshot) Sent(ctx context.Context, topic string, partition int32) (*Se
 // Next returns the next row. ok is false at the end.
 func (r *SentRows) Next(ctx context.Context) (row SentRow, ok bool, err error) {
 	if len(r.chunk) == 0 {
-		if r.chunk, err = r.read(ctx); err != nil || len(r.chunk) == 0 {
+		r.chunk, err = r.read(ctx)
+		if err != nil || len(r.chunk) == 0 {
 			return SentRow{}, false, err
 		}
 	}

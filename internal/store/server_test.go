@@ -118,8 +118,8 @@ func TestServer_Check(t *testing.T) {
 	}
 }
 
-// TestServer_CheckDraws: a server that ignores the cache of a sequence, as YugabyteDB does, is found
-// by the numbers that it gives.
+// TestServer_CheckDraws: a server that ignores the cache of a sequence, as YugabyteDB does, is
+// found by the numbers that it gives.
 func TestServer_CheckDraws(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
