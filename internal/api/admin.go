@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
@@ -32,6 +33,12 @@ type Admin struct {
 	// Hosts are the names by which the listener is reached, in lower case, besides IP addresses and
 	// localhost.
 	Hosts []string
+	// TLS is nil for plain HTTP.
+	TLS *tls.Config
+	// Tokens returns the bearer tokens that are accepted; nil if there are none.
+	Tokens func() []string
+	// Certificates accepts a client certificate that TLS has verified.
+	Certificates bool
 }
 
 // ServeAdmin serves /metrics and /debug/pprof/ on l until ctx ends. They have a listener of their
@@ -39,7 +46,7 @@ type Admin struct {
 //
 // It does not serve pprof's cmdline, which would show a database password given as a flag.
 func ServeAdmin(ctx context.Context, l net.Listener, admin Admin, logger *slog.Logger) error {
-	server := newHTTPServer(admin.handler(), adminWriteTimeout, logger)
+	server := newHTTPServer(admin.handler(), admin.TLS, adminWriteTimeout, logger)
 	bounded := newBoundedListener(l, adminConnectionsMax, logger, newConnectionMetrics())
 	return serve(ctx, server, bounded, time.Second, func() {})
 }
@@ -53,6 +60,7 @@ func (a Admin) handler() http.Handler {
 	mux.HandleFunc("GET /debug/pprof/profile", withinSeconds(pprof.Profile))
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", withinSeconds(pprof.Trace))
+	authenticated := a.authenticated(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header()["X-Content-Type-Options"] = nosniff
 		if !a.isHost(r.Host) {
@@ -60,7 +68,7 @@ func (a Admin) handler() http.Handler {
 				"(PAYLATCH_ADMIN_HOSTS), or use an IP address", r.Host), http.StatusMisdirectedRequest)
 			return
 		}
-		mux.ServeHTTP(w, r)
+		authenticated.ServeHTTP(w, r)
 	})
 }
 

@@ -13,6 +13,7 @@ package api
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -101,6 +102,8 @@ type Config struct {
 	// ShowPosition shows tenants where in Kafka their payments are. The offsets of a tenant's
 	// payments reveal how many payments all tenants together make.
 	ShowPosition bool
+	// TLS is nil for plain HTTP.
+	TLS *tls.Config
 }
 
 // New returns a server over the store.
@@ -177,7 +180,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // Serve serves requests on l until ctx ends. Then it accepts no new connections, ends the waits,
 // lets the handlers finish for at most grace, and returns.
 func (s *Server) Serve(ctx context.Context, l net.Listener, grace time.Duration) error {
-	server := newHTTPServer(s, writeTimeout, s.logger)
+	server := newHTTPServer(s, s.config.TLS, writeTimeout, s.logger)
 	bounded := newBoundedListener(l, cmp.Or(s.config.ConnectionsMax, ConnectionsMaxDefault), s.logger,
 		s.metrics.connections)
 	checks, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -202,10 +205,19 @@ func (s *Server) close() {
 }
 
 // newHTTPServer returns a server for h with the bounds of this package. Errors of connections are
-// logged as debug: clients cause them.
-func newHTTPServer(h http.Handler, writeTimeout time.Duration, logger *slog.Logger) *http.Server {
+// logged as debug: clients cause them. A TLS handshake must end within readHeaderTimeout, and then
+// the header begins.
+//
+// It speaks HTTP/1.1 only, with and without TLS: see docs/adr/0036-tls-by-the-service.md.
+func newHTTPServer(
+	h http.Handler, secured *tls.Config, writeTimeout time.Duration, logger *slog.Logger,
+) *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
 	return &http.Server{
 		Handler:           h,
+		TLSConfig:         secured,
+		Protocols:         protocols,
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
@@ -222,7 +234,13 @@ func serve(
 ) error {
 	server.ConnState = l.track
 	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(l) }()
+	go func() {
+		if server.TLSConfig != nil {
+			failed <- server.ServeTLS(l, "", "") // The certificate is in TLSConfig.
+			return
+		}
+		failed <- server.Serve(l)
+	}()
 	select {
 	case err := <-failed:
 		return err

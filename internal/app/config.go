@@ -21,6 +21,7 @@ type LogSettings struct {
 
 // APISettings are those of the API.
 type APISettings struct {
+	APITLSSettings
 	Listen         Address           `env:"PAYLATCH_LISTEN" default:"127.0.0.1:8080" help:"Where the API listens."`
 	TenantRate     Rate              `env:"PAYLATCH_TENANT_RATE" default:"0" help:"Requests per second that one tenant may make of this replica, like 50 or 0.5; more get 429. 0 is no limit."`
 	TenantInFlight InFlight          `env:"PAYLATCH_TENANT_IN_FLIGHT" default:"${tenantInFlight}" help:"Requests that one tenant may have under way at once on this replica; more get 429. 0 is no limit."`
@@ -43,10 +44,11 @@ type SenderSettings struct {
 
 // ProcessSettings are those of every process that serves.
 type ProcessSettings struct {
-	AdminListen         Address         `env:"PAYLATCH_ADMIN_LISTEN" default:"127.0.0.1:8081" help:"Where /metrics, /livez, /readyz and /debug/pprof/ are served; not for clients."`
-	AdminHosts          Hosts           `env:"PAYLATCH_ADMIN_HOSTS" placeholder:"NAME,…" help:"Names by which the admin listener is reached, besides IP addresses and localhost. A request for another name gets 421, so that no web page can read from it."`
-	DatabaseConnections Connections     `env:"PAYLATCH_DATABASE_CONNECTIONS" default:"16" help:"Pooled connections at most; senders have one more for each partition they own."`
-	ShutdownTimeout     ShutdownTimeout `env:"PAYLATCH_SHUTDOWN_TIMEOUT" default:"20s" help:"How long a stop may take, after --drain-delay, before it is cut short, which is safe. Kill the process no sooner than after both."`
+	AdminListen         Address     `env:"PAYLATCH_ADMIN_LISTEN" default:"127.0.0.1:8081" help:"Where /metrics, /livez, /readyz and /debug/pprof/ are served; not for clients."`
+	AdminHosts          Hosts       `env:"PAYLATCH_ADMIN_HOSTS" placeholder:"NAME,…" help:"Names by which the admin listener is reached, besides IP addresses and localhost. A request for another name gets 421, so that no web page can read from it."`
+	DatabaseConnections Connections `env:"PAYLATCH_DATABASE_CONNECTIONS" default:"16" help:"Pooled connections at most; senders have one more for each partition they own."`
+	AdminAccessSettings
+	ShutdownTimeout ShutdownTimeout `env:"PAYLATCH_SHUTDOWN_TIMEOUT" default:"20s" help:"How long a stop may take, after --drain-delay, before it is cut short, which is safe. Kill the process no sooner than after both."`
 }
 
 // TopicSettings describe the topic to set up.
@@ -97,6 +99,8 @@ func (c Config) LogValue() slog.Value {
 		slog.String("database_url", c.URL().String()),
 		slog.String("database_sslmode", c.URL().sslMode()),
 		slog.String("admin_listen", string(c.AdminListen)),
+		slog.Bool("admin_tls", c.AdminTLSCert != ""),
+		slog.Bool("admin_authentication", c.Authenticates()),
 		slog.Int("database_connections", int(c.DatabaseConnections)),
 		slog.Duration("shutdown_timeout", time.Duration(c.ShutdownTimeout)),
 		slog.String("log_level", c.LogLevel.String()),
@@ -104,6 +108,8 @@ func (c Config) LogValue() slog.Value {
 	if c.API != nil {
 		attrs = append(attrs,
 			slog.String("listen", string(c.API.Listen)),
+			slog.Bool("tls", c.API.TLSCert != ""),
+			slog.Bool("client_certificates", c.API.TLSClientCA != ""),
 			slog.Float64("tenant_rate", float64(c.API.TenantRate)),
 			slog.Int("tenant_in_flight", int(c.API.TenantInFlight)),
 			slog.Int("connections", int(c.API.Connections)),

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"syscall"
+
+	"github.com/paylatch/paylatch/internal/tlsfile"
 )
 
 // Listen opens a port. The error names the flag, and says what to do.
@@ -26,9 +28,12 @@ func PortInUse(flag string, address Address) error {
 		"any free one)", address, flag)
 }
 
-func listenerURL(l net.Listener) string {
-	if l == nil {
+func listenerURL(l net.Listener, tls *tlsfile.Server) string {
+	switch {
+	case l == nil:
 		return ""
+	case tls != nil:
+		return "https://" + l.Addr().String()
 	}
 	return "http://" + l.Addr().String()
 }

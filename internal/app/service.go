@@ -23,6 +23,7 @@ import (
 	"github.com/paylatch/paylatch/internal/metrics"
 	"github.com/paylatch/paylatch/internal/sender"
 	"github.com/paylatch/paylatch/internal/store"
+	"github.com/paylatch/paylatch/internal/tlsfile"
 )
 
 // Service is one process: an API, senders, or both.
@@ -34,9 +35,11 @@ type Service struct {
 	server   *api.Server
 	listener net.Listener // Nil without an API.
 	admin    net.Listener
-	cluster  *kafka.Cluster // Nil without a sender.
-	sending  *sender.Metrics
-	health   *senderHealth // Of a process without an API.
+	// apiTLS and adminTLS are nil for plain HTTP.
+	apiTLS, adminTLS *tlsfile.Server
+	cluster          *kafka.Cluster // Nil without a sender.
+	sending          *sender.Metrics
+	health           *senderHealth // Of a process without an API.
 }
 
 // New creates the parts and opens the ports. Nothing is served or sent before Run.
@@ -59,25 +62,49 @@ func (s *Service) open(ctx context.Context) (err error) {
 	s.registry.MustRegister(metrics.NewBacklog(s.store), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newBuildInfo(buildinfo.Read()))
 	s.health = newSenderHealth(s.store.Ping)
-	if c.API != nil {
-		s.listener, err = Listen("listen", c.API.Listen)
-		if err != nil {
-			return err
-		}
-		config, err := c.API.config()
-		if err != nil {
-			return err
-		}
-		s.server = api.New(s.store, config, s.logger, api.NewMetrics(s.registry))
-	}
-	s.admin, err = Listen("admin-listen", c.AdminListen)
-	if err != nil {
+	if err := errors.Join(s.openAPI(), s.openAdmin()); err != nil {
 		return err
 	}
 	if c.Sender != nil {
 		s.sending = sender.NewMetrics(s.registry) // There from the start, at zero.
 		s.cluster, err = kafka.NewCluster(c.KafkaBrokers)
 	}
+	return err
+}
+
+// openAPI opens the port of the API, if this process has one.
+func (s *Service) openAPI() (err error) {
+	settings := s.config.API
+	if settings == nil {
+		return nil
+	}
+	s.apiTLS, err = settings.files().open(s.logger)
+	if err != nil {
+		return err
+	}
+	s.listener, err = Listen("listen", settings.Listen)
+	if err != nil {
+		return err
+	}
+	config, err := settings.config()
+	if err != nil {
+		return err
+	}
+	config.TLS = s.apiTLS.Config()
+	s.server = api.New(s.store, config, s.logger, api.NewMetrics(s.registry))
+	return nil
+}
+
+// openAdmin opens the port of the admin listener.
+func (s *Service) openAdmin() (err error) {
+	s.adminTLS, err = s.config.files().open(s.logger)
+	if err != nil {
+		return err
+	}
+	if warning := s.config.clearToken(); warning != "" {
+		s.logger.Warn("unwise setting", "warning", warning)
+	}
+	s.admin, err = Listen("admin-listen", s.config.AdminListen)
 	return err
 }
 
@@ -187,6 +214,11 @@ func (s *Service) serveAdmin(ctx context.Context) error {
 	if s.server != nil {
 		admin.Health = s.server.AdminHealth()
 	}
+	admin.TLS, admin.Certificates = s.adminTLS.Config(), s.config.AdminTLSClientCA != ""
+	if token := s.config.token(); token.IsGiven() {
+		token.LogTo(s.logger)
+		admin.Tokens = s.config.Tokens
+	}
 	return api.ServeAdmin(ctx, s.admin, admin, s.logger)
 }
 
@@ -235,7 +267,7 @@ func (s *Service) close() {
 }
 
 // URL returns where the API listens; empty without an API.
-func (s *Service) URL() string { return listenerURL(s.listener) }
+func (s *Service) URL() string { return listenerURL(s.listener, s.apiTLS) }
 
 // AdminURL returns where the admin listener listens.
-func (s *Service) AdminURL() string { return listenerURL(s.admin) }
+func (s *Service) AdminURL() string { return listenerURL(s.admin, s.adminTLS) }

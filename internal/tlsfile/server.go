@@ -36,11 +36,15 @@ func NewServer(pair Pair, clientCA string) (*Server, error) {
 	return &Server{watched}, nil
 }
 
-// protocols are those that a listener offers: HTTP/1.1 alone, see docs/adr/0034.
+// protocols are those that a listener offers: HTTP/1.1 alone, see
+// docs/adr/0036-tls-by-the-service.md.
 var protocols = []string{"http/1.1"}
 
-// Config returns the configuration of a listener.
+// Config returns the configuration of a listener; nil, which is none, for a nil server.
 func (s *Server) Config() *tls.Config {
+	if s == nil {
+		return nil
+	}
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12, NextProtos: protocols,
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return s.watched.Current(), nil },

@@ -35,13 +35,16 @@ func (c compose) replicas(ctx context.Context) ([]replica, error) {
 	return all, nil
 }
 
+// adminToken is the one of docker-compose.yml.
+const adminToken = "demo-admin-token-guards-nothing"
+
 // measure reads the metrics of one replica.
 func (c compose) measure(ctx context.Context, one container) (replica, error) {
 	address, err := c.command(ctx, "port", one.name, "8081/tcp")
 	if err != nil {
 		return replica{}, err
 	}
-	body, err := get(ctx, "http://"+address+"/metrics")
+	body, err := get(ctx, "http://"+address+"/metrics", adminToken)
 	if err != nil {
 		return replica{}, err
 	}
@@ -83,7 +86,7 @@ func (s balancerStats) minus(o balancerStats) balancerStats {
 
 // balancer reads the balancer's statistics.
 func (c compose) balancer(ctx context.Context) (balancerStats, error) {
-	body, err := get(ctx, "http://127.0.0.1:"+statsPort+"/;csv")
+	body, err := get(ctx, "http://127.0.0.1:"+statsPort+"/;csv", "")
 	if err != nil {
 		return balancerStats{}, err
 	}
@@ -117,10 +120,13 @@ func parseStats(body string) (s balancerStats, err error) {
 	return s, fmt.Errorf("the balancer's statistics have no backend replicas")
 }
 
-func get(ctx context.Context, url string) (string, error) {
+func get(ctx context.Context, url, token string) (string, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return "", err
+	}
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
