@@ -74,6 +74,9 @@ func (c *Cluster) Topic(ctx context.Context, name string) (Topic, error) {
 		return Topic{}, fmt.Errorf("settings of topic %s: %w", name, explain(err, mayDescribeConfigs(name)))
 	}
 	for _, resource := range described {
+		if errors.Is(resource.Err, kerr.UnknownTopicOrPartition) { // Deleted since the metadata.
+			return Topic{}, fmt.Errorf("%s: %w", name, ErrNoTopic)
+		}
 		if resource.Err != nil {
 			err := explain(resource.Err, mayDescribeConfigs(name))
 			return Topic{}, fmt.Errorf("settings of topic %s: %w", name, err)

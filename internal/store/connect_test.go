@@ -226,6 +226,12 @@ func TestConnect_PoolerRefused(t *testing.T) {
 	_, calls["CloseCreateGate"] = s.CloseCreateGate(t.Context())
 	_, calls["Operate"] = s.Operate(t.Context(), 0)
 	_, calls["MigrateUp"] = store.MigrateUp(t.Context(), r.url, migrations.FS)
+	examination, err := store.Examine(t.Context(), r.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer examination.Close()
+	calls["Pooled"] = examination.Pooled(t.Context())
 	for call, err := range calls {
 		if !store.IsRefused(err) || !errors.Is(err, payment.ErrUnavailable) ||
 			!strings.Contains(err.Error(), "pooler") {

@@ -14,7 +14,7 @@ type Role int
 // The roles of a process.
 const (
 	// RoleAPI takes payments and reports them.
-	RoleAPI Role = iota // Takes payments, and reports them.
+	RoleAPI Role = iota
 	// RoleSender sends payments. It recovers rows of sent payments that the database has lost.
 	RoleSender
 )
@@ -63,6 +63,10 @@ const selectMissingPrivileges = `select operation || ' on ' || object || ', need
 // TryPrivileges returns a *MissingPrivilegesError unless the database role may do all that a
 // process with these roles ever does, also in a recovery.
 func (s *Store) TryPrivileges(ctx context.Context, roles ...Role) error {
+	return tryPrivileges(ctx, s.pool, roles...)
+}
+
+func tryPrivileges(ctx context.Context, q querier, roles ...Role) error {
 	needed := neededByAll
 	for _, r := range roles {
 		needed = append(needed[:len(needed):len(needed)], neededBy[r]...)
@@ -74,7 +78,7 @@ func (s *Store) TryPrivileges(ctx context.Context, roles ...Role) error {
 				append(purposes, p.purpose)
 		}
 	}
-	rows, err := s.pool.Query(ctx, selectMissingPrivileges, operations, objects, purposes)
+	rows, err := q.Query(ctx, selectMissingPrivileges, operations, objects, purposes)
 	if err != nil {
 		return translate(err)
 	}

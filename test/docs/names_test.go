@@ -194,11 +194,13 @@ func (n names) wrongTests(code string) []string {
 }
 
 // wrongIdentifier returns an error if a package of ours does not contain the identifier. A name
-// that begins with no package of ours is none of our identifiers.
+// that begins with no package of ours is none of our identifiers, and neither is the name of a
+// finding of the doctor.
 func (n names) wrongIdentifier(code string) []string {
 	m := identifier.FindStringSubmatch(code)
 	source, ok := n.sources[m[1]]
-	if !ok || slices.Contains([]string{"go", "md", "pml", "sh", "json", "yml", "sql", "mod"}, m[2]) {
+	isFinding := strings.Contains(n.sources["doctor"], `"`+code+`"`) // Such as kafka.retention.
+	if !ok || isFinding || slices.Contains([]string{"go", "md", "pml", "sh", "json", "yml", "sql", "mod"}, m[2]) {
 		return nil
 	}
 	for name := range strings.SplitSeq(m[2], ".") {
