@@ -44,6 +44,75 @@ end
 $function$
 ;
 
+CREATE OR REPLACE FUNCTION public.operator_log_append()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'public', 'pg_temp'
+AS $function$
+declare
+    head operator_log_head;
+begin
+    select * into strict head from operator_log_head where only_row for update;
+    new.seq := head.seq + 1;
+    new.format := 1;
+    new.at := clock_timestamp();
+    select system_identifier into strict new.system_id from pg_control_system();
+    new.timeline := ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer;
+    select oid into strict new.database_id from pg_database where datname = current_database();
+    new.table_id := tg_relid;
+    new.role := session_user;
+    new.client_address := coalesce(host(inet_client_addr()), '');
+    if new.begun > 0 and not exists (select from operator_log where seq = new.begun and phase = 'begun'
+        and action = new.action) then
+        raise exception 'row % of the operator''s log did not begin %', new.begun, new.action
+            using errcode = 'restrict_violation';
+    end if;
+    new.previous := head.hash;
+    new.hash := sha256(new.previous || operator_log_encoding(new));
+    update operator_log_head set seq = new.seq, hash = new.hash where only_row;
+    return new;
+end
+$function$
+;
+
+CREATE OR REPLACE FUNCTION public.operator_log_encoding(r operator_log)
+ RETURNS bytea
+ LANGUAGE sql
+ STABLE STRICT
+AS $function$
+    select '\x01'::bytea || int8send(r.seq) || int8send((extract(epoch from r.at) * 1000000)::bigint)
+        || int8send(r.system_id) || int8send(r.timeline) || int8send(r.database_id) || int8send(r.table_id)
+        || operator_log_text(r.role) || operator_log_text(r.client_address) || operator_log_text(r.os_user)
+        || operator_log_text(r.host) || operator_log_text(r.version) || operator_log_text(r.command)
+        || operator_log_text(r.action) || operator_log_text(r.phase) || int8send(r.begun)
+        || operator_log_text(r.result) || operator_log_text(r.arguments::text)
+        || operator_log_text(r.before::text) || operator_log_text(r.after::text)
+$function$
+;
+
+CREATE OR REPLACE FUNCTION public.operator_log_head_advance()
+ RETURNS trigger
+ LANGUAGE plpgsql
+AS $function$
+begin
+    if new.seq <> old.seq + 1 then
+        raise exception 'the head of the operator''s log only advances' using errcode = 'restrict_violation';
+    end if;
+    return new;
+end
+$function$
+;
+
+CREATE OR REPLACE FUNCTION public.operator_log_text(t text)
+ RETURNS bytea
+ LANGUAGE sql
+ STABLE STRICT
+AS $function$
+    select int4send(octet_length(convert_to(t, 'UTF8'))) || convert_to(t, 'UTF8')
+$function$
+;
+
 CREATE OR REPLACE FUNCTION public.presence_has_ended(pid integer)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -107,6 +176,58 @@ create table api_keys (
     constraint api_keys_tenant_exists FOREIGN KEY (tenant_id) REFERENCES tenants(id),
     constraint api_keys_hash_is_256_bits CHECK ((octet_length(hash) = 32)),
     constraint api_keys_revoked_after_created CHECK ((revoked_at >= created_at))
+);
+
+create table operator_log (
+    seq bigint not null,
+    format smallint not null,
+    at timestamp with time zone not null,
+    system_id bigint not null,
+    timeline integer not null,
+    database_id bigint not null,
+    table_id bigint not null,
+    role text not null,
+    client_address text not null,
+    os_user text not null,
+    host text not null,
+    version text not null,
+    command text not null,
+    action text not null,
+    phase text not null,
+    begun bigint not null default 0,
+    result text not null default ''::text,
+    arguments json not null,
+    before json not null,
+    after json not null,
+    previous bytea not null,
+    hash bytea not null,
+    constraint operator_log_seq_is_unique PRIMARY KEY (seq),
+    constraint operator_log_action_in_bounds CHECK (((octet_length(action) >= 1) AND (octet_length(action) <= 64))),
+    constraint operator_log_after_in_bounds CHECK ((octet_length((after)::text) <= 2048)),
+    constraint operator_log_arguments_in_bounds CHECK ((octet_length((arguments)::text) <= 2048)),
+    constraint operator_log_before_in_bounds CHECK ((octet_length((before)::text) <= 2048)),
+    constraint operator_log_command_in_bounds CHECK (((octet_length(command) >= 1) AND (octet_length(command) <= 64))),
+    constraint operator_log_ended_has_result CHECK (
+CASE phase
+    WHEN 'ended'::text THEN (result = ANY (ARRAY['succeeded'::text, 'failed'::text, 'unknown'::text]))
+    ELSE (result = ''::text)
+END),
+    constraint operator_log_ended_was_begun CHECK ((((phase = 'ended'::text) = (begun > 0)) AND (begun >= 0) AND (begun < GREATEST(seq, (1)::bigint)))),
+    constraint operator_log_hashes_are_256_bits CHECK (((octet_length(previous) = 32) AND (octet_length(hash) = 32))),
+    constraint operator_log_host_in_bounds CHECK (((octet_length(host) >= 1) AND (octet_length(host) <= 255))),
+    constraint operator_log_os_user_in_bounds CHECK (((octet_length(os_user) >= 1) AND (octet_length(os_user) <= 128))),
+    constraint operator_log_phase_is_known CHECK ((phase = ANY (ARRAY['done'::text, 'begun'::text, 'ended'::text]))),
+    constraint operator_log_seq_is_positive CHECK ((seq > 0)),
+    constraint operator_log_version_in_bounds CHECK (((octet_length(version) >= 1) AND (octet_length(version) <= 128)))
+);
+
+create table operator_log_head (
+    only_row boolean not null default true,
+    seq bigint not null,
+    hash bytea not null,
+    constraint operator_log_head_is_one_row PRIMARY KEY (only_row),
+    constraint operator_log_head_has_no_other_row CHECK (only_row),
+    constraint operator_log_head_hash_is_256_bits CHECK ((octet_length(hash) = 32))
 );
 
 create table parties (
@@ -178,11 +299,25 @@ create table topic_partitions (
     constraint topic_partitions_partition_not_negative CHECK ((partition >= 0))
 ) with (fillfactor=20, autovacuum_vacuum_scale_factor=0, autovacuum_vacuum_threshold=1000);
 
+CREATE UNIQUE INDEX operator_log_begun ON public.operator_log USING btree (begun) WHERE (begun > 0);
+
 CREATE INDEX payments_unsent ON public.payments USING btree (partition, seq) WHERE (status = 'created'::payment_status);
 
 CREATE TRIGGER accounts_are_immutable BEFORE DELETE OR UPDATE ON public.accounts FOR EACH ROW EXECUTE FUNCTION refuse_change();
 
 CREATE TRIGGER accounts_are_kept BEFORE TRUNCATE ON public.accounts FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+CREATE TRIGGER operator_log_head_advances BEFORE UPDATE ON public.operator_log_head FOR EACH ROW EXECUTE FUNCTION operator_log_head_advance();
+
+CREATE TRIGGER operator_log_head_is_immutable BEFORE INSERT OR DELETE ON public.operator_log_head FOR EACH ROW EXECUTE FUNCTION refuse_change();
+
+CREATE TRIGGER operator_log_head_is_kept BEFORE TRUNCATE ON public.operator_log_head FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+CREATE TRIGGER operator_log_is_chained BEFORE INSERT ON public.operator_log FOR EACH ROW EXECUTE FUNCTION operator_log_append();
+
+CREATE TRIGGER operator_log_is_immutable BEFORE DELETE OR UPDATE ON public.operator_log FOR EACH ROW EXECUTE FUNCTION refuse_change();
+
+CREATE TRIGGER operator_log_is_kept BEFORE TRUNCATE ON public.operator_log FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
 CREATE TRIGGER parties_are_immutable BEFORE DELETE OR UPDATE ON public.parties FOR EACH ROW EXECUTE FUNCTION refuse_change();
 

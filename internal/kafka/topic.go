@@ -132,12 +132,28 @@ func (c *Cluster) metadata(ctx context.Context, name string) (Topic, error) {
 	return t, nil
 }
 
+// HasTopic reports whether the brokers have the topic now.
+func (c *Cluster) HasTopic(ctx context.Context, name string) (bool, error) {
+	// This request bypasses the cache of the client, which may still have a topic that is deleted.
+	_, err := c.metadata(kadm.WithAuthorizedOps(ctx), name)
+	if errors.Is(err, ErrNoTopic) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Refused reports whether err shows that the brokers have refused a request to create or change a
+// topic, and so have not carried it out. After other errors the outcome is unknown.
+func Refused(err error) bool {
+	code, ok := errors.AsType[*kerr.Error](err)
+	return ok && !code.Retriable && !errors.Is(code, kerr.UnknownServerError)
+}
+
 // CreateTopic creates the topic with the settings for payments, unless it exists. If it exists,
 // CreateTopic does not need the right Create. Replication 0 is the default of the brokers. With 3
 // or more, an append is acknowledged only once two replicas have it.
 func (c *Cluster) CreateTopic(ctx context.Context, name string, partitions int32, replication int16) error {
-	// This request bypasses the cache of the client, which may still have a topic that is deleted.
-	if _, err := c.metadata(kadm.WithAuthorizedOps(ctx), name); !errors.Is(err, ErrNoTopic) {
+	if has, err := c.HasTopic(ctx, name); has || err != nil {
 		return err
 	}
 	configs := map[string]*string{"cleanup.policy": kadm.StringPtr("delete")}

@@ -29,7 +29,8 @@ func GrowPartitions(
 		return 0, err
 	}
 	first, from := there[0], int32(len(there))
-	if err := topicMayGrow(ctx, cluster, first, to); err != nil {
+	has, err := topicMayGrow(ctx, cluster, first, to)
+	if err != nil {
 		return 0, err
 	}
 	_, restored, _, err := cluster.FirstNonEmpty(ctx, first.Topic, from)
@@ -55,7 +56,11 @@ func GrowPartitions(
 	if len(there) != int(from) {
 		return 0, store.ErrGrownConcurrently
 	}
-	if err := addPartitions(ctx, intake, cluster, there[0], from, to); err != nil {
+	logged, err := growTopic(ctx, s, cluster, there[0], has, from, to)
+	if err != nil {
+		return 0, err
+	}
+	if err := end(ctx, s, logged, addPartitions(ctx, intake, cluster, there[0], from, to, logged), false); err != nil {
 		return 0, err
 	}
 	intake.Open()
@@ -64,30 +69,52 @@ func GrowPartitions(
 	return closed, nil
 }
 
-// topicMayGrow returns an error unless the topic is that of the partition and has at most to
-// partitions.
-func topicMayGrow(ctx context.Context, cluster *kafka.Cluster, first store.Partition, to int32) error {
+// topicMayGrow returns how many partitions the topic has. It returns an error unless the topic is
+// that of the partition and has at most to partitions.
+func topicMayGrow(
+	ctx context.Context, cluster *kafka.Cluster, first store.Partition, to int32,
+) (has int32, err error) {
 	topic, err := cluster.Topic(ctx, first.Topic)
 	switch {
 	case err != nil:
-		return err
+		return 0, err
 	case topic.ID != first.TopicID:
-		return fmt.Errorf("topic %s is another one than the payments went to: its id is %s, was %s",
+		return 0, fmt.Errorf("topic %s is another one than the payments went to: its id is %s, was %s",
 			first.Topic, topic.ID, first.TopicID)
 	case topic.Partitions > to:
-		return fmt.Errorf("topic %s has %d partitions already; partitions are never taken away",
+		return 0, fmt.Errorf("topic %s has %d partitions already; partitions are never taken away",
 			first.Topic, topic.Partitions)
 	}
-	return nil
+	return topic.Partitions, nil
 }
 
-// addPartitions gives the topic more partitions, and records them. They are like the first.
+// growTopic gives the topic to partitions, unless it has them. If it does not, the operator's log
+// has a row before that, and the operation is returned.
+func growTopic(
+	ctx context.Context, s *store.Store, cluster *kafka.Cluster, first store.Partition, has, from, to int32,
+) (logged *store.Operation, err error) {
+	if has < to {
+		logged, err = s.BeginOperation(ctx, store.Change{
+			Action:    store.PartitionsGrow,
+			Arguments: store.TopicArguments{Topic: first.Topic, Partitions: int(to)},
+			Before:    store.TopicState{TopicID: first.TopicID, Partitions: int(from)},
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	if err := cluster.GrowTopic(ctx, first.Topic, to); err != nil {
+		return nil, end(ctx, s, logged, err, kafka.Refused(err))
+	}
+	return logged, nil
+}
+
+// addPartitions records the partitions of the topic that are new, and that the operation has ended.
+// They are like the first.
 func addPartitions(
 	ctx context.Context, intake *store.CreateGate, cluster *kafka.Cluster, first store.Partition, from, to int32,
+	logged *store.Operation,
 ) error {
-	if err := cluster.GrowTopic(ctx, first.Topic, to); err != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(ctx, topicTimeout)
 	defer cancel()
 	ranges, err := awaitPartitions(ctx, cluster, first.Topic, to)
@@ -98,7 +125,7 @@ func addPartitions(
 	for _, r := range ranges[from:to] {
 		starts = append(starts, r.Start)
 	}
-	return intake.AddPartitions(ctx, first.Topic, first.TopicID, first.Delivery, from, starts)
+	return intake.AddPartitions(ctx, logged, first.Topic, first.TopicID, first.Delivery, from, starts)
 }
 
 // lister lists the partitions.

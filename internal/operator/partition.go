@@ -28,6 +28,8 @@ type operation struct {
 	session  *store.Session
 	claim    *store.Claim
 	producer *kafka.Producer // Nil in locked delivery.
+	// logged has a row in the operator's log since before the fence, the first effect in Kafka.
+	logged *store.Operation
 }
 
 // ender returns what ends an open transaction; nil in locked delivery.
@@ -55,16 +57,23 @@ const (
 	silenceMax = store.PublishTimeout + 2*time.Second
 )
 
+// errRefused is wrapped by refusals.
+var errRefused = errors.New("nothing was changed")
+
 // refusal says why nothing was changed.
 func refusal(partition int32, format string, args ...any) error {
-	return fmt.Errorf("partition %d: nothing was changed: %w", partition, fmt.Errorf(format, args...))
+	return fmt.Errorf("partition %d: %w: %w", partition, errRefused, fmt.Errorf(format, args...))
 }
 
-// begin claims the partition, and makes sure that its former owner can no longer publish: in fenced
-// delivery by fencing, in locked delivery by waiting until what may be under way has ended. The
-// takeover is counted after that, which proves that the partition is still locked: see package
-// sender, fenced.fence.
-func (op Operator) begin(ctx context.Context, partition int32) (*operation, error) {
+// begin claims the partition, unless may returns an error, and makes sure that its former owner can
+// no longer publish: in fenced delivery by fencing, in locked delivery by waiting until what may be
+// under way has ended. The takeover is counted after that, which proves that the partition is still
+// locked: see package sender, fenced.fence.
+//
+// The operator's log has a row with the change before the fence. Call end when the work has ended.
+func (op Operator) begin(
+	ctx context.Context, partition int32, change store.Change, may func(store.Partition) error,
+) (*operation, error) {
 	session, err := op.Store.Operate(ctx, partition)
 	if err != nil {
 		return nil, err
@@ -75,11 +84,29 @@ func (op Operator) begin(ctx context.Context, partition int32) (*operation, erro
 		return nil, fmt.Errorf("partition %d: %w", partition, err)
 	}
 	o := &operation{session: session, claim: claim}
-	if err := op.fence(ctx, o); err != nil {
+	if err := op.prepare(ctx, o, change, may); err != nil {
 		o.close()
 		return nil, err
 	}
 	return o, nil
+}
+
+func (op Operator) prepare(
+	ctx context.Context, o *operation, change store.Change, may func(store.Partition) error,
+) (err error) {
+	p := o.claim.Partition
+	if err := may(p); err != nil {
+		return err
+	}
+	change.Before = stateOf(p)
+	o.logged, err = o.claim.BeginOperation(ctx, change)
+	if err != nil {
+		return err
+	}
+	if err := op.fence(ctx, o); err != nil {
+		return op.end(ctx, o, err)
+	}
+	return nil
 }
 
 func (op Operator) fence(ctx context.Context, o *operation) (err error) {
@@ -133,41 +160,57 @@ var ErrSameDelivery = errors.New("it has this delivery already")
 func (op Operator) ChangeDelivery(
 	ctx context.Context, partition int32, to store.Delivery,
 ) (tail store.Recovered, err error) {
-	o, err := op.begin(ctx, partition)
+	change := store.Change{
+		Action: store.PartitionsMode, Arguments: store.PartitionArguments{Partition: partition, Delivery: to},
+	}
+	o, err := op.begin(ctx, partition, change, func(p store.Partition) error {
+		switch {
+		case p.Delivery == to:
+			return ErrSameDelivery
+		case p.State != store.StateActive:
+			return refusal(partition, "it is halted (%s): resume it first", p.Reason)
+		}
+		return nil
+	})
 	if err != nil {
 		return tail, err
 	}
 	defer o.close()
-	p := o.claim.Partition
-	switch {
-	case p.Delivery == to:
-		return tail, ErrSameDelivery
-	case p.State != store.StateActive:
-		return tail, refusal(partition, "it is halted (%s): resume it first", p.Reason)
-	}
+	tail, err = op.changeDelivery(ctx, o, to)
+	return tail, op.end(ctx, o, err)
+}
+
+func (op Operator) changeDelivery(
+	ctx context.Context, o *operation, to store.Delivery,
+) (tail store.Recovered, err error) {
 	log, reason, err := op.judge(ctx, o)
 	if err != nil {
 		return tail, err
 	}
 	if reason != "" {
-		return tail, refusal(partition, "%s", reason)
+		return tail, refusal(o.claim.Partition.Number, "%s", reason)
 	}
 	tail, err = op.readAll(ctx, o.claim, log.End, false)
 	if err != nil {
 		return tail, err
 	}
 	if tail.Unexpected > 0 {
-		return tail, refusal(partition, "%s", tail.UnexpectedReasons[0])
+		return tail, refusal(o.claim.Partition.Number, "%s", tail.UnexpectedReasons[0])
 	}
 	if err := o.claim.SetDelivery(ctx, to); err != nil {
 		return tail, err
 	}
-	return tail, op.commit(ctx, o.claim)
+	after := stateOf(o.claim.Partition)
+	after.Delivery, after.Tail = to, countsOf(tail)
+	return tail, op.commit(ctx, o, after)
 }
 
-// commit puts the operation on record, and notifies the senders.
-func (op Operator) commit(ctx context.Context, claim *store.Claim) error {
-	if err := claim.Commit(ctx); err != nil {
+// commit puts the operation on record, with the state after it, and notifies the senders.
+func (op Operator) commit(ctx context.Context, o *operation, after partitionState) error {
+	if err := o.claim.EndOperation(ctx, o.logged, after); err != nil {
+		return err
+	}
+	if err := o.claim.Commit(ctx); err != nil {
 		return err
 	}
 	op.Store.RequestRebalance(ctx)

@@ -65,15 +65,29 @@ type ResumeOptions struct {
 // Like every reading of the log under the lock it fences the former producer, and ends a
 // transaction that the producer has left open. A dry run does so, too.
 func (op Operator) Resume(ctx context.Context, partition int32, options ResumeOptions) (r Resumption, err error) {
-	o, err := op.begin(ctx, partition)
+	arguments := store.PartitionArguments{
+		Partition: partition, Choice: string(options.Choice), DryRun: options.DryRun,
+	}
+	if options.InDoubt >= 0 {
+		arguments.InDoubt = &options.InDoubt
+	}
+	change := store.Change{Action: store.PartitionsResume, Arguments: arguments}
+	o, err := op.begin(ctx, partition, change, func(p store.Partition) error {
+		if p.State != store.StateHalted {
+			return refusal(partition, "it is not halted")
+		}
+		return nil
+	})
 	if err != nil {
 		return r, err
 	}
 	defer o.close()
+	r, err = op.resume(ctx, o, options)
+	return r, op.end(ctx, o, err)
+}
+
+func (op Operator) resume(ctx context.Context, o *operation, options ResumeOptions) (r Resumption, err error) {
 	claim, p := o.claim, o.claim.Partition
-	if p.State != store.StateHalted {
-		return r, refusal(partition, "it is not halted")
-	}
 	log, reason, err := op.judge(ctx, o)
 	open := log.TopicID == p.TopicID && log.StableEnd != log.End // It is part of the contradiction.
 	if err == nil && open && !options.DryRun {
@@ -110,7 +124,10 @@ func (op Operator) Resume(ctx context.Context, partition int32, options ResumeOp
 	if err := claim.ResumeAt(ctx, log.TopicID, log.End); err != nil {
 		return r, err
 	}
-	return r, op.commit(ctx, claim)
+	after := stateOf(p)
+	after.State, after.TopicID, after.NextOffset, after.Tail = store.StateActive, log.TopicID, log.End, countsOf(r.Tail)
+	after.Lost, after.InDoubt = r.Lost, r.InDoubt
+	return r, op.commit(ctx, o, after)
 }
 
 // doubt returns how many unsent payments may be in what the log lost: what one batch holds.

@@ -41,9 +41,38 @@ func InitPartitions(ctx context.Context, s *store.Store, cluster *kafka.Cluster,
 	if len(recorded) > 0 {
 		return fmt.Errorf("%w: topic %s with %d", store.ErrTopicIsSetUp, recorded[0].Topic, len(recorded))
 	}
-	if err := cluster.CreateTopic(ctx, topic.Name, topic.Partitions, topic.Replication); err != nil {
+	logged, err := createTopic(ctx, s, cluster, topic)
+	if err != nil {
 		return err
 	}
+	return end(ctx, s, logged, recordTopic(ctx, s, cluster, topic, logged), false)
+}
+
+// createTopic creates the topic unless it exists. If it does not, the operator's log has a row
+// before it is created, and the operation is returned.
+func createTopic(
+	ctx context.Context, s *store.Store, cluster *kafka.Cluster, topic Topic,
+) (*store.Operation, error) {
+	if has, err := cluster.HasTopic(ctx, topic.Name); has || err != nil {
+		return nil, err
+	}
+	logged, err := s.BeginOperation(ctx, store.Change{
+		Action:    store.PartitionsInit,
+		Arguments: store.TopicArguments{Topic: topic.Name, Partitions: int(topic.Partitions), Delivery: topic.Delivery},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := cluster.CreateTopic(ctx, topic.Name, topic.Partitions, topic.Replication); err != nil {
+		return nil, end(ctx, s, logged, err, kafka.Refused(err))
+	}
+	return logged, nil
+}
+
+// recordTopic records the partitions of a topic that exists, and that the operation has ended.
+func recordTopic(
+	ctx context.Context, s *store.Store, cluster *kafka.Cluster, topic Topic, logged *store.Operation,
+) error {
 	ctx, cancel := context.WithTimeout(ctx, topicTimeout)
 	defer cancel()
 	ranges, err := awaitPartitions(ctx, cluster, topic.Name, topic.Partitions)
@@ -64,7 +93,7 @@ func InitPartitions(ctx context.Context, s *store.Store, cluster *kafka.Cluster,
 			return fmt.Errorf("topic %s, partition %d, end offset %d: %w", topic.Name, i, r.End, ErrHoldsRecords)
 		}
 	}
-	return s.InitPartitions(ctx, topic.Name, described.ID, topic.Delivery, ends)
+	return s.InitPartitionsEnding(ctx, logged, topic.Name, described.ID, topic.Delivery, ends)
 }
 
 // awaitPartitions reads the topic's ranges until it has as many partitions and all have leaders,

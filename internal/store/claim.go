@@ -36,6 +36,8 @@ type Claim struct {
 	versions []pgtype.TID
 	// marked is explained at floor.committed.
 	marked int64
+	// logged is the row of the operator's log that was written in this transaction, if any.
+	logged logged
 	ended  bool
 }
 
@@ -198,6 +200,7 @@ func (c *Claim) Commit(ctx context.Context) error {
 	}
 	c.session.row = c.row
 	c.session.floor.committed(c.Partition, c.marked)
+	c.logged.announce(ctx)
 	return nil
 }
 

@@ -70,9 +70,10 @@ var ErrGrownConcurrently = errors.New("another operator has added partitions at 
 
 // AddPartitions records more partitions of the topic, the first of which has the number from.
 // nexts[i] is the offset from which the log of partition from+i is ours. All or nothing; on record
-// once it returns nil. It returns ErrGrownConcurrently if one of them exists.
-func (g *CreateGate) AddPartitions(ctx context.Context, topic string, topicID uuid.UUID, delivery Delivery, from int32,
-	nexts []int64,
+// once it returns nil. The same transaction ends the operation o; it is nil if nothing was done
+// outside PostgreSQL. It returns ErrGrownConcurrently if one of the partitions exists.
+func (g *CreateGate) AddPartitions(ctx context.Context, o *Operation, topic string, topicID uuid.UUID,
+	delivery Delivery, from int32, nexts []int64,
 ) error {
 	ctx, cancel := context.WithTimeout(ctx, RecordTimeout)
 	defer cancel()
@@ -87,7 +88,18 @@ func (g *CreateGate) AddPartitions(ctx context.Context, topic string, topicID uu
 		}
 		return translate(err)
 	}
-	return confirmed(g.conn, func() error { return tx.Commit(ctx) })
+	row, err := o.record(ctx, tx, Change{
+		Action: PartitionsGrow, Arguments: TopicArguments{Topic: topic, Partitions: int(from) + len(nexts)},
+		Before: TopicState{topicID, int(from)}, After: TopicState{topicID, int(from) + len(nexts)},
+	})
+	if err != nil {
+		return err
+	}
+	err = confirmed(g.conn, func() error { return tx.Commit(ctx) })
+	if err == nil {
+		row.announce(ctx)
+	}
+	return err
 }
 
 func addPartitions(ctx context.Context, tx pgx.Tx, topic string, topicID uuid.UUID, delivery Delivery, from int32,

@@ -82,7 +82,10 @@ func withMigrator(
 	if err := newerSchema(s); err != nil {
 		return s, err
 	}
-	if err := work(m, &s); err != nil {
+	log := logMigrations(m)
+	err = work(m, &s)
+	log.announce(ctx, err)
+	if err != nil {
 		return s, fmt.Errorf("migrations: %w", err)
 	}
 	return s, nil

@@ -5,6 +5,8 @@ import (
 	"errors"
 
 	"github.com/google/uuid"
+
+	"github.com/paylatch/paylatch/internal/operatorlog"
 )
 
 // Operate returns a session for an operator's work on a partition. It owns nothing, and holds
@@ -35,6 +37,23 @@ func (s *Session) ClaimWaiting(ctx context.Context) (*Claim, error) {
 		err = ErrNoPartition
 	}
 	return claim, err
+}
+
+// BeginOperation is like Store.BeginOperation, in the database of the claim.
+func (c *Claim) BeginOperation(ctx context.Context, change Change) (*Operation, error) {
+	conn, err := c.acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Release()
+	return beginOperation(ctx, conn.Conn(), change)
+}
+
+// EndOperation records with the claim that the operation has succeeded, and the state after it. It
+// is the last statement before Commit. On record once Commit returns nil.
+func (c *Claim) EndOperation(ctx context.Context, o *Operation, after any) (err error) {
+	c.logged, err = o.end(ctx, c.conn, operatorlog.Succeeded, after)
+	return err
 }
 
 const setDelivery = `update topic_partitions set delivery = $2, changed_at = now() where partition = $1`

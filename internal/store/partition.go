@@ -79,9 +79,28 @@ const insertPartition = `insert into topic_partitions (partition, topic, topic_i
 func (s *Store) InitPartitions(ctx context.Context, topic string, topicID uuid.UUID, delivery Delivery,
 	ends []int64,
 ) error {
+	return s.InitPartitionsEnding(ctx, nil, topic, topicID, delivery, ends)
+}
+
+// InitPartitionsEnding is like InitPartitions, and ends the operation o in the same transaction; o
+// is nil if nothing was done outside PostgreSQL.
+func (s *Store) InitPartitionsEnding(ctx context.Context, o *Operation, topic string, topicID uuid.UUID,
+	delivery Delivery, ends []int64,
+) error {
+	var row logged
 	err := s.inTx(ctx, func(tx pgx.Tx) error {
-		return addPartitions(ctx, tx, topic, topicID, delivery, 0, ends)
+		err := addPartitions(ctx, tx, topic, topicID, delivery, 0, ends)
+		if err == nil {
+			row, err = o.record(ctx, tx, Change{
+				Action: PartitionsInit, Arguments: TopicArguments{topic, len(ends), delivery},
+				After: TopicState{topicID, len(ends)},
+			})
+		}
+		return err
 	})
+	if err == nil {
+		row.announce(ctx)
+	}
 	if violates(err, "topic_partitions_partition_is_unique") {
 		return ErrTopicIsSetUp
 	}
@@ -128,32 +147,42 @@ const (
 // Halt halts a partition with a reason. Once it returns nil that is on record, no batch is in
 // progress there, and none begins. It returns ErrNoPartition if the partition is not active.
 func (s *Store) Halt(ctx context.Context, partition int32, reason string) error {
-	return s.changeState(ctx, haltPartition, partition, reason)
+	return s.changeState(ctx, "partitions halt", partition, StateHalted, haltPartition, partition, reason)
 }
 
 // Resume makes a halted partition active again, after an operator has found out why it was halted.
 // It returns ErrNoPartition if the partition is not halted.
 func (s *Store) Resume(ctx context.Context, partition int32) error {
-	return s.changeState(ctx, resumePartition, partition)
+	return s.changeState(ctx, PartitionsResume, partition, StateActive, resumePartition, partition)
 }
 
-func (s *Store) changeState(ctx context.Context, sql string, args ...any) error {
-	var changed int64
-	err := s.inTx(ctx, func(tx pgx.Tx) error {
+// selectStateBefore locks the partition's row, so that the state is the one that is changed.
+const selectStateBefore = `select state::text, changed_at from topic_partitions where partition = $1 for update`
+
+func (s *Store) changeState(
+	ctx context.Context, action string, partition int32, to State, sql string, args ...any,
+) error {
+	err := s.changeLogged(ctx, func(tx pgx.Tx) (c Change, err error) {
+		var before partitionState
 		if _, err := tx.Exec(ctx, waitForClaim); err != nil {
-			return err
+			return c, err
 		}
-		tag, err := tx.Exec(ctx, sql, args...)
-		changed = tag.RowsAffected()
-		return err
+		if err := tx.QueryRow(ctx, selectStateBefore, partition).Scan(&before.State, &before.Since); err != nil {
+			return c, err
+		}
+		changed, err := tx.Exec(ctx, sql, args...)
+		if err == nil && changed.RowsAffected() == 0 {
+			err = errUnchanged
+		}
+		return Change{
+			Action: action, Arguments: PartitionArguments{Partition: partition},
+			Before: before, After: partitionState{State: to},
+		}, err
 	})
-	if err != nil {
-		return err
-	}
-	if changed == 0 {
+	if errors.Is(err, errUnchanged) || errors.Is(err, pgx.ErrNoRows) {
 		return ErrNoPartition
 	}
-	return nil
+	return err
 }
 
 // backlogMax bounds what is counted for each partition. To count millions of rows would be a load

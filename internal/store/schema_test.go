@@ -32,6 +32,11 @@ func setPartition(assignments string) string {
 	return `update topic_partitions set ` + assignments + ` where partition = 0`
 }
 
+// setLog changes the first row of the operator's log, whose triggers would refuse that.
+func setLog(assignments string) string {
+	return `set local session_replication_role = replica; update operator_log set ` + assignments + ` where seq = 1`
+}
+
 // row is a statement and the constraint that must refuse it; none for a right one.
 type row struct {
 	constraint string
@@ -57,6 +62,12 @@ var rightRows = []row{
 	{"", setPayment(`status = 'rejected', sent_at = now(), kafka_offset = 9223372036854775807`), nil},
 	{"", partitionRow, []any{1, "another", 0}},
 	{"", setPartition(`state = 'halted', reason = 'why'`), nil},
+	{"", setLog(`os_user = repeat('é', 64), host = repeat('a', 255), version = repeat('a', 128),
+		command = repeat('a', 64), action = repeat('a', 64)`), nil},
+	{"", setLog(`arguments = to_json(repeat('a', 2046)), before = to_json(repeat('a', 2046)),
+		after = to_json(repeat('a', 2046))`), nil},
+	{"", setLog(`phase = 'begun'`), nil},
+	{"", setLog(`seq = 1000000, phase = 'ended', begun = 999999, result = 'unknown'`), nil},
 }
 
 var wrongRows = []row{
@@ -132,6 +143,33 @@ var wrongRows = []row{
 	{"topic_partitions_generation_not_negative", setPartition(`generation = -1`), nil},
 	{"topic_partitions_halted_has_reason", setPartition(`state = 'halted'`), nil},
 	{"topic_partitions_halted_has_reason", setPartition(`reason = 'why'`), nil},
+	{"operator_log_seq_is_unique", setLog(`seq = 2`), nil},
+	{"operator_log_seq_is_positive", setLog(`seq = 0, begun = 0`), nil},
+	{"operator_log_os_user_in_bounds", setLog(`os_user = ''`), nil},
+	{"operator_log_os_user_in_bounds", setLog(`os_user = repeat('é', 65)`), nil},
+	{"operator_log_host_in_bounds", setLog(`host = ''`), nil},
+	{"operator_log_host_in_bounds", setLog(`host = repeat('a', 256)`), nil},
+	{"operator_log_version_in_bounds", setLog(`version = ''`), nil},
+	{"operator_log_version_in_bounds", setLog(`version = repeat('a', 129)`), nil},
+	{"operator_log_command_in_bounds", setLog(`command = ''`), nil},
+	{"operator_log_command_in_bounds", setLog(`command = repeat('a', 65)`), nil},
+	{"operator_log_action_in_bounds", setLog(`action = ''`), nil},
+	{"operator_log_action_in_bounds", setLog(`action = repeat('a', 65)`), nil},
+	{"operator_log_arguments_in_bounds", setLog(`arguments = to_json(repeat('a', 2047))`), nil},
+	{"operator_log_before_in_bounds", setLog(`before = to_json(repeat('a', 2047))`), nil},
+	{"operator_log_after_in_bounds", setLog(`after = to_json(repeat('a', 2047))`), nil},
+	{"operator_log_phase_is_known", setLog(`phase = 'doing'`), nil},
+	{"operator_log_ended_was_begun", setLog(`seq = 1000000, phase = 'ended', result = 'failed'`), nil},
+	{"operator_log_ended_was_begun", setLog(`seq = 9, phase = 'ended', begun = 9, result = 'failed'`), nil},
+	{"operator_log_ended_was_begun", setLog(`seq = 1000000, begun = 999999`), nil},
+	{"operator_log_ended_has_result", setLog(`seq = 1000000, phase = 'ended', begun = 999999`), nil},
+	{"operator_log_ended_has_result", setLog(`result = 'failed'`), nil},
+	{"operator_log_hashes_are_256_bits", setLog(`hash = decode(repeat('00', 31), 'hex')`), nil},
+	{"operator_log_hashes_are_256_bits", setLog(`previous = decode(repeat('00', 33), 'hex')`), nil},
+	{"operator_log_head_is_one_row", `set local session_replication_role = replica;
+		insert into operator_log_head (seq, hash) select seq, hash from operator_log_head`, nil},
+	{"operator_log_head_has_no_other_row", `update operator_log_head set only_row = false, seq = seq + 1`, nil},
+	{"operator_log_head_hash_is_256_bits", `update operator_log_head set seq = seq + 1, hash = '\x00'`, nil},
 }
 
 // constraints lists all that the schema refuses by name; NOT NULL has no rule of ours in its name.
@@ -188,13 +226,18 @@ func TestSchema_Constraints(t *testing.T) {
 }
 
 // TestSchema_Immutable: parties, accounts and tenants cannot be changed or deleted. Payments refer
-// to their rows without a foreign key, and replicas cache their ids.
+// to their rows without a foreign key, and replicas cache their ids. Nor can the operator's log.
 func TestSchema_Immutable(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
 	p := f.create(f.payment("order-1"))
-	for table, column := range map[string]string{"parties": "name", "accounts": "number", "tenants": "name"} {
-		for _, sql := range []string{`update ` + table + ` set ` + column + ` = ` + column, `delete from ` + table} {
+	for table, column := range map[string]string{
+		"parties": "name", "accounts": "number", "tenants": "name", "operator_log": "role",
+	} {
+		for _, sql := range []string{
+			`update ` + table + ` set ` + column + ` = ` + column, `delete from ` + table,
+			`truncate ` + table + ` cascade`,
+		} {
 			err := f.try(sql)
 			if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || pg.Code != "23001" ||
 				!strings.HasPrefix(pg.Message, table) {

@@ -246,13 +246,3 @@ func (s *Store) inTx(ctx context.Context, work func(pgx.Tx) error) error {
 	defer pooled.Release()
 	return confirmed(pooled.Conn(), func() error { return pgx.BeginFunc(ctx, pooled.Conn(), work) })
 }
-
-// write executes one statement in a transaction of its own. Operators' commands use it.
-func (s *Store) write(ctx context.Context, sql string, args ...any) (rows int64, err error) {
-	err = s.inTx(ctx, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, sql, args...)
-		rows = tag.RowsAffected()
-		return err
-	})
-	return rows, err
-}

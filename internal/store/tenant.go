@@ -78,15 +78,30 @@ func (s *Store) CreateTenant(ctx context.Context, name string) (payment.Tenant, 
 	var salt payment.Salt
 	_, _ = rand.Read(salt[:]) // Never fails: crypto/rand ends the process instead.
 	var t payment.Tenant
-	err := s.inTx(ctx, func(tx pgx.Tx) (err error) {
+	err := s.changeLogged(ctx, func(tx pgx.Tx) (c Change, err error) {
 		t, err = scanTenant(tx.QueryRow(ctx, insertTenant, name, salt[:]))
-		return err
+		return Change{Action: "tenants create", Arguments: tenantArguments{Tenant: name}, After: tenantState{t.ID}}, err
 	})
 	if violates(err, "tenants_name_is_unique") {
 		return payment.Tenant{}, ErrTenantExists
 	}
 	return t, err
 }
+
+// tenantArguments and tenantState describe changes of tenants and keys in the operator's log.
+type (
+	tenantArguments struct {
+		Tenant string `json:"tenant"`
+		Key    int32  `json:"key,omitempty"`
+	}
+	tenantState struct {
+		TenantID int32 `json:"tenant_id"`
+	}
+	keyState struct {
+		Key  int32 `json:"key"`
+		Live bool  `json:"live"`
+	}
+)
 
 const insertAPIKey = `insert into api_keys (tenant_id, hash, hint) select id, $2, $3 from tenants where name = $1
 	returning id`
@@ -96,8 +111,10 @@ const insertAPIKey = `insert into api_keys (tenant_id, hash, hint) select id, $2
 func (s *Store) AddAPIKey(ctx context.Context, tenant string, key payment.APIKey) (int32, error) {
 	hash := key.Hash()
 	var id int32
-	err := s.inTx(ctx, func(tx pgx.Tx) error {
-		return tx.QueryRow(ctx, insertAPIKey, tenant, hash[:], key.Hint()).Scan(&id)
+	err := s.changeLogged(ctx, func(tx pgx.Tx) (Change, error) {
+		err := tx.QueryRow(ctx, insertAPIKey, tenant, hash[:], key.Hint()).Scan(&id)
+		c := Change{Action: "tenants add-key", Arguments: tenantArguments{Tenant: tenant}, After: keyState{id, true}}
+		return c, err
 	})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
@@ -114,14 +131,20 @@ const revokeAPIKey = `update api_keys k set revoked_at = greatest(now(), k.creat
 
 // RevokeAPIKey ends a key. Every replica refuses it within 5 s.
 func (s *Store) RevokeAPIKey(ctx context.Context, tenant string, id int32) error {
-	revoked, err := s.write(ctx, revokeAPIKey, tenant, id)
-	if err != nil {
-		return err
-	}
-	if revoked == 0 {
+	err := s.changeLogged(ctx, func(tx pgx.Tx) (Change, error) {
+		revoked, err := tx.Exec(ctx, revokeAPIKey, tenant, id)
+		if err == nil && revoked.RowsAffected() == 0 {
+			err = errUnchanged
+		}
+		return Change{
+			Action: "tenants revoke-key", Arguments: tenantArguments{tenant, id},
+			Before: keyState{id, true}, After: keyState{id, false},
+		}, err
+	})
+	if errors.Is(err, errUnchanged) {
 		return ErrNoAPIKey
 	}
-	return nil
+	return err
 }
 
 // APIKeyInfo is what may be shown of a key. KeyID is 0 for a tenant without keys.
