@@ -15,6 +15,7 @@ import (
 	"github.com/paylatch/paylatch/internal/api"
 	"github.com/paylatch/paylatch/internal/app"
 	"github.com/paylatch/paylatch/internal/cli"
+	"github.com/paylatch/paylatch/internal/operatorlog"
 )
 
 // gcPercent lets the heap grow to five times what is live before it is collected. Some tens of
@@ -35,18 +36,27 @@ func main() {
 type commandLine struct {
 	VersionFlag kong.VersionFlag `name:"version" help:"Print the version and exit."`
 
-	Serve      serveCommand       `cmd:"" help:"Run the API and a sender."`
-	API        apiCommand         `cmd:"" name:"api" help:"Run the API alone."`
-	Sender     senderCommand      `cmd:"" help:"Run a sender alone."`
-	Setup      setupCommand       `cmd:"" help:"Create the schema, the topic and, if you name one, a tenant; print what exists already."`
-	Migrate    migrateCommand     `cmd:"" help:"Migrate the schema of the database."`
-	Tenants    tenantsCommand     `cmd:"" help:"Manage tenants and their API keys."`
-	Partitions partitionsCommand  `cmd:"" help:"Manage the partitions of the topic."`
-	Verify     verifyCommand      `cmd:"" help:"Compare the topic with the database: duplicates, missing, unexpected, differing, undecided. Safe while the service runs."`
-	Doctor     doctorCommand      `cmd:"" help:"Examine the database and the brokers: is there what the guarantees depend on?"`
-	Storage    storageCommand     `cmd:"" help:"Print how much disk space a payment takes in the database."`
-	Probe      probeCommand       `cmd:"" help:"Check the process on this machine; for health checks of containers."`
-	Version    cli.VersionCommand `cmd:"" help:"Print the version, the commit and the version of Go."`
+	Serve       serveCommand       `cmd:"" help:"Run the API and a sender."`
+	API         apiCommand         `cmd:"" name:"api" help:"Run the API alone."`
+	Sender      senderCommand      `cmd:"" help:"Run a sender alone."`
+	Setup       setupCommand       `cmd:"" help:"Create the schema, the topic and, if you name one, a tenant; print what exists already."`
+	Migrate     migrateCommand     `cmd:"" help:"Migrate the schema of the database."`
+	Tenants     tenantsCommand     `cmd:"" help:"Manage tenants and their API keys."`
+	Partitions  partitionsCommand  `cmd:"" help:"Manage the partitions of the topic."`
+	OperatorLog operatorLogCommand `cmd:"" name:"operator-log" help:"Print and verify the operator's log: who has changed what."`
+	Verify      verifyCommand      `cmd:"" help:"Compare the topic with the database: duplicates, missing, unexpected, differing, undecided. Safe while the service runs."`
+	Doctor      doctorCommand      `cmd:"" help:"Examine the database and the brokers: is there what the guarantees depend on?"`
+	Storage     storageCommand     `cmd:"" help:"Print how much disk space a payment takes in the database."`
+	Probe       probeCommand       `cmd:"" help:"Check the process on this machine; for health checks of containers."`
+	Version     cli.VersionCommand `cmd:"" help:"Print the version, the commit and the version of Go."`
+}
+
+// vars returns what the texts of flags refer to.
+func vars() kong.Vars {
+	return kong.Vars{
+		"tenantInFlight": strconv.Itoa(api.TenantInFlightDefault),
+		"connections":    strconv.Itoa(api.ConnectionsMaxDefault),
+	}
 }
 
 // run is main without the process. It returns the exit code.
@@ -55,11 +65,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		Name: "paylatch",
 		Description: "Payments taken over HTTP, stored in PostgreSQL, emitted to Kafka.\n\n" +
 			"Every flag can be set by the environment variable named next to it.",
-		Vars: kong.Vars{
-			"tenantInFlight": strconv.Itoa(api.TenantInFlightDefault),
-			"connections":    strconv.Itoa(api.ConnectionsMaxDefault),
-		},
+		Vars:    vars(),
 		Environ: os.Environ(), Stdout: stdout, Stderr: stderr,
+		Context: func(ctx context.Context, command string) context.Context {
+			return operatorlog.NewContext(ctx, operatorlog.Command{
+				Operator: operatorlog.ThisProcess(command), Recorded: logRecorded(stderr),
+			})
+		},
 	}
 	return program.Run(ctx, &commandLine{}, args)
 }

@@ -34,6 +34,8 @@ type Program struct {
 	Environ []string
 	Stdout  io.Writer
 	Stderr  io.Writer
+	// Context, if not nil, returns the context of a command, which is named without its arguments.
+	Context func(ctx context.Context, command string) context.Context
 }
 
 // Output is where a command writes: results to Stdout, logs and warnings to Stderr.
@@ -119,8 +121,18 @@ func (p Program) runCommand(ctx context.Context, parser *kong.Kong, parsed *kong
 			_, _ = fmt.Fprintf(p.Stderr, "%s: warning: %s\n", p.Name, w)
 		}
 	}
+	if p.Context != nil {
+		ctx = p.Context(ctx, commandName(parsed))
+	}
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	return parsed.Run(out)
+}
+
+// commandName returns the words of the command that was named, without its arguments.
+func commandName(parsed *kong.Context) string {
+	name, _, _ := strings.Cut(parsed.Command(), " <")
+	name, _, _ = strings.Cut(name, " [")
+	return name
 }
 
 // selected returns the command that was named, as a pointer to its struct.
