@@ -15,8 +15,8 @@ import (
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// constant is a Store that knows one tenant and one payment, in memory: with it our server answers
-// a constant body.
+// constant is a Store that has one tenant and one payment, in memory. With it the response of our
+// server is constant.
 type constant struct {
 	tenant  payment.Tenant
 	payment payment.Payment
@@ -48,7 +48,7 @@ func (c *constant) Ready(context.Context) ([]int32, error) { return nil, nil }
 
 // serveConstant plays the role: the server of `paylatch api`, with its routes, its authentication
 // and all else, over the constant Store.
-func serveConstant(ctx context.Context, _ job, answer func(any) error) error {
+func serveConstant(ctx context.Context, _ job, report func(any) error) error {
 	t := payment.Tenant{TenantRef: payment.TenantRef{ID: 1, Name: tenant}}
 	key, err := payment.ParseKey("constant")
 	if err != nil {
@@ -66,7 +66,7 @@ func serveConstant(ctx context.Context, _ job, answer func(any) error) error {
 	if err != nil {
 		return err
 	}
-	if err := answer(l.Addr().String()); err != nil { // The listener queues requests until Serve accepts them.
+	if err := report(l.Addr().String()); err != nil { // The listener queues requests until Serve accepts them.
 		return err
 	}
 	metrics := api.NewMetrics(prometheus.NewRegistry())

@@ -21,7 +21,7 @@ import (
 // (proc_pid_stat(5)).
 const ticks = 100
 
-// stat is what /proc tells of one process.
+// stat is what /proc has of one process.
 type stat struct {
 	parent int
 	cpu    float64 // Seconds, of the process and of the children it has waited for.

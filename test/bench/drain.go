@@ -163,7 +163,7 @@ func readAll(ctx context.Context, broker, topic string, each func(kafka.Record) 
 }
 
 // drain plays the role: one sender, as `paylatch sender` has, sends the backlog.
-func drain(ctx context.Context, j job, answer func(any) error) error {
+func drain(ctx context.Context, j job, report func(any) error) error {
 	ctx, cancel := context.WithTimeout(ctx, drainMax)
 	defer cancel()
 	metrics := newRegistry()
@@ -199,7 +199,7 @@ func drain(ctx context.Context, j job, answer func(any) error) error {
 	if err != nil {
 		return err
 	}
-	return answer(r)
+	return report(r)
 }
 
 // newSender makes the sender that `paylatch sender` has.
@@ -276,7 +276,7 @@ func startProfile(name string) (stop func() error, err error) {
 		if err != nil {
 			return err
 		}
-		runtime.GC() // What is allocated is told as of the last collection.
+		runtime.GC() // The profile is as of the last collection.
 		return errors.Join(cpu.Close(), pprof.Lookup("allocs").WriteTo(allocs, 0), allocs.Close())
 	}, nil
 }

@@ -180,12 +180,12 @@ func transactionAlone(ctx context.Context, broker, id string, each time.Duration
 		if err := client.BeginTransaction(); err != nil {
 			return err
 		}
-		answered := make(chan error, 1)
-		client.Produce(ctx, &kgo.Record{Value: value}, func(_ *kgo.Record, err error) { answered <- err })
+		acknowledged := make(chan error, 1)
+		client.Produce(ctx, &kgo.Record{Value: value}, func(_ *kgo.Record, err error) { acknowledged <- err })
 		if err := client.Flush(ctx); err != nil {
 			return err
 		}
-		if err := <-answered; err != nil {
+		if err := <-acknowledged; err != nil {
 			return err
 		}
 		return client.EndTransaction(ctx, kgo.TryCommit)

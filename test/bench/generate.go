@@ -64,14 +64,14 @@ type peer struct {
 	at     time.Time // When its request should have been sent.
 	create bool
 	busy   bool
-	answer answer
+	reply  reply
 }
 
 // histogram is of µs up to a minute, three digits.
 func histogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, time.Minute.Microseconds(), 3) }
 
 // generate plays the role: it sends what is ordered, and responds with the result.
-func generate(_ context.Context, j job, answer func(any) error) error {
+func generate(_ context.Context, j job, report func(any) error) error {
 	g := &generator{order: j.Order, all: histogram(), create: histogram(), read: histogram()}
 	g.requests = newRequests(g.APIKey, g.Stored, g.Stamped, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
 	g.requests.replays, g.requests.mixed, g.requests.v4 = g.Replays, g.Mixed, g.RandomKeys
@@ -82,7 +82,7 @@ func generate(_ context.Context, j job, answer func(any) error) error {
 	if err := g.run(); err != nil {
 		return err
 	}
-	return answer(result{
+	return report(result{
 		Done: g.done, Seconds: g.lastReply.Sub(g.began).Seconds(), Refused: g.refused, ClientCPU: ownCPU() - cpu,
 		All: percentiles(g.all), Create: percentiles(g.create), Read: percentiles(g.read),
 	})
@@ -252,12 +252,12 @@ func (g *generator) send(at time.Time) error {
 // the next request is sent.
 func (g *generator) receive(n int32) error {
 	p := &g.peers[n]
-	whole, err := p.answer.readFrom(p.fd)
+	whole, err := p.reply.readFrom(p.fd)
 	if err != nil || !whole {
 		return err
 	}
 	if !p.busy {
-		return fmt.Errorf("a response without a request: %q", p.answer.text())
+		return fmt.Errorf("a response without a request: %q", p.reply.text())
 	}
 	if err := g.judge(p); err != nil {
 		return err
@@ -272,7 +272,7 @@ func (g *generator) receive(n int32) error {
 	_ = kind.RecordValue(min(took, time.Minute.Microseconds()))
 	g.done++
 	p.busy = false
-	p.answer.reset()
+	p.reply.reset()
 	g.idle = append(g.idle, n)
 	if g.Rate == 0 && !g.over(g.lastReply) {
 		return g.send(g.lastReply)
@@ -287,11 +287,11 @@ func (g *generator) judge(p *peer) error {
 		want = 202
 	}
 	switch {
-	case p.answer.status == want:
+	case p.reply.status == want:
 		return nil
-	case p.answer.status == 429 && g.Refusals:
+	case p.reply.status == 429 && g.Refusals:
 		g.refused++
 		return nil
 	}
-	return fmt.Errorf("got status %d, want %d: %.500s", p.answer.status, want, p.answer.text())
+	return fmt.Errorf("got status %d, want %d: %.500s", p.reply.status, want, p.reply.text())
 }

@@ -20,7 +20,7 @@ const insertOne = `insert into payments (id, tenant_id, amount, currency, origin
 
 // insert plays the role: so many connections insert one prepared row after the other, each a commit
 // of its own, for so long.
-func insert(ctx context.Context, j job, answer func(any) error) error {
+func insert(ctx context.Context, j job, report func(any) error) error {
 	conns := make([]*pgx.Conn, j.Connections)
 	for n := range conns {
 		conn, err := pgx.Connect(ctx, j.URL)
@@ -54,7 +54,7 @@ func insert(ctx context.Context, j job, answer func(any) error) error {
 	for _, n := range counts {
 		r.Done += n
 	}
-	return answer(r)
+	return report(r)
 }
 
 func insertPayment(ctx context.Context, conn *pgx.Conn) error {

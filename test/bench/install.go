@@ -252,7 +252,7 @@ func (i *installation) drop(ctx context.Context) error {
 		i.b.deleteTopic(ctx, i.Topic))
 }
 
-// withStored returns an installation that has n sent payments and is shared by all that ask for it.
+// withStored returns an installation that has n sent payments and is shared by its users.
 func (b *bench) withStored(ctx context.Context, n int64) (*installation, error) {
 	if i := b.stored[n]; i != nil {
 		return i, nil

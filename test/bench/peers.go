@@ -64,7 +64,7 @@ func (e *emitter) Work(ctx context.Context, job *riverqueue.Job[emission]) error
 
 // river plays the role: River with the number of workers that was found best, and fetching as often
 // as it can.
-func river(ctx context.Context, j job, answer func(any) error) error {
+func river(ctx context.Context, j job, report func(any) error) error {
 	ctx, cancel := context.WithTimeout(ctx, drainMax)
 	defer cancel()
 	const workers, pooled = 1_000, 20
@@ -115,7 +115,7 @@ func river(ctx context.Context, j job, answer func(any) error) error {
 	if err := client.Stop(ctx); err != nil {
 		return err
 	}
-	return answer(r)
+	return report(r)
 }
 
 // queueJobs makes River's backlog of the source's records.
@@ -186,7 +186,7 @@ func (c counted) Publish(topic string, messages ...*message.Message) error {
 }
 
 // watermillForward plays the role: Watermill's forwarder from its SQL Pub/Sub to its Kafka Pub/Sub.
-func watermillForward(ctx context.Context, j job, answer func(any) error) error {
+func watermillForward(ctx context.Context, j job, report func(any) error) error {
 	ctx, cancel := context.WithTimeout(ctx, drainMax)
 	defer cancel()
 	pool, err := openPool(ctx, j.URL, lanes+8)
@@ -239,7 +239,7 @@ func watermillForward(ctx context.Context, j job, answer func(any) error) error 
 		return err
 	default:
 	}
-	return answer(r)
+	return report(r)
 }
 
 func newForwarder(pool *pgxpool.Pool, out message.Publisher, n int) (*forwarder.Forwarder, error) {

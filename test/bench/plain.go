@@ -31,7 +31,7 @@ type plain struct {
 }
 
 // servePlain plays the role.
-func servePlain(ctx context.Context, j job, answer func(any) error) error {
+func servePlain(ctx context.Context, j job, report func(any) error) error {
 	config, err := pgxpool.ParseConfig(j.URL)
 	if err != nil {
 		return err
@@ -51,11 +51,11 @@ func servePlain(ctx context.Context, j job, answer func(any) error) error {
 	}
 	router := mux.NewRouter()
 	router.HandleFunc("/payments", h.create).Methods(http.MethodPost)
-	return serveUntilEnd(ctx, router, answer)
+	return serveUntilEnd(ctx, router, report)
 }
 
 // serveUntilEnd serves requests until ctx ends.
-func serveUntilEnd(ctx context.Context, h http.Handler, answer func(any) error) error {
+func serveUntilEnd(ctx context.Context, h http.Handler, report func(any) error) error {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -66,7 +66,7 @@ func serveUntilEnd(ctx context.Context, h http.Handler, answer func(any) error) 
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- s.Serve(l) }()
-	if err := answer(l.Addr().String()); err != nil {
+	if err := report(l.Addr().String()); err != nil {
 		return err
 	}
 	select {

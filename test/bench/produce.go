@@ -12,7 +12,7 @@ import (
 )
 
 // produce plays the role: franz-go alone, as fast as it can, with all records in memory.
-func produce(ctx context.Context, j job, answer func(any) error) error {
+func produce(ctx context.Context, j job, report func(any) error) error {
 	ctx, cancel := context.WithTimeout(ctx, drainMax)
 	defer cancel()
 	var records []*kgo.Record
@@ -60,5 +60,5 @@ func produce(ctx context.Context, j job, answer func(any) error) error {
 	if err != nil {
 		return err
 	}
-	return answer(r)
+	return report(r)
 }

@@ -48,7 +48,7 @@ type job struct {
 
 // roles are the parts of this program that run as processes of their own, so that each has its own
 // CPU time and memory. A server responds with its address, and serves until its input ends.
-var roles = map[string]func(ctx context.Context, j job, answer func(any) error) error{
+var roles = map[string]func(ctx context.Context, j job, report func(any) error) error{
 	"generate":  generate,
 	"insert":    insert,
 	"plain":     servePlain,

@@ -44,7 +44,7 @@ func (b *bench) startService(ctx context.Context, command string, i *installatio
 	ctx, cancel := context.WithTimeout(ctx, startMax)
 	defer cancel()
 	for {
-		if answered(ctx, "http://"+api+"/readyz") {
+		if responds(ctx, "http://"+api+"/readyz") {
 			return s, nil
 		}
 		select {
@@ -78,7 +78,7 @@ func (b *bench) sending(ctx context.Context) (*installation, *server, error) {
 	return i, s, err
 }
 
-func answered(ctx context.Context, url string) bool {
+func responds(ctx context.Context, url string) bool {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return false

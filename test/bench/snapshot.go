@@ -75,7 +75,7 @@ func (b *bench) drainUnderSnapshot(ctx context.Context, under int) (c compared, 
 
 // drainSnapshot plays the role: one sender drains a backlog, and another session takes a snapshot
 // at the second of the stages.
-func drainSnapshot(ctx context.Context, j job, answer func(any) error) error {
+func drainSnapshot(ctx context.Context, j job, report func(any) error) error {
 	ctx, cancel := context.WithTimeout(ctx, drainMax)
 	defer cancel()
 	metrics := newRegistry()
@@ -90,7 +90,7 @@ func drainSnapshot(ctx context.Context, j job, answer func(any) error) error {
 	c, err := timeStages(ctx, j, metrics)
 	stop()
 	work.Wait()
-	return errors.Join(err, answer(c))
+	return errors.Join(err, report(c))
 }
 
 func timeStages(ctx context.Context, j job, metrics *registry) (c compared, err error) {
@@ -151,7 +151,7 @@ func (b *bench) lookUnderSnapshot(ctx context.Context, under int) (c compared, e
 
 // lookSnapshot plays the role: the owner of a partition marks payments and looks for more, and
 // another session takes a snapshot before most of them are stored. Kafka has no part in it.
-func lookSnapshot(ctx context.Context, j job, answer func(any) error) (err error) {
+func lookSnapshot(ctx context.Context, j job, report func(any) error) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, drainMax)
 	defer cancel()
 	o, err := newOwner(ctx, j.URL)
@@ -174,7 +174,7 @@ func lookSnapshot(ctx context.Context, j job, answer func(any) error) (err error
 	if err != nil {
 		return err
 	}
-	return answer(c)
+	return report(c)
 }
 
 // owner owns partition 0, and marks payments as if they were in the topic.

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// storedOf is how many payments there are to ask for.
+// storedOf is how many payments there are to query.
 func storedOf(short bool) int64 {
 	if short {
 		return 100_000
@@ -16,7 +16,7 @@ func storedOf(short bool) int64 {
 	return 1_000_000
 }
 
-// measureStatus compares reads over HTTP with the same server that has its answer already.
+// measureStatus compares reads over HTTP with the same server that has its response already.
 func measureStatus(ctx context.Context, b *bench, short bool) (_ map[string]figures, err error) {
 	l := lengthOf(short, length{5, 8 * time.Second}, length{3, 4 * time.Second})
 	stored := storedOf(short)

@@ -21,7 +21,7 @@ import (
 type requests struct {
 	creates []template
 	next    int
-	asking  []byte
+	query   []byte
 	stored  int64
 	mixed   bool
 	stamped bool
@@ -48,7 +48,7 @@ func newRequests(apiKey string, stored int64, stamped bool, random *rand.Rand) *
 	for n := range people / 2 {
 		r.creates = append(r.creates, newTemplate(apiKey, n, stamped))
 	}
-	r.asking = fmt.Appendf(nil, "GET /payments/%s HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer %s\r\n\r\n",
+	r.query = fmt.Appendf(nil, "GET /payments/%s HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer %s\r\n\r\n",
 		keyGap, apiKey)
 	return r
 }
@@ -95,19 +95,19 @@ func (r *requests) create(at time.Time) []byte {
 	return t.text
 }
 
-// read returns a question for a random one of the stored payments.
+// read returns the query for a random one of the stored payments.
 func (r *requests) read() []byte {
 	if r.stored > 0 {
 		id := storedID
 		if r.mixed {
 			id = mixedID
 		}
-		copy(r.asking[len("GET /payments/"):], id(1+r.random.Int64N(r.stored)))
+		copy(r.query[len("GET /payments/"):], id(1+r.random.Int64N(r.stored)))
 	}
-	return r.asking
+	return r.query
 }
 
-// putKey writes a new UUIDv7, which is what clients are told to use, or a UUIDv4.
+// putKey writes a new UUIDv7, which the API guide recommends, or a UUIDv4.
 func (r *requests) putKey(to []byte) {
 	var id [16]byte
 	millis := uint64(time.Now().UnixMilli())
@@ -145,15 +145,15 @@ func connect(address string) (int, error) {
 	return fd, errors.Join(unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1), unix.SetNonblock(fd, true))
 }
 
-// answer is what has come of an answer.
-type answer struct {
+// reply is what has been read of a response.
+type reply struct {
 	buffer [8 << 10]byte
 	n      int
 	status int
 }
 
-func (a *answer) reset()       { a.n = 0 }
-func (a *answer) text() string { return string(a.buffer[:a.n]) }
+func (r *reply) reset()       { r.n = 0 }
+func (r *reply) text() string { return string(r.buffer[:r.n]) }
 
 var (
 	headEnd       = []byte("\r\n\r\n")
@@ -161,46 +161,46 @@ var (
 )
 
 // readFrom reads what is there, and reports whether the response is complete.
-func (a *answer) readFrom(fd int) (whole bool, err error) {
-	n, err := unix.Read(fd, a.buffer[a.n:])
+func (r *reply) readFrom(fd int) (whole bool, err error) {
+	n, err := unix.Read(fd, r.buffer[r.n:])
 	switch {
 	case errors.Is(err, unix.EAGAIN):
 		return false, nil
 	case err != nil:
-		return false, fmt.Errorf("read an answer: %w", err)
+		return false, fmt.Errorf("read a response: %w", err)
 	case n == 0:
 		return false, fmt.Errorf("the server hung up: %w", io.ErrUnexpectedEOF)
 	}
-	a.n += n
-	head := bytes.Index(a.buffer[:a.n], headEnd)
+	r.n += n
+	head := bytes.Index(r.buffer[:r.n], headEnd)
 	if head < 0 {
-		return false, a.room()
+		return false, r.hasRoom()
 	}
 	const statusAt = len("HTTP/1.1 ")
-	a.status, err = strconv.Atoi(string(a.buffer[statusAt : statusAt+3]))
+	r.status, err = strconv.Atoi(string(r.buffer[statusAt : statusAt+3]))
 	if err != nil {
-		return false, fmt.Errorf("no HTTP: %.200q", a.text())
+		return false, fmt.Errorf("no HTTP: %.200q", r.text())
 	}
-	at := bytes.Index(a.buffer[:head], contentLength)
+	at := bytes.Index(r.buffer[:head], contentLength)
 	if at < 0 {
-		return false, fmt.Errorf("an answer without Content-Length: %.500q", a.text())
+		return false, fmt.Errorf("a response without Content-Length: %.500q", r.text())
 	}
 	length := 0
-	for _, c := range a.buffer[at+len(contentLength) : head] {
+	for _, c := range r.buffer[at+len(contentLength) : head] {
 		if c < '0' || c > '9' {
 			break
 		}
 		length = 10*length + int(c-'0')
 	}
-	if a.n < head+len(headEnd)+length {
-		return false, a.room()
+	if r.n < head+len(headEnd)+length {
+		return false, r.hasRoom()
 	}
 	return true, nil
 }
 
-func (a *answer) room() error {
-	if a.n == len(a.buffer) {
-		return fmt.Errorf("an answer of more than %d bytes", len(a.buffer))
+func (r *reply) hasRoom() error {
+	if r.n == len(r.buffer) {
+		return fmt.Errorf("a response of more than %d bytes", len(r.buffer))
 	}
 	return nil
 }

@@ -55,12 +55,12 @@ func TestRequests(t *testing.T) {
 		if len(keys) != people {
 			t.Errorf("%d keys in %d requests", len(keys), people)
 		}
-		asked, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(r.read())))
+		query, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(r.read())))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := payment.ParseID(strings.TrimPrefix(asked.URL.Path, "/payments/")); err != nil {
-			t.Errorf("%s: %v", asked.URL.Path, err)
+		if _, err := payment.ParseID(strings.TrimPrefix(query.URL.Path, "/payments/")); err != nil {
+			t.Errorf("%s: %v", query.URL.Path, err)
 		}
 	}
 }
@@ -90,7 +90,7 @@ func TestGenerator(t *testing.T) {
 	run := func(o order) (result, error) {
 		o.Address, o.APIKey = strings.TrimPrefix(server.URL, "http://"), "pl_live_x"
 		var r result
-		err := generate(t.Context(), job{Order: o}, func(answer any) error { r = answer.(result); return nil })
+		err := generate(t.Context(), job{Order: o}, func(reported any) error { r = reported.(result); return nil })
 		return r, err
 	}
 	if r, err := run(order{Connections: 8, Count: 1000, Creates: 1, Reads: 3, Stored: 10}); err != nil ||

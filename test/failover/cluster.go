@@ -154,8 +154,7 @@ func storedSince(ctx context.Context, n *node, since time.Time) (map[stored]bool
 const (
 	cancelWaits = `select count(pg_cancel_backend(pid)) from pg_stat_activity
 		where wait_event = 'SyncRep' and usename ~ '^replica'`
-	// The control: what asks for synchronous_commit is overruled in each transaction that inserts
-	// payments.
+	// The control: synchronous_commit is overruled in each transaction that inserts payments.
 	commitLocally = `create function commit_locally() returns trigger language plpgsql as $$
 		begin perform set_config('synchronous_commit', 'local', true); return null; end $$;
 		create trigger commit_locally before insert on payments execute function commit_locally()`

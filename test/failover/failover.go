@@ -15,10 +15,10 @@ import (
 type promise uint8
 
 const (
-	// promiseAll: nothing that a client was told is lost, and nothing was told too early.
+	// promiseAll: no payment that a client knows is lost, and no response came too early.
 	promiseAll promise = iota
-	// promiseSent: payments that a client was told as `sent` come back from the topic. Others may
-	// be lost, and some must be: otherwise the run shows nothing.
+	// promiseSent: payments that a client knows as `sent` come back from the topic. Others may be
+	// lost, and some must be: otherwise the run shows nothing.
 	promiseSent
 	// promiseNone is the control: payments must be lost, and the verdict must find that.
 	promiseNone
@@ -71,7 +71,8 @@ type failover struct {
 	took     time.Duration
 }
 
-// run makes a failover under load. Then each payment is answered, sent, and queried.
+// run makes a failover under load. Then each payment gets its
+// response, is sent, and is queried.
 func (f *failover) run(ctx context.Context) (err error) {
 	began := time.Now()
 	defer func() { f.took = time.Since(began) }()

@@ -39,9 +39,9 @@ func (f *failover) switchover(ctx context.Context) error {
 	return f.promote(ctx, anyStandby)
 }
 
-// frozen freezes the standby for a while, in which no create may succeed and nothing may be told.
-// Half of that time in, an operator cancels all waits: PostgreSQL then makes rows visible that no
-// standby has. Then the primary is lost.
+// frozen freezes the standby for a while, in which no create may succeed and every response must be
+// 503. Half of that time in, an operator cancels all waits: PostgreSQL then makes rows visible that
+// no standby has. Then the primary is lost.
 func (f *failover) frozen(ctx context.Context) error {
 	length := frozenFor
 	if f.first {

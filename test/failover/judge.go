@@ -36,13 +36,13 @@ type evidence struct {
 
 // verdict counts violations among the payments of one load, and names the first ones.
 type verdict struct {
-	Told     int // Payments that a client knows about: the number of things that must hold.
+	Known    int // Payments that a client knows about: the number of things that must hold.
 	Lost     int // Known, and absent at the end by id, by key or in the table; or stored a second time.
-	LostSent int // Of these, those that are absent and that a client was told as `sent`.
+	LostSent int // Of these, those that are absent and that a client knew as `sent`.
 	Denied   int // Responses 404 to a request that began after the client knew the payment.
 	Early    int // Responses other than 503 while no standby could confirm.
-	Reverted int // Queries that found `created`, and began after the client was told `sent`.
-	Moved    int // Payments that were told with two positions in the topic.
+	Reverted int // Queries that found `created`, and began after the client knew `sent`.
+	Moved    int // Payments that were reported at two positions in the topic.
 	Twice    int // Payments that a witness read more than once, summed over the witnesses.
 	Missing  int // Payments that are stored, and that a witness did not read, summed likewise.
 	Faulty   int // Responses that the contract does not have for these requests.
@@ -59,7 +59,7 @@ func (v *verdict) found(n *int, format string, args ...any) {
 	}
 }
 
-// judge holds what clients were told against what survived.
+// judge compares what clients know with what survived.
 func judge(e evidence) *verdict {
 	v := &verdict{}
 	byKey := map[int32][]response{}
@@ -69,14 +69,14 @@ func judge(e evidence) *verdict {
 			byKey[r.key] = append(byKey[r.key], r)
 		}
 	}
-	var told []uuid.UUID
+	var known []uuid.UUID
 	for key, responses := range byKey {
 		slices.SortFunc(responses, func(a, b response) int { return cmp.Compare(a.began, b.began) })
 		if id, ok := v.judgeKey(e, key, responses); ok {
-			told = append(told, id)
+			known = append(known, id)
 		}
 	}
-	v.compareTopic(e, told)
+	v.compareTopic(e, known)
 	return v
 }
 
@@ -115,13 +115,13 @@ func (v *verdict) judgeKey(e evidence, key int32, responses []response) (id uuid
 	if !ok {
 		return uuid.Nil, false
 	}
-	v.Told++
+	v.Known++
 	sent, wasSent := earliest(responses, func(r response) bool { return r.payment.sent })
 	absent, again := "", ""
 	for _, r := range responses {
 		switch {
 		case r.code == http.StatusNotFound && r.began > first.ended:
-			v.found(&v.Denied, "key %d: 404 at %s, told at %s", key, r.ended, first.ended)
+			v.found(&v.Denied, "key %d: 404 at %s, known since %s", key, r.ended, first.ended)
 			if r.final {
 				absent = "is not found"
 			}
@@ -145,21 +145,21 @@ func (v *verdict) judgeKey(e evidence, key int32, responses []response) (id uuid
 		absent = "is not in the table"
 	}
 	if why := cmp.Or(absent, again); why != "" {
-		v.found(&v.Lost, "key %d: payment %s, told with %d at %s, %s", key, first.payment.id, first.code, first.ended,
+		v.found(&v.Lost, "key %d: payment %s, known by %d at %s, %s", key, first.payment.id, first.code, first.ended,
 			why)
 	}
 	if absent != "" && wasSent {
-		v.found(&v.LostSent, "key %d: payment %s, told as sent at %s, %s", key, first.payment.id, sent.ended, absent)
+		v.found(&v.LostSent, "key %d: payment %s, known as sent at %s, %s", key, first.payment.id, sent.ended, absent)
 	}
 	return first.payment.id, true
 }
 
 // compareTopic compares the payments that clients know with what each witness read.
-func (v *verdict) compareTopic(e evidence, told []uuid.UUID) {
+func (v *verdict) compareTopic(e evidence, known []uuid.UUID) {
 	for _, read := range []map[uuid.UUID][]harness.Record{e.kcat, e.console} {
 		var payments []journal.Payment
 		var records []journal.Record
-		for _, id := range told {
+		for _, id := range known {
 			if e.rows[id] || len(read[id]) > 0 { // A payment that was lost need not be in the topic.
 				payments = append(payments, journal.Payment{ID: id, Sent: true})
 			}

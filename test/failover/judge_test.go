@@ -26,8 +26,8 @@ func good() *evidence {
 	}
 	for key := range int32(keys) {
 		id, at := idOf(key), time.Duration(key)*stepsPerKey
-		created := told{id: id, created: 7}
-		sent := told{id: id, created: 7, sent: true, partition: key % 2, offset: int64(key)}
+		created := reported{id: id, created: 7}
+		sent := reported{id: id, created: 7, sent: true, partition: key % 2, offset: int64(key)}
 		for step, r := range []response{
 			{call: call{key: key, request: requestCreate}, code: http.StatusServiceUnavailable},
 			{call: call{key: key, request: requestByKey}, code: http.StatusNotFound},
@@ -36,7 +36,7 @@ func good() *evidence {
 			{call: call{key: key, request: requestCreate}, code: http.StatusAccepted, payment: created},
 			{
 				call: call{key: key, request: requestConflict}, code: http.StatusUnprocessableEntity,
-				payment: told{id: id},
+				payment: reported{id: id},
 			},
 			{call: call{key: key, request: requestByID, final: true}, code: http.StatusOK, payment: sent},
 			{call: call{key: key, request: requestByKey, final: true}, code: http.StatusOK, payment: sent},
@@ -78,7 +78,7 @@ func TestJudge(t *testing.T) {
 		"Good":          {func(*evidence) {}, verdict{}},
 		"NotInTheTable": {func(e *evidence) { delete(e.rows, idOf(3)) }, verdict{Lost: 1, LostSent: 1}},
 		"NotFoundAtTheEnd": {func(e *evidence) {
-			e.of(7).code, e.of(7).payment = http.StatusNotFound, told{}
+			e.of(7).code, e.of(7).payment = http.StatusNotFound, reported{}
 		}, verdict{Lost: 1, LostSent: 1, Denied: 1}},
 		"NotFoundOnTheWay": {func(e *evidence) {
 			e.responses = append(e.responses, notFound(3, requestByID, 500))
@@ -98,7 +98,7 @@ func TestJudge(t *testing.T) {
 		}, verdict{Lost: 1}},
 		"OnlyConflictSaysSo": {func(e *evidence) {
 			for _, step := range []int{2, 3, 4, 6, 7} {
-				e.of(step).code, e.of(step).payment = http.StatusServiceUnavailable, told{}
+				e.of(step).code, e.of(step).payment = http.StatusServiceUnavailable, reported{}
 			}
 			delete(e.rows, idOf(3))
 		}, verdict{Lost: 1}},
@@ -129,7 +129,7 @@ func TestJudge(t *testing.T) {
 			e.of(2).code = http.StatusOK
 		}, verdict{Faulty: 1}},
 		"UnusedKeyExists": {func(e *evidence) {
-			e.responses[8].code, e.responses[8].payment = http.StatusOK, told{id: idOf(3)}
+			e.responses[8].code, e.responses[8].payment = http.StatusOK, reported{id: idOf(3)}
 		}, verdict{Faulty: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -140,7 +140,7 @@ func TestJudge(t *testing.T) {
 			})
 			got := *judge(*e)
 			examples := strings.Join(got.Examples, "\n")
-			got.Examples, tc.want.Told = nil, 6
+			got.Examples, tc.want.Known = nil, 6
 			if got.counts() != tc.want.counts() {
 				t.Errorf("got %+v, want %+v\n%s", got, tc.want, examples)
 			}
@@ -150,7 +150,7 @@ func TestJudge(t *testing.T) {
 
 // counts is a verdict that can be compared.
 func (v verdict) counts() [10]int {
-	return [10]int{v.Told, v.Lost, v.LostSent, v.Denied, v.Early, v.Reverted, v.Moved, v.Twice, v.Missing, v.Faulty}
+	return [10]int{v.Known, v.Lost, v.LostSent, v.Denied, v.Early, v.Reverted, v.Moved, v.Twice, v.Missing, v.Faulty}
 }
 
 // Each promise must be broken by what breaks it, and by nothing that it allows.
@@ -160,16 +160,16 @@ func TestVerdict_Faults(t *testing.T) {
 		verdict verdict
 		want    int
 	}{
-		"AllHolds":           {promiseAll, verdict{Told: 1}, 0},
+		"AllHolds":           {promiseAll, verdict{Known: 1}, 0},
 		"AllNothingTold":     {promiseAll, verdict{}, 1},
 		"AllEachCounts":      {promiseAll, verdict{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, nil}, 8},
-		"SentMayLoseUnsent":  {promiseSent, verdict{Told: 9, Lost: 2, Denied: 4, Reverted: 1, Early: 3}, 0},
-		"SentLosesSent":      {promiseSent, verdict{Told: 9, Lost: 3, LostSent: 1}, 1},
-		"SentMustLose":       {promiseSent, verdict{Told: 9}, 1},
-		"SentTwice":          {promiseSent, verdict{Told: 9, Lost: 2, Twice: 1}, 1},
-		"NoneMustLose":       {promiseNone, verdict{Told: 9}, 1},
-		"NoneLoses":          {promiseNone, verdict{Told: 9, Lost: 9, Denied: 3, Early: 3}, 0},
-		"NoneTwiceIsNoMatch": {promiseNone, verdict{Told: 9, Lost: 9, Twice: 1}, 1},
+		"SentMayLoseUnsent":  {promiseSent, verdict{Known: 9, Lost: 2, Denied: 4, Reverted: 1, Early: 3}, 0},
+		"SentLosesSent":      {promiseSent, verdict{Known: 9, Lost: 3, LostSent: 1}, 1},
+		"SentMustLose":       {promiseSent, verdict{Known: 9}, 1},
+		"SentTwice":          {promiseSent, verdict{Known: 9, Lost: 2, Twice: 1}, 1},
+		"NoneMustLose":       {promiseNone, verdict{Known: 9}, 1},
+		"NoneLoses":          {promiseNone, verdict{Known: 9, Lost: 9, Denied: 3, Early: 3}, 0},
+		"NoneTwiceIsNoMatch": {promiseNone, verdict{Known: 9, Lost: 9, Twice: 1}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := tc.verdict.faults(tc.promise); len(got) != tc.want {
@@ -185,28 +185,28 @@ func TestDecodeTold(t *testing.T) {
 	for name, tc := range map[string]struct {
 		code int
 		body string
-		want told
+		want reported
 	}{
 		"Created": {
 			202, `{"id":"` + id + `","status":"created","created_at":"1970-01-01T00:00:01Z"}`,
-			told{id: uuid.MustParse(id), created: 1_000_000},
+			reported{id: uuid.MustParse(id), created: 1_000_000},
 		},
 		"Sent": {
 			200, `{"id":"` + id + `","status":"sent","created_at":"1970-01-01T00:00:01Z",` +
 				`"position":{"partition":3,"offset":41}}`,
-			told{id: uuid.MustParse(id), created: 1_000_000, sent: true, partition: 3, offset: 41},
+			reported{id: uuid.MustParse(id), created: 1_000_000, sent: true, partition: 3, offset: 41},
 		},
 		"Conflict": {
 			422, `{"status":422,"code":"idempotency_key_reused","payment_id":"` + id + `"}`,
-			told{id: uuid.MustParse(id)},
+			reported{id: uuid.MustParse(id)},
 		},
-		"Invalid":  {422, `{"status":422,"code":"invalid_payment"}`, told{}},
-		"NotFound": {404, `{"status":404,"code":"not_found"}`, told{}},
-		"Refused":  {503, `{"status":503,"code":"unavailable"}`, told{}},
-		"Foreign":  {200, `<html>`, told{}},
+		"Invalid":  {422, `{"status":422,"code":"invalid_payment"}`, reported{}},
+		"NotFound": {404, `{"status":404,"code":"not_found"}`, reported{}},
+		"Refused":  {503, `{"status":503,"code":"unavailable"}`, reported{}},
+		"Foreign":  {200, `<html>`, reported{}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := decodeTold(tc.code, []byte(tc.body)); got != tc.want {
+			if got := decodeReported(tc.code, []byte(tc.body)); got != tc.want {
 				t.Errorf("got %+v, want %+v", got, tc.want)
 			}
 		})

@@ -137,7 +137,7 @@ func (l *load) pay(ctx context.Context, n int32) {
 	default:
 		_, _ = l.client.FindByKey(withCall(ctx, call{key: n, request: requestByKey}), l.key(n))
 	}
-	earlier := rand.Int32N(n + 1) // Clients also ask for payments of earlier.
+	earlier := rand.Int32N(n + 1) // Clients also query payments of earlier.
 	if id := l.known(earlier); id != uuid.Nil {
 		_, _ = l.client.Get(withCall(ctx, call{key: earlier, request: requestByID}), id.String())
 	}
@@ -148,8 +148,8 @@ func (l *load) create(ctx context.Context, n int32) error {
 	return err
 }
 
-// settle sends every payment whose outcome is unknown again, with the same key, until each is
-// answered. It returns an error if some are not within settleTimeout.
+// settle sends every payment whose outcome is unknown again, with the same key, until each has a
+// response. It returns an error if some have none within settleTimeout.
 func (l *load) settle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
@@ -188,18 +188,18 @@ func (l *load) probe(ctx context.Context) error {
 	}
 	return inParallel(known, func(n int32) error {
 		_, err := l.client.Get(withCall(ctx, call{n, requestByID, true}), l.known(n).String())
-		if answered(err) {
+		if hasResult(err) {
 			_, err = l.client.FindByKey(withCall(ctx, call{n, requestByKey, true}), l.key(n))
 		}
-		if !answered(err) {
+		if !hasResult(err) {
 			return fmt.Errorf("query %s: %w", l.key(n), err)
 		}
 		return nil
 	})
 }
 
-// answered reports whether a query has a result: the payment, or that there is none.
-func answered(err error) bool {
+// hasResult reports whether a query has a result: the payment, or that there is none.
+func hasResult(err error) bool {
 	var problem *client.ProblemError
 	return err == nil || errors.As(err, &problem) && problem.Status == http.StatusNotFound
 }

@@ -3,8 +3,8 @@
 // primary is lost and the standby promoted, again and again and in several ways. A recorder keeps
 // every response that a client received.
 //
-// With a synchronous standby nothing that a client was told may be lost, or be in the topic twice.
-// With an asynchronous one only payments that no client was told as `sent` may be. A control, whose
+// With a synchronous standby no payment that a client knows may be lost, or be in the topic twice.
+// With an asynchronous one only payments may be that no client knows as `sent`. A control, whose
 // commits do not wait, must lose payments. Kafka's console consumer and kcat are the witnesses.
 //
 //	go run ./test/failover --failovers 5 --away 30s

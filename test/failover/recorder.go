@@ -45,11 +45,11 @@ type response struct {
 	server       int8
 	code         int16
 	began, ended time.Duration // Since the load began: before the request, and after the whole body.
-	payment      told
+	payment      reported
 }
 
-// told is what a response says about a payment.
-type told struct {
+// reported is what a response says about a payment.
+type reported struct {
 	id        uuid.UUID // Zero if the response names no payment.
 	created   int64     // created_at in Unix microseconds; 0 if the response does not say.
 	sent      bool
@@ -99,7 +99,7 @@ func (rec *recorder) RoundTrip(r *http.Request) (*http.Response, error) {
 	res.Body = io.NopCloser(bytes.NewReader(body))
 	rec.add(response{
 		call: c, server: rec.servers[r.URL.Host], code: int16(res.StatusCode),
-		began: began, ended: time.Since(rec.began), payment: decodeTold(res.StatusCode, body),
+		began: began, ended: time.Since(rec.began), payment: decodeReported(res.StatusCode, body),
 	})
 	return res, nil
 }
@@ -113,8 +113,8 @@ func (rec *recorder) add(r response) {
 	}
 }
 
-// decodeTold reads what a body says about a payment. A 422 names it as payment_id.
-func decodeTold(code int, body []byte) (t told) {
+// decodeReported reads what a body says about a payment. A 422 names it as payment_id.
+func decodeReported(code int, body []byte) (t reported) {
 	var b struct {
 		ID        uuid.UUID `json:"id"`
 		PaymentID uuid.UUID `json:"payment_id"`
@@ -126,11 +126,11 @@ func decodeTold(code int, body []byte) (t told) {
 		} `json:"position"`
 	}
 	if json.Unmarshal(body, &b) != nil {
-		return told{}
+		return reported{}
 	}
 	switch code {
 	case http.StatusOK, http.StatusAccepted:
-		t = told{id: b.ID, created: b.CreatedAt.UnixMicro()}
+		t = reported{id: b.ID, created: b.CreatedAt.UnixMicro()}
 		if b.Status != "created" {
 			t.sent, t.partition, t.offset = true, b.Position.Partition, b.Position.Offset
 		}

@@ -12,11 +12,11 @@ type report struct {
 	rows   []string
 	faults []string
 
-	failovers, told, lost, twice int // Of those to a synchronous standby.
+	failovers, known, lost, twice int // Of those to a synchronous standby.
 }
 
 const tableHead = "failover             |    202   replay     200    sent     422     404     503 |" +
-	"   told    lost  denied   early  revert   moved   twice missing"
+	"  known    lost  denied   early  revert   moved   twice missing"
 
 // add adds a failover to the table, and judges its verdict by what was promised.
 func (r *report) add(f *failover, v *verdict) {
@@ -46,13 +46,13 @@ func (r *report) add(f *failover, v *verdict) {
 	}
 	r.rows = append(r.rows, fmt.Sprintf("%2d %-17s | %6d %8d %7d %7d %7d %7d %7d | %6d %7d %7d %7d %7d %7d %7d %7d",
 		f.number, f.name, taken, replays, found, sent, conflicts, notFound, refused,
-		v.Told, v.Lost, v.Denied, v.Early, v.Reverted, v.Moved, v.Twice, v.Missing))
+		v.Known, v.Lost, v.Denied, v.Early, v.Reverted, v.Moved, v.Twice, v.Missing))
 	if faults := v.faults(f.promise); len(faults) > 0 {
 		r.faults = append(r.faults, fmt.Sprintf("failover %d, %s: %s\n  %s", f.number, f.name,
 			strings.Join(faults, ", "), strings.Join(v.Examples, "\n  ")))
 	}
 	if f.promise == promiseAll {
-		r.failovers, r.told, r.lost, r.twice = r.failovers+1, r.told+v.Told, r.lost+v.Lost, r.twice+v.Twice
+		r.failovers, r.known, r.lost, r.twice = r.failovers+1, r.known+v.Known, r.lost+v.Lost, r.twice+v.Twice
 	}
 }
 
@@ -63,7 +63,7 @@ func (v *verdict) faults(p promise) (faults []string) {
 			faults = append(faults, fmt.Sprintf(format, args...))
 		}
 	}
-	must(v.Told > 0, "no client was told anything")
+	must(v.Known > 0, "no client knows a payment")
 	must(v.Twice == 0, "%d payments twice in the topic", v.Twice)
 	must(v.Missing == 0, "%d payments missing in the topic", v.Missing)
 	must(v.Faulty == 0, "%d responses that the contract does not have", v.Faulty)
@@ -75,7 +75,7 @@ func (v *verdict) faults(p promise) (faults []string) {
 		must(v.Reverted == 0, "%d responses created after sent", v.Reverted)
 		must(v.Moved == 0, "%d payments moved in the topic", v.Moved)
 	case promiseSent:
-		must(v.LostSent == 0, "%d payments lost that a client was told as sent", v.LostSent)
+		must(v.LostSent == 0, "%d payments lost that a client knew as sent", v.LostSent)
 		must(v.Moved == 0, "%d payments moved in the topic", v.Moved)
 		must(v.Lost > v.LostSent, "no payment was lost, which shows nothing: the standby was behind")
 	case promiseNone:
@@ -93,6 +93,6 @@ func (r *report) print(w io.Writer, rows, kcat, console int) {
 	if len(r.faults) > 0 {
 		result = "FAILED"
 	}
-	_, _ = fmt.Fprintf(w, "VERDICT: %s: %d failovers to a synchronous standby, %d payments told, %d lost, %d twice\n",
-		result, r.failovers, r.told, r.lost, r.twice)
+	_, _ = fmt.Fprintf(w, "VERDICT: %s: %d failovers to a synchronous standby, %d payments known to clients, "+
+		"%d lost, %d twice\n", result, r.failovers, r.known, r.lost, r.twice)
 }

@@ -54,7 +54,7 @@ byte taker[2] = NONE;
 byte owner[2] = NONE;
 bool promoted; /* P2 is the primary, and P1 is isolated. */
 bool lag;      /* P1 has commits that P2 does not have. */
-byte told;     /* The number of payments with a 202. */
+byte known;     /* The number of payments with a 202. */
 #ifdef DISTURBANCE
 bool disturbed[REPLICAS]; /* The replica has fenced by the isolated P1. */
 #endif
@@ -72,7 +72,7 @@ byte fences; /* Fences by the isolated P1. */
 
 #define created(d, p) (row_of(d, p) == CREATED)
 #define anyCreated(d) (created(d, 0) || created(d, PAYMENTS - 1) || (PAYMENTS == 3 && created(d, 1)))
-#define complete (told == PAYMENTS && !lag && !anyCreated(primary) && undecided == 0)
+#define complete (known == PAYMENTS && !lag && !anyCreated(primary) && openRecords == 0)
 #define live (owner[d] == me)
 
 /* The standby confirms a commit on d. It has received all commits before it, too. */
@@ -215,10 +215,10 @@ own: /* store.Store.Own, and a new session after every error: sender.partitionWo
 	 * sender.fenced.readStep: what is in the log is marked, or its row is put back.
 	 */
 	if
-	:: atomic { undecided == 0 ->
+	:: atomic { openRecords == 0 ->
 		upTo = leo; assert(isolated(d) || upTo >= from); /* No halt. */
 		readTail(set, from, upTo) }
-	:: atomic { undecided > 0 ->
+	:: atomic { openRecords > 0 ->
 		stableEnd(stable); upTo = leo; recorded = (stable < from);
 		assert(isolated(d) || !recorded || upTo == from - 1) /* No halt. */
 		} goto endHanging
@@ -226,14 +226,14 @@ own: /* store.Store.Own, and a new session after every error: sender.partitionWo
 	fi;
 	commit(upTo);
 
-pass: /* sender.partitionWorker.sendBatch: store.Session.HasUnsent */
+batch: /* sender.partitionWorker.sendBatch: store.Session.HasUnsent */
 	if
 	:: complete -> goto own
-	:: atomic { !anyCreated(d) && undecided > 0 -> /* Nothing to send: kafka.Producer.AwaitStable. */
+	:: atomic { !anyCreated(d) && openRecords > 0 -> /* Nothing to send: kafka.Producer.AwaitStable. */
 		stableEnd(stable);
 		if
 		:: stable < myNext -> goto own
-		:: else -> stable = 0; goto pass
+		:: else -> stable = 0; goto batch
 		fi }
 	:: !live -> goto own
 #ifdef BARRIER_BEFORE_CLAIM
@@ -241,7 +241,7 @@ pass: /* sender.partitionWorker.sendBatch: store.Session.HasUnsent */
 	fi;
 	barrier();
 	if
-	:: atomic { live && !anyCreated(d) -> goto pass }
+	:: atomic { live && !anyCreated(d) -> goto batch }
 	:: !live -> goto own
 #endif
 	/* store.Session.Claim, sender.checkUnchanged */
@@ -291,7 +291,7 @@ pass: /* sender.partitionWorker.sendBatch: store.Session.HasUnsent */
 	fi;
 	/* store.Claim.MarkSent: next_offset follows the marker. */
 	commit(base + 1 + (set & 1) + ((set >> 1) & 1) + (set >> 2));
-	goto pass;
+	goto batch;
 
 endHanging: /* recovery.EndHanging: the lost marker is written, and the takeover starts again. */
 #ifndef NO_BARRIER_AT_MARKER
@@ -313,35 +313,35 @@ done: /* Every payment with a 202 was emitted, and is on record. */
 	}
 }
 
-#define posts(d) (told < PAYMENTS && row_of(d, told) == ABSENT)
+#define posts(d) (known < PAYMENTS && row_of(d, known) == ABSENT)
 
 /* The API, as the client sees it. A request without a 202 has a 503, or no response. */
 proctype Client() {
 	do
-	:: told == PAYMENTS -> break
+	:: known == PAYMENTS -> break
 	/* The primary: the row is inserted, or read. Its commit, or the barrier, is confirmed. */
-	:: atomic { told < PAYMENTS ->
+	:: atomic { known < PAYMENTS ->
 		if
-		:: posts(primary) -> row_of(primary, told) = CREATED
+		:: posts(primary) -> row_of(primary, known) = CREATED
 		:: else
 		fi;
-		confirm(primary); told++ }
+		confirm(primary); known++ }
 	/* The row becomes visible on P1, and is not confirmed: 503. */
 	:: atomic { posts(P1) && !unused(P1) && (promoted || faults > 0) ->
 		if
 		:: promoted
 		:: !promoted -> faults--; lag = true
 		fi;
-		row_of(P1, told) = CREATED;
+		row_of(P1, known) = CREATED;
 #ifdef UNSEEN_BY_API
-		told++
+		known++
 #endif
 		}
 #ifdef NO_BARRIER_AT_REPLAY
-	:: atomic { told < PAYMENTS && !posts(P1) -> told++ }
+	:: atomic { known < PAYMENTS && !posts(P1) -> known++ }
 #endif
 #ifdef REPLAY_ELSEWHERE
-	:: atomic { told < PAYMENTS && !posts(P1) && promoted -> told++ }
+	:: atomic { known < PAYMENTS && !posts(P1) && promoted -> known++ }
 #endif
 	od
 }

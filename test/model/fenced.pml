@@ -39,7 +39,7 @@ byte lateProduceEpoch = NONE;
 byte lateProduce = 0;
 
 #define allSent (status[0] == SENT && status[PAYMENTS - 1] == SENT && (PAYMENTS < 3 || status[1] == SENT))
-#define complete (allSent && undecided == 0)
+#define complete (allSent && openRecords == 0)
 #define inTx (alive[me] && row == me)
 
 proctype Replica(byte me) {
@@ -106,9 +106,9 @@ takeOver: /* sender.fenced.recover: store.Session.Claim */
 #ifdef NO_STABLE_END
 	:: upTo = leo
 #else
-	:: atomic { undecided == 0 -> upTo = leo }
+	:: atomic { openRecords == 0 -> upTo = leo }
 #ifndef NO_FENCE
-	:: atomic { undecided > 0 -> stableEnd(stable); upTo = leo; recorded = (stable < from) } goto endHanging
+	:: atomic { openRecords > 0 -> stableEnd(stable); upTo = leo; recorded = (stable < from) } goto endHanging
 #endif
 #endif
 	:: !alive[me] -> goto own
@@ -142,14 +142,14 @@ takeOver: /* sender.fenced.recover: store.Session.Claim */
 	:: atomic { inTx && faults > 0 -> faults-- } goto own
 	fi;
 
-pass: /* sender.partitionWorker.sendBatch: store.Session.HasUnsent and Claim */
+batch: /* sender.partitionWorker.sendBatch: store.Session.HasUnsent and Claim */
 	if
 	:: complete -> goto own
 #ifndef NO_SETTLED_AT_REST
-	:: atomic { allSent && undecided > 0 -> stableEnd(stable) } /* Nothing to send: kafka.Producer.AwaitStable. */
+	:: atomic { allSent && openRecords > 0 -> stableEnd(stable) } /* Nothing to send: kafka.Producer.AwaitStable. */
 		if
 		:: stable < myNext -> goto own
-		:: else -> goto pass
+		:: else -> goto batch
 		fi
 #endif
 	:: atomic { !allSent && alive[me] && row == NONE &&
@@ -244,7 +244,7 @@ pass: /* sender.partitionWorker.sendBatch: store.Session.HasUnsent and Claim */
 		next = base + count + 1; i = 0; row = NONE } goto own
 	:: atomic { inTx && faults > 0 -> faults-- } goto own
 	fi;
-	goto pass;
+	goto batch;
 
 endFailed:
 #ifdef ERROR_IS_NOT_SENT
@@ -259,7 +259,7 @@ endFailed:
 		:: else
 		fi;
 		abandoned[myEpoch] = true; epoch++; myEpoch = epoch;
-		next = leo; myNext = leo; row = NONE; set = 0; base = 0; count = 0 } goto pass
+		next = leo; myNext = leo; row = NONE; set = 0; base = 0; count = 0 } goto batch
 	:: !inTx -> goto own
 	fi;
 #endif

@@ -23,7 +23,7 @@ byte by[LOGMAX];
 /* The latest epoch in the log. */
 byte latest = 0;
 /* Records that are open. The last stable offset is below the end of the log if there are any. */
-byte undecided = 0;
+byte openRecords = 0;
 
 /* The coordinator: the present epoch, and for each epoch whether a transaction is open. */
 byte epoch = 0;
@@ -56,7 +56,7 @@ inline append(p, s, e) {
 	assert(leo < LOGMAX);
 	what[leo] = p; state[leo] = s;
 	if
-	:: s == OPEN -> undecided++; by[leo] = e
+	:: s == OPEN -> openRecords++; by[leo] = e
 	:: else
 	fi;
 	leo++;
@@ -72,7 +72,7 @@ inline mark(e, how) {
 		for (i : 0 .. LOGMAX - 1) {
 			if
 			:: i < leo && state[i] == OPEN && decidedWith(e, by[i]) ->
-				state[i] = how; undecided--;
+				state[i] = how; openRecords--;
 				if
 				:: how == COMMITTED ->
 					emitted[what[i]]++;
@@ -214,7 +214,7 @@ inline timeOut() {
 proctype TimeOut() {
 end:
 	do
-	:: atomic { undecided > 0 ->
+	:: atomic { openRecords > 0 ->
 		n = 0;
 		d_step {
 			for (i : 0 .. LOGMAX - 1) {
