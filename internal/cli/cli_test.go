@@ -33,9 +33,9 @@ func (m *must) UnmarshalText(text []byte) error {
 
 func (m *must) Hint() string { return "something" }
 
-type undecidedError struct{ error }
+type codedError struct{ error }
 
-func (undecidedError) ExitCode() int { return 3 }
+func (codedError) ExitCode() int { return 3 }
 
 type workCommand struct {
 	A    even `env:"PAYLATCH_CLITEST_A" default:"2" help:"One."`
@@ -46,7 +46,7 @@ type workCommand struct {
 
 func (c *workCommand) Run(_ context.Context, out Output) error {
 	if c.Fail {
-		return undecidedError{errors.New("undecided")}
+		return codedError{errors.New("of a code of its own")}
 	}
 	_, err := fmt.Fprintln(out.Stdout, "ran", c.A, c.B, c.Must)
 	return err

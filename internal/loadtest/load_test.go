@@ -138,7 +138,8 @@ func TestRun_RefusalStops(t *testing.T) {
 	service := clienttest.New()
 	refusal := clienttest.Respond(401, "application/problem+json", `{"code":"unauthorized"}`)
 	s := service.Serve(t, clienttest.Repeat(100, refusal)...)
-	r, err := Run(t.Context(), []*client.Client{journaltest.NewClient(t, nil, s.URL)}, Config{Workers: 3, Duration: time.Hour})
+	c := journaltest.NewClient(t, nil, s.URL)
+	r, err := Run(t.Context(), []*client.Client{c}, Config{Workers: 3, Duration: time.Hour})
 	if p, ok := errors.AsType[*client.ProblemError](err); !ok || p.Code != "unauthorized" {
 		t.Errorf("error %v", err)
 	}

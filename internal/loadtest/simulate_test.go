@@ -58,7 +58,8 @@ func TestSimulate_NotSentInTime(t *testing.T) {
 	service := clienttest.New()
 	service.NeverSend = true
 	var out bytes.Buffer
-	err := SimulateWithin(t.Context(), journaltest.NewClient(t, nil, service.Serve(t).URL), 7, 10*time.Millisecond, &out)
+	c := journaltest.NewClient(t, nil, service.Serve(t).URL)
+	err := SimulateWithin(t.Context(), c, 7, 10*time.Millisecond, &out)
 	if err == nil || !strings.HasPrefix(err.Error(), "7 of 7 payments failed or were not sent") ||
 		!strings.Contains(err.Error(), "and 2 more") {
 		t.Errorf("error %v", err)
