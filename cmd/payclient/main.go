@@ -28,7 +28,8 @@ const (
 	// exitFailed means refused, failed, or not sent in time.
 	exitFailed = 1
 	exitUsage  = 2
-	// exitUnknown means that there may be a payment, or that an audit is undecided.
+	// exitUnknown means that there may be a payment, or that an audit found only payments
+	// that an open transaction hides.
 	exitUnknown = 3
 	// exitMissed means that only a latency objective was missed.
 	exitMissed = 4
@@ -103,7 +104,7 @@ func fail(stderr io.Writer, err error) int {
 	case isUsage:
 		fmt.Fprintln(stderr, `Run "payclient --help" for more information.`)
 		return exitUsage
-	case isUnknown || errors.Is(err, errSomeUnknown) || errors.Is(err, journal.ErrUndecided):
+	case isUnknown || errors.Is(err, errSomeUnknown) || errors.Is(err, journal.ErrHidden):
 		return exitUnknown
 	case errors.Is(err, errMissed):
 		return exitMissed

@@ -33,28 +33,28 @@ once, where its mark says, with the content of its row.
     unexpected  records of no payment in the table
     differing   marked sent, and the record says something else
                 than the row: one of them was changed
-    undecided   marked sent, and hidden from consumers by a
+    hidden      marked sent, and hidden from consumers by a
                 transaction that is open for 5 s or more
     unsent      still to be sent: no fault
     not judged  records that retention has deleted, and payments
                 sent while verify runs: no fault
 
 Exit codes: 0 no fault; 1 duplicates, missing, unexpected or differing, or verify could not be carried out;
-2 wrong usage; 3 undecided, and no other fault.`
+2 wrong usage; 3 hidden payments, and no other fault.`
 }
 
 // errContradiction makes verify fail; the report has named the payments.
 var errContradiction = errors.New("the topic and the database do not agree")
 
-// undecidedError makes verify fail with an exit code of its own; the report has named the payments.
-type undecidedError struct{}
+// hiddenError makes verify fail with an exit code of its own; the report has named the payments.
+type hiddenError struct{}
 
-func (undecidedError) Error() string {
+func (hiddenError) Error() string {
 	return "an open transaction in the topic hides payments that are marked sent"
 }
 
 // ExitCode implements cli.ExitCoder.
-func (undecidedError) ExitCode() int { return 3 }
+func (hiddenError) ExitCode() int { return 3 }
 
 // Run compares the topic with the database, and returns nil if they agree.
 func (c *verifyCommand) Run(ctx context.Context, out cli.Output) error {
@@ -72,7 +72,7 @@ func (c *verifyCommand) Run(ctx context.Context, out cli.Output) error {
 		case report.Contradicts():
 			return errContradiction
 		case !report.OK():
-			return undecidedError{}
+			return hiddenError{}
 		}
 		return nil
 	})
@@ -94,7 +94,7 @@ func (c *verifyCommand) print(w io.Writer, r auditor.Report) error {
 		{"missing", r.Missing, "payments marked sent, not in the topic", r.Examples.Missing},
 		{"unexpected", r.Unexpected, "records of no payment in the table", r.Examples.Unexpected},
 		{"differing", r.Differing, "payments whose record says something else than their row", r.Examples.Differing},
-		{"undecided", r.Undecided, "payments marked sent, hidden by an open transaction", r.Examples.Undecided},
+		{"hidden", r.Hidden, "payments marked sent, hidden by an open transaction", r.Examples.Hidden},
 		{"unsent", r.Unsent, "payments still to be sent", nil},
 		{"not judged", r.NotJudged.DeletedRecords, "payments whose records retention has deleted", nil},
 		{"", r.NotJudged.InFlight, "records of payments sent while this ran", nil},

@@ -43,9 +43,9 @@ type Report struct {
 	// Differing counts the payments whose record, at the offset of the mark, says something else
 	// than their row. One of the two was changed.
 	Differing int64 `json:"differing"`
-	// Undecided counts the payments that are marked sent at an offset that consumers cannot read
+	// Hidden counts the payments that are marked sent at an offset that consumers cannot read
 	// yet, because a transaction is open.
-	Undecided int64 `json:"undecided"`
+	Hidden int64 `json:"hidden"`
 	// Unsent counts the payments that are still to be sent.
 	Unsent int64 `json:"unsent"`
 
@@ -69,12 +69,12 @@ type Examples struct {
 	Duplicates []string `json:"duplicates,omitempty"`
 	Missing    []string `json:"missing,omitempty"`
 	Unexpected []string `json:"unexpected,omitempty"`
-	Undecided  []string `json:"undecided,omitempty"`
+	Hidden     []string `json:"hidden,omitempty"`
 }
 
 // OK reports whether every payment that is marked sent is in the topic once, as consumers see it
 // and as its row says, and nothing else is.
-func (r Report) OK() bool { return !r.Contradicts() && r.Undecided == 0 }
+func (r Report) OK() bool { return !r.Contradicts() && r.Hidden == 0 }
 
 // Contradicts reports whether the topic and the database cannot both be right.
 func (r Report) Contradicts() bool {

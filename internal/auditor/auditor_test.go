@@ -133,15 +133,15 @@ func TestAudit_LowHighWatermark(t *testing.T) {
 	}
 }
 
-// TestAudit_Undecided sends after an open transaction. Consumers cannot read these payments before
+// TestAudit_Hidden sends after an open transaction. Consumers cannot read these payments before
 // it ends.
-func TestAudit_Undecided(t *testing.T) {
+func TestAudit_Hidden(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1)
 	r.send(2)
 	abort := r.open()
 	r.send(4)
-	r.audit(r.cluster, auditor.Report{Payments: 6, Records: 2, Undecided: 4})
+	r.audit(r.cluster, auditor.Report{Payments: 6, Records: 2, Hidden: 4})
 	abort()
 	r.audit(r.cluster, auditor.Report{Payments: 6, Records: 6})
 }

@@ -27,7 +27,7 @@ const (
 //
 // The ends are read after the snapshot is taken, so all that is marked sent in the snapshot must be
 // below the stable end. If it is not, ends reads them again until lastReadAfter has passed. A
-// payment that is not below the stable end by then is undecided if it is below the high watermark.
+// payment that is not below the stable end by then is hidden if it is below the high watermark.
 // Otherwise it is missing.
 func (a *audit) ends(ctx context.Context) ([]kafka.Range, error) {
 	// Counting takes time. What is sent while it runs is in flight, so the ends are read first.

@@ -231,7 +231,7 @@ func (r *rig) audit(log auditor.Log, want auditor.Report) {
 		"missing":    {got.Missing, got.Examples.Missing},
 		"unexpected": {got.Unexpected, got.Examples.Unexpected},
 		"differing":  {got.Differing, got.Examples.Differing},
-		"undecided":  {got.Undecided, got.Examples.Undecided},
+		"hidden":     {got.Hidden, got.Examples.Hidden},
 	} {
 		if int64(len(c.examples)) != c.count {
 			r.t.Errorf("got %s %d with examples %q, want one for each", kind, c.count, c.examples)

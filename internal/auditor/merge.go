@@ -148,7 +148,7 @@ func (m *merge) rowWithoutRecord() {
 	case m.offset < m.log.Start:
 		m.report.NotJudged.DeletedRecords++
 	case m.log.StableEnd <= m.offset && m.offset < m.log.End:
-		add(&m.report.Undecided, &m.report.Examples.Undecided, m.row.ID.String())
+		add(&m.report.Hidden, &m.report.Examples.Hidden, m.row.ID.String())
 	default:
 		add(&m.report.Missing, &m.report.Examples.Missing, m.row.ID.String())
 	}

@@ -95,15 +95,15 @@ func TestRun(t *testing.T) {
 				NotJudged: NotJudged{InFlight: 1}, Examples: Examples{Duplicates: []string{one}},
 			},
 		},
-		"Undecided": {
+		"Hidden": {
 			rows: []row{{id(1), 0, 8}, {id(2), 0, 9}},
-			want: Report{Payments: 2, Undecided: 2, Examples: Examples{Undecided: []string{one, two}}},
+			want: Report{Payments: 2, Hidden: 2, Examples: Examples{Hidden: []string{one, two}}},
 		},
 		"BeyondEnd": {
 			rows: []row{{id(1), 0, 9}, {id(2), 0, 10}},
 			want: Report{
-				Payments: 2, Undecided: 1, Missing: 1,
-				Examples: Examples{Undecided: []string{one}, Missing: []string{two}},
+				Payments: 2, Hidden: 1, Missing: 1,
+				Examples: Examples{Hidden: []string{one}, Missing: []string{two}},
 			},
 		},
 	} {
@@ -119,7 +119,7 @@ func TestRun(t *testing.T) {
 				if got.Contradicts() != contradicts {
 					t.Errorf("got Contradicts %t, want %t", got.Contradicts(), contradicts)
 				}
-				if ok := !contradicts && test.want.Undecided == 0; got.OK() != ok {
+				if ok := !contradicts && test.want.Hidden == 0; got.OK() != ok {
 					t.Errorf("got OK %t, want %t", got.OK(), ok)
 				}
 			})

@@ -290,7 +290,7 @@ func (a *audit) judgeAbsent(p Payment, c *Comparison) {
 	case at.Topic == a.topic && at.Offset < ends.start:
 		a.report.NotJudged.add("payment %s is at %s, which the topic no longer has", p.ID, place)
 	case at.Topic == a.topic && ends.stable <= at.Offset && at.Offset < ends.end:
-		a.report.Undecided.add("payment %s is at %s, which an open transaction hides from offset %d on",
+		a.report.Hidden.add("payment %s is at %s, which an open transaction hides from offset %d on",
 			p.ID, place, ends.stable)
 	default:
 		c.missing(p)
@@ -308,7 +308,7 @@ func (a *audit) judgeUnplaced(p Payment, c *Comparison) {
 	}
 	switch {
 	case open:
-		a.report.Undecided.add("payment %s is not in the topic, unless an open transaction hides it; "+
+		a.report.Hidden.add("payment %s is not in the topic, unless an open transaction hides it; "+
 			"the service does not show its position", p.ID)
 	case deleted:
 		a.report.NotJudged.add("payment %s is not in the topic, or no longer; "+

@@ -162,11 +162,11 @@ func TestAudit_Catches(t *testing.T) {
 				a.at[n] = client.Position{Topic: journaltest.Name, Offset: int64(n)}
 			}
 		},
-		"undecided 2": func(a *auditCase) {
+		"hidden 2": func(a *auditCase) {
 			a.topic.Open(1)
 			a.send(0, 1, 2, 3, 4) // 1 and 4 are in that partition
 		},
-		"missing 1, undecided 2": func(a *auditCase) {
+		"missing 1, hidden 2": func(a *auditCase) {
 			a.topic.Open(1)
 			a.send(0, 1, 2, 4)
 			a.at[3] = a.at[2]
@@ -195,8 +195,8 @@ func TestAudit_Catches(t *testing.T) {
 			if err == nil || !strings.HasSuffix(err.Error(), ": "+name) {
 				t.Errorf("%v", err)
 			}
-			if errors.Is(err, ErrUndecided) != (name == "undecided 2") {
-				t.Errorf("got %v: is it undecided only?", err)
+			if errors.Is(err, ErrHidden) != (name == "hidden 2") {
+				t.Errorf("got %v: is it hidden only?", err)
 			}
 		})
 	}
@@ -217,10 +217,10 @@ func TestAudit_NoPositions(t *testing.T) {
 		"Missing":    {func(a *auditCase) { a.send(0, 1, 2, 3) }, 4, ": missing 1"},
 		"Duplicates": {func(a *auditCase) { a.send(0, 1, 2, 3, 4, 2) }, 5, ": duplicates 1"},
 		"Lost":       {func(a *auditCase) { a.send(0, 1, 2, 3, 4); a.service.Forget(2) }, 4, ": lost 1"},
-		"Undecided": {func(a *auditCase) {
+		"Hidden": {func(a *auditCase) {
 			a.topic.Open(2)
 			a.send(0, 1, 2, 3, 4) // 2 is in that partition
-		}, 4, ": undecided 1"},
+		}, 4, ": hidden 1"},
 		"Unsent": {func(a *auditCase) { a.service.NeverSend = true }, 0, ": unsent 5"},
 	} {
 		t.Run(name, func(t *testing.T) {

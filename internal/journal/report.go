@@ -48,8 +48,8 @@ type Report struct {
 	Duplicates Findings `json:"duplicates"`
 	// Misplaced are payments that are in the topic, but not where the service reports.
 	Misplaced Findings `json:"misplaced"`
-	// Undecided are payments that are sent, and hidden from consumers by an open transaction.
-	Undecided Findings `json:"undecided"`
+	// Hidden are payments that are sent, and that an open transaction hides from consumers.
+	Hidden Findings `json:"hidden"`
 	// NotJudged are payments whose records the topic's retention has deleted.
 	NotJudged Findings `json:"not_judged"`
 }
@@ -82,14 +82,14 @@ func (r *Report) kinds() []kind {
 		{"missing", r.Missing},
 		{"duplicates", r.Duplicates},
 		{"misplaced", r.Misplaced},
-		{"undecided", r.Undecided},
+		{"hidden", r.Hidden},
 		{"not judged", r.NotJudged},
 	}
 }
 
-// ErrUndecided is the fault of an audit whose only findings are payments that an open transaction
+// ErrHidden is the fault of an audit whose only findings are payments that an open transaction
 // hides.
-var ErrUndecided = errors.New("an open transaction in the topic hides payments that are sent")
+var ErrHidden = errors.New("an open transaction in the topic hides payments that are sent")
 
 // Fault returns nil if there are no findings, and otherwise counts them.
 func (r *Report) Fault() error {
@@ -103,8 +103,8 @@ func (r *Report) Fault() error {
 		return nil
 	}
 	found := strings.Join(parts, ", ")
-	if len(parts) == 1 && r.Undecided.Count > 0 {
-		return fmt.Errorf("%w: %s", ErrUndecided, found)
+	if len(parts) == 1 && r.Hidden.Count > 0 {
+		return fmt.Errorf("%w: %s", ErrHidden, found)
 	}
 	return fmt.Errorf("journal, service and topic contradict each other: %s", found)
 }

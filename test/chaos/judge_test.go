@@ -205,7 +205,7 @@ func TestEvidence_Disagreements(t *testing.T) {
 		"VerifyFinds":        func(e *evidence, _ *verdict) { e.report.Duplicates++ },
 		"VerifyDoesNotFind":  func(_ *evidence, v *verdict) { v.Duplicates++ },
 		"VerifyMisses":       func(e *evidence, _ *verdict) { e.report.Missing++ },
-		"VerifyIsUndecided":  func(e *evidence, _ *verdict) { e.report.Undecided++ },
+		"VerifyFindsHidden":  func(e *evidence, _ *verdict) { e.report.Hidden++ },
 		"VerifyDoesNotJudge": func(e *evidence, _ *verdict) { e.report.NotJudged.InFlight++ },
 	} {
 		t.Run(name, func(t *testing.T) {

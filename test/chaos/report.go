@@ -56,7 +56,7 @@ func (e evidence) disagreements(v *verdict) (faults []string) {
 			r.Records, r.Payments, len(e.kcat), len(e.rows)))
 	}
 	if r.Duplicates != int64(v.Duplicates) || r.Missing != int64(v.Missing) || r.Unexpected != int64(v.Unexpected) ||
-		r.Unsent != int64(v.Unsent) || r.Differing != 0 || r.Undecided != 0 || r.NotJudged != (auditor.NotJudged{}) {
+		r.Unsent != int64(v.Unsent) || r.Differing != 0 || r.Hidden != 0 || r.NotJudged != (auditor.NotJudged{}) {
 		faults = append(faults, fmt.Sprintf("paylatch verify reports %+v, the others %s", r, v))
 	}
 	return faults
@@ -103,7 +103,7 @@ func (s *stage) control(w io.Writer, v *verdict, e evidence, faults []string) er
 	if v.Missing+v.Unexpected+v.Unsent+v.Lost+v.Unrequested+v.Shared > 0 {
 		faults = append(faults, v.String())
 	}
-	if r := e.report; r.Missing+r.Unexpected+r.Differing+r.Undecided+r.Unsent > 0 || r.NotJudged != (auditor.NotJudged{}) {
+	if r := e.report; r.Missing+r.Unexpected+r.Differing+r.Hidden+r.Unsent > 0 || r.NotJudged != (auditor.NotJudged{}) {
 		faults = append(faults, fmt.Sprintf("paylatch verify reports %+v", r))
 	}
 	if v.Duplicates == 0 || e.report.Duplicates != int64(v.Duplicates) {
@@ -141,8 +141,8 @@ func (s *stage) print(w io.Writer, t *injector, e evidence) {
 	line("payments", "%6d  in the table", len(e.rows))
 	line("records", "%6d  paylatch verify; kcat %d; console consumer %d", e.report.Records, len(e.kcat), len(e.console))
 	r := e.report
-	line("paylatch verify", "%6d  duplicates, %d missing, %d unexpected, %d differing, %d undecided, %d unsent",
-		r.Duplicates, r.Missing, r.Unexpected, r.Differing, r.Undecided, r.Unsent)
+	line("paylatch verify", "%6d  duplicates, %d missing, %d unexpected, %d differing, %d hidden, %d unsent",
+		r.Duplicates, r.Missing, r.Unexpected, r.Differing, r.Hidden, r.Unsent)
 	line("aborted records", "%6d  in the log, read by read_uncommitted only", e.uncommitted-len(e.kcat))
 	line("windows hit", "%6d  takeovers that found payments which only Kafka had committed; %s",
 		s.log.windows(), s.found())

@@ -128,7 +128,7 @@ func TestControl_LockedKilledBeforeCommit(t *testing.T) {
 	running.Wait()
 	r := i.verify(t)
 	if killed := k.published.Load(); r.Duplicates != killed || killed == 0 || r.Missing != 0 || r.Unexpected != 0 ||
-		r.Undecided != 0 {
+		r.Hidden != 0 {
 		t.Errorf("got %+v, want as duplicates the interrupted batch of %d, and no other fault", r, killed)
 	}
 	t.Logf("%d duplicates, the interrupted batch", r.Duplicates)
@@ -186,7 +186,7 @@ func TestControl_MarkedBeforePublishedLoses(t *testing.T) {
 	i.launch(t, "sender")
 	i.drained(t)
 	r := i.verify(t)
-	if r.Missing != lost || r.Duplicates != 0 || r.Unexpected != 0 || r.Undecided != 0 {
+	if r.Missing != lost || r.Duplicates != 0 || r.Unexpected != 0 || r.Hidden != 0 {
 		t.Errorf("got %+v, want %d missing and no other fault", r, lost)
 	}
 	t.Logf("%d missing", r.Missing)

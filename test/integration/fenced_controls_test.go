@@ -213,7 +213,7 @@ func TestFencedControl_CommitError(t *testing.T) {
 		})
 		i.stable(t)
 		if r := i.verify(t); r.Duplicates != bentBatch || r.Records != r.Payments-r.Unsent+bentBatch ||
-			r.Missing != 0 || r.Unexpected != 0 || r.Undecided != 0 {
+			r.Missing != 0 || r.Unexpected != 0 || r.Hidden != 0 {
 			t.Errorf("got %+v, want a batch of %d as duplicates and no other fault", r, bentBatch)
 		}
 	})
@@ -336,7 +336,7 @@ func (i *installation) wantDuplicates(t *testing.T, n, duplicates int64) {
 	i.stable(t)
 	r := i.verify(t)
 	if r.Duplicates != duplicates || r.Payments != n || r.Records != n+duplicates || r.Missing != 0 ||
-		r.Unexpected != 0 || r.Undecided != 0 || r.Unsent != 0 ||
+		r.Unexpected != 0 || r.Hidden != 0 || r.Unsent != 0 ||
 		r.NotJudged != (auditor.NotJudged{}) {
 		t.Errorf("got %+v, want %d payments in the topic, and %d of them twice", r, n, duplicates)
 	}

@@ -31,7 +31,7 @@ func TestVerify_BeyondTheEnd(t *testing.T) {
 	i.bulk(t, 60)
 	i.execute(t, markBeyond, 7)
 	r := i.verify(t)
-	if r.Missing != 5 || len(r.Examples.Missing) != 5 || r.Undecided != 0 || r.Unsent != 55 ||
+	if r.Missing != 5 || len(r.Examples.Missing) != 5 || r.Hidden != 0 || r.Unsent != 55 ||
 		r.NotJudged != (auditor.NotJudged{}) {
 		t.Errorf("got %+v, want 5 missing and 55 unsent", r)
 	}
@@ -54,7 +54,7 @@ func TestVerify_LogLost(t *testing.T) {
 
 	i.broker.PutBack(t)
 	r := i.verify(t)
-	if r.Missing != after || r.Records != before || r.Duplicates+r.Unexpected+r.Undecided+r.Unsent != 0 {
+	if r.Missing != after || r.Records != before || r.Duplicates+r.Unexpected+r.Hidden+r.Unsent != 0 {
 		t.Errorf("got %+v, want %d missing and %d records", r, after, before)
 	}
 	eventually(t, "the idle sender halts all partitions", func() error {
@@ -71,7 +71,7 @@ func TestVerify_LogLost(t *testing.T) {
 }
 
 // TestVerify_OpenTransaction sends in locked delivery while a transaction of another producer is
-// open. Consumers do not see these payments, and verify counts them as undecided until the
+// open. Consumers do not see these payments, and verify counts them as hidden until the
 // transaction ends.
 func TestVerify_OpenTransaction(t *testing.T) {
 	t.Parallel()
@@ -85,13 +85,13 @@ func TestVerify_OpenTransaction(t *testing.T) {
 		}
 		return nil
 	})
-	if r := i.verify(t); r.Undecided != 2 || r.Contradicts() || r.Records != 22 {
-		t.Errorf("got %+v, want 2 undecided and 22 records", r)
+	if r := i.verify(t); r.Hidden != 2 || r.Contradicts() || r.Records != 22 {
+		t.Errorf("got %+v, want 2 hidden and 22 records", r)
 	}
 	cmd := command(t, i.env, "verify")
 	out, _ := cmd.Output()
-	if code := cmd.ProcessState.ExitCode(); code != 3 || !strings.Contains(string(out), "\n undecided          2  ") {
-		t.Errorf("verify: got exit code %d, want 3 and 2 undecided:\n%s", code, out)
+	if code := cmd.ProcessState.ExitCode(); code != 3 || !strings.Contains(string(out), "\n    hidden          2  ") {
+		t.Errorf("verify: got exit code %d, want 3 and 2 hidden:\n%s", code, out)
 	}
 	abort()
 	i.wantClean(t, 24) // verify waits for a late marker.

@@ -106,8 +106,8 @@ func (t *test) judge(ctx context.Context, w io.Writer) error {
 func (e evidence) print(w io.Writer) {
 	v := e.verify
 	_, _ = fmt.Fprintf(w, "\npaylatch verify    %d payments, %d records: %d duplicates, %d missing, %d unexpected, "+
-		"%d differing, %d undecided, %d unsent\n", v.Payments, v.Records, v.Duplicates, v.Missing, v.Unexpected,
-		v.Differing, v.Undecided, v.Unsent)
+		"%d differing, %d hidden, %d unsent\n", v.Payments, v.Records, v.Duplicates, v.Missing, v.Unexpected,
+		v.Differing, v.Hidden, v.Unsent)
 	for _, r := range e.readers {
 		_, _ = fmt.Fprintf(w, "%-18s %d records of %d payments\n", r.name, r.records, r.payments)
 	}
@@ -119,8 +119,8 @@ func (e evidence) print(w io.Writer) {
 func (e evidence) faults() error {
 	errs := []error{e.audit.Fault()}
 	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if e.verify.Missing > 0 || e.verify.Unexpected > 0 || e.verify.Undecided > 0 || e.verify.Unsent > 0 {
-		fault("missing, unexpected, undecided or unsent payments: %+v", e.verify)
+	if e.verify.Missing > 0 || e.verify.Unexpected > 0 || e.verify.Hidden > 0 || e.verify.Unsent > 0 {
+		fault("missing, unexpected, hidden or unsent payments: %+v", e.verify)
 	}
 	if e.verify.NotJudged != (auditor.NotJudged{}) {
 		fault("not all is judged, though all is drained: %+v", e.verify.NotJudged)

@@ -38,7 +38,7 @@ func TestFaults(t *testing.T) {
 		"Missing:1":                     func(e *evidence) { e.verify.Missing = 1 },
 		"Unexpected:1":                  func(e *evidence) { e.verify.Unexpected = 1 },
 		"1 payments differ":             func(e *evidence) { e.verify.Differing = 1 },
-		"Undecided:1":                   func(e *evidence) { e.verify.Undecided = 1 },
+		"Hidden:1":                      func(e *evidence) { e.verify.Hidden = 1 },
 		"Unsent:1":                      func(e *evidence) { e.verify.Unsent = 1 },
 		"not all is judged":             func(e *evidence) { e.verify.NotJudged.InFlight = 1 },
 		"kcat reads 201 records of 200": func(e *evidence) { e.readers[0].records = 201 },
