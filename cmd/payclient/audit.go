@@ -27,7 +27,10 @@ func (cmd *auditCommand) Validate() error {
 
 // Run succeeds only without findings.
 func (cmd *auditCommand) Run(s *session) error {
-	topic := s.topic(cmd.Kafka)
+	topic, err := s.topic(cmd.Kafka)
+	if err != nil {
+		return err
+	}
 	if topic == nil {
 		return &usageError{errors.New("--kafka-brokers is needed: half of an audit is about the topic")}
 	}

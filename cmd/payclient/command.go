@@ -1,11 +1,14 @@
 package main
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
-// keyFlag is the flag whose value no report may show.
-const keyFlag = "--key"
+// secretFlags are the flags whose values no report may show.
+var secretFlags = []string{"--key", "--kafka-sasl-password", "--kafka-oauth-client-secret"}
 
-// commandText returns the command line for a report, without the API keys in it. Words are quoted
+// commandText returns the command line for a report, without the secrets in it. Words are quoted
 // for a shell.
 func commandText(args []string) string {
 	words := []string{"payclient"}
@@ -14,10 +17,12 @@ func commandText(args []string) string {
 		switch {
 		case secret:
 			arg, secret = "…", false
-		case arg == keyFlag:
+		case slices.Contains(secretFlags, arg):
 			secret = true
-		case strings.HasPrefix(arg, keyFlag+"="):
-			arg = keyFlag + "=…"
+		default:
+			if flag, _, found := strings.Cut(arg, "="); found && slices.Contains(secretFlags, flag) {
+				arg = flag + "=…"
+			}
 		}
 		words = append(words, shellWord(arg))
 	}

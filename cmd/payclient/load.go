@@ -110,10 +110,10 @@ func (cmd *loadCommand) planSteps() error {
 }
 
 // config returns the load without its journal.
-func (cmd *loadCommand) config(s *session) loadtest.Config {
+func (cmd *loadCommand) config(s *session, topic *journal.Topic) loadtest.Config {
 	cfg := loadtest.Config{
 		Steps: cmd.steps, Count: cmd.Count, Reads: cmd.Reads, Accounts: cmd.Accounts, Grace: s.flags.AttemptTimeout,
-		Topic: s.topic(cmd.Kafka), Settle: cmd.Settle, Progress: s.terminal,
+		Topic: topic, Settle: cmd.Settle, Progress: s.terminal,
 	}
 	if len(cfg.Steps) > 0 {
 		cfg.InFlight = loadtest.InFlightDefault
@@ -151,7 +151,11 @@ func (cmd *loadCommand) check(cfg loadtest.Config) error {
 // Run prints the report also if the load was refused or interrupted: it has what was measured until
 // then. All files are opened before the load.
 func (cmd *loadCommand) Run(s *session) error {
-	cfg := cmd.config(s)
+	topic, err := s.topic(cmd.Kafka)
+	if err != nil {
+		return err
+	}
+	cfg := cmd.config(s, topic)
 	if err := cmd.check(cfg); err != nil {
 		return err
 	}

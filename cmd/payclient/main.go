@@ -57,6 +57,7 @@ func run(
 		kong.Vars{"version": buildinfo.Read().String()},
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(int) { helped = true }),
+		kong.Resolvers(variables(env)),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoAppDescFormat: true, WrapUpperBound: 100}),
 	)
 	if err != nil {
@@ -79,6 +80,18 @@ func run(
 		return fail(stderr, err)
 	}
 	return exitOK
+}
+
+// variables resolves the flags that name a variable, in the environment that run gets.
+func variables(env func(string) string) kong.Resolver {
+	return kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+		for _, name := range flag.Envs {
+			if value := env(name); value != "" {
+				return value, nil
+			}
+		}
+		return nil, nil
+	})
 }
 
 // usageError is a fault of the command line or the environment: nothing was sent.

@@ -14,6 +14,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/paylatch/paylatch/client"
+	"github.com/paylatch/paylatch/internal/brokers"
 	"github.com/paylatch/paylatch/internal/journal"
 	"github.com/paylatch/paylatch/internal/progress"
 	"github.com/paylatch/paylatch/internal/secretfile"
@@ -165,18 +166,39 @@ func (s *session) listed(flag []string, variable, otherwise string) []string {
 }
 
 // topic returns where payments become visible, or nil if no brokers are given.
-func (s *session) topic(f kafkaFlags) *journal.Topic {
-	brokers := s.listed(f.KafkaBrokers, "PAYLATCH_KAFKA_BROKERS", "")
-	if brokers[0] == "" {
-		return nil
+func (s *session) topic(f kafkaFlags) (*journal.Topic, error) {
+	if len(f.KafkaBrokers) == 0 {
+		return nil, nil
 	}
-	return &journal.Topic{Brokers: brokers, Name: cmp.Or(f.Topic, s.env("PAYLATCH_TOPIC"), defaultTopic)}
+	if faults := f.faults(); len(faults) > 0 {
+		return nil, &usageError{errors.New(strings.Join(faults, "; "))}
+	}
+	access, err := f.KafkaAccess()
+	if err != nil {
+		return nil, &usageError{err}
+	}
+	return &journal.Topic{Brokers: access, Name: cmp.Or(f.Topic, s.env("PAYLATCH_TOPIC"), defaultTopic)}, nil
 }
 
-// kafkaFlags name the topic.
+// kafkaFlags name the topic, and say how to connect to its brokers. The settings are those of
+// paylatch, with the same variables.
 type kafkaFlags struct {
-	KafkaBrokers []string `placeholder:"HOST:PORT" help:"Kafka brokers, comma-separated. PAYLATCH_KAFKA_BROKERS."`
-	Topic        string   `placeholder:"NAME" help:"Topic of the payments. PAYLATCH_TOPIC, otherwise payments."`
+	brokers.Settings
+	Topic string `placeholder:"NAME" help:"Topic of the payments. PAYLATCH_TOPIC, otherwise payments."`
+}
+
+// faults returns all that is wrong with the settings.
+func (f *kafkaFlags) faults() []string {
+	faults := f.Faults()
+	for flag, twice := range map[string]bool{
+		"kafka-sasl-password":       f.KafkaSASLPassword != "" && f.KafkaSASLPasswordFile.IsGiven(),
+		"kafka-oauth-client-secret": f.KafkaOAuthClientSecret != "" && f.KafkaOAuthSecretFile.IsGiven(),
+	} {
+		if twice {
+			faults = append(faults, fmt.Sprintf("--%s and --%s-file: give one of them", flag, flag))
+		}
+	}
+	return faults
 }
 
 // print writes a value as indented JSON and a newline to standard output, which has nothing else.

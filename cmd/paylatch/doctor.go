@@ -42,7 +42,11 @@ func (unknownError) ExitCode() int { return 3 }
 
 // Run examines the installation.
 func (c *doctorCommand) Run(ctx context.Context, out cli.Output) error {
-	cluster, err := kafka.NewCluster(c.KafkaBrokers)
+	access, err := c.KafkaAccess()
+	if err != nil {
+		return err
+	}
+	cluster, err := kafka.NewCluster(access)
 	if err != nil {
 		return err
 	}

@@ -120,3 +120,70 @@ func TestReservedPassword(t *testing.T) {
 		}
 	}
 }
+
+// TestKafkaSettings: all faults of the brokers' settings are reported together, with those of other
+// settings. No secret is in them, nor in the help.
+func TestKafkaSettings(t *testing.T) {
+	t.Setenv("PAYLATCH_KAFKA_SASL_PASSWORD", "sesame")
+	for name, row := range map[string]struct {
+		args []string
+		want []string
+	}{
+		"addresses": {
+			[]string{"--kafka-brokers=SASL_SSL://u:sesame@kafka:9093", "--kafka-tls=yes"},
+			[]string{"PAYLATCH_KAFKA_SASL_USERNAME and PAYLATCH_KAFKA_SASL_PASSWORD", "neither on nor off"},
+		},
+		"mechanism": {
+			[]string{"--kafka-brokers=kafka:9093", "--kafka-sasl-mechanism=PLAIN", "--batch-max=0"},
+			[]string{
+				"--kafka-sasl-username (PAYLATCH_KAFKA_SASL_USERNAME): is required",
+				"PLAIN sends a secret as it is", "--batch-max",
+			},
+		},
+		"twice": {
+			[]string{
+				"--kafka-brokers=kafka:9093", "--kafka-sasl-mechanism=SCRAM-SHA-512", "--kafka-sasl-username=u",
+				"--kafka-sasl-password-file=main_test.go",
+			},
+			[]string{"--kafka-sasl-password-file (PAYLATCH_KAFKA_SASL_PASSWORD_FILE): give one of them"},
+		},
+		"certificate without key": {
+			[]string{"--kafka-brokers=kafka:9093", "--kafka-tls=on", "--kafka-tls-cert=cert.pem"},
+			[]string{"--kafka-tls-key (PAYLATCH_KAFKA_TLS_KEY): is required with --kafka-tls-cert"},
+		},
+	} {
+		args := append([]string{"sender", "--database-url=postgres://h/d"}, row.args...)
+		code, stdout, stderr := runCommand(t, args...)
+		for _, want := range row.want {
+			if !strings.Contains(stderr, want) {
+				t.Errorf("%s: got %s, want %q", name, stderr, want)
+			}
+		}
+		if code != 2 || strings.Contains(stdout+stderr, "sesame") {
+			t.Errorf("%s: got %d, %s%s; want 2 and no secret", name, code, stdout, stderr)
+		}
+	}
+	if code, stdout, _ := runCommand(t, "sender", "--help"); code != 0 || strings.Contains(stdout, "sesame") {
+		t.Errorf("got %d, %s; want 0 and no secret", code, stdout)
+	}
+}
+
+// TestServe_LockedOAuthBearer: locked delivery cannot log in by OAUTHBEARER, and says what it can.
+func TestServe_LockedOAuthBearer(t *testing.T) {
+	for _, row := range []struct {
+		delivery string
+		refused  bool
+	}{{"locked", true}, {"fenced", false}} {
+		for _, command := range []string{"serve", "sender"} {
+			code, _, stderr := runCommand(t, command, "--database-url=postgres://h/d", "--kafka-brokers=kafka:9093",
+				"--kafka-tls=on", "--kafka-sasl-mechanism=OAUTHBEARER", "--kafka-oauth-client-id=paylatch",
+				"--kafka-oauth-client-secret=sesame", "--kafka-oauth-token-url=https://issuer.example/token",
+				"--delivery="+row.delivery, "--batch-max=0") // A fault in any case: nothing starts.
+			refused := strings.Contains(stderr, "OAUTHBEARER works with --delivery fenced only")
+			if code != 2 || refused != row.refused {
+				t.Errorf("%s, %s: got %d, %s; want 2, and OAUTHBEARER refused: %t",
+					command, row.delivery, code, stderr, row.refused)
+			}
+		}
+	}
+}

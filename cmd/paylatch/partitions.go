@@ -204,6 +204,10 @@ func (c *partitionsModeCommand) Run(ctx context.Context, out cli.Output) error {
 func withOperator(
 	ctx context.Context, database app.DatabaseSettings, brokers app.KafkaSettings, work func(operator.Operator) error,
 ) error {
+	access, err := brokers.KafkaAccess()
+	if err != nil {
+		return err
+	}
 	return app.WithClients(ctx, database, brokers, func(s *store.Store, cluster *kafka.Cluster) error {
 		partitions, err := s.Partitions(ctx)
 		if err != nil {
@@ -212,7 +216,7 @@ func withOperator(
 		if len(partitions) == 0 {
 			return store.ErrNoTopic
 		}
-		fencer := kafka.NewFencer(brokers.KafkaBrokers, partitions[0].Topic, store.PublishTimeout)
+		fencer := kafka.NewFencer(access, partitions[0].Topic, store.PublishTimeout)
 		return work(operator.Operator{Store: s, Fencer: fencer, Log: cluster})
 	})
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 
 	"github.com/paylatch/paylatch/internal/app"
+	"github.com/paylatch/paylatch/internal/brokers"
 	"github.com/paylatch/paylatch/internal/cli"
+	"github.com/paylatch/paylatch/internal/store"
 )
 
 type serveCommand struct {
@@ -15,6 +17,9 @@ type serveCommand struct {
 	app.ProcessSettings
 	app.LogSettings
 }
+
+// Faults implements cli.Checker.
+func (c *serveCommand) Faults() []string { return deliveryFaults(c.SenderSettings, c.KafkaSettings) }
 
 // Run takes and sends payments until ctx ends.
 func (c *serveCommand) Run(ctx context.Context, out cli.Output) error {
@@ -53,6 +58,9 @@ type senderCommand struct {
 	app.LogSettings
 }
 
+// Faults implements cli.Checker.
+func (c *senderCommand) Faults() []string { return deliveryFaults(c.SenderSettings, c.KafkaSettings) }
+
 // Run sends payments until ctx ends.
 func (c *senderCommand) Run(ctx context.Context, out cli.Output) error {
 	return serve(ctx, out, app.Config{
@@ -63,6 +71,16 @@ func (c *senderCommand) Run(ctx context.Context, out cli.Output) error {
 
 // LogsUnknown implements cli.Logger.
 func (c *senderCommand) LogsUnknown() {}
+
+// deliveryFaults refuses OAUTHBEARER in locked delivery. Its client, kafka-go, does not log in
+// again before a token ends. The batch at that moment would fail with an unknown outcome.
+func deliveryFaults(s app.SenderSettings, k app.KafkaSettings) []string {
+	if store.Delivery(s.Delivery) == store.DeliveryLocked && k.KafkaSASLMechanism == brokers.OAuthBearer {
+		return []string{"--kafka-sasl-mechanism (PAYLATCH_KAFKA_SASL_MECHANISM): OAUTHBEARER works with --delivery " +
+			"fenced only; locked can log in by PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512"}
+	}
+	return nil
+}
 
 // serve runs a service until ctx ends.
 func serve(ctx context.Context, out cli.Output, c app.Config) error {

@@ -5,14 +5,13 @@ import (
 	"time"
 
 	"github.com/paylatch/paylatch/internal/api"
+	"github.com/paylatch/paylatch/internal/brokers"
 )
 
 // The groups of settings have kong's tags, and the commands of cmd/paylatch embed them.
 
-// KafkaSettings name the brokers.
-type KafkaSettings struct {
-	KafkaBrokers Brokers `env:"PAYLATCH_KAFKA_BROKERS" placeholder:"HOST:PORT,…" help:"Brokers to begin with."`
-}
+// KafkaSettings say how to connect to the brokers.
+type KafkaSettings = brokers.Settings
 
 // LogSettings are those of the log.
 type LogSettings struct {
@@ -119,6 +118,8 @@ func (c Config) LogValue() slog.Value {
 	if c.Sender != nil {
 		attrs = append(attrs,
 			slog.Any("kafka_brokers", []string(c.KafkaBrokers)),
+			slog.String("kafka_tls", string(c.KafkaTLS)),
+			slog.String("kafka_sasl_mechanism", string(c.KafkaSASLMechanism)),
 			slog.String("delivery", string(c.Sender.Delivery)),
 			slog.String("source", string(c.Sender.Source)),
 			slog.Int("batch_max", int(c.Sender.BatchMax)))

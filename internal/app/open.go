@@ -24,7 +24,11 @@ func WithClients(
 	ctx context.Context, database DatabaseSettings, brokers KafkaSettings,
 	work func(*store.Store, *kafka.Cluster) error,
 ) error {
-	cluster, err := kafka.NewCluster(brokers.KafkaBrokers)
+	access, err := brokers.KafkaAccess()
+	if err != nil {
+		return err
+	}
+	cluster, err := kafka.NewCluster(access)
 	if err != nil {
 		return err
 	}

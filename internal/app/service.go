@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/paylatch/paylatch/internal/api"
+	"github.com/paylatch/paylatch/internal/brokers"
 	"github.com/paylatch/paylatch/internal/buildinfo"
 	"github.com/paylatch/paylatch/internal/kafka"
 	"github.com/paylatch/paylatch/internal/metrics"
@@ -37,7 +38,8 @@ type Service struct {
 	admin    net.Listener
 	// apiTLS and adminTLS are nil for plain HTTP.
 	apiTLS, adminTLS *tlsfile.Server
-	cluster          *kafka.Cluster // Nil without a sender.
+	brokers          *brokers.Access // Nil without a sender, as is cluster.
+	cluster          *kafka.Cluster
 	sending          *sender.Metrics
 	health           *senderHealth // Of a process without an API.
 }
@@ -67,7 +69,7 @@ func (s *Service) open(ctx context.Context) (err error) {
 	}
 	if c.Sender != nil {
 		s.sending = sender.NewMetrics(s.registry) // There from the start, at zero.
-		s.cluster, err = kafka.NewCluster(c.KafkaBrokers)
+		err = s.openKafka()
 	}
 	return err
 }
@@ -105,6 +107,17 @@ func (s *Service) openAdmin() (err error) {
 		s.logger.Warn("unwise setting", "warning", warning)
 	}
 	s.admin, err = Listen("admin-listen", s.config.AdminListen)
+	return err
+}
+
+// openKafka reads the files of the brokers' settings. It connects to nothing.
+func (s *Service) openKafka() (err error) {
+	s.brokers, err = s.config.KafkaAccess()
+	if err != nil {
+		return err
+	}
+	s.brokers.LogTo(s.logger)
+	s.cluster, err = kafka.NewCluster(s.brokers)
 	return err
 }
 
@@ -235,11 +248,11 @@ func (s *Service) send(ctx context.Context) error {
 	}
 	s.health.found()
 	c := s.config
-	publisher := kafka.NewLocked(c.KafkaBrokers, topic, store.PublishTimeout)
+	publisher := kafka.NewLocked(s.brokers, topic, store.PublishTimeout)
 	defer publisher.Close()
 	config := sender.Config{
 		Store: s.store, Delivery: store.Delivery(c.Sender.Delivery), Publisher: publisher,
-		Fencer: sender.FencerOf(kafka.NewFencer(c.KafkaBrokers, topic, store.PublishTimeout)),
+		Fencer: sender.FencerOf(kafka.NewFencer(s.brokers, topic, store.PublishTimeout)),
 		Log:    s.cluster, Encoder: kafka.NewEncoder(string(c.Sender.Source)),
 		BatchMax: int(c.Sender.BatchMax), Logger: s.logger, Metrics: s.sending,
 	}

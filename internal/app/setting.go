@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/paylatch/paylatch/internal/api"
+	"github.com/paylatch/paylatch/internal/brokers"
 	"github.com/paylatch/paylatch/internal/operator"
 	"github.com/paylatch/paylatch/internal/sender"
 	"github.com/paylatch/paylatch/internal/store"
@@ -103,22 +104,7 @@ func (u DatabaseURL) GoString() string { return u.String() }
 func (u DatabaseURL) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
 
 // Brokers are the addresses of the Kafka brokers to begin with.
-type Brokers []string
-
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (b *Brokers) UnmarshalText(text []byte) error {
-	*b = nil
-	var faults []error
-	for one := range strings.SplitSeq(string(text), ",") {
-		one = strings.TrimSpace(one)
-		faults = append(faults, checkAddress(one))
-		*b = append(*b, one)
-	}
-	return errors.Join(faults...)
-}
-
-// Hint shows the form of the brokers.
-func (b *Brokers) Hint() string { return "kafka-1:9092,kafka-2:9092" }
+type Brokers = brokers.Addresses
 
 // Address is a HOST:PORT to listen on.
 type Address string

@@ -32,7 +32,7 @@ func TestSettings(t *testing.T) {
 		{new(DrainDelay), []string{"0", "0s", "5s", "10m"}, []string{"10m1s", "-1s", "5", ""}},
 		{new(ShutdownTimeout), []string{"1s", "10m"}, []string{"999ms", "11m", "soon"}},
 		{new(Address), []string{"127.0.0.1:0", ":8080", "[::1]:65535"}, []string{"8080", ":x", "h:65536", ""}},
-		{new(Brokers), []string{"a:1", "a:1, b:2"}, []string{"", "nowhere", "a:1,", "a:1,b"}},
+		{new(Brokers), []string{"", "a:1", "a:1, b:2"}, []string{"nowhere", "a:1,", "a:1,b"}},
 		{new(Topic), []string{"payments", "a.b-c_D"}, []string{"", ".", "..", "a b", strings.Repeat("x", 250)}},
 		{new(Partitions), []string{"1", "1000"}, []string{"0", "1001", "x"}},
 		{new(Replication), []string{"0", "3"}, []string{"-1", "101"}},

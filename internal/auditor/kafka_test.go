@@ -6,6 +6,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/paylatch/paylatch/internal/brokers"
 	"github.com/paylatch/paylatch/internal/kafka"
 	"github.com/paylatch/paylatch/internal/store"
 )
@@ -26,7 +27,7 @@ func newKafkaTest(t *testing.T) *kafkaTest {
 	}
 	t.Cleanup(broker.Close)
 	k := &kafkaTest{t: t, addrs: broker.ListenAddrs()}
-	k.cluster, err = kafka.NewCluster(k.addrs)
+	k.cluster, err = kafka.NewCluster(brokers.At(k.addrs...))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/paylatch/paylatch/internal/auditor"
+	"github.com/paylatch/paylatch/internal/brokers"
 	"github.com/paylatch/paylatch/internal/kafka"
 	"github.com/paylatch/paylatch/internal/payment"
 	"github.com/paylatch/paylatch/internal/store"
@@ -60,7 +61,7 @@ func newRig(t *testing.T, partitions int32) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(r.store.Close)
-	r.cluster, err = kafka.NewCluster([]string{r.broker})
+	r.cluster, err = kafka.NewCluster(brokers.At(r.broker))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/paylatch/paylatch/internal/brokers"
 	"github.com/paylatch/paylatch/internal/kafka"
 	"github.com/paylatch/paylatch/internal/operator"
 	"github.com/paylatch/paylatch/internal/store"
@@ -54,7 +55,7 @@ func newPatient(t testing.TB, broker string) *patient {
 	}
 	t.Cleanup(client.Close)
 	p.admin = kadm.NewClient(client)
-	p.Cluster, err = kafka.NewCluster([]string{broker})
+	p.Cluster, err = kafka.NewCluster(brokers.At(broker))
 	if err != nil {
 		t.Fatal(err)
 	}

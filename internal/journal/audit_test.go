@@ -15,6 +15,7 @@ import (
 
 	"github.com/paylatch/paylatch/client"
 	"github.com/paylatch/paylatch/client/clienttest"
+	"github.com/paylatch/paylatch/internal/brokers"
 	"github.com/paylatch/paylatch/internal/journal/journaltest"
 )
 
@@ -94,7 +95,7 @@ func ended(key string, o Outcome) func(*Journal) error {
 }
 
 // logged is the topic as the audit gets it.
-func (a *auditCase) logged() Topic { return Topic{a.topic.Brokers, journaltest.Name} }
+func (a *auditCase) logged() Topic { return Topic{brokers.At(a.topic.Brokers...), journaltest.Name} }
 
 func (a *auditCase) audit(wait time.Duration) Report {
 	a.t.Helper()
@@ -300,7 +301,7 @@ func TestAudit_CannotJudge(t *testing.T) {
 		"6 payments of a tenant whose API key": {other, journal, a.logged()},
 		"404":                                  {journaltest.NewClient(t, nil, wrongAddress.URL), journal, a.logged()},
 		"connection refused":                   {journaltest.NewClient(t, dead, deadServer(t)), journal, a.logged()},
-		"topic others":                         {a.client, journal, Topic{a.topic.Brokers, "others"}},
+		"topic others":                         {a.client, journal, Topic{brokers.At(a.topic.Brokers...), "others"}},
 		"brokers and a topic":                  {a.client, journal, Topic{Name: journaltest.Name}},
 	} {
 		clients, journal := []*client.Client{try.client}, strings.NewReader(try.journal)

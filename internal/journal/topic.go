@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -11,11 +12,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/paylatch/paylatch/internal/brokers"
 	"github.com/paylatch/paylatch/internal/sleep"
 )
 
 const (
-	dialTimeout = 3 * time.Second
 	// requestTimeout bounds one request to the brokers with its retries, so that a wrong address is
 	// reported soon.
 	requestTimeout = 10 * time.Second
@@ -37,7 +38,7 @@ const (
 
 // Topic is where payments become visible to consumers.
 type Topic struct {
-	Brokers []string // host:port
+	Brokers *brokers.Access
 	Name    string
 }
 
@@ -51,13 +52,12 @@ type TopicReader struct {
 
 // Open returns a reader with more options for its client. It contacts no broker.
 func (t Topic) Open(more ...kgo.Opt) (*TopicReader, error) {
-	if len(t.Brokers) == 0 || t.Name == "" {
+	if t.Brokers == nil || len(t.Brokers.Addresses) == 0 || t.Name == "" {
 		return nil, errors.New("kafka: brokers and a topic are needed")
 	}
-	kafka, err := kgo.NewClient(append([]kgo.Opt{
-		kgo.SeedBrokers(t.Brokers...), kgo.ClientID("payclient"), kgo.DialTimeout(dialTimeout),
-		kgo.RetryTimeout(requestTimeout), kgo.DisableClientMetrics(),
-	}, more...)...)
+	kafka, err := kgo.NewClient(slices.Concat(t.Brokers.Options(), []kgo.Opt{
+		kgo.ClientID("payclient"), kgo.RetryTimeout(requestTimeout), kgo.DisableClientMetrics(),
+	}, more)...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}

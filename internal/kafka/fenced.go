@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/paylatch/paylatch/internal/brokers"
 	"github.com/paylatch/paylatch/internal/sleep"
 )
 
@@ -63,16 +64,16 @@ type Producer struct {
 
 // Fencer creates producers. It is safe for concurrent use.
 type Fencer struct {
-	brokers []string
+	access  *brokers.Access
 	topic   string
 	timeout time.Duration
 	options []kgo.Opt
 }
 
-// NewFencer returns a fencer for the topic. timeout bounds one attempt to publish. The options say
-// how to connect.
-func NewFencer(brokers []string, topic string, timeout time.Duration, options ...kgo.Opt) *Fencer {
-	return &Fencer{brokers, topic, timeout, options}
+// NewFencer returns a fencer for the topic. timeout bounds one attempt to publish. The options are
+// for tests that connect in another way.
+func NewFencer(access *brokers.Access, topic string, timeout time.Duration, options ...kgo.Opt) *Fencer {
+	return &Fencer{access, topic, timeout, options}
 }
 
 // Fence returns a producer for the partition. After it returns, no earlier producer with the same
@@ -81,8 +82,8 @@ func NewFencer(brokers []string, topic string, timeout time.Duration, options ..
 //
 // Each producer has a client of its own: a client that has a producer id already does not fence.
 func (f *Fencer) Fence(ctx context.Context, partition int32, transactionalID string) (*Producer, error) {
-	client, err := kgo.NewClient(append([]kgo.Opt{
-		kgo.SeedBrokers(f.brokers...), kgo.ClientID(clientID), kgo.DisableClientMetrics(),
+	client, err := kgo.NewClient(slices.Concat(f.access.Options(), []kgo.Opt{
+		kgo.ClientID(clientID), kgo.DisableClientMetrics(),
 		kgo.TransactionalID(transactionalID), kgo.TransactionTimeout(transactionTimeout),
 		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		// A batch is sent by Flush, when it is complete, and not after a linger.
@@ -90,7 +91,7 @@ func (f *Fencer) Fence(ctx context.Context, partition int32, transactionalID str
 		kgo.ProducerBatchMaxBytes(BatchBytesMax + BatchOverheadMax), kgo.ProducerBatchCompression(kgo.NoCompression()),
 		kgo.RecordDeliveryTimeout(f.timeout), kgo.RetryTimeout(f.timeout), kgo.RequestTimeoutOverhead(f.timeout / 2),
 		kgo.MetadataMinAge(100 * time.Millisecond), kgo.ConcurrentTransactionsBackoff(concurrentBackoff),
-	}, append([]kgo.Opt{kgo.DialTimeout(dialTimeout)}, f.options...)...)...)
+	}, f.options)...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka client: %w", err)
 	}

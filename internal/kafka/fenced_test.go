@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/paylatch/paylatch/internal/brokers"
 	"github.com/paylatch/paylatch/test/parts"
 )
 
@@ -20,7 +21,7 @@ func fence(t testing.TB, broker, topic string) *Producer {
 
 func fenceAs(t testing.TB, broker, topic, transactionalID string) *Producer {
 	t.Helper()
-	p, err := NewFencer([]string{broker}, topic, fencedTimeout).Fence(bounded(t), 0, transactionalID)
+	p, err := NewFencer(brokers.At(broker), topic, fencedTimeout).Fence(bounded(t), 0, transactionalID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -213,7 +214,7 @@ func TestProducer_BrokerAway(t *testing.T) {
 	defer func() { _ = silent.Close() }()
 	ctx, cancel = context.WithTimeout(bounded(t), time.Second)
 	defer cancel()
-	_, err = NewFencer([]string{silent.Addr().String()}, topic, fencedTimeout).Fence(ctx, 0, "payments-0")
+	_, err = NewFencer(brokers.At(silent.Addr().String()), topic, fencedTimeout).Fence(ctx, 0, "payments-0")
 	if err == nil {
 		t.Error("Fence without a broker: got no error, want one")
 	}

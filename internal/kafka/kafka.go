@@ -21,15 +21,16 @@ package kafka
 
 import (
 	"fmt"
-	"time"
+
+	"github.com/paylatch/paylatch/internal/brokers"
 )
 
 const (
 	// BatchBytesMax bounds one batch. It is below the default of max.message.bytes (1,048,588). A
 	// topic that accepts less is refused when the service starts.
 	BatchBytesMax = 1_000_000
-	// dialTimeout bounds one attempt to connect to a broker.
-	dialTimeout = 3 * time.Second
+	// dialTimeout bounds one attempt to connect to a broker, and then to log in.
+	dialTimeout = brokers.DialTimeout
 	// clientID identifies the service to the brokers, for their quotas and logs.
 	clientID = "paylatch"
 )

@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	kafkago "github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
+
+	"github.com/paylatch/paylatch/internal/brokers"
 )
 
 // Locked publishes with acks=all, without transactions. It is safe for concurrent use.
@@ -22,16 +26,23 @@ type Locked struct {
 
 // NewLocked returns a publisher to the topic. It connects when it is first used. The broker may
 // take half of timeout to collect the acknowledgements. The other half is for the network.
-func NewLocked(brokers []string, topic string, timeout time.Duration) *Locked {
+//
+// kafka-go does not log in again when a session ends (KIP-368). The broker then closes the
+// connection without looking at the request, and the batch is sent again.
+func NewLocked(access *brokers.Access, topic string, timeout time.Duration) *Locked {
 	transport := &kafkago.Transport{
+		Dial:        dialLocked(access),
 		ClientID:    clientID,
 		DialTimeout: dialTimeout,
 		// A new leader is found within a second. Each refresh is one small request.
 		MetadataTTL:    time.Second,
 		MetadataTopics: []string{topic},
 	}
+	if m := access.SASL(); m != nil {
+		transport.SASL = mechanism{m}
+	}
 	return &Locked{
-		client:    &kafkago.Client{Addr: kafkago.TCP(brokers...), Transport: transport, Timeout: timeout},
+		client:    &kafkago.Client{Addr: kafkago.TCP(access.Addresses...), Transport: transport, Timeout: timeout},
 		transport: transport,
 		topic:     topic,
 	}
@@ -66,7 +77,26 @@ func (l *Locked) Publish(ctx context.Context, partition int32, events []Event) (
 	case isRefusal(err):
 		return 0, &RefusedError{err}
 	}
-	return 0, fmt.Errorf("publish to %s/%d: %w", l.topic, partition, explain(err, mayWrite(l.topic)))
+	err = explain(l.withCause(ctx, err), mayWrite(l.topic))
+	return 0, fmt.Errorf("publish to %s/%d: %w", l.topic, partition, err)
+}
+
+// withCause adds why no metadata of the topic is known: a broker that is away, or a login that it
+// refuses. kafka-go keeps that error for metadata requests, and reports others as if there were no
+// such topic.
+func (l *Locked) withCause(ctx context.Context, err error) error {
+	if !errors.Is(err, protocol.ErrNoTopic) {
+		return err
+	}
+	_, cause := l.client.Metadata(ctx, &kafkago.MetadataRequest{Topics: []string{l.topic}})
+	switch {
+	case cause == nil:
+		return err
+	case errors.Is(cause, io.ErrUnexpectedEOF) && l.transport.SASL == nil:
+		return fmt.Errorf("%w: %w; if the broker demands TLS or a login, they are PAYLATCH_KAFKA_TLS and "+
+			"PAYLATCH_KAFKA_SASL_MECHANISM", err, cause)
+	}
+	return fmt.Errorf("%w: %w", err, cause)
 }
 
 func headers(e Event) []kafkago.Header {

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/paylatch/paylatch/internal/brokers"
 	"github.com/paylatch/paylatch/internal/payment"
 	"github.com/paylatch/paylatch/test/parts"
 )
@@ -39,7 +40,7 @@ func until(t testing.TB, what string, ok func() bool) {
 
 func newCluster(t testing.TB, broker string) *Cluster {
 	t.Helper()
-	c, err := NewCluster([]string{broker})
+	c, err := NewCluster(brokers.At(broker))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +50,7 @@ func newCluster(t testing.TB, broker string) *Cluster {
 
 func newLocked(t testing.TB, broker, topic string) *Locked {
 	t.Helper()
-	l := NewLocked([]string{broker}, topic, 8*time.Second)
+	l := NewLocked(brokers.At(broker), topic, 8*time.Second)
 	t.Cleanup(l.Close)
 	return l
 }

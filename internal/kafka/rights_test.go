@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/paylatch/paylatch/internal/brokers"
 	"github.com/paylatch/paylatch/test/parts"
 )
 
@@ -194,7 +195,7 @@ func TestCoordinatorNotAvailable(t *testing.T) {
 	if err != nil || len(warnings) != 1 || !strings.Contains(warnings[0], setting) {
 		t.Errorf("got warnings %q and error %v, want one warning with %s", warnings, err, setting)
 	}
-	_, err = NewFencer([]string{addr}, fakeTopic, time.Second).Fence(bounded(t), 0, "payments-0-a")
+	_, err = NewFencer(brokers.At(addr), fakeTopic, time.Second).Fence(bounded(t), 0, "payments-0-a")
 	if err == nil || !strings.Contains(err.Error(), setting) {
 		t.Errorf("got error %v, want one with %s", err, setting)
 	}

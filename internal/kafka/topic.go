@@ -14,6 +14,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/paylatch/paylatch/internal/brokers"
 )
 
 // requestTimeout bounds the retries of one request to the brokers.
@@ -29,13 +31,12 @@ type Cluster struct {
 }
 
 // NewCluster returns a client of the brokers. It connects when it is first used.
-func NewCluster(brokers []string) (*Cluster, error) {
-	client, err := kgo.NewClient(
-		kgo.SeedBrokers(brokers...), kgo.ClientID(clientID), kgo.DialTimeout(dialTimeout),
-		kgo.RetryTimeout(requestTimeout),
+func NewCluster(access *brokers.Access) (*Cluster, error) {
+	client, err := kgo.NewClient(append(access.Options(),
+		kgo.ClientID(clientID), kgo.RetryTimeout(requestTimeout),
 		kgo.MetadataMinAge(100*time.Millisecond), // A new leader is found at once. Requests are rare.
 		kgo.DisableClientMetrics(),
-	)
+	)...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka client: %w", err)
 	}

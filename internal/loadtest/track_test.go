@@ -12,6 +12,7 @@ import (
 
 	"github.com/paylatch/paylatch/client"
 	"github.com/paylatch/paylatch/client/clienttest"
+	"github.com/paylatch/paylatch/internal/brokers"
 	"github.com/paylatch/paylatch/internal/journal"
 	"github.com/paylatch/paylatch/internal/journal/journaltest"
 )
@@ -90,7 +91,7 @@ func TestRun_EndToEnd(t *testing.T) {
 	c := journaltest.NewClient(t, nil, service.Serve(t).URL)
 	r, err := Run(t.Context(), []*client.Client{c}, Config{
 		Steps: []Step{{Rate: 50, For: time.Hour}}, InFlight: 1, Count: 50, Settle: time.Second,
-		Topic: &journal.Topic{Brokers: topic.Brokers, Name: journaltest.Name},
+		Topic: &journal.Topic{Brokers: brokers.At(topic.Brokers...), Name: journaltest.Name},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -116,7 +117,7 @@ func TestRun_NoTopic(t *testing.T) {
 	service := clienttest.New()
 	c := journaltest.NewClient(t, nil, service.Serve(t).URL)
 	_, err := Run(t.Context(), []*client.Client{c}, Config{
-		Workers: 1, Count: 1, Topic: &journal.Topic{Brokers: topic.Brokers, Name: "others"},
+		Workers: 1, Count: 1, Topic: &journal.Topic{Brokers: brokers.At(topic.Brokers...), Name: "others"},
 	})
 	if err == nil || !strings.Contains(err.Error(), "topic others") || service.Payments() != 0 {
 		t.Errorf("%v, %d payments", err, service.Payments())

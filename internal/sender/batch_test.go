@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/paylatch/paylatch/internal/brokers"
 	"github.com/paylatch/paylatch/internal/kafka"
 	"github.com/paylatch/paylatch/internal/payment"
 	"github.com/paylatch/paylatch/internal/store"
@@ -89,7 +90,7 @@ func TestSender_Batch_PublishError(t *testing.T) {
 	s := r.replica(batches(10))
 	good := s.Publisher
 	// No program listens there.
-	away := kafka.NewLocked([]string{"127.0.0.1:1"}, r.topic, store.PublishTimeout)
+	away := kafka.NewLocked(brokers.At("127.0.0.1:1"), r.topic, store.PublishTimeout)
 	t.Cleanup(away.Close)
 	o := r.own(s, 0)
 	all := r.create(0, 15)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/paylatch/paylatch/internal/brokers"
 	"github.com/paylatch/paylatch/internal/kafka"
 	"github.com/paylatch/paylatch/internal/recovery"
 	"github.com/paylatch/paylatch/internal/store"
@@ -15,7 +16,7 @@ import (
 func (r *rig) inFenced() func(*Config) {
 	r.t.Helper()
 	r.exec(`update topic_partitions set delivery = 'fenced'`)
-	fencer := FencerOf(kafka.NewFencer([]string{r.broker}, r.topic, store.PublishTimeout))
+	fencer := FencerOf(kafka.NewFencer(brokers.At(r.broker), r.topic, store.PublishTimeout))
 	return func(c *Config) { c.Delivery, c.Fencer = store.DeliveryFenced, fencer }
 }
 
@@ -173,7 +174,7 @@ func (blind) Read(context.Context, string, int32, int64, int64, func(kafka.Recor
 // fenceForeign makes the producer of another program.
 func (r *rig) fenceForeign() *kafka.Producer {
 	r.t.Helper()
-	p, err := kafka.NewFencer([]string{r.broker}, r.topic, store.PublishTimeout).Fence(bounded(r.t), 0, "foreign-"+
+	p, err := kafka.NewFencer(brokers.At(r.broker), r.topic, store.PublishTimeout).Fence(bounded(r.t), 0, "foreign-"+
 		r.topic)
 	if err != nil {
 		r.t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/paylatch/paylatch/internal/brokers"
 	"github.com/paylatch/paylatch/internal/kafka"
 	"github.com/paylatch/paylatch/internal/payment"
 	"github.com/paylatch/paylatch/internal/store"
@@ -82,7 +83,7 @@ func newRigAt(t testing.TB, broker, url string, partitions int32, settings map[s
 	}
 	t.Cleanup(r.sql.Close)
 	r.store = r.open(r.url)
-	r.cluster, err = kafka.NewCluster([]string{broker})
+	r.cluster, err = kafka.NewCluster(brokers.At(broker))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +226,7 @@ type replica struct {
 // replica makes a sender on the rig. It does nothing before run.
 func (r *rig) replica(changes ...func(*Config)) replica {
 	r.t.Helper()
-	publisher := kafka.NewLocked([]string{r.broker}, r.topic, store.PublishTimeout)
+	publisher := kafka.NewLocked(brokers.At(r.broker), r.topic, store.PublishTimeout)
 	r.t.Cleanup(publisher.Close)
 	registry := prometheus.NewRegistry()
 	c := Config{

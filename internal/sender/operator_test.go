@@ -7,6 +7,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/paylatch/paylatch/internal/brokers"
 	"github.com/paylatch/paylatch/internal/kafka"
 	"github.com/paylatch/paylatch/internal/operator"
 	"github.com/paylatch/paylatch/internal/recovery"
@@ -14,7 +15,7 @@ import (
 )
 
 func (r *rig) operator() operator.Operator {
-	fencer := kafka.NewFencer([]string{r.broker}, r.topic, store.PublishTimeout)
+	fencer := kafka.NewFencer(brokers.At(r.broker), r.topic, store.PublishTimeout)
 	return operator.Operator{Store: r.store, Fencer: fencer, Log: r.cluster}
 }
 

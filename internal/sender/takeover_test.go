@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/paylatch/paylatch/internal/brokers"
 	"github.com/paylatch/paylatch/internal/kafka"
 	"github.com/paylatch/paylatch/internal/store"
 )
@@ -161,7 +162,7 @@ func TestSender_Takeover_BrokerAway(t *testing.T) {
 	r := newRig(t, 1, nil)
 	r.create(0, 5)
 	s := r.replica()
-	away, err := kafka.NewCluster([]string{"127.0.0.1:1"}) // Nobody listens there.
+	away, err := kafka.NewCluster(brokers.At("127.0.0.1:1")) // Nobody listens there.
 	if err != nil {
 		t.Fatal(err)
 	}

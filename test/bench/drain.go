@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/paylatch/paylatch/internal/brokers"
 	"github.com/paylatch/paylatch/internal/kafka"
 	"github.com/paylatch/paylatch/internal/sender"
 	"github.com/paylatch/paylatch/internal/store"
@@ -145,7 +146,7 @@ func (b *bench) arrived(ctx context.Context, topic string, count int64) error {
 
 // readAll hands each committed record of a topic to each, up to its present end.
 func readAll(ctx context.Context, broker, topic string, each func(kafka.Record) error) error {
-	cluster, err := kafka.NewCluster([]string{broker})
+	cluster, err := kafka.NewCluster(brokers.At(broker))
 	if err != nil {
 		return err
 	}
@@ -210,17 +211,17 @@ func newSender(j job, metrics prometheus.Registerer, change func(*sender.Config)
 	if err != nil {
 		return nil, nil, err
 	}
-	brokers := []string{j.Broker}
-	cluster, err := kafka.NewCluster(brokers)
+	access := brokers.At(j.Broker)
+	cluster, err := kafka.NewCluster(access)
 	if err != nil {
 		return nil, nil, err
 	}
-	locked := kafka.NewLocked(brokers, j.Topic, store.PublishTimeout)
+	locked := kafka.NewLocked(access, j.Topic, store.PublishTimeout)
 	c := sender.Config{
 		Store: payments, Delivery: store.Delivery(j.Delivery), Log: cluster, Encoder: kafka.NewEncoder("/paylatch"),
 		Publisher: locked,
 		Logger:    slog.New(slog.NewTextHandler(io.Discard, nil)),
-		Fencer:    sender.FencerOf(kafka.NewFencer(brokers, j.Topic, store.PublishTimeout)),
+		Fencer:    sender.FencerOf(kafka.NewFencer(access, j.Topic, store.PublishTimeout)),
 		Metrics:   sender.NewMetrics(metrics),
 	}
 	change(&c)

@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/paylatch/paylatch/internal/brokers"
 	"github.com/paylatch/paylatch/internal/kafka"
 	"github.com/paylatch/paylatch/internal/payment"
 	"github.com/paylatch/paylatch/internal/store"
@@ -98,7 +99,7 @@ func (i *installation) addTenant(ctx context.Context, s *store.Store, name strin
 
 // createTopic makes a topic and returns its id once the broker leads all of it.
 func (b *bench) createTopic(ctx context.Context, name string) (id uuid.UUID, err error) {
-	cluster, err := kafka.NewCluster([]string{b.installed.Broker})
+	cluster, err := kafka.NewCluster(brokers.At(b.installed.Broker))
 	if err != nil {
 		return id, err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/paylatch/paylatch/internal/brokers"
 	"github.com/paylatch/paylatch/internal/kafka"
 	"github.com/paylatch/paylatch/internal/sender"
 	"github.com/paylatch/paylatch/internal/store"
@@ -106,13 +107,13 @@ func TestControl_LockedKilledBeforeCommit(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	brokers := []string{i.env["PAYLATCH_KAFKA_BROKERS"]}
-	cluster, err := kafka.NewCluster(brokers)
+	access := brokers.At(i.env["PAYLATCH_KAFKA_BROKERS"])
+	cluster, err := kafka.NewCluster(access)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer cluster.Close()
-	publisher := kafka.NewLocked(brokers, i.topic, store.PublishTimeout)
+	publisher := kafka.NewLocked(access, i.topic, store.PublishTimeout)
 	defer publisher.Close()
 	k := &killer{publisher: publisher, kill: func() { i.execute(t, killPublishing) }}
 	one := sender.New(sender.Config{

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/paylatch/paylatch/internal/auditor"
+	"github.com/paylatch/paylatch/internal/brokers"
 	"github.com/paylatch/paylatch/internal/kafka"
 	"github.com/paylatch/paylatch/internal/sender"
 	"github.com/paylatch/paylatch/internal/store"
@@ -302,15 +303,15 @@ func (i *installation) runFenced(t *testing.T, bends ...func(*sender.Config)) (s
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
-	brokers := []string{i.env["PAYLATCH_KAFKA_BROKERS"]}
-	cluster, err := kafka.NewCluster(brokers)
+	access := brokers.At(i.env["PAYLATCH_KAFKA_BROKERS"])
+	cluster, err := kafka.NewCluster(access)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(cluster.Close)
 	config := sender.Config{
 		Store: s, Delivery: store.DeliveryFenced,
-		Fencer: sender.FencerOf(kafka.NewFencer(brokers, i.topic, store.PublishTimeout)), Log: cluster,
+		Fencer: sender.FencerOf(kafka.NewFencer(access, i.topic, store.PublishTimeout)), Log: cluster,
 		Encoder: kafka.NewEncoder("/test"), BatchMax: bentBatch,
 		Logger:  slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Metrics: sender.NewMetrics(prometheus.NewRegistry()),

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/paylatch/paylatch/client"
+	"github.com/paylatch/paylatch/internal/brokers"
 	"github.com/paylatch/paylatch/internal/kafka"
 )
 
@@ -167,7 +168,7 @@ func (i *installation) places(t *testing.T) map[string]client.Position {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	cluster, err := kafka.NewCluster([]string{i.env["PAYLATCH_KAFKA_BROKERS"]})
+	cluster, err := kafka.NewCluster(brokers.At(i.env["PAYLATCH_KAFKA_BROKERS"]))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/paylatch/paylatch/internal/brokers"
 	"github.com/paylatch/paylatch/internal/kafka"
 	"github.com/paylatch/paylatch/test/parts"
 )
@@ -132,7 +133,7 @@ const tailAfterCrash = `
 // awaitRights waits until the broker has applied the rights of a sender: all of them, or not all.
 func (g guarded) awaitRights(t *testing.T, all bool) {
 	t.Helper()
-	cluster, err := kafka.NewCluster([]string{g.broker.Addr})
+	cluster, err := kafka.NewCluster(brokers.At(g.broker.Addr))
 	if err != nil {
 		t.Fatal(err)
 	}

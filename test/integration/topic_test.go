@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/paylatch/paylatch/client"
+	"github.com/paylatch/paylatch/internal/brokers"
 	"github.com/paylatch/paylatch/internal/kafka"
 	"github.com/paylatch/paylatch/test/parts"
 )
@@ -63,7 +64,7 @@ func readTopic(t *testing.T, broker, topic string) []kafka.Record {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	cluster, err := kafka.NewCluster([]string{broker})
+	cluster, err := kafka.NewCluster(brokers.At(broker))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +141,7 @@ func (i *installation) drained(t *testing.T) {
 // transaction without a commit is aborted by its timeout.
 func (i *installation) stable(t *testing.T) {
 	t.Helper()
-	cluster, err := kafka.NewCluster([]string{i.env["PAYLATCH_KAFKA_BROKERS"]})
+	cluster, err := kafka.NewCluster(brokers.At(i.env["PAYLATCH_KAFKA_BROKERS"]))
 	if err != nil {
 		t.Fatal(err)
 	}

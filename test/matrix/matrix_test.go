@@ -23,6 +23,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/paylatch/paylatch/internal/auditor"
+	"github.com/paylatch/paylatch/internal/brokers"
 	"github.com/paylatch/paylatch/internal/kafka"
 	"github.com/paylatch/paylatch/internal/payment"
 	"github.com/paylatch/paylatch/internal/sender"
@@ -198,7 +199,7 @@ func newRig(t *testing.T) *rig {
 	r.store, err = store.Open(r.bounded(), r.url, 2)
 	must(err)
 	t.Cleanup(r.store.Close)
-	r.cluster, err = kafka.NewCluster([]string{r.broker})
+	r.cluster, err = kafka.NewCluster(brokers.At(r.broker))
 	must(err)
 	t.Cleanup(r.cluster.Close)
 	must(r.cluster.CreateTopic(r.bounded(), r.topic, 1, 1))

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/paylatch/paylatch/internal/brokers"
 	"github.com/paylatch/paylatch/internal/kafka"
 	"github.com/paylatch/paylatch/internal/sender"
 	"github.com/paylatch/paylatch/internal/store"
@@ -96,7 +97,7 @@ func victimMain(text string) {
 	}
 	s, closeAll, err := newSender(o.URL, o.Broker, o.Topic, func(c *sender.Config) {
 		if o.Through != "" {
-			c.Fencer = sender.FencerOf(kafka.NewFencer([]string{o.Broker}, o.Topic, store.PublishTimeout, kgo.Dialer(
+			c.Fencer = sender.FencerOf(kafka.NewFencer(brokers.At(o.Broker), o.Topic, store.PublishTimeout, kgo.Dialer(
 				func(ctx context.Context, network, _ string) (net.Conn, error) {
 					return new(net.Dialer).DialContext(ctx, network, o.Through)
 				})))
@@ -124,14 +125,14 @@ func newSender(url, broker, topic string, configure func(*sender.Config)) (s *se
 	if err != nil {
 		return nil, nil, err
 	}
-	cluster, err := kafka.NewCluster([]string{broker})
+	cluster, err := kafka.NewCluster(brokers.At(broker))
 	if err != nil {
 		payments.Close()
 		return nil, nil, err
 	}
 	c := sender.Config{
 		Store: payments, Delivery: store.DeliveryFenced,
-		Fencer: sender.FencerOf(kafka.NewFencer([]string{broker}, topic, store.PublishTimeout)), Log: cluster,
+		Fencer: sender.FencerOf(kafka.NewFencer(brokers.At(broker), topic, store.PublishTimeout)), Log: cluster,
 		Encoder: kafka.NewEncoder("/paylatch"), BatchMax: batch, TailStep: tailStep,
 		Logger:  slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Metrics: sender.NewMetrics(prometheus.NewRegistry()),

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/paylatch/paylatch/client"
+	"github.com/paylatch/paylatch/internal/brokers"
 	"github.com/paylatch/paylatch/internal/journal"
 	"github.com/paylatch/paylatch/internal/loadtest"
 )
@@ -72,14 +73,14 @@ func (l *loader) start(ctx context.Context) (stop func() (loadtest.Report, error
 }
 
 // audit compares the journal with the service and the topic.
-func (l *loader) audit(ctx context.Context, brokers []string) (report journal.Report, err error) {
+func (l *loader) audit(ctx context.Context, access *brokers.Access) (report journal.Report, err error) {
 	file, err := os.Open(l.path)
 	if err != nil {
 		return report, err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
 	return journal.Audit(ctx, []*client.Client{l.client}, file, journal.AuditConfig{
-		Topic: journal.Topic{Brokers: brokers, Name: topic}, Wait: auditWait,
+		Topic: journal.Topic{Brokers: access, Name: topic}, Wait: auditWait,
 	})
 }
 

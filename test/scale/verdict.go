@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/paylatch/paylatch/internal/auditor"
+	"github.com/paylatch/paylatch/internal/brokers"
 	"github.com/paylatch/paylatch/internal/journal"
 	"github.com/paylatch/paylatch/internal/loadtest"
 )
@@ -79,7 +80,7 @@ func (t *test) judge(ctx context.Context, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	e.audit, err = t.load.audit(ctx, addresses(t.cluster.count))
+	e.audit, err = t.load.audit(ctx, brokers.At(addresses(t.cluster.count)...))
 	if err != nil {
 		return err
 	}

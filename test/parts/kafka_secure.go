@@ -1,0 +1,158 @@
+package parts
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/testcontainers/testcontainers-go"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"github.com/paylatch/paylatch/internal/brokers"
+	"github.com/paylatch/paylatch/internal/secretfile"
+	"github.com/paylatch/paylatch/test/pki"
+)
+
+// The ways in which clients of a SecureBroker prove who they are.
+const (
+	OnlyTLS   = "TLS"
+	MutualTLS = "mTLS"
+)
+
+// Secure is what a SecureBroker's clients are known by.
+const (
+	SecureUser   = "paylatch"
+	SecureSecret = "sesame-open"
+	secureAdmin  = "admin"
+)
+
+// SecureBroker is a broker with a listener for each way to connect, all with TLS. kfake has no
+// OAUTHBEARER.
+type SecureBroker struct {
+	CA *pki.CA
+	// Issuer gives tokens; nil with kfake.
+	Issuer *pki.Issuer
+
+	addresses map[string]string
+	tokenURL  string
+	// admin has all rights; nil with kfake.
+	admin     *kadm.Client
+	container testcontainers.Container
+}
+
+// SecureKafka starts a broker whose certificates are of an authority of its own.
+func SecureKafka(t testing.TB) *SecureBroker {
+	t.Helper()
+	ca, err := pki.NewCA("test CA")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &SecureBroker{CA: ca, addresses: map[string]string{}}
+	if InDocker(t) {
+		b.startContainer(t)
+	} else {
+		b.startFakes(t)
+	}
+	return b
+}
+
+// Ways returns the ways to connect, in a fixed order.
+func (b *SecureBroker) Ways() (ways []string) {
+	for _, way := range []string{
+		OnlyTLS, MutualTLS, string(brokers.Plain), string(brokers.Scram256), string(brokers.Scram512),
+		string(brokers.OAuthBearer),
+	} {
+		if b.addresses[way] != "" {
+			ways = append(ways, way)
+		}
+	}
+	return ways
+}
+
+// Settings returns the settings of a client. Its files are in a directory of the test.
+func (b *SecureBroker) Settings(t testing.TB, way string) brokers.Settings {
+	t.Helper()
+	dir := t.TempDir()
+	s := brokers.Settings{
+		KafkaBrokers: brokers.Addresses{b.addresses[way]}, KafkaTLS: "on",
+		KafkaTLSCA: WriteFile(t, dir, "ca.pem", b.CA.PEM),
+	}
+	switch way {
+	case OnlyTLS:
+	case MutualTLS:
+		pair := b.Issue(t, time.Now().Add(time.Hour))
+		s.KafkaTLSCert = WriteFile(t, dir, "cert.pem", pair.Certificate)
+		s.KafkaTLSKey = WriteFile(t, dir, "key.pem", pair.Key)
+	case string(brokers.OAuthBearer):
+		s.KafkaSASLMechanism, s.KafkaOAuthTokenURL = brokers.OAuthBearer, brokers.TokenURL(b.tokenURL)
+		s.KafkaOAuthClientID, s.KafkaOAuthClientSecret = SecureUser, SecureSecret
+	default:
+		s.KafkaSASLMechanism, s.KafkaSASLUsername = brokers.Mechanism(way), SecureUser
+		file, err := secretfile.Open(WriteFile(t, dir, "password", []byte(SecureSecret+"\n")), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.KafkaSASLPasswordFile = file
+	}
+	return s
+}
+
+// Issue returns a certificate of the client.
+func (b *SecureBroker) Issue(t testing.TB, until time.Time) pki.Pair {
+	t.Helper()
+	pair, err := b.CA.Issue(SecureUser, until)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair
+}
+
+// WriteFile writes a file as a rotation does: it is complete at once. It returns its path.
+func WriteFile(t testing.TB, dir, name string, content []byte) string {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := os.WriteFile(path+".new", content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// startFakes starts a kfake for each way, since one has one listener.
+func (b *SecureBroker) startFakes(t testing.TB) {
+	t.Helper()
+	pair, err := b.CA.Issue("broker", time.Now().Add(time.Hour), "127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, err := tls.X509KeyPair(pair.Certificate, pair.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, way := range []string{
+		OnlyTLS, MutualTLS, string(brokers.Plain), string(brokers.Scram256), string(brokers.Scram512),
+	} {
+		config := &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}
+		options := []kfake.Opt{kfake.NumBrokers(1), kfake.TLS(config)}
+		switch way {
+		case OnlyTLS:
+		case MutualTLS:
+			config.ClientCAs, config.ClientAuth = x509.NewCertPool(), tls.RequireAndVerifyClientCert
+			config.ClientCAs.AppendCertsFromPEM(b.CA.PEM)
+		default:
+			options = append(options, kfake.EnableSASL(), kfake.Superuser(way, SecureUser, SecureSecret))
+		}
+		cluster, err := kfake.NewCluster(options...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(cluster.Close)
+		b.addresses[way] = cluster.ListenAddrs()[0]
+	}
+}
