@@ -67,8 +67,8 @@ func (s ProcessSettings) Faults() []string {
 // clearToken returns a sentence if the token is sent in clear to other machines.
 func (s ProcessSettings) clearToken() string {
 	if s.token().IsGiven() && s.AdminTLSCert == "" && !s.AdminListen.isLoopback() {
-		return fmt.Sprintf("the admin listener on %s speaks plain HTTP: others on the network can read its token; use %s",
-			s.AdminListen, settingName("admin-tls-cert"))
+		return fmt.Sprintf("the admin listener on %s speaks plain HTTP: others on the network can read its token; "+
+			"use %s", s.AdminListen, settingName("admin-tls-cert"))
 	}
 	return ""
 }

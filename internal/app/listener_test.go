@@ -88,22 +88,32 @@ func (s *served) withCertificate(t *testing.T, c *http.Client, subject parts.Sub
 	return c
 }
 
-// fetch returns the response to a GET, whose body is read.
-func fetch(c *http.Client, url, token string) (*http.Response, string, error) {
+// answer is the response to a GET.
+type answer struct {
+	status, major int
+	tls           tls.ConnectionState
+	body          string
+}
+
+func fetch(c *http.Client, url, token string) (a answer, err error) {
 	request, err := http.NewRequest(http.MethodGet, url, nil)
 	if err != nil {
-		return nil, "", err
+		return a, err
 	}
 	if token != "" {
 		request.Header.Set("Authorization", "Bearer "+token)
 	}
 	response, err := c.Do(request)
 	if err != nil {
-		return nil, "", err
+		return a, err
 	}
 	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(response.Body)
-	return response, string(body), err
+	a = answer{status: response.StatusCode, major: response.ProtoMajor, body: string(body)}
+	if response.TLS != nil {
+		a.tls = *response.TLS
+	}
+	return a, err
 }
 
 // TestService_TLS: the API speaks TLS 1.2 and 1.3 and HTTP/1.1. Older versions, plain HTTP and a
@@ -115,13 +125,13 @@ func TestService_TLS(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		c := client(s.authority)
 		c.Transport.(*http.Transport).TLSClientConfig.MaxVersion = version
-		response, _, err := fetch(c, livez, "")
-		if err != nil || response.StatusCode != http.StatusOK || response.ProtoMajor != 1 ||
-			response.TLS.Version != version || response.TLS.NegotiatedProtocol != "http/1.1" {
-			t.Errorf("%s: got %+v, %v; want 200 over HTTP/1.1", tls.VersionName(version), response, err)
+		got, err := fetch(c, livez, "")
+		if err != nil || got.status != http.StatusOK || got.major != 1 || got.tls.Version != version ||
+			got.tls.NegotiatedProtocol != "http/1.1" {
+			t.Errorf("%s: got %+v, %v; want 200 over HTTP/1.1", tls.VersionName(version), got, err)
 		}
 	}
-	if _, _, err := fetch(s.withCertificate(t, client(s.authority), parts.Subject{}), livez, ""); err != nil {
+	if _, err := fetch(s.withCertificate(t, client(s.authority), parts.Subject{}), livez, ""); err != nil {
 		t.Errorf("with a client certificate: %v", err)
 	}
 	old := client(s.authority)
@@ -136,13 +146,13 @@ func TestService_TLS(t *testing.T) {
 		"an expired certificate": {expired, "expired certificate"},
 		"another authority":      {client(parts.NewAuthority(t, "other")), "unknown authority"},
 	} {
-		if _, _, err := fetch(row.client, livez, ""); err == nil || !strings.Contains(err.Error(), row.want) {
+		if _, err := fetch(row.client, livez, ""); err == nil || !strings.Contains(err.Error(), row.want) {
 			t.Errorf("%s: got %v, want %q", name, err, row.want)
 		}
 	}
-	response, _, err := fetch(client(), strings.Replace(livez, "https:", "http:", 1), "")
-	if err != nil || response.StatusCode != http.StatusBadRequest {
-		t.Errorf("plain HTTP: got %v, %v; want 400", response, err)
+	got, err := fetch(client(), strings.Replace(livez, "https:", "http:", 1), "")
+	if err != nil || got.status != http.StatusBadRequest {
+		t.Errorf("plain HTTP: got %+v, %v; want 400", got, err)
 	}
 }
 
@@ -167,11 +177,11 @@ func TestService_TLS_Rotation(t *testing.T) {
 					return
 				default:
 				}
-				response, _, err := fetch(c, s.URL()+"/livez", "")
+				got, err := fetch(c, s.URL()+"/livez", "")
 				mu.Lock()
 				requests++
 				if err == nil {
-					serials[response.TLS.PeerCertificates[0].SerialNumber.String()] = true
+					serials[got.tls.PeerCertificates[0].SerialNumber.String()] = true
 				} else if failed == nil {
 					failed = err
 				}
@@ -202,7 +212,8 @@ func TestService_TLS_Rotation(t *testing.T) {
 	close(ended)
 	load.Wait()
 	if failed != nil || len(serials) != rotations+1 {
-		t.Errorf("got %v in %d requests and %d certificates, want none and %d", failed, requests, len(serials), rotations+1)
+		t.Errorf("got %v in %d requests and %d certificates, want none and %d", failed, requests, len(serials),
+			rotations+1)
 	}
 }
 
@@ -213,11 +224,11 @@ func TestService_TLS_SlowHandshake(t *testing.T) {
 	s := serveTLS(t)
 	const open = "\npaylatch_connections_open "
 	metrics := func() string {
-		_, text, err := fetch(client(s.authority), s.AdminURL()+"/metrics", firstToken)
+		got, err := fetch(client(s.authority), s.AdminURL()+"/metrics", firstToken)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return text
+		return got.body
 	}
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL(), "https://"))
 	if err != nil {
@@ -254,11 +265,11 @@ func TestService_AdminAuthentication(t *testing.T) {
 	s := serveTLS(t)
 	certified := s.withCertificate(t, client(s.authority), parts.Subject{})
 	status := func(c *http.Client, path, token string) int {
-		response, _, err := fetch(c, s.AdminURL()+path, token)
+		got, err := fetch(c, s.AdminURL()+path, token)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return response.StatusCode
+		return got.status
 	}
 	for _, path := range []string{"/metrics", "/livez", "/debug/pprof/", "/debug/pprof/heap"} {
 		for _, row := range []struct {
