@@ -2,6 +2,7 @@ package client
 
 import (
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -29,8 +30,13 @@ type Config struct {
 	// Servers are the base addresses of the replicas, such as http://127.0.0.1:8080. Calls are
 	// spread over them in turn.
 	Servers []string
-	// APIKey is the secret of the tenant on whose behalf the client calls.
+	// APIKey is the secret of the tenant on whose behalf the client calls. It may be empty if TLS has
+	// a client certificate, which then identifies the tenant.
 	APIKey string
+	// TLS is used for servers whose address begins with https. Nil trusts the authorities of the
+	// system. RootCAs are those of a service with a certificate of a private authority, and
+	// Certificates or GetClientCertificate show a client certificate.
+	TLS *tls.Config
 
 	// AttemptTimeout bounds one request with its response. The default is 5 s. A request that
 	// has the service wait gets that time on top.
@@ -48,7 +54,8 @@ type Config struct {
 	// Connections is the number of requests that the caller means to have in flight at once. The
 	// default is 16.
 	Connections int
-	// HTTPClient replaces the client's own HTTP client. Its redirects are never followed.
+	// HTTPClient replaces the client's own HTTP client, and TLS must be nil then: the transport of
+	// this client has its own. Its redirects are never followed.
 	HTTPClient *http.Client
 }
 
@@ -75,11 +82,11 @@ type Client struct {
 // server.
 func New(cfg Config) (*Client, error) {
 	c := &Client{
-		apiKey: cfg.APIKey, authorization: []string{"Bearer " + cfg.APIKey}, calls: new(atomic.Uint64),
+		apiKey: cfg.APIKey, authorization: authorizationOf(cfg.APIKey), calls: new(atomic.Uint64),
 		attemptTimeout: defaultAttemptTimeout, retryFor: defaultRetryFor, attemptsMax: defaultAttemptsMax,
 		backoffFirst: defaultBackoffFirst, backoffMax: defaultBackoffMax,
 	}
-	faults := []error{c.setServers(cfg.Servers), checkAPIKey(cfg.APIKey)}
+	faults := []error{c.setServers(cfg.Servers), cfg.checkCredentials()}
 	connections := defaultConnections
 	faults = append(faults,
 		setPositive(&c.attemptTimeout, "attempt timeout", cfg.AttemptTimeout),
@@ -92,8 +99,33 @@ func New(cfg Config) (*Client, error) {
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
 	}
-	c.http, c.ownTransport = newHTTPClient(cfg.HTTPClient, connections, len(c.servers))
+	c.http, c.ownTransport = newHTTPClient(cfg.HTTPClient, cfg.TLS, connections, len(c.servers))
 	return c, nil
+}
+
+// checkCredentials returns an error unless something identifies the tenant.
+func (cfg Config) checkCredentials() error {
+	var faults []error
+	if cfg.TLS != nil && cfg.HTTPClient != nil {
+		faults = append(faults, errors.New("TLS: the HTTP client that is given has a transport with its own"))
+	}
+	if cfg.APIKey != "" || !cfg.hasCertificate() {
+		faults = append(faults, checkAPIKey(cfg.APIKey))
+	}
+	return errors.Join(faults...)
+}
+
+// hasCertificate reports whether the client shows a certificate.
+func (cfg Config) hasCertificate() bool {
+	return cfg.TLS != nil && (len(cfg.TLS.Certificates) > 0 || cfg.TLS.GetClientCertificate != nil)
+}
+
+// authorizationOf returns the header that carries the key; nil without a key.
+func authorizationOf(apiKey string) []string {
+	if apiKey == "" {
+		return nil
+	}
+	return []string{"Bearer " + apiKey}
 }
 
 // setPositive sets a value unless it is 0, which means the default.
@@ -134,7 +166,7 @@ func (c *Client) ForTenant(apiKey string) (*Client, error) {
 		return nil, err
 	}
 	other := *c
-	other.apiKey, other.authorization, other.calls = apiKey, []string{"Bearer " + apiKey}, new(atomic.Uint64)
+	other.apiKey, other.authorization, other.calls = apiKey, authorizationOf(apiKey), new(atomic.Uint64)
 	return &other, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -120,11 +121,22 @@ func dialFailed(err error) bool {
 	return ok && op.Op == "dial"
 }
 
-// handshakeFailed reports that a certificate is not trusted, or that the server does not speak TLS.
+// handshakeFailed reports that one side does not trust the other's certificate, or that the server
+// does not speak TLS.
 func handshakeFailed(err error) bool {
 	_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
 	_, garbled := errors.AsType[tls.RecordHeaderError](err)
-	return untrusted || garbled || errors.Is(err, http.ErrSchemeMismatch)
+	return untrusted || garbled || certificateRefused(err) || errors.Is(err, http.ErrSchemeMismatch)
+}
+
+// certificateRefused reports that the server did not accept the client's certificate. With TLS 1.3
+// the client learns this when it reads, and may have written a request. The server has ended the
+// connection in the handshake, before it reads requests.
+//
+// Package tls has no type for an alert that it received, only its name.
+func certificateRefused(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "remote error" && strings.Contains(op.Err.Error(), "certificate")
 }
 
 func attemptsText(n int) string {

@@ -2,9 +2,12 @@ package client_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http/httptest"
+	"os"
 	"time"
 
 	"github.com/paylatch/paylatch/client"
@@ -181,4 +184,32 @@ func ExampleWithObserver() {
 	// attempt 1: 503, retry: true
 	// attempt 2: connection lost, retry: true
 	// attempt 3: 202, retry: false
+}
+
+// A service with a certificate of a private authority. A client certificate identifies the tenant,
+// so no API key is needed. GetClientCertificate reads the files for each new connection, so that
+// they may change.
+func ExampleConfig_tLS() {
+	authorities, err := os.ReadFile("/etc/ssl/private-ca.pem")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(authorities)
+	c, err := client.New(client.Config{
+		Servers: []string{"https://paylatch.example:8443"},
+		TLS: &tls.Config{
+			RootCAs: roots,
+			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+				pair, err := tls.LoadX509KeyPair("/etc/ssl/client.pem", "/etc/ssl/client.key")
+				return &pair, err
+			},
+		},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer c.Close()
 }

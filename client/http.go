@@ -1,6 +1,7 @@
 package client
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/http"
@@ -30,7 +31,9 @@ func parseServer(address string) (string, error) {
 }
 
 // newHTTPClient copies the caller's client, or makes one with as many connections as are needed.
-func newHTTPClient(given *http.Client, connections, servers int) (client *http.Client, own bool) {
+func newHTTPClient(given *http.Client, secured *tls.Config, connections, servers int) (
+	client *http.Client, own bool,
+) {
 	if given != nil {
 		other := *given
 		other.CheckRedirect = refuseRedirect
@@ -41,6 +44,7 @@ func newHTTPClient(given *http.Client, connections, servers int) (client *http.C
 		Transport: &http.Transport{
 			Proxy:               http.ProxyFromEnvironment,
 			DialContext:         (&net.Dialer{Timeout: dialTimeout, KeepAlive: idleConnTimeout}).DialContext,
+			TLSClientConfig:     secured.Clone(),
 			TLSHandshakeTimeout: dialTimeout,
 			ForceAttemptHTTP2:   true,
 			// The default of 2 would close and reopen a connection for nearly each request under

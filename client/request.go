@@ -103,7 +103,10 @@ func (c *Client) newRequest(ctx context.Context, server string, r request) (*htt
 	// That would not be counted, and would not go to the next server. Without GetBody it cannot
 	// (net/http, Request.isReplayable).
 	req.GetBody = nil
-	req.Header = http.Header{"Authorization": c.authorization, "Accept": acceptHeader, "User-Agent": userAgentHeader}
+	req.Header = http.Header{"Accept": acceptHeader, "User-Agent": userAgentHeader}
+	if c.authorization != nil {
+		req.Header["Authorization"] = c.authorization
+	}
 	if r.body != nil {
 		req.Header["Content-Type"] = jsonHeader
 	}

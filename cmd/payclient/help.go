@@ -9,6 +9,10 @@ var longHelp = kong.Vars{
 	"help_key": "API key of the tenant. Prefer PAYLATCH_API_KEY: other users of this machine can see flags. " +
 		"load and audit take several, of as many tenants: repeated or comma-separated.",
 	"help_key_file": "A file with the API key, or with several, one in a line; read once. PAYLATCH_API_KEY_FILE.",
+	"help_server_ca": "A file with the authorities that sign the certificates of https servers, in PEM form; by " +
+		"default those of the system. PAYLATCH_SERVER_CA.",
+	"help_client_cert": "A certificate to show to https servers. It can identify the tenant, without an API key. " +
+		"PAYLATCH_CLIENT_CERT.",
 	"help_simulate": "Make plausible payments, follow each until it is sent, and print their positions.",
 	"help_load":     "Make payments and read them, at a rate or as fast as the responses come, and measure it.",
 

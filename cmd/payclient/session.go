@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"github.com/paylatch/paylatch/internal/journal"
 	"github.com/paylatch/paylatch/internal/progress"
 	"github.com/paylatch/paylatch/internal/secretfile"
+	"github.com/paylatch/paylatch/internal/tlsfile"
 )
 
 const (
@@ -60,6 +62,9 @@ type commandLine struct {
 	Server         []string      `placeholder:"URL" help:"${help_server}"`
 	Key            []string      `placeholder:"KEY" help:"${help_key}"`
 	KeyFile        string        `placeholder:"PATH" help:"${help_key_file}"`
+	ServerCA       string        `name:"server-ca" placeholder:"PATH" help:"${help_server_ca}"`
+	ClientCert     string        `placeholder:"PATH" help:"${help_client_cert}"`
+	ClientKey      string        `placeholder:"PATH" help:"The key of --client-cert. PAYLATCH_CLIENT_KEY."`
 	AttemptTimeout time.Duration `default:"5s" help:"Bound the time of one request."`
 	RetryFor       time.Duration `default:"30s" help:"Bound the time of one call with all its retries."`
 
@@ -114,6 +119,10 @@ func (s *session) clients(limits client.Config) ([]*client.Client, error) {
 	if len(slices.Compact(slices.Sorted(slices.Values(keys)))) != len(keys) {
 		return nil, &usageError{errors.New("key: an API key is given twice")}
 	}
+	limits.TLS, err = s.tls()
+	if err != nil {
+		return nil, &usageError{err}
+	}
 	limits.Servers, limits.APIKey = s.servers(), keys[0]
 	limits.AttemptTimeout, limits.RetryFor = s.flags.AttemptTimeout, s.flags.RetryFor
 	first, err := client.New(limits)
@@ -129,6 +138,21 @@ func (s *session) clients(limits client.Config) ([]*client.Client, error) {
 		clients = append(clients, c)
 	}
 	return clients, nil
+}
+
+// tls returns how https servers are verified, and the certificate that they are shown. The files are
+// read once.
+func (s *session) tls() (*tls.Config, error) {
+	ca := cmp.Or(s.flags.ServerCA, s.env("PAYLATCH_SERVER_CA"))
+	pair := tlsfile.Pair{
+		Cert: cmp.Or(s.flags.ClientCert, s.env("PAYLATCH_CLIENT_CERT")),
+		Key:  cmp.Or(s.flags.ClientKey, s.env("PAYLATCH_CLIENT_KEY")),
+	}
+	side, err := tlsfile.NewClient(ca, pair)
+	if err != nil {
+		return nil, fmt.Errorf("--server-ca, --client-cert, --client-key: %w", err)
+	}
+	return side.Config(), nil
 }
 
 // keyFileBytesMax bounds a file of API keys: room for a thousand.

@@ -57,8 +57,8 @@ func (s AdminAccessSettings) Tokens() []string { return strings.Fields(s.token()
 func (s ProcessSettings) Faults() []string {
 	faults := s.files().faults()
 	if !s.Authenticates() && !s.AdminListen.isLoopback() {
-		faults = append(faults, fmt.Sprintf("%s: %s can be reached from other machines, and nothing would authenticate "+
-			"them: give %s or %s, or listen on 127.0.0.1", settingName("admin-listen"), s.AdminListen,
+		faults = append(faults, fmt.Sprintf("%s: %s can be reached from other machines, and nothing would "+
+			"authenticate them: give %s or %s, or listen on 127.0.0.1", settingName("admin-listen"), s.AdminListen,
 			settingName("admin-token-file"), settingName("admin-tls-client-ca")))
 	}
 	return faults

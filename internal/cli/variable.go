@@ -28,6 +28,7 @@ const variablePrefix = "PAYLATCH_"
 // in the same environment.
 var OtherVariables = []string{
 	"PAYLATCH_API_KEY", "PAYLATCH_API_KEY_FILE", "PAYLATCH_SERVER", // payclient
+	"PAYLATCH_SERVER_CA", "PAYLATCH_CLIENT_CERT", "PAYLATCH_CLIENT_KEY", // The same.
 	"PAYLATCH_DATA", "PAYLATCH_KAFKA_LISTEN", "PAYLATCH_POSTGRES_BIN", "PAYLATCH_SENDERS", // paylatch-dev
 	"PAYLATCH_IMAGE", // docker-compose.yml
 }
