@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
+
 	"github.com/paylatch/paylatch/internal/app"
 	"github.com/paylatch/paylatch/internal/brokers"
 	"github.com/paylatch/paylatch/internal/cli"
@@ -91,6 +93,7 @@ func serve(ctx context.Context, out cli.Output, c app.Config) error {
 	for _, warning := range out.Warnings {
 		logger.Warn("unwise setting", "warning", warning)
 	}
+	limitMemory(logger, memlimit.FromCgroup)
 	logger.Info("starting", "config", c)
 	s, err := app.New(ctx, c, logger)
 	if err != nil {

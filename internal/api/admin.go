@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// profileSecondsMax bounds a profile: twice the 30 s that pprof takes by default. Each one costs
-	// the process some of its CPU.
+	// profileSecondsMax bounds a profile: twice the 30 s that pprof takes by default. Each one
+	// costs the process some of its CPU.
 	profileSecondsMax = 60
 	// adminWriteTimeout is longer than a scrape of metrics takes. pprof extends it for a profile.
 	adminWriteTimeout = 30 * time.Second
@@ -75,8 +75,8 @@ func (a Admin) handler() http.Handler {
 // isHost reports whether the listener may be reached as host, which is the header of that name.
 //
 // A web page can have its own name resolve to an address of this machine (DNS rebinding). The
-// browser of somebody who may reach this listener would then read from it for the page. That needs a
-// name, so addresses are no danger.
+// browser of somebody who may reach this listener would then read from it for the page. That needs
+// a name, so addresses are no danger.
 func (a Admin) isHost(host string) bool {
 	name, _, err := net.SplitHostPort(host)
 	if err != nil { // Without a port.

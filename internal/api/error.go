@@ -199,8 +199,8 @@ func (s *Server) report(x *exchange, route string, took time.Duration, err error
 	}
 }
 
-// sample reports whether the line of a request that failed may be logged, and how many lines were held
-// back before it.
+// sample reports whether the line of a request that failed may be logged, and how many lines were
+// held back before it.
 func (s *Server) sample(x *exchange) (held int, ok bool) {
 	if x.usage != nil {
 		return x.usage.lines.pass(time.Now(), tenantLinesMax)

@@ -214,8 +214,8 @@ const bodyBytesUsual = 1024
 // content reads the body. The faults are members of the wrong JSON type. They are reported together
 // with those that payment.New finds.
 //
-// A body that does not arrive whole is the fault of the network or of a slow client. Nothing is known
-// about it then, so the request may be repeated.
+// A body that does not arrive whole is the fault of the network or of a slow client. Nothing is
+// known about it then, so the request may be repeated.
 func (x *exchange) content() (payment.Content, []payment.Fault, error) {
 	if !plainJSON(x.r.Header) {
 		return payment.Content{}, nil, refuse("unsupported_media_type",
@@ -239,9 +239,10 @@ func (x *exchange) content() (payment.Content, []payment.Fault, error) {
 	return decode(body.Bytes())
 }
 
-// isBrokenOff reports whether a body could not be read because the connection was too slow or ended.
-// Any other error is one of the chunked coding, which another attempt will not mend. net/http has no
-// type for the end of a connection before the trailer, and reports one within it as too long.
+// isBrokenOff reports whether a body could not be read because the connection was too slow or
+// ended. Any other error is one of the chunked coding, which another attempt will not mend.
+// net/http has no type for the end of a connection before the trailer, and reports one within it as
+// too long.
 func isBrokenOff(err error) bool {
 	if err == nil {
 		return false

@@ -17,8 +17,8 @@ type sampler struct {
 	passed, held int
 }
 
-// pass reports whether the event may be logged: as one of the first eventsMax in an interval. It also
-// returns how many events were held back since the last one that was logged.
+// pass reports whether the event may be logged: as one of the first eventsMax in an interval. It
+// also returns how many events were held back since the last one that was logged.
 func (s *sampler) pass(now time.Time, eventsMax int) (held int, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -149,8 +149,8 @@ func (s *Server) handle(path string, match mux.MatcherFunc, h handler, methods .
 // exactly and segmentUnder compare strings. The path templates of mux are regular expressions,
 // which cost a microsecond for each request.
 //
-// A path has one spelling. One that is escaped without need, such as /%6civez, is unknown: rules of a
-// proxy for the path would not see it.
+// A path has one spelling. One that is escaped without need, such as /%6civez, is unknown: rules of
+// a proxy for the path would not see it.
 func exactly(path string) mux.MatcherFunc {
 	return func(r *http.Request, _ *mux.RouteMatch) bool { return r.URL.Path == path && r.URL.RawPath == "" }
 }

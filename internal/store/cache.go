@@ -23,14 +23,8 @@ type cache struct {
 }
 
 func newCache(incarnation string) (*cache, error) {
-	parties, err := newInterner(selectParties, insertParties, selectPartiesByID)
-	if err != nil {
-		return nil, err
-	}
-	accounts, err := newInterner(selectAccounts, insertAccounts, selectAccountsByID)
-	if err != nil {
-		return nil, err
-	}
+	parties := newInterner(selectParties, insertParties, selectPartiesByID)
+	accounts := newInterner(selectAccounts, insertAccounts, selectAccountsByID)
 	tenants, err := lru.New[int32, string](tenantsMax)
 	if err != nil {
 		return nil, fmt.Errorf("cache of tenants' names: %w", err)

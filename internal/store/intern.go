@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 
-	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/paylatch/paylatch/internal/payment"
@@ -24,32 +23,16 @@ func compareContent(x, y content) int {
 	return cmp.Or(cmp.Compare(x.tenant, y.tenant), cmp.Compare(x.a, y.a), cmp.Compare(x.b, y.b))
 }
 
-// interner maps content to the id of the one row that holds it, and back. Rows are immutable, so an
-// entry that is committed never changes. It stays until internedMax newer ones have been added.
-// Lookups do not count as use: to note them would cost more than the lookup itself.
+// interner maps content to the id of the one row that holds it, and back.
 type interner struct {
-	known         *lru.Cache[content, int64]
-	named         *lru.Cache[int64, content]
+	rows          *rowCache
 	selectSQL     string
 	insertSQL     string
 	selectByIDSQL string
 }
 
-func newInterner(selectSQL, insertSQL, selectByIDSQL string) (*interner, error) {
-	known, err := lru.New[content, int64](internedMax)
-	if err != nil {
-		return nil, fmt.Errorf("cache of interned rows: %w", err)
-	}
-	named, err := lru.New[int64, content](internedMax)
-	if err != nil {
-		return nil, fmt.Errorf("cache of interned rows: %w", err)
-	}
-	return &interner{known, named, selectSQL, insertSQL, selectByIDSQL}, nil
-}
-
-func (in *interner) add(c content, id int64) {
-	in.known.Add(c, id)
-	in.named.Add(id, c)
+func newInterner(selectSQL, insertSQL, selectByIDSQL string) *interner {
+	return &interner{newRowCache(internedBytesMax), selectSQL, insertSQL, selectByIDSQL}
 }
 
 // Each row of a batch is looked up in the unique index on the content, one after the other. `offset
@@ -126,7 +109,7 @@ func (in *interner) begin(wanted []content) *interning {
 	i := &interning{table: in, wanted: wanted, ids: make([]int64, len(wanted))}
 	for at, c := range wanted {
 		var ok bool
-		i.ids[at], ok = in.known.Peek(c)
+		i.ids[at], ok = in.rows.id(c)
 		if !ok {
 			i.missing = append(i.missing, c)
 		}
@@ -177,7 +160,7 @@ func (i *interning) end() error {
 		}
 	}
 	for c, id := range i.found {
-		i.table.add(c, id)
+		i.table.rows.add(c, id)
 	}
 	return nil
 }
@@ -221,7 +204,7 @@ func (in *interner) name(ids []int64) *naming {
 	n := &naming{table: in, ids: ids, contents: make([]content, len(ids))}
 	for i, id := range ids {
 		var ok bool
-		n.contents[i], ok = in.named.Peek(id)
+		n.contents[i], ok = in.rows.content(id)
 		if !ok {
 			n.missing = append(n.missing, id)
 		}
@@ -249,7 +232,7 @@ func (n *naming) read(results pgx.BatchResults) error {
 	named := make(map[int64]content, len(found))
 	for c, id := range found {
 		named[id] = c
-		n.table.add(c, id)
+		n.table.rows.add(c, id)
 	}
 	for i, id := range n.ids {
 		if c, ok := named[id]; ok {

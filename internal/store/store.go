@@ -35,8 +35,6 @@ const (
 	// tenantsMax bounds the caches of tenants and of API keys: about 1 MB when full. A tenant
 	// beyond it only costs a query.
 	tenantsMax = 10_000
-	// internedMax bounds each of the caches of parties and accounts: about 60 MB when full.
-	internedMax = 200_000
 
 	// stepTimeout bounds each step of a batch that does not commit. A commit has no such bound: see
 	// commitOn.
