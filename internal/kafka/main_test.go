@@ -163,11 +163,11 @@ func sample(t testing.TB, n int, changes ...func(*payment.Content)) payment.Paym
 }
 
 // largest makes a content the largest that payment.New accepts. Each field is at its bound, with
-// characters of four bytes where they are allowed.
+// characters of four bytes, or of one byte that JSON escapes, where they are allowed.
 func largest(c *payment.Content) {
 	wide := func(n int) string { return strings.Repeat("\U0001D538", n) }
-	party := payment.PartyContent{ID: wide(35), Name: wide(140)}
-	account := payment.AccountContent{Type: strings.Repeat("a", 35), Number: wide(34)}
+	party := payment.PartyContent{ID: strings.Repeat(`"`, 35), Name: wide(140)}
+	account := payment.AccountContent{Type: strings.Repeat("a", 35), Number: strings.Repeat(`"`, 34)}
 	*c = payment.Content{
 		Amount: "999999999999999", Currency: "USD", Originator: party, Beneficiary: party,
 		Sender: account, Receiver: account, Reference: new(wide(35)),

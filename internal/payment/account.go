@@ -32,16 +32,24 @@ func (f *faults) account(atType, atNumber string, c AccountContent) Account {
 		f.add(atType, "format", "an account type is lower-case letters, digits, hyphen and underscore, "+
 			"and begins with a letter")
 	}
-	number := c.Number
-	if a.Type == IBAN && utf8.ValidString(number) {
+	if a.Type == IBAN {
+		a.Number = Private(f.ibanNumber(atNumber, c.Number))
+	} else {
+		a.Number = Private(f.identifier(atNumber, c.Number, accountNumberCharactersMax))
+	}
+	return a
+}
+
+// ibanNumber returns an IBAN in electronic form, if it is valid.
+func (f *faults) ibanNumber(at, number string) string {
+	if utf8.ValidString(number) {
 		number = normalIBAN(number)
 	}
-	number = f.text(atNumber, number, accountNumberCharactersMax)
-	if a.Type == IBAN && number != "" {
-		f.iban(atNumber, number)
+	number = f.text(at, number, accountNumberCharactersMax)
+	if number != "" {
+		f.iban(at, number)
 	}
-	a.Number = Private(number)
-	return a
+	return number
 }
 
 // isAccountType reports whether s can name a scheme. One scheme must not have two spellings: its

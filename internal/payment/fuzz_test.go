@@ -38,6 +38,8 @@ func FuzzNew(f *testing.F) {
 	seed(content(func(c *payment.Content) { c.Originator.Name = " \u0301Zoe\u0308 \u1112\u1161\u11ab\u212b\u2126 " }))
 	seed(content(func(c *payment.Content) { c.Beneficiary.Name = " a" + strings.Repeat("\u0301", 70) }))
 	seed(content(func(c *payment.Content) { c.Beneficiary.Name = strings.Repeat("\u0316\u0301", 40) + "\u2001" }))
+	seed(content(func(c *payment.Content) { c.Beneficiary.Name = "a" + strings.Repeat("\u0316\u0301", 15) + "\u0344" }))
+	seed(content(func(c *payment.Content) { c.Originator.Name = "\u0915\u094d\u200d\u0937 \u2126\u212b\U0002f800" }))
 	seed(content(func(c *payment.Content) { c.Amount, c.Currency = "-1", "usd" }))
 	seed(content(func(c *payment.Content) { c.Amount, c.Sender.Type = "999999999999999", " a-1\n" }))
 	seed(content(func(c *payment.Content) { c.Originator.ID, c.Sender.Number = "\xff\xfe", "\x00" }))
@@ -66,6 +68,11 @@ func FuzzNew(f *testing.F) {
 			return
 		}
 		checkBounds(t, p)
+		checkNFC(t, "/originator/name", oname, p.Originator.Name.Reveal())
+		checkNFC(t, "/beneficiary/name", bname, p.Beneficiary.Name.Reveal())
+		if given {
+			checkNFC(t, "/reference", reference, p.Reference)
+		}
 		again, err := payment.New(tenant(), k, normalForm(p))
 		if err != nil {
 			t.Fatalf("normal form of an accepted payment: got error %v, want none", err)
@@ -141,6 +148,13 @@ func checkBounds(t *testing.T, p payment.Payment) {
 		if n < text.min || n > text.max || !utf8.ValidString(text.s) ||
 			strings.ContainsAny(text.s, "\x00\r\n\u0085\u2028\u2029") {
 			t.Errorf("%s: got %q, want it refused", text.at, text.s)
+		}
+	}
+	for _, id := range []string{
+		p.Originator.ID, p.Beneficiary.ID, p.Sender.Number.Reveal(), p.Receiver.Number.Reveal(),
+	} {
+		if strings.ContainsFunc(id, func(r rune) bool { return r < ' ' || r > '~' }) {
+			t.Errorf("got identifier %+q, want it refused", id)
 		}
 	}
 	for _, a := range []payment.Account{p.Sender, p.Receiver} {

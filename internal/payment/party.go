@@ -24,7 +24,7 @@ func (p Party) Format(w fmt.State, _ rune) { _, _ = io.WriteString(w, "party "+m
 
 func (f *faults) party(atID, atName string, c PartyContent) Party {
 	return Party{
-		ID:   f.text(atID, c.ID, partyIDCharactersMax),
+		ID:   f.identifier(atID, c.ID, partyIDCharactersMax),
 		Name: Private(f.text(atName, c.Name, partyNameCharactersMax)),
 	}
 }

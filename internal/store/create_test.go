@@ -23,7 +23,7 @@ func TestStore_Create_RoundTrip(t *testing.T) {
 	bare := func(c *payment.Content) { c.Reference = nil }
 	longest := func(c *payment.Content) {
 		c.Amount, c.Currency = "999999999999999", "JPY"
-		c.Originator = payment.PartyContent{ID: strings.Repeat("ü", 35), Name: strings.Repeat("名", 140)}
+		c.Originator = payment.PartyContent{ID: strings.Repeat("~", 35), Name: strings.Repeat("名", 140)}
 		c.Sender = payment.AccountContent{Type: "a" + strings.Repeat("-", 34), Number: strings.Repeat("9", 34)}
 		c.Reference = new(strings.Repeat("😀", 35))
 	}
