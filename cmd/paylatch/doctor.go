@@ -56,7 +56,8 @@ func (c *doctorCommand) Run(ctx context.Context, out cli.Output) error {
 			Connect: func(ctx context.Context) (*store.Examination, error) {
 				return store.Examine(ctx, string(c.URL()), store.WithAccess(c.Access()))
 			},
-			Cluster: cluster, Replicas: c.Replicas, Connections: int(c.DatabaseConnections),
+			Cluster: cluster, KafkaTLS: access.TLS != nil, KafkaProtection: access.Protection(),
+			Replicas: c.Replicas, Connections: int(c.DatabaseConnections),
 		}), nil
 	})
 	if err != nil {

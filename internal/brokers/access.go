@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -97,6 +98,22 @@ func (a *Access) LogTo(logger *slog.Logger) {
 	if a.Login != nil {
 		a.Login.logTo(logger)
 	}
+}
+
+// Protection describes how connections are protected, such as "TLS, SCRAM-SHA-512". It is empty for
+// plain text without a login.
+func (a *Access) Protection() string {
+	var parts []string
+	if a.TLS != nil {
+		parts = append(parts, "TLS")
+		if a.TLS.files.Client != (tlsfile.Pair{}) {
+			parts = append(parts, "client certificate")
+		}
+	}
+	if a.Login != nil {
+		parts = append(parts, string(a.Login.Mechanism))
+	}
+	return strings.Join(parts, ", ")
 }
 
 // LogValue returns how clients connect, without secrets.

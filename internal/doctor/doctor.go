@@ -19,9 +19,10 @@ type Installation struct {
 	// Connect connects to the database.
 	Connect func(context.Context) (*store.Examination, error)
 	Cluster *kafka.Cluster
-	// KafkaSecurity describes how clients connect to the brokers, such as "TLS, SCRAM-SHA-512". It
-	// is empty if they do so in clear text and without authentication.
-	KafkaSecurity string
+	// KafkaTLS is true if clients connect to the brokers by TLS.
+	KafkaTLS bool
+	// KafkaProtection is that of brokers.Access.
+	KafkaProtection string
 	// Replicas is how many processes run the service; 0 means as many as senders are registered.
 	Replicas int
 	// Connections is how many pooled connections each of them has at most.

@@ -154,7 +154,8 @@ func TestExamine_Healthy(t *testing.T) {
 		}
 	}
 	wantFinding(t, r, "database.synchronous_standby", VerdictNo)
-	wantFinding(t, r, "kafka.tls_and_sasl", VerdictNo)
+	wantFinding(t, r, "kafka.tls", VerdictNo)
+	wantFinding(t, r, "kafka.authentication", VerdictNo)
 	wantFinding(t, r, "kafka.replication_factor", VerdictNo)
 }
 

@@ -64,14 +64,24 @@ func (i Installation) brokerChecks() []check {
 			"the loss of a broker stops transactions, or loses how one of them was decided",
 			i.transactionLog,
 		},
-		{"kafka.tls_and_sasl", false, "names, account numbers and amounts can be read on the network, and any client " +
-			"can write to the topic", func(context.Context) outcome {
-			if i.KafkaSecurity == "" {
-				return no("clear text, without authentication")
-			}
-			return yes(i.KafkaSecurity)
-		}},
+		{
+			"kafka.tls", false, "names, account numbers and amounts can be read on the network",
+			func(context.Context) outcome { return is(i.KafkaTLS, i.protection()) },
+		},
+		{
+			"kafka.authentication", false, "any client can write to the topic, unless the network keeps it away",
+			func(context.Context) outcome {
+				return is(i.KafkaProtection != "" && i.KafkaProtection != "TLS", i.protection())
+			},
+		},
 	}
+}
+
+func (i Installation) protection() string {
+	if i.KafkaProtection == "" {
+		return "plain text, without a login"
+	}
+	return i.KafkaProtection
 }
 
 func (i Installation) transactionLog(ctx context.Context) outcome {

@@ -52,3 +52,25 @@ func TestRetention(t *testing.T) {
 		}
 	}
 }
+
+// TestBrokerChecks_Protection: TLS alone says nothing about who the client is.
+func TestBrokerChecks_Protection(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		installation       Installation
+		tls, authenticated Verdict
+	}{
+		"Nothing":     {Installation{}, VerdictNo, VerdictNo},
+		"TLS":         {Installation{KafkaTLS: true, KafkaProtection: "TLS"}, VerdictYes, VerdictNo},
+		"Certificate": {Installation{KafkaTLS: true, KafkaProtection: "TLS, client certificate"}, VerdictYes, VerdictYes},
+		"Password":    {Installation{KafkaProtection: "SCRAM-SHA-512"}, VerdictNo, VerdictYes},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			checks := c.installation.brokerChecks()
+			found := report(examine(t.Context(), checks[len(checks)-2:]))
+			wantFinding(t, found, "kafka.tls", c.tls)
+			wantFinding(t, found, "kafka.authentication", c.authenticated)
+		})
+	}
+}
