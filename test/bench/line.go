@@ -75,6 +75,9 @@ var groups = []group{
 			higher, 3, "/s", true,
 		},
 	}, measureCreate},
+	{"create over TLS", []line{
+		{"create_tls_vs_plain", "POST /payments over TLS 1.3, 64 connections", "in clear", higher, 0, "/s", false},
+	}, measureTLS},
 	{"status", []line{
 		{
 			"status_vs_constant", "GET /payments/{id}, random of 1,000,000",

@@ -44,6 +44,7 @@ type job struct {
 	Count                              int
 	Connections                        int
 	For                                time.Duration
+	TLS                                bool // create
 }
 
 // roles are the parts of this program that run as processes of their own, so that each has its own
@@ -58,6 +59,7 @@ var roles = map[string]func(ctx context.Context, j job, report func(any) error) 
 	"river":     river,
 	"watermill": watermillForward,
 	"send":      send,
+	"create":    createBlocking,
 
 	"drain_snapshot": drainSnapshot,
 	"look_snapshot":  lookSnapshot,

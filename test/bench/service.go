@@ -44,7 +44,7 @@ func (b *bench) startService(ctx context.Context, command string, i *installatio
 	ctx, cancel := context.WithTimeout(ctx, startMax)
 	defer cancel()
 	for {
-		if responds(ctx, "http://"+api+"/readyz") {
+		if responds(ctx, "http://"+admin+"/readyz") { // The API's own state, also when that speaks TLS.
 			return s, nil
 		}
 		select {
