@@ -65,7 +65,6 @@ type tenantUsage struct {
 	// bucket is nil without a rate.
 	bucket   *rate.Limiter
 	inFlight semaphore
-	waiting  semaphore
 	// lines samples the log.
 	lines sampler
 }
@@ -94,7 +93,7 @@ func (s *semaphore) release() { s.acquired.Add(-1) }
 // A request that waits is in flight for its whole wait, but a tenant may wait with at most half of
 // its requests. Otherwise a client that waits for each of its payments would have its own creates
 // refused. One request more is served without waiting. A tenant also has at most half of
-// waitersMax, so that it cannot keep the others from waiting.
+// waitersMax, so that others need not displace its requests to wait; see waitPlaces.
 func newLimiter(limits TenantLimits) *limiter {
 	usage, err := lru.New[int32, *tenantUsage](tenantsMax)
 	if err != nil {

@@ -40,7 +40,8 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		waits: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "paylatch_waits_total",
 			Help: "Requests with Prefer: wait, by how the wait ended: changed, timeout, " +
-				"no_place (too many wait), stopped, gone, revoked (the API key), failed.",
+				"no_place (too many wait), displaced (by a tenant with fewer waits), stopped, gone, " +
+				"revoked (the API key), failed.",
 		}, []string{"method", "result"}),
 	}
 	r.MustRegister(m.creates, m.refusals, m.latency, m.waits)

@@ -83,8 +83,8 @@ type Server struct {
 	limiter *limiter
 	// refused samples the log of requests without a valid API key, by the code of the problem.
 	refused map[string]*sampler
-	// waiters is a semaphore of the requests that wait because of Prefer: wait.
-	waiters chan struct{}
+	// places are those of the requests that wait because of Prefer: wait.
+	places *waitPlaces
 	// closing is closed when the server stops.
 	closing   chan struct{}
 	closeOnce sync.Once
@@ -110,7 +110,7 @@ type Config struct {
 func New(store Store, config Config, logger *slog.Logger, metrics *Metrics) *Server {
 	s := &Server{
 		store: store, config: config, logger: logger, metrics: metrics, router: mux.NewRouter(),
-		limiter: newLimiter(config.Limits), refused: newSamplers(), waiters: make(chan struct{}, waitersMax),
+		limiter: newLimiter(config.Limits), refused: newSamplers(), places: newWaitPlaces(waitersMax),
 		closing: make(chan struct{}),
 	}
 	s.readiness = newReadiness(store.Ready, logger)

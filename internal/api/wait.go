@@ -50,6 +50,8 @@ const (
 	waitTimeout waitResult = "timeout"
 	// waitNotStarted: too many requests wait already, of this tenant or of all.
 	waitNotStarted waitResult = "no_place"
+	// waitDisplaced: a tenant with fewer requests that wait needed the place.
+	waitDisplaced waitResult = "displaced"
 	// waitStopped: the server is about to stop.
 	waitStopped waitResult = "stopped"
 	// waitGone: the client went away.
@@ -76,16 +78,11 @@ func (s *Server) awaitChange(x *exchange, p payment.Payment, known []string, wai
 }
 
 func (s *Server) poll(x *exchange, p payment.Payment, known []string, wait time.Duration) waitResult {
-	if !x.usage.waiting.tryAcquire(s.limiter.waitingMax) {
+	place := s.places.take(x.tenant.ID, int(s.limiter.waitingMax))
+	if place == nil {
 		return waitNotStarted
 	}
-	defer x.usage.waiting.release()
-	select {
-	case s.waiters <- struct{}{}:
-		defer func() { <-s.waiters }()
-	default:
-		return waitNotStarted
-	}
+	defer s.places.leave(place)
 	ctx, cancel := context.WithTimeout(x.Context(), wait)
 	defer cancel()
 	timer := time.NewTimer(pollIntervalFirst)
@@ -97,6 +94,8 @@ func (s *Server) poll(x *exchange, p payment.Payment, known []string, wait time.
 			return interrupted(ctx, x)
 		case <-s.closing:
 			return waitStopped
+		case <-place.displaced:
+			return waitDisplaced
 		case <-timer.C:
 		}
 		if isRevoked(s.recheck(ctx, x)) {

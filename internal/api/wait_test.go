@@ -71,6 +71,13 @@ func (s *slowStore) Find(ctx context.Context, _ payment.TenantRef, _ payment.ID)
 	return s.at(s.sent()), errors.Join(s.findErr, ctx.Err())
 }
 
+// fill has waitersMax requests wait, each of another tenant.
+func fill(s *Server) {
+	for n := range int32(waitersMax) {
+		s.places.take(-n, 1)
+	}
+}
+
 // TestCreate_Wait: a create that waits gets a 200 once the payment is sent. In all other cases its
 // response is that of a create that does not wait. Only a create that was not committed fails.
 func TestCreate_Wait(t *testing.T) {
@@ -123,9 +130,7 @@ func TestCreate_Wait(t *testing.T) {
 				store := cmp.Or(row.store, &slowStore{})
 				store.fakeStore, server.store = memory, store
 				if row.full {
-					for range waitersMax {
-						server.waiters <- struct{}{}
-					}
+					fill(server)
 				}
 				if row.stop > 0 {
 					time.AfterFunc(row.stop, server.close)
@@ -241,9 +246,7 @@ func TestStatus_Wait(t *testing.T) {
 				store := cmp.Or(row.store, &slowStore{})
 				store.fakeStore, server.store = memory, store
 				if row.full {
-					for range waitersMax {
-						server.waiters <- struct{}{}
-					}
+					fill(server)
 				}
 				began := time.Now()
 				w := do(t, server, http.MethodGet, "/payments/"+memory.stored.ID.String(), "", "Prefer", row.prefer)
