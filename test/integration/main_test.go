@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/paylatch/paylatch/internal/brokers"
 	"github.com/paylatch/paylatch/test/parts"
 )
 
@@ -240,6 +241,8 @@ type installation struct {
 	topic  string
 	// key is the API key of tenant acme.
 	key string
+	// access is how the test itself connects to the broker; nil is in plain text.
+	access *brokers.Access
 }
 
 // install sets up an installation on the broker that the tests share.
@@ -270,10 +273,10 @@ func installOnOwnBroker(t *testing.T) *installation {
 	return installIn(t, parts.EmptyPostgres(t), broker.Addr, broker)
 }
 
-func installIn(t *testing.T, database, brokers string, broker *parts.Broker, more ...map[string]string) *installation {
+func installIn(t *testing.T, database, address string, broker *parts.Broker, more ...map[string]string) *installation {
 	t.Helper()
 	i := &installation{broker: broker, topic: parts.Topic(), env: map[string]string{
-		"PAYLATCH_DATABASE_URL": database, "PAYLATCH_KAFKA_BROKERS": brokers,
+		"PAYLATCH_DATABASE_URL": database, "PAYLATCH_KAFKA_BROKERS": address,
 		"PAYLATCH_LISTEN": "127.0.0.1:0", "PAYLATCH_ADMIN_LISTEN": "127.0.0.1:0", "PAYLATCH_LOG_LEVEL": "debug",
 		"PAYLATCH_SHOW_POSITION": "true",
 	}}

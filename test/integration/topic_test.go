@@ -141,7 +141,11 @@ func (i *installation) drained(t *testing.T) {
 // transaction without a commit is aborted by its timeout.
 func (i *installation) stable(t *testing.T) {
 	t.Helper()
-	cluster, err := kafka.NewCluster(brokers.At(i.env["PAYLATCH_KAFKA_BROKERS"]))
+	access := i.access
+	if access == nil {
+		access = brokers.At(i.env["PAYLATCH_KAFKA_BROKERS"])
+	}
+	cluster, err := kafka.NewCluster(access)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,8 @@ import (
 	"crypto/x509"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,6 +41,9 @@ type SecureBroker struct {
 
 	addresses map[string]string
 	tokenURL  string
+	password  string
+	// serving is what kfake's listener with client certificates uses; nil in a container.
+	serving atomic.Pointer[tls.Config]
 	// admin has all rights; nil with kfake.
 	admin     *kadm.Client
 	container testcontainers.Container
@@ -51,7 +56,7 @@ func SecureKafka(t testing.TB) *SecureBroker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &SecureBroker{CA: ca, addresses: map[string]string{}}
+	b := &SecureBroker{CA: ca, addresses: map[string]string{}, password: SecureSecret}
 	if InDocker(t) {
 		b.startContainer(t)
 	} else {
@@ -92,7 +97,7 @@ func (b *SecureBroker) Settings(t testing.TB, way string) brokers.Settings {
 		s.KafkaOAuthClientID, s.KafkaOAuthClientSecret = SecureUser, SecureSecret
 	default:
 		s.KafkaSASLMechanism, s.KafkaSASLUsername = brokers.Mechanism(way), SecureUser
-		file, err := secretfile.Open(WriteFile(t, dir, "password", []byte(SecureSecret+"\n")), nil)
+		file, err := secretfile.Open(WriteFile(t, dir, "password", []byte(b.password+"\n")), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -124,8 +129,8 @@ func WriteFile(t testing.TB, dir, name string, content []byte) string {
 	return path
 }
 
-// startFakes starts a kfake for each way, since one has one listener.
-func (b *SecureBroker) startFakes(t testing.TB) {
+// serve makes kfake use a new certificate of the present authority, and trust that authority.
+func (b *SecureBroker) serve(t testing.TB) {
 	t.Helper()
 	pair, err := b.CA.Issue("broker", time.Now().Add(time.Hour), "127.0.0.1")
 	if err != nil {
@@ -135,16 +140,62 @@ func (b *SecureBroker) startFakes(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(b.CA.PEM)
+	b.serving.Store(&tls.Config{
+		Certificates: []tls.Certificate{certificate}, ClientCAs: pool, MinVersion: tls.VersionTLS12,
+	})
+}
+
+// ReplaceCA replaces the authority of the listener with client certificates, and its certificate.
+// From then on it takes and shows only certificates of the new one. Connections that are open stay.
+func (b *SecureBroker) ReplaceCA(t testing.TB) {
+	t.Helper()
+	ca, err := pki.NewCA("next CA")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.CA = ca
+	if b.container == nil {
+		b.serve(t)
+		return
+	}
+	b.reconfigure(t)
+}
+
+// Environ returns settings as the variables of a process.
+func Environ(s brokers.Settings) map[string]string {
+	env := map[string]string{"PAYLATCH_KAFKA_BROKERS": strings.Join(s.KafkaBrokers, ",")}
+	for name, value := range map[string]string{
+		"TLS": string(s.KafkaTLS), "TLS_CA": s.KafkaTLSCA, "TLS_CERT": s.KafkaTLSCert, "TLS_KEY": s.KafkaTLSKey,
+		"SASL_MECHANISM": string(s.KafkaSASLMechanism), "SASL_USERNAME": s.KafkaSASLUsername,
+		"SASL_PASSWORD_FILE": s.KafkaSASLPasswordFile.String(), "OAUTH_TOKEN_URL": string(s.KafkaOAuthTokenURL),
+		"OAUTH_CLIENT_ID": s.KafkaOAuthClientID, "OAUTH_CLIENT_SECRET": string(s.KafkaOAuthClientSecret),
+	} {
+		if value != "" {
+			env["PAYLATCH_KAFKA_"+name] = value
+		}
+	}
+	return env
+}
+
+// startFakes starts a kfake for each way, since one has one listener.
+func (b *SecureBroker) startFakes(t testing.TB) {
+	t.Helper()
+	b.serve(t)
 	for _, way := range []string{
 		OnlyTLS, MutualTLS, string(brokers.Plain), string(brokers.Scram256), string(brokers.Scram512),
 	} {
-		config := &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}
+		config := b.serving.Load().Clone()
 		options := []kfake.Opt{kfake.NumBrokers(1), kfake.TLS(config)}
 		switch way {
 		case OnlyTLS:
 		case MutualTLS:
-			config.ClientCAs, config.ClientAuth = x509.NewCertPool(), tls.RequireAndVerifyClientCert
-			config.ClientCAs.AppendCertsFromPEM(b.CA.PEM)
+			config.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+				current := b.serving.Load().Clone()
+				current.ClientAuth = tls.RequireAndVerifyClientCert
+				return current, nil
+			}
 		default:
 			options = append(options, kfake.EnableSASL(), kfake.Superuser(way, SecureUser, SecureSecret))
 		}

@@ -195,11 +195,49 @@ func secureEnv() map[string]string {
 	return env
 }
 
-// setPassword creates the user of SCRAM.
+// reconfigure gives the running broker a new certificate of the present authority. It has other
+// file names, since the broker does not look at content.
+func (b *SecureBroker) reconfigure(t testing.TB) {
+	t.Helper()
+	pair, err := b.CA.Issue("broker", time.Now().Add(time.Hour), "127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var changes []kadm.AlterConfig
+	for setting, file := range map[string]struct {
+		name    string
+		content []byte
+	}{"keystore": {"next-broker.pem", pair.Bytes()}, "truststore": {"next-ca.pem", b.CA.PEM}} {
+		err := b.container.CopyToContainer(t.Context(), file.content, secureDir+file.name, 0o644)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := secureDir + file.name
+		changes = append(changes, kadm.AlterConfig{
+			Op: kadm.SetConfig, Name: "listener.name.mtls.ssl." + setting + ".location", Value: &path,
+		})
+	}
+	results, err := b.admin.AlterBrokerConfigs(t.Context(), changes, 1)
+	for _, one := range results {
+		err = errors.Join(err, one.Err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ChangePassword changes the password of SCRAM. Connections that are open stay.
+func (b *SecureBroker) ChangePassword(t testing.TB, password string) {
+	t.Helper()
+	b.password = password
+	b.setPassword(t)
+}
+
+// setPassword creates the user of SCRAM, or changes its password.
 func (b *SecureBroker) setPassword(t testing.TB) {
 	t.Helper()
 	for _, mechanism := range []kadm.ScramMechanism{kadm.ScramSha256, kadm.ScramSha512} {
-		user := kadm.UpsertSCRAM{User: SecureUser, Mechanism: mechanism, Iterations: 4096, Password: SecureSecret}
+		user := kadm.UpsertSCRAM{User: SecureUser, Mechanism: mechanism, Iterations: 4096, Password: b.password}
 		altered, err := b.admin.AlterUserSCRAMs(t.Context(), nil, []kadm.UpsertSCRAM{user})
 		if err == nil {
 			err = altered.Error()

@@ -5,8 +5,11 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net/http"
@@ -38,7 +41,27 @@ func NewIssuer() (*Issuer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Issuer{Name: "https://issuer.test", Audience: "kafka", Life: time.Hour, key: key}, nil
+	return newIssuer(key), nil
+}
+
+// LoadIssuer returns the issuer whose key Key returned.
+func LoadIssuer(key []byte) (*Issuer, error) {
+	block, _ := pem.Decode(key)
+	if block == nil {
+		return nil, errors.New("the signing key is not in PEM form")
+	}
+	parsed, err := x509.ParsePKCS1PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("the signing key: %w", err)
+	}
+	return newIssuer(parsed), nil
+}
+
+// Key returns the signing key in PEM form.
+func (i *Issuer) Key() []byte { return encode("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(i.key)) }
+
+func newIssuer(key *rsa.PrivateKey) *Issuer {
+	return &Issuer{Name: "https://issuer.test", Audience: "kafka", Life: time.Hour, key: key}
 }
 
 // Issued returns how many tokens were given to clients.
