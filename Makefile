@@ -90,6 +90,19 @@ REPLICAS ?= 2
 down: ## Stop it and delete its data.
 	docker compose down --volumes
 
+.PHONY: secure
+secure: ## Start docker-compose.secure.yml: TLS, SASL and ACLs, with new certificates in .secure.
+	go run ./test/secure/up
+
+.PHONY: secure-test
+secure-test: ## The same, make payments, verify over each listener, and remove everything (needs Docker).
+	go run ./test/secure/up -check
+
+.PHONY: secure-down
+secure-down: ## Stop it and delete its data and its secrets.
+	docker compose -f docker-compose.secure.yml down --volumes
+	rm -rf .secure
+
 .PHONY: simulate
 simulate: ## Make twelve payments through it and show where they go.
 	docker compose run --rm -T client simulate -n 12

@@ -97,26 +97,6 @@ func TestStore_Away_NoSchema(t *testing.T) {
 	}
 }
 
-// TestStore_Away_SchemaClosed: the role may not use the schema, which PostgreSQL then leaves out as
-// if it had no tables. The error names the privilege, and no migration.
-func TestStore_Away_SchemaClosed(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t, 1)
-	role := f.role()
-	f.exec(`revoke usage on schema public from public`)
-	f.exec(`alter role ` + role + ` login password 'x'`)
-	target, err := url.Parse(f.url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	target.User = url.UserPassword(role, "x")
-	err = openStore(t, target.String()).Ping(t.Context())
-	wantUnavailable(t, err, "USAGE on schema public", "SQLSTATE 42501")
-	if missing, ok := errors.AsType[*store.MissingPrivilegesError](err); !ok || errors.Is(err, payment.ErrNoSchema) {
-		t.Errorf("got %v, want a missing privilege and no missing schema (%v)", err, missing)
-	}
-}
-
 // TestStore_Away_InTheMiddle: a create waits for another transaction when its own statement fails:
 // its backend is terminated, or a timeout ends it. The caller gets payment.ErrUnavailable, and
 // nothing is stored. The same create then succeeds with the same store.

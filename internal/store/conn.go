@@ -188,27 +188,6 @@ func checkSchema(ctx context.Context, conn *pgx.Conn) error {
 	return checkPooler(conn, uint32(backend))
 }
 
-// selectClosedSchema finds a schema that has the tables and that the role may not use. PostgreSQL
-// leaves it out of search_path, as if there were no tables; every role may read the catalog.
-const selectClosedSchema = `select coalesce((select n.nspname from pg_class c
-	join pg_namespace n on n.oid = c.relnamespace
-	where c.relname = 'schema_version' and c.relkind = 'r' and not has_schema_privilege(n.oid, 'USAGE')
-	order by 1 limit 1), '')`
-
-// whyNotMigrated returns the reason why the connection does not find the tables: there are none, or
-// the role lacks a privilege.
-func whyNotMigrated(ctx context.Context, conn *pgx.Conn) error {
-	var closed string
-	if err := conn.QueryRow(ctx, selectClosedSchema, pgx.QueryExecModeExec).Scan(&closed); err != nil {
-		return translate(err)
-	}
-	if closed == "" {
-		return errNotMigrated
-	}
-	missing := &MissingPrivilegesError{[]string{"USAGE on schema " + closed + ", needed to find the tables"}}
-	return fmt.Errorf("%w: %w (SQLSTATE 42501)", payment.ErrUnavailable, missing)
-}
-
 // initConn checks a new connection, and gives it the cache of the database that it leads to.
 // Another incarnation than before gets an empty cache, since rows may be gone, and their ids may
 // belong to other rows. Connections to the former incarnation are closed.
@@ -218,7 +197,7 @@ func (s *Store) initConn(ctx context.Context, conn *pgx.Conn) error {
 		err = i.check(conn)
 	}
 	if err == nil && !i.migrated {
-		err = whyNotMigrated(ctx, conn)
+		err = errNotMigrated
 	}
 	if err == nil {
 		err = checkSchema(ctx, conn)

@@ -41,10 +41,6 @@ const (
 	SelectAccountsByIDSQL = selectAccountsByID
 	SelectBacklogSQL      = selectBacklog
 	SelectPlacesSQL       = selectPlaces
-	InsertLoggedSQL       = insertLogged
-	SelectLogNewestSQL    = selectLogNewest
-	SelectLogPageSQL      = selectLogPage
-	SelectLogHeadSQL      = selectLogHead
 )
 
 var ClaimPaymentsSQL = claimPayments

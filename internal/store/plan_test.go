@@ -196,11 +196,7 @@ func explain(t *testing.T, conn *pgx.Conn, mode string, s planned) (string, erro
 		}
 	}
 	var raw string
-	call := `planned`
-	if s.args != "" {
-		call += `(` + s.args + `)`
-	}
-	if err := conn.QueryRow(t.Context(), `explain (format json) execute `+call,
+	if err := conn.QueryRow(t.Context(), `explain (format json) execute planned(`+s.args+`)`,
 		simple).Scan(&raw); err != nil {
 		return "", err
 	}
