@@ -69,6 +69,10 @@ func steps(topic string) []step {
 		{"migrate up", nil, 0, nil},
 		{"migrate down", nil, 1, nil}, // Without --yes. TestOperatorLog_Migrations has it with.
 		{"partitions list", nil, 1, nil},
+		{"partitions init", []string{"--topic", topic, "--partitions", "2", "--replication", "9"}, 1, []string{
+			"partitions init begun " + topicArguments + " null null",
+			"partitions init ended failed " + topicArguments + " null null",
+		}},
 		{"partitions init", []string{"--topic", topic, "--partitions", "2"}, 0, []string{
 			"partitions init begun " + topicArguments + " null null",
 			"partitions init ended succeeded " + topicArguments + ` null {"topic_id":"ID","partitions":2}`,

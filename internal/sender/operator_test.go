@@ -2,6 +2,7 @@ package sender
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -57,7 +58,22 @@ func TestOperator_OpenTransaction(t *testing.T) {
 			if p := r.row(0); p.NextOffset != 0 || p.Generation != 0 {
 				t.Errorf("changed: %+v", p)
 			}
+			r.wantLogged("begun ", "ended unknown") // Whether the transaction was ended is not known.
 		})
+	}
+}
+
+// wantLogged wants the last rows of the operator's log to have these phases and results.
+func (r *rig) wantLogged(want ...string) {
+	r.t.Helper()
+	var got []string
+	const last = `select array_agg(phase || ' ' || result order by seq) from
+		(select * from operator_log order by seq desc limit $1) as last`
+	if err := r.sql.QueryRow(bounded(r.t), last, len(want)).Scan(&got); err != nil {
+		r.t.Fatal(err)
+	}
+	if !slices.Equal(got, want) {
+		r.t.Errorf("got the rows %q in the operator's log, want %q", got, want)
 	}
 }
 
@@ -130,6 +146,7 @@ func TestOperator_InDoubtNotClaimable(t *testing.T) {
 		!strings.Contains(err.Error(), "3 payments are in doubt, of which only 2 can be claimed") {
 		t.Errorf("error %v", err)
 	}
+	r.wantLogged("begun ", "ended failed")
 	r.wantUnsent(0, 3)
 }
 
