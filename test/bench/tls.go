@@ -121,7 +121,7 @@ func createBlocking(ctx context.Context, j job, report func(any) error) error {
 	})
 }
 
-// dial opens a connection and, over TLS, ends the handshake. Who the server is does not matter here.
+// dial opens a connection and, over TLS, ends the handshake. The server is not verified.
 func dial(ctx context.Context, address string, overTLS bool) (net.Conn, error) {
 	if !overTLS {
 		return new(net.Dialer).DialContext(ctx, "tcp", address)
