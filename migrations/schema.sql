@@ -171,11 +171,18 @@ create table api_keys (
     hint text not null,
     created_at timestamp with time zone not null default now(),
     revoked_at timestamp with time zone,
+    scopes text[] not null default '{payments:create,payments:read}'::text[],
+    expires_at timestamp with time zone,
+    note text not null default ''::text,
+    last_used_at timestamp with time zone,
     constraint api_keys_id_is_unique PRIMARY KEY (id),
     constraint api_keys_hash_is_unique UNIQUE (hash),
     constraint api_keys_tenant_exists FOREIGN KEY (tenant_id) REFERENCES tenants(id),
+    constraint api_keys_expires_after_created CHECK ((expires_at > created_at)),
     constraint api_keys_hash_is_256_bits CHECK ((octet_length(hash) = 32)),
-    constraint api_keys_revoked_after_created CHECK ((revoked_at >= created_at))
+    constraint api_keys_note_in_bounds CHECK ((char_length(note) <= 200)),
+    constraint api_keys_revoked_after_created CHECK ((revoked_at >= created_at)),
+    constraint api_keys_scopes_are_known CHECK (((cardinality(scopes) > 0) AND (scopes <@ '{payments:create,payments:read}'::text[])))
 );
 
 create table operator_log (
@@ -269,6 +276,17 @@ create table payments (
     constraint payments_trace_context_has_form CHECK ((octet_length(trace_context) = 25))
 ) with (autovacuum_vacuum_threshold=200000, autovacuum_vacuum_scale_factor=0.001, vacuum_index_cleanup=on);
 
+create table tenant_settings (
+    tenant_id integer not null,
+    disabled_at timestamp with time zone,
+    rate double precision,
+    burst integer,
+    constraint tenant_settings_tenant_is_unique PRIMARY KEY (tenant_id),
+    constraint tenant_settings_tenant_exists FOREIGN KEY (tenant_id) REFERENCES tenants(id),
+    constraint tenant_settings_burst_in_bounds CHECK (((burst IS NULL) OR ((rate IS NOT NULL) AND ((burst >= 1) AND ((burst)::double precision <= LEAST((999999)::double precision, GREATEST((1)::double precision, (rate * (600)::double precision)))))))),
+    constraint tenant_settings_rate_in_bounds CHECK (((rate = (0)::double precision) OR ((rate >= (0.01)::double precision) AND (rate <= (100000)::double precision))))
+);
+
 create table tenants (
     id integer not null generated always as identity,
     name text not null,
@@ -278,6 +296,13 @@ create table tenants (
     constraint tenants_name_is_unique UNIQUE (name),
     constraint tenants_name_has_form CHECK ((name ~ '^[a-z0-9][a-z0-9-]{0,62}$'::text)),
     constraint tenants_salt_is_256_bits CHECK ((octet_length(salt) = 32))
+);
+
+create table test_installation (
+    id boolean not null default true,
+    marked_at timestamp with time zone not null default now(),
+    constraint test_installation_is_unique PRIMARY KEY (id),
+    constraint test_installation_is_one_row CHECK (id)
 );
 
 create table topic_partitions (

@@ -108,6 +108,9 @@ func (d *demo) setUp(ctx context.Context) error {
 		if err := renewTransactionalIDs(ctx, url); err != nil {
 			return err
 		}
+		if _, err := s.MarkTestInstallation(ctx); err != nil {
+			return err
+		}
 		_, err := operator.EnsureDevelopmentTenant(ctx, s, tenant)
 		return err
 	})

@@ -30,6 +30,7 @@ func TestSetup(t *testing.T) {
 		return runCommand(t, append(append([]string{"setup"}, flags...), args...)...)
 	}
 	development := []string{"--topic", topic, "--tenant", "dev", "--development-key"}
+	marked := append([]string{"--test-installation"}, development...)
 	for i, row := range []struct {
 		args []string
 		code int
@@ -56,8 +57,9 @@ func TestSetup(t *testing.T) {
 			1,
 			[]string{"this installation has topic " + topic + ", not another"},
 		},
-		{development, 0, []string{"tenant dev with the development key: created"}},
-		{development, 0, []string{"development key: found, nothing was changed"}},
+		{development, 1, []string{"works only in a test installation"}},
+		{marked, 1, []string{"live keys that are no test keys"}}, // That of acme.
+		{append([]string{"--no-test-installation"}, marked...), 2, []string{"--no-test-installation: give one of"}},
 	} {
 		code, stdout, stderr := setup(row.args...)
 		for _, want := range row.want {
@@ -67,8 +69,8 @@ func TestSetup(t *testing.T) {
 		}
 	}
 	code, stdout, stderr := runCommand(t, "tenants", "list", "--database-url", flags[1])
-	if code != 0 || strings.Contains(stdout, "beta") {
-		t.Errorf("got %d, %s%s; want 0 and no tenant of the setup that was refused", code, stdout, stderr)
+	if code != 0 || strings.Contains(stdout, "beta") || strings.Contains(stdout, "dev") {
+		t.Errorf("got %d, %s%s; want 0 and no tenant of a setup that was refused", code, stdout, stderr)
 	}
 }
 

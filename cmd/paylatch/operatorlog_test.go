@@ -51,7 +51,9 @@ func steps(topic string) []step {
 		changed = `{"state":"halted"}`
 		halted  = `partitions halt done {"partition":1} {"state":"active","since":"TIME"} ` + changed
 		state   = `{"state":"active","topic_id":"ID","next_offset":0,"delivery":`
-		tail    = `,"tail":{"marked":0,"restored":0,"repeated":0,"unexpected":0}`
+		// bothScopes are the terms of a key that is not restricted.
+		bothScopes = `"scopes":["payments:create","payments:read"]`
+		tail       = `,"tail":{"marked":0,"restored":0,"repeated":0,"unexpected":0}`
 	)
 	topicArguments := `{"topic":"` + topic + `","partitions":2,"delivery":"fenced"}`
 	grown := `{"topic":"` + topic + `","partitions":3}`
@@ -80,18 +82,27 @@ func steps(topic string) []step {
 		{"partitions init", []string{"--topic", topic, "--partitions", "2"}, 1, nil},
 		{"setup", []string{"--topic", topic, "--tenant", "beta"}, 0, []string{
 			`tenants create done {"tenant":"beta"} null {"tenant_id":1}`,
-			`tenants add-key done {"tenant":"beta"} null {"key":1,"live":true}`,
+			`tenants add-key done {"tenant":"beta"} null {"key":1,"live":true,` + bothScopes + `}`,
 		}},
 		{"setup", []string{"--topic", topic, "--tenant", "beta"}, 0, nil},
 		{"tenants create", []string{"acme"}, 0, []string{
 			`tenants create done {"tenant":"acme"} null {"tenant_id":3}`,
-			`tenants add-key done {"tenant":"acme"} null {"key":2,"live":true}`,
+			`tenants add-key done {"tenant":"acme"} null {"key":2,"live":true,` + bothScopes + `}`,
 		}},
 		{"tenants create", []string{"acme"}, 1, nil},
 		{"tenants add-key", []string{"acme"}, 0, []string{
-			`tenants add-key done {"tenant":"acme"} null {"key":3,"live":true}`,
+			`tenants add-key done {"tenant":"acme"} null {"key":3,"live":true,` + bothScopes + `}`,
 		}},
 		{"tenants add-key", []string{"nobody"}, 1, nil},
+		{"tenants disable", []string{"acme"}, 0, []string{
+			`tenants disable done {"tenant":"acme"} {"enabled":true} {"enabled":false}`,
+		}},
+		{"tenants disable", []string{"acme"}, 0, nil},
+		{"tenants enable", []string{"acme"}, 0, []string{
+			`tenants enable done {"tenant":"acme"} {"enabled":false} {"enabled":true}`,
+		}},
+		{"setup", []string{"--topic", topic, "--test-installation"}, 1, nil}, // There are live keys.
+		{"setup", []string{"--topic", topic, "--no-test-installation"}, 0, nil},
 		{"tenants revoke-key", []string{"acme", "3"}, 0, []string{
 			`tenants revoke-key done {"tenant":"acme","key":3} {"key":3,"live":true} {"key":3,"live":false}`,
 		}},

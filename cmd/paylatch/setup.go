@@ -20,16 +20,22 @@ type setupCommand struct {
 	app.DatabaseSettings
 	app.KafkaSettings
 	app.TopicSettings
-	Tenant         string `placeholder:"NAME" help:"Create this tenant, too, unless it exists; its key is shown once."`
-	DevelopmentKey bool   `help:"Give the tenant the key of paylatch-dev, which is public and guards nothing."`
+	Tenant             string `placeholder:"NAME" help:"Create this tenant, too, unless it exists; its key is shown once."`
+	DevelopmentKey     bool   `help:"Give the tenant the key of paylatch-dev, which is public and guards nothing. Only in a test installation."`
+	TestInstallation   bool   `help:"Mark the installation as one for tests: keys of the environments test and dev work only there. Refused if there are other live keys."`
+	NoTestInstallation bool   `help:"Take that mark back: every replica refuses test keys within 5 s."`
 }
 
 // Faults implements cli.Checker.
 func (c *setupCommand) Faults() []string {
+	var faults []string
 	if c.DevelopmentKey && c.Tenant == "" {
-		return []string{"--development-key: needs --tenant"}
+		faults = append(faults, "--development-key: needs --tenant")
 	}
-	return nil
+	if c.TestInstallation && c.NoTestInstallation {
+		faults = append(faults, "--test-installation, --no-test-installation: give one of them")
+	}
+	return faults
 }
 
 // Run sets an installation up, and prints what it created and what it found.
@@ -50,11 +56,35 @@ func (c *setupCommand) Run(ctx context.Context, out cli.Output) error {
 		}
 		_, _ = fmt.Fprintf(out.Stdout, "topic %s with %d partitions, delivery %s: %s\n",
 			found.Topic, found.Partitions, found.Delivery, outcome(found.Created))
-		if c.Tenant == "" {
-			return nil
+		if err := c.mark(ctx, s, out); err != nil || c.Tenant == "" {
+			return err
 		}
 		return c.ensureTenant(ctx, s, out)
 	})
+}
+
+// mark marks the installation as one for tests, or takes the mark back, or does neither.
+func (c *setupCommand) mark(ctx context.Context, s *store.Store, out cli.Output) error {
+	var changed bool
+	var err error
+	change := "marked"
+	switch {
+	case c.TestInstallation:
+		changed, err = s.MarkTestInstallation(ctx)
+	case c.NoTestInstallation:
+		change = "unmarked"
+		changed, err = s.UnmarkTestInstallation(ctx)
+	default:
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("test installation: %w", err)
+	}
+	if !changed {
+		change += " before, nothing was changed"
+	}
+	_, err = fmt.Fprintf(out.Stdout, "test installation: %s\n", change)
+	return err
 }
 
 // ensureTenant creates the tenant, unless it exists. Its key comes last: scripts read the last
@@ -80,7 +110,7 @@ func (c *setupCommand) ensureTenant(ctx context.Context, s *store.Store, out cli
 	if err != nil {
 		return err
 	}
-	return addKey(ctx, s, out, c.Tenant, key)
+	return addKey(ctx, s, out, c.Tenant, key, store.Unrestricted)
 }
 
 // outcome says whether something was created now.

@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"regexp"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -18,20 +18,8 @@ type tenantsCommand struct {
 	List      tenantsListCommand      `cmd:"" help:"List tenants and their keys."`
 	AddKey    tenantsAddKeyCommand    `cmd:"" name:"add-key" help:"Give a tenant one more live key, which is shown this once."`
 	RevokeKey tenantsRevokeKeyCommand `cmd:"" name:"revoke-key" help:"End a key: every replica refuses it within 5 s."`
-}
-
-type keySettings struct {
-	Env string `default:"live" help:"The environment in the name of the key: live, test, …; for people and scanners only."`
-}
-
-// envForm is what an API key's environment may be.
-var envForm = regexp.MustCompile(`^[a-z0-9]{1,16}$`)
-
-func (k keySettings) newKey() (payment.APIKey, error) {
-	if !envForm.MatchString(k.Env) {
-		return payment.APIKey{}, fmt.Errorf("--env %q: must be 1 to 16 lower-case letters and digits", k.Env)
-	}
-	return payment.NewAPIKey(k.Env)
+	Disable   tenantsDisableCommand   `cmd:"" help:"Have all keys of a tenant refused within 5 s. What it has created is still sent."`
+	Enable    tenantsEnableCommand    `cmd:"" help:"Have the live keys of a disabled tenant accepted again."`
 }
 
 type tenantsCreateCommand struct {
@@ -50,7 +38,7 @@ func (c *tenantsCreateCommand) Run(ctx context.Context, out cli.Output) error {
 		if _, err := s.CreateTenant(ctx, c.Name); err != nil {
 			return fmt.Errorf("tenant %q: %w", c.Name, err)
 		}
-		return addKey(ctx, s, out, c.Name, key)
+		return addKey(ctx, s, out, c.Name, key, c.terms())
 	})
 }
 
@@ -67,13 +55,15 @@ func (c *tenantsAddKeyCommand) Run(ctx context.Context, out cli.Output) error {
 		if err != nil {
 			return err
 		}
-		return addKey(ctx, s, out, c.Name, key)
+		return addKey(ctx, s, out, c.Name, key, c.terms())
 	})
 }
 
 // addKey stores a key's hash and shows the key. Scripts read the line's last word.
-func addKey(ctx context.Context, s *store.Store, out cli.Output, tenant string, key payment.APIKey) error {
-	id, err := s.AddAPIKey(ctx, tenant, key)
+func addKey(
+	ctx context.Context, s *store.Store, out cli.Output, tenant string, key payment.APIKey, terms store.APIKeyTerms,
+) error {
+	id, err := s.AddAPIKey(ctx, tenant, key, terms)
 	if err != nil {
 		return fmt.Errorf("tenant %q: %w", tenant, err)
 	}
@@ -99,6 +89,44 @@ func (c *tenantsRevokeKeyCommand) Run(ctx context.Context, out cli.Output) error
 	})
 }
 
+type tenantsDisableCommand struct {
+	app.DatabaseSettings
+	Name string `arg:"" help:"The tenant."`
+}
+
+// Run disables a tenant.
+func (c *tenantsDisableCommand) Run(ctx context.Context, out cli.Output) error {
+	return app.WithStore(ctx, c.DatabaseSettings, func(s *store.Store) error {
+		changed, err := s.DisableTenant(ctx, c.Name)
+		return printTenant(out, c.Name, "disabled; every replica refuses its keys within 5 s", changed, err)
+	})
+}
+
+type tenantsEnableCommand struct {
+	app.DatabaseSettings
+	Name string `arg:"" help:"The tenant."`
+}
+
+// Run enables a tenant.
+func (c *tenantsEnableCommand) Run(ctx context.Context, out cli.Output) error {
+	return app.WithStore(ctx, c.DatabaseSettings, func(s *store.Store) error {
+		changed, err := s.EnableTenant(ctx, c.Name)
+		return printTenant(out, c.Name, "enabled", changed, err)
+	})
+}
+
+// printTenant prints what was changed.
+func printTenant(out cli.Output, tenant, change string, changed bool, err error) error {
+	if err != nil {
+		return fmt.Errorf("tenant %q: %w", tenant, err)
+	}
+	if !changed {
+		change = "found so, nothing was changed"
+	}
+	_, err = fmt.Fprintf(out.Stdout, "tenant %s: %s\n", tenant, change)
+	return err
+}
+
 type tenantsListCommand struct{ app.DatabaseSettings }
 
 // Run lists tenants and keys.
@@ -109,18 +137,40 @@ func (c *tenantsListCommand) Run(ctx context.Context, out cli.Output) error {
 			return err
 		}
 		w := tabwriter.NewWriter(out.Stdout, 0, 0, 2, ' ', 0)
-		_, _ = fmt.Fprintln(w, "TENANT\tKEY\tHINT\tCREATED\tREVOKED")
+		_, _ = fmt.Fprintln(w, "TENANT\tKEY\tHINT\tSTATE\tSCOPES\tCREATED\tEXPIRES\tLAST USED\tREVOKED\tNOTE")
 		for _, i := range infos {
-			key, revoked := "-", ""
+			key, created := "-", i.CreatedAt
 			if i.KeyID != 0 {
 				key = fmt.Sprint(i.KeyID)
 			}
-			if i.RevokedAt != nil {
-				revoked = i.RevokedAt.UTC().Format(time.DateTime)
-			}
-			created := i.CreatedAt.UTC().Format(time.DateTime)
-			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", i.Tenant, key, i.Hint, created, revoked)
+			_, _ = fmt.Fprintln(w, strings.Join([]string{
+				i.Tenant, key, i.Hint, stateOf(i), strings.Join(i.Scopes, ","), timeText(&created),
+				timeText(i.ExpiresAt), timeText(i.LastUsedAt), timeText(i.RevokedAt), i.Note,
+			}, "\t"))
 		}
 		return w.Flush()
 	})
+}
+
+// stateOf says whether a key works, and if not, why.
+func stateOf(i store.APIKeyInfo) string {
+	switch {
+	case i.DisabledAt != nil:
+		return "tenant disabled"
+	case i.KeyID == 0:
+		return ""
+	case i.RevokedAt != nil:
+		return "revoked"
+	case i.Expired:
+		return "expired"
+	}
+	return "live"
+}
+
+// timeText returns a time in UTC, or nothing.
+func timeText(t *time.Time) string {
+	if t == nil {
+		return ""
+	}
+	return t.UTC().Format(time.DateTime)
 }

@@ -3,22 +3,23 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// authenticated runs h only if the request has a valid API key and is within the limits of its
-// tenant. Only the key identifies the tenant.
-func (s *Server) authenticated(h handler) handler {
+// authenticated runs h only if the request has a live API key with the scope and is within the
+// limits of its tenant. Only the key identifies the tenant. A request without the scope counts
+// against the limits, too.
+func (s *Server) authenticated(scope payment.Scope, h handler) handler {
 	return func(x *exchange) error {
 		key, err := apiKey(x.r.Header.Values("Authorization"))
 		if err != nil {
 			return err
 		}
-		x.key = key.Hash()
-		// No timeout here: the store answers from its cache, and bounds its own queries.
-		access, err := s.store.Authenticate(x.Context(), x.key)
+		x.key = key
+		access, err := s.access(x.Context(), key)
 		if err != nil {
 			return err
 		}
@@ -29,6 +30,12 @@ func (s *Server) authenticated(h handler) handler {
 		}
 		// Deferred, so that a panic of h releases it too.
 		defer x.usage.inFlight.release()
+		if !access.Scopes.Has(scope) {
+			return &refusalError{
+				code: "insufficient_scope", scope: scope,
+				detail: "the API key does not have the scope " + string(scope),
+			}
+		}
 		return h(x)
 	}
 }
@@ -59,10 +66,23 @@ func apiKey(values []string) (payment.APIKey, error) {
 // longer live. It is for requests that last: the key may be revoked while a body arrives, or during
 // a wait. It usually returns at once, since the store has the key in its cache.
 func (s *Server) recheck(ctx context.Context, x *exchange) error {
-	_, err := s.store.Authenticate(ctx, x.key)
+	_, err := s.access(ctx, x.key)
 	return err
 }
 
 // isRevoked reports whether err, of recheck, means that the key is no longer live. If the database
 // is away, that is not known.
 func isRevoked(err error) bool { return errors.Is(err, payment.ErrUnauthorized) }
+
+// errTestKey is a payment.ErrUnauthorized for a key that would be live elsewhere.
+var errTestKey = fmt.Errorf("%w: a test key, and not a test installation", payment.ErrUnauthorized)
+
+// access returns what a key gives access to. There is no timeout here: the store answers from its
+// cache, and bounds its own queries.
+func (s *Server) access(ctx context.Context, key payment.APIKey) (payment.Access, error) {
+	access, err := s.store.Authenticate(ctx, key.Hash())
+	if err == nil && key.IsTest() && !access.TestInstallation {
+		return payment.Access{}, errTestKey
+	}
+	return access, err
+}

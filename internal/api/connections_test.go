@@ -224,7 +224,7 @@ func TestServe_BusyConnections(t *testing.T) {
 	store := &heldStore{memory, make(chan struct{}), make(chan struct{})}
 	s.store, s.config.ConnectionsMax, s.logger = store, connectionsMax, log.logger()
 	address := served(t, s)
-	key, err := payment.NewAPIKey("test")
+	key, err := payment.NewAPIKey("live")
 	if err != nil {
 		t.Fatal(err)
 	}

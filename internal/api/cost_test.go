@@ -22,7 +22,7 @@ type fakeStore struct {
 }
 
 func (s *fakeStore) Authenticate(context.Context, payment.APIKeyHash) (payment.Access, error) {
-	return payment.Access{Tenant: s.tenant}, nil
+	return payment.Access{Tenant: s.tenant, Scopes: payment.AllScopes}, nil
 }
 
 func (s *fakeStore) Create(_ context.Context, p payment.Payment) (payment.Payment, bool, error) {
@@ -93,7 +93,7 @@ func (w *responseSink) WriteHeader(status int) { w.status = status }
 func cost(b *testing.B, want int, request func(apiKey string) *http.Request) {
 	b.Helper()
 	s, _ := newTestServer(b)
-	apiKey, err := payment.NewAPIKey("test")
+	apiKey, err := payment.NewAPIKey("live")
 	if err != nil {
 		b.Fatal(err)
 	}

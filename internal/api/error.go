@@ -22,6 +22,8 @@ type refusalError struct {
 	detail string
 	// allow is the value of Allow, for method_not_allowed.
 	allow string
+	// scope is the one that the key lacks, for insufficient_scope.
+	scope payment.Scope
 	// retryAfterSeconds is the value of Retry-After, for the two problems of status 429.
 	retryAfterSeconds int
 }
@@ -68,6 +70,8 @@ func problemOf(err error) *problem {
 	switch {
 	case errors.Is(err, payment.ErrNotFound):
 		return newProblem("not_found", "there is no such payment")
+	case errors.Is(err, errTestKey):
+		return newProblem("unauthorized", "the API key is a test key, and works only in a test installation")
 	case errors.Is(err, payment.ErrUnauthorized):
 		return newProblem("unauthorized", "the API key is not a live one")
 	case errors.Is(err, payment.ErrUnavailable),
@@ -109,6 +113,11 @@ func (x *exchange) writeError(err error) {
 	switch p.Code {
 	case "unauthorized":
 		header.Set("WWW-Authenticate", `Bearer realm="paylatch"`)
+	case "insufficient_scope": // RFC 6750 section 3.1.
+		if refused, ok := errors.AsType[*refusalError](err); ok {
+			header.Set("WWW-Authenticate",
+				`Bearer realm="paylatch", error="insufficient_scope", scope="`+string(refused.scope)+`"`)
+		}
 	case "unavailable":
 		header.Set("Retry-After", strconv.Itoa(retryAfterSeconds))
 	case "rate_limited", "too_many_in_flight":

@@ -27,7 +27,7 @@ type exchange struct {
 	r         *http.Request
 	requestID string
 	// key and tenant are zero until the request is authenticated.
-	key    payment.APIKeyHash
+	key    payment.APIKey
 	tenant payment.Tenant
 	// usage is the tenant's. It is nil until the request is admitted.
 	usage *tenantUsage

@@ -75,7 +75,12 @@ var problemTypes = map[string]problemType{
 	},
 	"unauthorized": {
 		http.StatusUnauthorized, "No live API key",
-		"Send Authorization: Bearer with a key of your tenant. A revoked key stays refused.",
+		"Send one header Authorization: Bearer with a key of your tenant. A key that was revoked or has expired " +
+			"stays refused. A test key works only in a test installation.",
+	},
+	"insufficient_scope": {
+		http.StatusForbidden, "The API key does not have the scope",
+		"WWW-Authenticate names the scope: payments:create or payments:read. Use a key of your tenant that has it.",
 	},
 	"not_found": {
 		http.StatusNotFound, "Not found",

@@ -208,7 +208,7 @@ func TestServer_Limits(t *testing.T) {
 func TestServer_Unauthorized(t *testing.T) {
 	t.Parallel()
 	server, _ := newTestServer(t)
-	key, err := payment.NewAPIKey("test")
+	key, err := payment.NewAPIKey("live")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ type rawResponse struct {
 // returns the response.
 func rawCreate(t *testing.T, address, rest string, half bool) rawResponse {
 	t.Helper()
-	key, err := payment.NewAPIKey("test")
+	key, err := payment.NewAPIKey("live")
 	if err != nil {
 		t.Fatal(err)
 	}

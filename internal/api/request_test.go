@@ -22,7 +22,7 @@ var quiet = slog.New(slog.NewJSONHandler(io.Discard, nil))
 // replace them; an empty value removes the header.
 func request(t *testing.T, method, target, body string, headers ...string) *http.Request {
 	t.Helper()
-	key, err := payment.NewAPIKey("test")
+	key, err := payment.NewAPIKey("live")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -129,10 +129,11 @@ const (
 // routes registers the whole API. A path that is not clean is unknown, and is not redirected.
 func (s *Server) routes() {
 	const get, head, post = http.MethodGet, http.MethodHead, http.MethodPost
+	const create, read = payment.ScopeCreate, payment.ScopeRead
 	s.router.SkipClean(true)
-	s.handle(paymentPrefix+"{id}", segmentUnder(paymentPrefix), s.authenticated(s.statusByID), get, head)
-	s.handle(paymentsPath, exactly(paymentsPath), s.authenticated(s.create), post)
-	s.handle(paymentsPath, exactly(paymentsPath), s.authenticated(s.statusByKey), get, head)
+	s.handle(paymentPrefix+"{id}", segmentUnder(paymentPrefix), s.authenticated(read, s.statusByID), get, head)
+	s.handle(paymentsPath, exactly(paymentsPath), s.authenticated(create, s.create), post)
+	s.handle(paymentsPath, exactly(paymentsPath), s.authenticated(read, s.statusByKey), get, head)
 	s.handle("/livez", exactly("/livez"), live, get, head)
 	s.handle(readyPath, exactly(readyPath), s.ready, get, head)
 	s.handle("/openapi.json", exactly("/openapi.json"), openAPI, get, head)

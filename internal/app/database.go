@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/paylatch/paylatch/internal/operator"
 	"github.com/paylatch/paylatch/internal/sleep"
 	"github.com/paylatch/paylatch/internal/store"
 )
@@ -23,6 +24,9 @@ func (s *Service) awaitDatabase(ctx context.Context) error {
 		if err == nil && s.server != nil {
 			err = s.store.TryPrivileges(ctx, store.RoleAPI)
 		}
+		if err == nil && s.server != nil {
+			err = s.warnOfDevelopmentKey(ctx)
+		}
 		if err == nil || ctx.Err() != nil {
 			return nil
 		}
@@ -32,4 +36,18 @@ func (s *Service) awaitDatabase(ctx context.Context) error {
 		s.logger.Warn("waiting for database", "error", err, "retry_in", retry)
 		_ = sleep.For(ctx, retry) // The next Ping sees if ctx ended.
 	}
+}
+
+// warnOfDevelopmentKey warns if the development key is live: the whole world knows it.
+func (s *Service) warnOfDevelopmentKey(ctx context.Context) error {
+	key, err := operator.DevelopmentKey()
+	if err != nil {
+		return err
+	}
+	live, err := s.store.HasLiveKey(ctx, key)
+	if err == nil && live {
+		s.logger.Warn("development key is live: it is public, and works if this is a test installation; " +
+			"revoke it where payments are real")
+	}
+	return err
 }

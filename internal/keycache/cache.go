@@ -56,6 +56,7 @@ type Cache struct {
 	unknown, refreshes *batch.Batcher[payment.APIKeyHash, result]
 	// purges counts how often live was emptied.
 	purges atomic.Int64
+	uses   uses
 
 	// ctx is the context of the queries. It ends with Close.
 	ctx    context.Context
@@ -69,6 +70,8 @@ type liveKey struct {
 	queriedAt time.Time
 	// refreshAt is the age, in nanoseconds, at which the key is queried again.
 	refreshAt atomic.Int64
+	// usedIn is the period of uses in which the key was last used.
+	usedIn atomic.Int64
 }
 
 // result is the result of one query for one key: what a live key gives access to, or an error.
@@ -87,6 +90,7 @@ func New(keysMax int, lookup Lookup) (*Cache, error) {
 		return nil, fmt.Errorf("key cache: %w", err)
 	}
 	c := &Cache{lookup: lookup, live: live}
+	c.uses.keysMax = keysMax
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.unknown = batch.New(LookupMax, UnknownMax, c.load)
 	c.refreshes = batch.New(LookupMax, keysMax, c.load)
@@ -109,6 +113,7 @@ func (c *Cache) Access(ctx context.Context, key payment.APIKeyHash) (payment.Acc
 			c.query(queue, key)
 		}
 		if age < TTL {
+			c.uses.note(known)
 			return known.access, nil
 		}
 	}
@@ -131,6 +136,9 @@ func (c *Cache) Access(ctx context.Context, key payment.APIKeyHash) (payment.Acc
 				// query starts later than both.
 				continue
 			}
+			if res.err == nil {
+				c.uses.add(res.access.KeyID)
+			}
 			return res.access, res.err
 		}
 	}
@@ -142,6 +150,10 @@ func (c *Cache) Purge() {
 	c.purges.Add(1)
 	c.live.Purge()
 }
+
+// Used returns the ids of the keys that were used since the last call, in no order. It is for the
+// time of a key's last use: its result is not needed for authentication, so a caller may lose it.
+func (c *Cache) Used() []int32 { return c.uses.take() }
 
 // Pending returns how many keys that are not cached wait for the database.
 func (c *Cache) Pending() int { return c.unknown.Pending() }

@@ -3,6 +3,7 @@ package keycache_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -359,6 +360,34 @@ func TestCache_Close(t *testing.T) {
 		}
 		if queries, _ := d.counts(); queries != 2 {
 			t.Error("a query was started after Close")
+		}
+	})
+}
+
+// TestCache_Used: each key that was used in a period is reported once, also one that was not cached
+// before, and one that is used in each period. A refused key is not.
+func TestCache_Used(t *testing.T) {
+	t.Parallel()
+	access := acme
+	access.KeyID = 7
+	d := &database{access: access, only: someKey}
+	withCache(t, d, func(t *testing.T, k *keycache.Cache) {
+		for period := range 3 {
+			for range 100 {
+				if _, err := k.Access(t.Context(), someKey); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+			if _, err := k.Access(t.Context(), payment.APIKeyHash{9}); !errors.Is(err, payment.ErrUnauthorized) {
+				t.Fatal(err)
+			}
+			if used := k.Used(); !slices.Equal(used, []int32{7}) {
+				t.Errorf("period %d: got keys %v, want key 7", period, used)
+			}
+			if used := k.Used(); len(used) != 0 {
+				t.Errorf("period %d: got keys %v again, want none", period, used)
+			}
 		}
 	})
 }

@@ -2,7 +2,7 @@ package operator
 
 import (
 	"context"
-	"errors"
+	"fmt"
 
 	"github.com/paylatch/paylatch/internal/payment"
 	"github.com/paylatch/paylatch/internal/store"
@@ -15,19 +15,15 @@ func DevelopmentKey() (payment.APIKey, error) {
 }
 
 // EnsureDevelopmentTenant creates a tenant with the development key, unless it exists, and reports
-// whether it was created.
+// whether it was created. Only in a test installation; see store.EnsureTestTenant.
 func EnsureDevelopmentTenant(ctx context.Context, s *store.Store, name string) (created bool, err error) {
 	key, err := DevelopmentKey()
 	if err != nil {
 		return false, err
 	}
-	_, err = s.CreateTenant(ctx, name)
-	created = err == nil
-	if err != nil && !errors.Is(err, store.ErrTenantExists) {
-		return false, err
-	}
-	if _, err := s.AddAPIKey(ctx, name, key); err != nil && !errors.Is(err, store.ErrKeyExists) {
-		return created, err
+	created, err = s.EnsureTestTenant(ctx, name, key)
+	if err != nil {
+		return false, fmt.Errorf("tenant %q, development key: %w", name, err)
 	}
 	return created, nil
 }

@@ -108,6 +108,12 @@ func (k APIKey) Hint() string {
 	return k.s[:strings.LastIndexByte(k.s, '_')+1] + "…" + k.s[len(k.s)-4:]
 }
 
+// IsTest reports whether the key is a test key: its environment is test or dev. Test keys work only
+// in an installation that is marked as a test installation.
+func (k APIKey) IsTest() bool {
+	return strings.HasPrefix(k.s, "pl_test_") || strings.HasPrefix(k.s, "pl_dev_")
+}
+
 // Reveal returns the key itself.
 func (k APIKey) Reveal() string { return k.s }
 

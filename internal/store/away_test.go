@@ -32,7 +32,7 @@ func everyCall(t testing.TB, ctx context.Context, s *store.Store, p payment.Paym
 	_, errs["FindDerived"] = s.FindDerived(ctx, p.Tenant, p.ID)
 	_, errs["Authenticate"] = s.Authenticate(ctx, key.Hash())
 	_, errs["CreateTenant"] = s.CreateTenant(ctx, "new")
-	_, errs["AddAPIKey"] = s.AddAPIKey(ctx, "acme", key)
+	_, errs["AddAPIKey"] = s.AddAPIKey(ctx, "acme", key, store.Unrestricted)
 	_, errs["Tenants"] = s.Tenants(ctx)
 	_, errs["Partitions"] = s.Partitions(ctx)
 	_, errs["Backlog"] = s.Backlog(ctx)

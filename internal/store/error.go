@@ -28,6 +28,12 @@ var errCorrupt = errors.New("impossible state in the database")
 // Retrying does not help.
 func IsCorrupt(err error) bool { return errors.Is(err, errCorrupt) }
 
+// operatorError is a mistake of an operator. It may be returned from within a transaction:
+// translate leaves it as it is.
+type operatorError string
+
+func (e operatorError) Error() string { return string(e) }
+
 // translate turns an error of PostgreSQL or of the connection into the kinds of package payment, by
 // SQLSTATE and never by its text.
 //
@@ -36,6 +42,9 @@ func IsCorrupt(err error) bool { return errors.Is(err, errCorrupt) }
 // program, since payment.New checks the same rules; such an error stays as it is.
 func translate(err error) error {
 	if err == nil || errors.Is(err, payment.ErrUnavailable) || errors.Is(err, errCorrupt) {
+		return err
+	}
+	if _, ok := errors.AsType[operatorError](err); ok {
 		return err
 	}
 	if _, ok := errors.AsType[pgx.ScanArgError](err); ok {

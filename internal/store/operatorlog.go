@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -63,7 +62,7 @@ type partitionState struct {
 }
 
 // errUnchanged is returned by work that has found nothing to change.
-var errUnchanged = errors.New("nothing was changed")
+var errUnchanged error = operatorError("nothing was changed")
 
 // changeLogged runs an operator's work in a transaction that also records it in the operator's log.
 // It rolls back if work returns an error, and returns one that wraps it. On record, with its row,

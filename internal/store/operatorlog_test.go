@@ -139,7 +139,7 @@ func TestOperatorLog_Rollback(t *testing.T) {
 	if _, err := f.CreateTenant(t.Context(), "acme"); !errors.Is(err, store.ErrTenantExists) {
 		t.Errorf("got %v, want %v", err, store.ErrTenantExists)
 	}
-	if _, err := f.AddAPIKey(t.Context(), "acme", key); !errors.Is(err, store.ErrKeyExists) {
+	if _, err := f.AddAPIKey(t.Context(), "acme", key, store.Unrestricted); !errors.Is(err, store.ErrKeyExists) {
 		t.Errorf("got %v, want %v", err, store.ErrKeyExists)
 	}
 	if err := f.RevokeAPIKey(t.Context(), "acme", 99); !errors.Is(err, store.ErrNoAPIKey) {

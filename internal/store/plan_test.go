@@ -101,7 +101,9 @@ var pooledPlans = []planned{
 	},
 	{
 		"keys", store.SelectLiveKeysSQL, `array[decode('00', 'hex')]`,
-		"Nested Loop ← Index Scan api_keys_hash_is_unique api_keys ← Index Scan tenants_id_is_unique tenants",
+		"Nested Loop ← Index Only Scan test_installation_is_unique test_installation ← Nested Loop ← " +
+			"Index Scan api_keys_hash_is_unique api_keys ← Index Scan tenants_id_is_unique tenants ← " +
+			"Index Scan tenant_settings_tenant_is_unique tenant_settings",
 	},
 	{"parties by id", store.SelectPartiesByIDSQL, `'{1,2}'`, "Index Scan parties_id_is_unique parties"},
 	{"accounts by id", store.SelectAccountsByIDSQL, `'{1,2}'`, "Index Scan accounts_id_is_unique accounts"},

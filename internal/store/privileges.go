@@ -25,7 +25,8 @@ type privilege struct{ operation, objects, purpose string }
 // neededByAll is what every connection needs; see initConn.
 var neededByAll = []privilege{
 	{"SELECT", "schema_version", "to check the schema's version"},
-	{"SELECT", "tenants, api_keys, topic_partitions, payments, parties, accounts", "to read"},
+	{"SELECT", "tenants, api_keys, tenant_settings, test_installation", "to check API keys"},
+	{"SELECT", "topic_partitions, payments, parties, accounts", "to read"},
 	{"SELECT", sequences, "to see whether a sequence is behind its table"},
 	{"UPDATE", sequences, "to advance a sequence that logical replication has left behind its table"},
 }
@@ -37,6 +38,7 @@ var neededBy = map[Role][]privilege{
 	RoleAPI: {
 		{"INSERT", "payments, parties, accounts", "to store payments"},
 		{"EXECUTE", "create_gate_is_open(smallint)", "to store payments"},
+		{"UPDATE", "api_keys", "to record when a key was last used"},
 	},
 	RoleSender: {
 		{"UPDATE", "topic_partitions, payments", "to lock and to mark what is sent"},

@@ -2,11 +2,14 @@ package store_test
 
 import (
 	"errors"
+	"math"
 	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/paylatch/paylatch/internal/store"
 )
 
 // The statements below begin from right rows: `acme` with a key and one payment each way, and
@@ -19,6 +22,8 @@ const (
 		from tenants where name = 'acme'`
 	accountRow = `insert into accounts (tenant_id, type, number) select id + $1, $2::text, repeat('9', $3)
 		from tenants where name = 'acme'`
+	settingsRow = `insert into tenant_settings (tenant_id, rate, burst) select id + $1, $2::float8, $3::integer
+		from tenants where name = 'acme'`
 	partitionRow = `insert into topic_partitions (partition, topic, topic_id, transactional_id, delivery, next_offset)
 		values ($1, 'payments', gen_random_uuid(), $2, 'fenced', $3)`
 )
@@ -27,6 +32,10 @@ const (
 func setPayment(assignments string) string {
 	return `update payments set ` + assignments + ` where status = 'created'`
 }
+
+func setKey(assignments string) string { return `update api_keys set ` + assignments }
+
+const markRow = `insert into test_installation default values`
 
 func setPartition(assignments string) string {
 	return `update topic_partitions set ` + assignments + ` where partition = 0`
@@ -51,6 +60,13 @@ var rightRows = []row{
 	{"", tenantRow, []any{"0" + strings.Repeat("-", 62), 32}},
 	{"", apiKeyRow, []any{0, 32}},
 	{"", `update api_keys set revoked_at = created_at`, nil},
+	{"", setKey(`expires_at = created_at + interval '1 microsecond', note = repeat('名', 200)`), nil},
+	{"", setKey(`scopes = '{payments:read}'`), nil},
+	{"", settingsRow, []any{0, nil, nil}},
+	{"", settingsRow, []any{0, 0, 1}},
+	{"", settingsRow, []any{0, 0.01, 6}},
+	{"", settingsRow, []any{0, 100_000, 999_999}},
+	{"", markRow, nil},
 	{"", partyRow, []any{0, 1, 1}},
 	{"", partyRow, []any{0, 35, 140}},
 	{"", accountRow, []any{0, "a", 1}},
@@ -88,6 +104,23 @@ var wrongRows = []row{
 		from api_keys`, nil},
 	{"api_keys_id_is_unique", `insert into api_keys (id, tenant_id, hash, hint) overriding system value
 		select id, tenant_id, decode(repeat('02', 32), 'hex'), hint from api_keys`, nil},
+	{"api_keys_expires_after_created", setKey(`expires_at = created_at`), nil},
+	{"api_keys_scopes_are_known", setKey(`scopes = '{}'`), nil},
+	{"api_keys_scopes_are_known", setKey(`scopes = '{payments:create,payments:delete}'`), nil},
+	{"api_keys_note_in_bounds", setKey(`note = repeat('a', 201)`), nil},
+	{"tenant_settings_tenant_exists", settingsRow, []any{1000, nil, nil}},
+	{"tenant_settings_tenant_is_unique", `insert into tenant_settings (tenant_id) select id from tenants,
+		(values (1), (2)) as twice where name = 'acme'`, nil},
+	{"tenant_settings_rate_in_bounds", settingsRow, []any{0, 0.009, nil}},
+	{"tenant_settings_rate_in_bounds", settingsRow, []any{0, -1, nil}},
+	{"tenant_settings_rate_in_bounds", settingsRow, []any{0, 100_001, nil}},
+	{"tenant_settings_rate_in_bounds", settingsRow, []any{0, math.NaN(), nil}},
+	{"tenant_settings_burst_in_bounds", settingsRow, []any{0, 1, 0}},
+	{"tenant_settings_burst_in_bounds", settingsRow, []any{0, 1, 601}},
+	{"tenant_settings_burst_in_bounds", settingsRow, []any{0, nil, 1}},
+	{"tenant_settings_burst_in_bounds", settingsRow, []any{0, 100_000, 1_000_000}},
+	{"test_installation_is_one_row", `insert into test_installation (id) values (false)`, nil},
+	{"test_installation_is_unique", `insert into test_installation select true from (values (1), (2)) as twice`, nil},
 	{"api_keys_revoked_after_created", `update api_keys set revoked_at = created_at - interval '1 microsecond'`, nil},
 	{"parties_tenant_exists", partyRow, []any{1000, 1, 1}},
 	{"parties_party_id_in_bounds", partyRow, []any{0, 0, 1}},
@@ -201,7 +234,7 @@ func TestSchema_Constraints(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
 	f.create(f.payment("order-1"))
-	if _, err := f.AddAPIKey(t.Context(), "acme", newKey(t)); err != nil {
+	if _, err := f.AddAPIKey(t.Context(), "acme", newKey(t), store.Unrestricted); err != nil {
 		t.Fatal(err)
 	}
 	// It would refuse wrong content before the constraint does.

@@ -73,7 +73,7 @@ func TestServer_Sequences(t *testing.T) {
 	f := newFixture(t, 1)
 	first := f.create(f.payment("first"))
 	sequences := []string{"payments_seq", "parties_id_seq", "accounts_id_seq", "tenants_id_seq", "api_keys_id_seq"}
-	if _, err := f.AddAPIKey(t.Context(), "acme", newKey(t)); err != nil {
+	if _, err := f.AddAPIKey(t.Context(), "acme", newKey(t), store.Unrestricted); err != nil {
 		t.Fatal(err)
 	}
 	for _, sequence := range sequences {
@@ -84,7 +84,7 @@ func TestServer_Sequences(t *testing.T) {
 	if second.Seq <= first.Seq {
 		t.Errorf("the later payment has seq %d, the one that waits %d", second.Seq, first.Seq)
 	}
-	if _, err := after.AddAPIKey(t.Context(), "acme", newKey(t)); err != nil {
+	if _, err := after.AddAPIKey(t.Context(), "acme", newKey(t), store.Unrestricted); err != nil {
 		t.Error(err)
 	}
 	after.newTenant("other")

@@ -61,6 +61,7 @@ type Store struct {
 	creates  *batch.Batcher[payment.Payment, creation]
 	finds    *batch.Batcher[payment.ID, found]
 	keys     *keycache.Cache
+	lastUse  *lastUse
 	notifier *notify.Notifier
 	commits  *commits
 	barrier  *barrier
@@ -153,6 +154,7 @@ func Open(ctx context.Context, url string, connectionsMax int32, options ...Opti
 		return nil, fmt.Errorf("database pool: %w", err)
 	}
 	s.notifier = notify.New(s.notify)
+	s.lastUse = newLastUse(s.keys.Used, s.recordLastUse)
 	return s, nil
 }
 
@@ -166,6 +168,7 @@ func (s *Store) Close() {
 	s.barrier.close()
 	s.notifier.Close()
 	s.keys.Close()
+	s.lastUse.close()
 	s.pool.Close()
 	s.commits.close()
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -8,19 +9,27 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/paylatch/paylatch/internal/payment"
 )
 
-// selectLiveKeys finds the live ones of some keys.
-const selectLiveKeys = `select k.hash, t.id, t.name, t.salt from api_keys k join tenants t on t.id = k.tenant_id
-	where k.hash = any($1::bytea[]) and k.revoked_at is null`
+// selectLiveKeys finds the live ones of some keys. It begins with the keys, whatever the statistics
+// say: a subquery with an offset is no part of the order that PostgreSQL chooses.
+const selectLiveKeys = `select k.hash, t.id, t.name, t.salt, k.id, 'payments:create' = any(k.scopes),
+		'payments:read' = any(k.scopes), exists (select from test_installation)
+	from api_keys k
+		cross join lateral (select id, name, salt from tenants where id = k.tenant_id offset 0) t
+		left join lateral (select disabled_at from tenant_settings where tenant_id = k.tenant_id offset 0) s on true
+	where k.hash = any($1::bytea[]) and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())
+	and s.disabled_at is null`
 
 // Authenticate returns what a live key gives access to, or payment.ErrUnauthorized. Keys in use are
-// queried ahead of time, so that requests do not wait for the database. A revoked key stops working
-// within keycache.TTL. If the database is away, a key that is not cached leads to
-// payment.ErrUnavailable, and so does one that is not cached while keycache.UnknownMax others wait
-// for the database.
+// queried ahead of time, so that requests do not wait for the database. A key that was revoked or
+// has expired, or whose tenant was disabled, stops working within keycache.TTL.
+//
+// A key that is not cached leads to payment.ErrUnavailable if the database is away, or if
+// keycache.UnknownMax others wait for it.
 func (s *Store) Authenticate(ctx context.Context, key payment.APIKeyHash) (payment.Access, error) {
 	return s.keys.Access(ctx, key)
 }
@@ -41,7 +50,11 @@ func (s *Store) lookUpKeys(ctx context.Context, keys []payment.APIKeyHash) (map[
 	var hash, salt []byte
 	var access payment.Access
 	t := &access.Tenant
-	_, err = pgx.ForEachRow(rows, []any{&hash, &t.ID, &t.Name, &salt}, func() error {
+	columns := []any{
+		&hash, &t.ID, &t.Name, &salt,
+		&access.KeyID, &access.Scopes.Create, &access.Scopes.Read, &access.TestInstallation,
+	}
+	_, err = pgx.ForEachRow(rows, columns, func() error {
 		copy(t.Salt[:], salt)
 		found[payment.APIKeyHash(hash)] = access
 		return nil
@@ -60,11 +73,13 @@ func scanTenant(row pgx.Row) (payment.Tenant, error) {
 }
 
 // Errors of operators' commands about tenants and keys.
-var (
-	ErrTenantExists = errors.New("a tenant of this name exists already")
-	ErrNoTenant     = errors.New("no tenant of this name")
-	ErrNoAPIKey     = errors.New("the tenant has no live key of this id")
-	ErrKeyExists    = errors.New("this API key exists already")
+const (
+	ErrTenantExists = operatorError("a tenant of this name exists already")
+	ErrNoTenant     = operatorError("no tenant of this name")
+	ErrNoAPIKey     = operatorError("the tenant has no live key of this id")
+	ErrKeyExists    = operatorError("this API key exists already")
+	ErrKeyExpired   = operatorError("the API key would have ended already")
+	ErrTestKey      = operatorError("a test key works only in a test installation (paylatch setup --test-installation)")
 )
 
 const insertTenant = `insert into tenants (name, salt) values ($1, $2) returning id, name, salt`
@@ -75,8 +90,7 @@ func (s *Store) CreateTenant(ctx context.Context, name string) (payment.Tenant, 
 	if err := payment.CheckTenantName(name); err != nil {
 		return payment.Tenant{}, err
 	}
-	var salt payment.Salt
-	_, _ = rand.Read(salt[:]) // Never fails: crypto/rand ends the process instead.
+	salt := newSalt()
 	var t payment.Tenant
 	err := s.changeLogged(ctx, func(tx pgx.Tx) (c Change, err error) {
 		t, err = scanTenant(tx.QueryRow(ctx, insertTenant, name, salt[:]))
@@ -100,20 +114,41 @@ type (
 	keyState struct {
 		Key  int32 `json:"key"`
 		Live bool  `json:"live"`
+		// Scopes and ExpiresAt are the terms of a new key.
+		Scopes    []string   `json:"scopes,omitempty"`
+		ExpiresAt *time.Time `json:"expires_at,omitempty"`
 	}
 )
 
-const insertAPIKey = `insert into api_keys (tenant_id, hash, hint) select id, $2, $3 from tenants where name = $1
-	returning id`
+func newSalt() (salt payment.Salt) {
+	_, _ = rand.Read(salt[:]) // Never fails: crypto/rand ends the process instead.
+	return salt
+}
+
+// APIKeyTerms are what a key is for, and until when. The zero value has no scope.
+type APIKeyTerms struct {
+	Scopes payment.Scopes
+	// ExpiresAt is when the key ends, if it is not zero. ExpiresAfter is the time until then, by
+	// PostgreSQL's clock, if it is not zero. At most one of the two is given.
+	ExpiresAt    time.Time
+	ExpiresAfter time.Duration
+	// Note is for operators, of at most 200 characters.
+	Note string
+}
+
+// Unrestricted are the terms of a key for all operations and without an end.
+var Unrestricted = APIKeyTerms{Scopes: payment.AllScopes}
+
+const insertAPIKey = `insert into api_keys (tenant_id, hash, hint, scopes, expires_at, note)
+	select id, $2, $3, $4, coalesce($5, now() + $6::interval), $7 from tenants where name = $1
+	returning id, expires_at`
 
 // AddAPIKey adds a live key to the tenant's keys, and returns the id by which it can be revoked. On
-// record once it returns nil. It returns ErrNoTenant or ErrKeyExists.
-func (s *Store) AddAPIKey(ctx context.Context, tenant string, key payment.APIKey) (int32, error) {
-	hash := key.Hash()
+// record once it returns nil. It returns ErrNoTenant, ErrKeyExists, ErrKeyExpired, or ErrTestKey.
+func (s *Store) AddAPIKey(ctx context.Context, tenant string, key payment.APIKey, terms APIKeyTerms) (int32, error) {
 	var id int32
-	err := s.changeLogged(ctx, func(tx pgx.Tx) (Change, error) {
-		err := tx.QueryRow(ctx, insertAPIKey, tenant, hash[:], key.Hint()).Scan(&id)
-		c := Change{Action: "tenants add-key", Arguments: tenantArguments{Tenant: tenant}, After: keyState{id, true}}
+	err := s.changeLogged(ctx, func(tx pgx.Tx) (c Change, err error) {
+		id, c, err = addAPIKey(ctx, tx, tenant, key, terms)
 		return c, err
 	})
 	switch {
@@ -121,8 +156,38 @@ func (s *Store) AddAPIKey(ctx context.Context, tenant string, key payment.APIKey
 		return 0, ErrNoTenant
 	case violates(err, "api_keys_hash_is_unique"):
 		return 0, ErrKeyExists
+	case violates(err, "api_keys_expires_after_created"):
+		return 0, ErrKeyExpired
 	}
 	return id, err
+}
+
+// addAPIKey adds a key within a transaction. It returns ErrTestKey for a test key that would not
+// work.
+func addAPIKey(ctx context.Context, tx pgx.Tx, tenant string, key payment.APIKey, terms APIKeyTerms) (id int32,
+	change Change, err error,
+) {
+	if key.IsTest() {
+		marked, err := isTestInstallation(ctx, tx)
+		if err != nil || !marked {
+			return 0, change, cmp.Or(err, error(ErrTestKey))
+		}
+	}
+	hash := key.Hash()
+	var at pgtype.Timestamptz
+	var after pgtype.Interval
+	if !terms.ExpiresAt.IsZero() {
+		at = pgtype.Timestamptz{Time: terms.ExpiresAt, Valid: true}
+	}
+	if terms.ExpiresAfter != 0 {
+		after = pgtype.Interval{Microseconds: terms.ExpiresAfter.Microseconds(), Valid: true}
+	}
+	state := keyState{Live: true, Scopes: terms.Scopes.Names()}
+	err = tx.QueryRow(ctx, insertAPIKey, tenant, hash[:], key.Hint(), state.Scopes, at, after, terms.Note).
+		Scan(&id, &state.ExpiresAt)
+	state.Key = id
+	change = Change{Action: "tenants add-key", Arguments: tenantArguments{Tenant: tenant}, After: state}
+	return id, change, err
 }
 
 // revokeAPIKey ends a key even if the server's clock has been set back since the key was created.
@@ -138,7 +203,7 @@ func (s *Store) RevokeAPIKey(ctx context.Context, tenant string, id int32) error
 		}
 		return Change{
 			Action: "tenants revoke-key", Arguments: tenantArguments{tenant, id},
-			Before: keyState{id, true}, After: keyState{id, false},
+			Before: keyState{Key: id, Live: true}, After: keyState{Key: id, Live: false},
 		}, err
 	})
 	if errors.Is(err, errUnchanged) {
@@ -152,13 +217,24 @@ type APIKeyInfo struct {
 	Tenant    string
 	KeyID     int32
 	Hint      string
+	Scopes    []string
 	CreatedAt time.Time
-	RevokedAt *time.Time
+	ExpiresAt *time.Time
+	// Expired reports whether the key has ended by PostgreSQL's clock.
+	Expired bool
+	// LastUsedAt is to the minute. It is nil for a key that was not used.
+	LastUsedAt *time.Time
+	RevokedAt  *time.Time
+	Note       string
+	// DisabledAt is when the tenant was disabled. It is nil for a tenant that is not.
+	DisabledAt *time.Time
 }
 
-const selectAPIKeys = `select t.name, coalesce(k.id, 0), coalesce(k.hint, ''), coalesce(k.created_at, t.created_at),
-	k.revoked_at
-	from tenants t left join api_keys k on k.tenant_id = t.id order by t.name, k.id`
+const selectAPIKeys = `select t.name, coalesce(k.id, 0), coalesce(k.hint, ''), coalesce(k.scopes, '{}'),
+		coalesce(k.created_at, t.created_at), k.expires_at, coalesce(k.expires_at <= now(), false), k.last_used_at,
+		k.revoked_at, coalesce(k.note, ''), s.disabled_at
+	from tenants t left join api_keys k on k.tenant_id = t.id left join tenant_settings s on s.tenant_id = t.id
+	order by t.name, k.id`
 
 // Tenants lists the tenants with their keys, one element for each key.
 func (s *Store) Tenants(ctx context.Context) ([]APIKeyInfo, error) {

@@ -14,7 +14,7 @@ import (
 
 func newKey(t testing.TB) payment.APIKey {
 	t.Helper()
-	key, err := payment.NewAPIKey("test")
+	key, err := payment.NewAPIKey("live")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,7 +25,7 @@ func newKey(t testing.TB) payment.APIKey {
 func (f *fixture) addKey() (payment.APIKey, int32) {
 	f.t.Helper()
 	key := newKey(f.t)
-	id, err := f.AddAPIKey(f.t.Context(), "acme", key)
+	id, err := f.AddAPIKey(f.t.Context(), "acme", key, store.Unrestricted)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func TestStore_Tenant_Lifecycle(t *testing.T) {
 	first, firstID := f.addKey()
 	second, secondID := f.addKey()
 	theirs := newKey(t)
-	if _, err := f.AddAPIKey(t.Context(), "other", theirs); err != nil {
+	if _, err := f.AddAPIKey(t.Context(), "other", theirs, store.Unrestricted); err != nil {
 		t.Fatal(err)
 	}
 	wantTenant(t, f.Store, first, f.tenant)
@@ -122,9 +122,9 @@ func TestStore_Tenant_Refusals(t *testing.T) {
 	key, id := f.addKey()
 	_, twice := f.CreateTenant(t.Context(), "acme")
 	_, ill := f.CreateTenant(t.Context(), "Acme!")
-	_, nobody := f.AddAPIKey(t.Context(), "nobody", newKey(t))
-	_, again := f.AddAPIKey(t.Context(), "acme", key)
-	_, stolen := f.AddAPIKey(t.Context(), "other", key)
+	_, nobody := f.AddAPIKey(t.Context(), "nobody", newKey(t), store.Unrestricted)
+	_, again := f.AddAPIKey(t.Context(), "acme", key, store.Unrestricted)
+	_, stolen := f.AddAPIKey(t.Context(), "other", key, store.Unrestricted)
 	for _, c := range []struct {
 		name      string
 		got, want error
@@ -172,6 +172,9 @@ func TestStore_Tenant_List(t *testing.T) {
 		{Tenant: "zeta"},
 	} {
 		got := infos[i]
+		if got.ExpiresAt != nil || got.Expired || got.LastUsedAt != nil || got.Note != "" || got.DisabledAt != nil {
+			t.Errorf("line %d is %+v, want an unrestricted key that was not used", i, got)
+		}
 		if got.Tenant != want.Tenant || got.KeyID != want.KeyID || got.Hint != want.Hint || got.CreatedAt.IsZero() ||
 			(got.RevokedAt != nil) != (i == 0) {
 			t.Errorf("line %d is %+v, want %+v, revoked: %t", i, got, want, i == 0)

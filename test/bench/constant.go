@@ -25,7 +25,7 @@ type constant struct {
 var _ api.Store = (*constant)(nil)
 
 func (c *constant) Authenticate(context.Context, payment.APIKeyHash) (payment.Access, error) {
-	return payment.Access{Tenant: c.tenant}, nil
+	return payment.Access{Tenant: c.tenant, Scopes: payment.AllScopes}, nil
 }
 
 func (c *constant) Create(context.Context, payment.Payment) (payment.Payment, bool, error) {

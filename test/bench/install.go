@@ -93,7 +93,7 @@ func (i *installation) addTenant(ctx context.Context, s *store.Store, name strin
 	if err != nil {
 		return "", err
 	}
-	_, err = s.AddAPIKey(ctx, name, key)
+	_, err = s.AddAPIKey(ctx, name, key, store.Unrestricted)
 	return key.Reveal(), err
 }
 

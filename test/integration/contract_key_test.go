@@ -81,6 +81,10 @@ func (c *contract) testUnauthorized(t *testing.T) {
 			}
 		})
 	}
+	t.Run("TwoHeaders", func(t *testing.T) {
+		c.get(t, path, "Authorization", bearer(c.key), "Authorization", bearer(c.foreign)).
+			wantProblem(t, "unauthorized")
+	})
 	// The key is checked first, so a client without one learns of no other fault.
 	t.Run("FirstOfAll", func(t *testing.T) {
 		c.do(t, http.MethodPost, "/payments", "", "Authorization", "").wantProblem(t, "unauthorized")

@@ -24,6 +24,7 @@ func TestContract(t *testing.T) {
 			"Document": c.testDocument, "Create": c.testCreate, "NormalForm": c.testNormalForm, "Replay": c.testReplay,
 			"Race":      c.testRace,
 			"KeyReused": c.testKeyReused, "Key": c.testKey, "Unauthorized": c.testUnauthorized,
+			"Scope": c.testScope, "RevokedDuringWait": c.testRevokedDuringWait, "TestKey": c.testTestKey,
 			"Tenants":       c.testTenants,
 			"MalformedJSON": c.testMalformedJSON, "Members": c.testMembers, "MediaType": c.testMediaType,
 			"BodySize": c.testBodySize,
@@ -52,7 +53,8 @@ func TestContract(t *testing.T) {
 var statusOf = map[string]int{
 	"malformed_json": 400, "unknown_member": 400, "duplicate_member": 400, "request_timeout": 408,
 	"idempotency_key_missing": 400, "idempotency_key_invalid": 400,
-	"query_invalid": 400, "unauthorized": 401, "not_found": 404, "method_not_allowed": 405, "body_too_large": 413,
+	"query_invalid": 400, "unauthorized": 401, "insufficient_scope": 403,
+	"not_found": 404, "method_not_allowed": 405, "body_too_large": 413,
 	"unsupported_media_type": 415,
 	"invalid_payment":        422, "idempotency_key_reused": 422, "rate_limited": 429, "too_many_in_flight": 429,
 	"internal": 500, "unavailable": 503,

@@ -100,7 +100,7 @@ func TestTenants_RevokedKey(t *testing.T) {
 	t.Parallel()
 	i := install(t)
 	apis := []string{i.launch(t, "api").api, i.launch(t, "api").api}
-	second := lastWord(run(t, i.env, "tenants", "add-key", "acme", "--env", "test"))
+	second := lastWord(run(t, i.env, "tenants", "add-key", "acme"))
 	status := func(api, key string) int {
 		code, _, _ := post(t, api, key, "k", []byte(`{}`))
 		return code

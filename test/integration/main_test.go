@@ -295,7 +295,7 @@ func (i *installation) repeatsNothing() bool { return i.env["PAYLATCH_DELIVERY"]
 // tenant creates a tenant and returns its key, as printed for an operator.
 func (i *installation) tenant(t *testing.T, name string) string {
 	t.Helper()
-	return lastWord(run(t, i.env, "tenants", "create", name, "--env", "test"))
+	return lastWord(run(t, i.env, "tenants", "create", name))
 }
 
 // launch starts a command of this installation, with additional environment variables.

@@ -100,7 +100,7 @@ func (t *test) rollBack(ctx context.Context) error {
 		return err
 	}
 	// `docker compose up` runs setup before the replicas.
-	out, err := t.run(ctx, currentImage, "setup", "--tenant", "demo", "--development-key")
+	out, err := t.run(ctx, currentImage, "setup", "--test-installation", "--tenant", "demo", "--development-key")
 	if err != nil {
 		return err
 	}
