@@ -200,7 +200,7 @@ func TestReady_HaltedPartitions(t *testing.T) {
 	if err != nil || w.Code != http.StatusOK || !slices.Equal(body.HaltedPartitions, []int{3, 4}) {
 		t.Errorf("got %d with %v (error %v), want 200 with 3 and 4", w.Code, body.HaltedPartitions, err)
 	}
-	if w := poll(t, server, "/readyz"); w.Code != http.StatusOK || w.Body.String() != `{"status":"ready"}` {
+	if w := poll(t, server, "/readyz"); w.Code != http.StatusOK || w.Body.String() != "{\"status\":\"ready\"}\n" {
 		t.Errorf("clients got %d and %s, want 200 and no partitions", w.Code, w.Body)
 	}
 }

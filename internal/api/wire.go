@@ -248,7 +248,8 @@ var (
 // writePayment writes a payment as the body of the response.
 func (x *exchange) writePayment(status int, p *payment.Payment) {
 	const bytesUsual = 768
-	x.writeBody(status, contentTypeJSON, appendPayment(make([]byte, 0, bytesUsual), p, x.showPosition))
+	body := appendPayment(make([]byte, 0, bytesUsual), p, x.showPosition)
+	x.writeBody(status, contentTypeJSON, append(body, '\n'))
 }
 
 // writeJSON writes v as the body of the response. v is a type of this package, made of strings and
@@ -258,7 +259,7 @@ func (x *exchange) writeJSON(status int, contentType []string, v any) {
 	if err != nil {
 		panic(err)
 	}
-	x.writeBody(status, contentType, body)
+	x.writeBody(status, contentType, append(body, '\n'))
 }
 
 // writeBody writes the whole response. It ignores errors: the client is gone, and what it requested

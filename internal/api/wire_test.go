@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -143,5 +144,32 @@ func TestAppendPayment(t *testing.T) {
 		`,"created_at":"2026-11-23T12:00:00.123456Z"}`
 	if got := string(appendPayment(nil, &p, true)); got != want {
 		t.Errorf("created:\ngot  %s\nwant %s", got, want)
+	}
+}
+
+// TestBodies_Newline: a body ends with one newline, so that a terminal and a log show it in lines of
+// its own.
+func TestBodies_Newline(t *testing.T) {
+	t.Parallel()
+	server, store := newTestServer(t)
+	for target, status := range map[string]int{
+		"/payments/" + store.stored.ID.String(): http.StatusOK,
+		"/payments/none":                        http.StatusNotFound,
+		"/openapi.json":                         http.StatusOK,
+		"/nothing":                              http.StatusNotFound,
+	} {
+		w := do(t, server, http.MethodGet, target, "")
+		body := w.Body.String()
+		if w.Code != status || !strings.HasSuffix(body, "}\n") {
+			t.Errorf("%s: got %d and a body that ends with %q, want %d and one newline",
+				target, w.Code, body[max(0, len(body)-3):], status)
+		}
+		if got := w.Header().Get("Content-Length"); got != strconv.Itoa(len(body)) {
+			t.Errorf("%s: got Content-Length %s, want %d", target, got, len(body))
+		}
+	}
+	w := do(t, server, http.MethodPost, "/payments", sampleBody)
+	if w.Code != http.StatusAccepted || !strings.HasSuffix(w.Body.String(), "}\n") {
+		t.Errorf("POST: got %d and %q, want 202 and one newline at the end", w.Code, w.Body)
 	}
 }

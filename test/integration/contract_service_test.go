@@ -116,7 +116,7 @@ func (c *contract) testRequestID(t *testing.T) {
 // testService requests what the service says about itself, which needs no key.
 func (c *contract) testService(t *testing.T) {
 	for path, want := range map[string]string{
-		"/livez": `{"status":"live"}`, "/readyz": `{"status":"ready"}`,
+		"/livez": "{\"status\":\"live\"}\n", "/readyz": "{\"status\":\"ready\"}\n",
 		"/openapi.json": string(api.OpenAPI),
 	} {
 		a := c.get(t, path, "Authorization", "")
