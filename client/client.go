@@ -30,8 +30,8 @@ type Config struct {
 	// Servers are the base addresses of the replicas, such as http://127.0.0.1:8080. Calls are
 	// spread over them in turn.
 	Servers []string
-	// APIKey is the secret of the tenant on whose behalf the client calls. It may be empty if TLS has
-	// a client certificate, which then identifies the tenant.
+	// APIKey is the secret of the tenant on whose behalf the client calls. It may be empty if TLS
+	// has a client certificate, which then identifies the tenant.
 	APIKey string
 	// TLS is used for servers whose address begins with https. Nil trusts the authorities of the
 	// system. RootCAs are those of a service with a certificate of a private authority, and

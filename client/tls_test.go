@@ -58,7 +58,8 @@ func payload() client.Request {
 }
 
 // TestClient_TLS: a client certificate alone identifies the tenant, and no key is sent. One that
-// the server refuses is reported as a request that was not sent, after one attempt, with the reason.
+// the server refuses is reported as a request that was not sent, after one attempt, with the
+// reason.
 func TestClient_TLS(t *testing.T) {
 	authority := parts.NewAuthority(t, "authority")
 	service := clienttest.New()

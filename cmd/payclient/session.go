@@ -140,8 +140,8 @@ func (s *session) clients(limits client.Config) ([]*client.Client, error) {
 	return clients, nil
 }
 
-// tls returns how https servers are verified, and the certificate that they are shown. The files are
-// read once.
+// tls returns how https servers are verified, and the certificate that they are shown. The files
+// are read once.
 func (s *session) tls() (*tls.Config, error) {
 	ca := cmp.Or(s.flags.ServerCA, s.env("PAYLATCH_SERVER_CA"))
 	pair := tlsfile.Pair{

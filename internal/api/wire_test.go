@@ -147,8 +147,8 @@ func TestAppendPayment(t *testing.T) {
 	}
 }
 
-// TestBodies_Newline: a body ends with one newline, so that a terminal and a log show it in lines of
-// its own.
+// TestBodies_Newline: a body ends with one newline, so that a terminal and a log show it in lines
+// of its own.
 func TestBodies_Newline(t *testing.T) {
 	t.Parallel()
 	server, store := newTestServer(t)

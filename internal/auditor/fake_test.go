@@ -125,7 +125,8 @@ func content(id payment.ID) payment.Payment {
 	return payment.Payment{
 		ID: id, Tenant: payment.TenantRef{ID: 1, Name: "acme"}, Money: payment.Money{Minor: 1, Currency: "EUR"},
 		Originator: payment.Party{ID: "1", Name: "Y"}, Beneficiary: payment.Party{ID: "2", Name: "X"},
-		Sender: payment.Account{Type: "checking", Number: "1"}, Receiver: payment.Account{Type: "checking", Number: "2"},
+		Sender:    payment.Account{Type: "checking", Number: "1"},
+		Receiver:  payment.Account{Type: "checking", Number: "2"},
 		Reference: "INV-7", TraceParent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", Seq: 7,
 		Status: payment.StatusSent, CreatedAt: time.Date(2026, 11, 24, 12, 0, 0, 1000, time.UTC),
 	}

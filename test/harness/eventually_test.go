@@ -24,19 +24,23 @@ func TestEventually(t *testing.T) {
 		{"at the third check", time.Hour, func(n int) error { return Holds(n == 3, nil) }, nil, "", 3},
 		{
 			"not within the time", time.Hour, func(int) error { return errDown },
-			[]error{errDown}, "the server responds: not within 975ms: down", int(timeout/pollInterval) + 1,
+			[]error{errDown},
+			"the server responds: not within 975ms: down", int(timeout/pollInterval) + 1,
 		},
 		{
 			"the condition never holds", time.Hour, func(int) error { return Holds(false, nil) },
-			[]error{errNotYet}, "the server responds: not within 975ms: not yet", int(timeout/pollInterval) + 1,
+			[]error{errNotYet},
+			"the server responds: not within 975ms: not yet", int(timeout/pollInterval) + 1,
 		},
 		{
 			"the context ends", pollInterval * 5 / 2, func(int) error { return errDown },
-			[]error{errDown, context.DeadlineExceeded}, "the server responds: context deadline exceeded: down", 3,
+			[]error{errDown, context.DeadlineExceeded},
+			"the server responds: context deadline exceeded: down", 3,
 		},
 		{
 			"a permanent error", time.Hour, func(int) error { return Permanent(errHalted) },
-			[]error{errHalted}, "the server responds: halted", 1,
+			[]error{errHalted},
+			"the server responds: halted", 1,
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
