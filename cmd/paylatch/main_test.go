@@ -170,7 +170,7 @@ func TestKafkaSettings(t *testing.T) {
 	}
 }
 
-// TestServe_LockedOAuthBearer: locked delivery cannot log in by OAUTHBEARER, and says what it can.
+// TestServe_LockedOAuthBearer: locked delivery cannot log in by OAUTHBEARER, and says how it can.
 func TestServe_LockedOAuthBearer(t *testing.T) {
 	for _, row := range []struct {
 		delivery string

@@ -6,7 +6,6 @@ import (
 	"github.com/KimMachineGun/automemlimit/memlimit"
 
 	"github.com/paylatch/paylatch/internal/app"
-	"github.com/paylatch/paylatch/internal/brokers"
 	"github.com/paylatch/paylatch/internal/cli"
 	"github.com/paylatch/paylatch/internal/store"
 )
@@ -74,12 +73,13 @@ func (c *senderCommand) Run(ctx context.Context, out cli.Output) error {
 // LogsUnknown implements cli.Logger.
 func (c *senderCommand) LogsUnknown() {}
 
-// deliveryFaults refuses OAUTHBEARER in locked delivery. Its client, kafka-go, does not log in
-// again before a token ends. The batch at that moment would fail with an unknown outcome.
+// deliveryFaults refuses OAUTHBEARER and AWS_MSK_IAM in locked delivery. Its client, kafka-go, does
+// not log in again before a session ends. The batch at that moment would fail with an unknown
+// outcome.
 func deliveryFaults(s app.SenderSettings, k app.KafkaSettings) []string {
-	if store.Delivery(s.Delivery) == store.DeliveryLocked && k.KafkaSASLMechanism == brokers.OAuthBearer {
-		return []string{"--kafka-sasl-mechanism (PAYLATCH_KAFKA_SASL_MECHANISM): OAUTHBEARER works with --delivery " +
-			"fenced only; locked can log in by PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512"}
+	if store.Delivery(s.Delivery) == store.DeliveryLocked && k.KafkaSASLMechanism.EndsSessions() {
+		return []string{"--kafka-sasl-mechanism (PAYLATCH_KAFKA_SASL_MECHANISM): " + string(k.KafkaSASLMechanism) +
+			" works with --delivery fenced only; locked can log in by PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512"}
 	}
 	return nil
 }

@@ -16,7 +16,9 @@ func (faraway) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(192, 0, 
 // TestAccess_PlainText: a secret is not sent in plain text to the addresses that brokers advertise,
 // either. The settings' check sees only those to begin with.
 func TestAccess_PlainText(t *testing.T) {
-	for m, refused := range map[Mechanism]bool{Plain: true, OAuthBearer: true, Scram256: false, Scram512: false} {
+	for m, refused := range map[Mechanism]bool{
+		Plain: true, OAuthBearer: true, AWSMSKIAM: true, Scram256: false, Scram512: false,
+	} {
 		a := &Access{Login: &Login{Mechanism: m}}
 		_, err := a.secure(t.Context(), faraway{}, "kafka-1:9092")
 		want := "kafka-1:9092: " + string(m) + " sends a secret"

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 
 	"github.com/twmb/franz-go/pkg/sasl"
+	"github.com/twmb/franz-go/pkg/sasl/aws"
 	"github.com/twmb/franz-go/pkg/sasl/oauth"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
@@ -22,10 +23,19 @@ const (
 	Scram256    Mechanism = "SCRAM-SHA-256"
 	Scram512    Mechanism = "SCRAM-SHA-512"
 	OAuthBearer Mechanism = "OAUTHBEARER"
+	AWSMSKIAM   Mechanism = "AWS_MSK_IAM"
 )
 
-// sendsSecret reports whether the mechanism sends something that lets its reader log in.
-func (m Mechanism) sendsSecret() bool { return m == Plain || m == OAuthBearer }
+// hasPassword reports whether the mechanism needs a user and a password.
+func (m Mechanism) hasPassword() bool { return m == Plain || m == Scram256 || m == Scram512 }
+
+// EndsSessions reports whether brokers end a session of the mechanism, so that a client has to log
+// in again (KIP-368).
+func (m Mechanism) EndsSessions() bool { return m == OAuthBearer || m == AWSMSKIAM }
+
+// sendsSecret reports whether the mechanism sends something that lets its reader log in. What
+// AWS_MSK_IAM sends is valid for five minutes.
+func (m Mechanism) sendsSecret() bool { return m == Plain || m == OAuthBearer || m == AWSMSKIAM }
 
 // Login is how a client logs in by SASL. It gets its secret again for each connection, and each
 // time that the broker demands it (KIP-368).
@@ -36,6 +46,8 @@ type Login struct {
 	Password secretfile.Value
 	// Tokens are those of OAUTHBEARER.
 	Tokens *Tokens
+	// credentials are those of AWS_MSK_IAM.
+	credentials awsCredentials
 }
 
 func (l *Login) mechanism() sasl.Mechanism {
@@ -49,6 +61,8 @@ func (l *Login) mechanism() sasl.Mechanism {
 		return scram.Sha256(l.scram)
 	case Scram512:
 		return scram.Sha512(l.scram)
+	case AWSMSKIAM:
+		return aws.ManagedStreamingIAM(l.credentials.get)
 	}
 	return oauth.Oauth(func(ctx context.Context) (oauth.Auth, error) {
 		token, err := l.Tokens.Token(ctx)

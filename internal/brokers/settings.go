@@ -3,6 +3,7 @@ package brokers
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -19,7 +20,7 @@ type Settings struct {
 	KafkaTLSCert           string          `name:"kafka-tls-cert" env:"PAYLATCH_KAFKA_TLS_CERT" placeholder:"PATH" help:"A PEM file with the client's certificate, if the brokers demand one."`
 	KafkaTLSKey            string          `name:"kafka-tls-key" env:"PAYLATCH_KAFKA_TLS_KEY" placeholder:"PATH" help:"A PEM file with the key of the client's certificate."`
 	KafkaTLSServerName     string          `name:"kafka-tls-server-name" env:"PAYLATCH_KAFKA_TLS_SERVER_NAME" placeholder:"HOST" help:"The name that each broker's certificate must have; by default the host of its address."`
-	KafkaSASLMechanism     Mechanism       `name:"kafka-sasl-mechanism" env:"PAYLATCH_KAFKA_SASL_MECHANISM" placeholder:"NAME" help:"How to log in to the brokers: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER; by default not at all."`
+	KafkaSASLMechanism     Mechanism       `name:"kafka-sasl-mechanism" env:"PAYLATCH_KAFKA_SASL_MECHANISM" placeholder:"NAME" help:"How to log in to the brokers: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER or AWS_MSK_IAM (with the credentials of the environment); by default not at all."`
 	KafkaSASLUsername      string          `name:"kafka-sasl-username" env:"PAYLATCH_KAFKA_SASL_USERNAME" placeholder:"NAME" help:"The user of PLAIN and SCRAM."`
 	KafkaSASLPassword      secretfile.Text `name:"kafka-sasl-password" env:"PAYLATCH_KAFKA_SASL_PASSWORD" placeholder:"SECRET" help:"The user's password. On the command line the process list shows it: use the variable or a file."`
 	KafkaSASLPasswordFile  secretfile.File `name:"kafka-sasl-password-file" env:"PAYLATCH_KAFKA_SASL_PASSWORD_FILE" placeholder:"PATH" help:"A file with the user's password."`
@@ -46,7 +47,8 @@ func (s *Settings) KafkaAccess() (*Access, error) {
 	if s.KafkaSASLMechanism != "" {
 		a.Login = &Login{
 			Mechanism: s.KafkaSASLMechanism, Username: s.KafkaSASLUsername,
-			Password: secretfile.Of(s.KafkaSASLPassword, s.KafkaSASLPasswordFile),
+			Password:    secretfile.Of(s.KafkaSASLPassword, s.KafkaSASLPasswordFile),
+			credentials: newAWSCredentials(os.Getenv),
 		}
 	}
 	if s.KafkaSASLMechanism == OAuthBearer {
@@ -99,10 +101,20 @@ func (s *Settings) loginFaults() []string {
 		{"kafka-sasl-username", s.KafkaSASLUsername != ""},
 		{"kafka-sasl-password", s.KafkaSASLPassword != "" || s.KafkaSASLPasswordFile.IsGiven()},
 	}
-	if m := s.KafkaSASLMechanism; m == "" || m == OAuthBearer {
-		return useless(mechanismIs(m), all...)
+	if m := s.KafkaSASLMechanism; !m.hasPassword() {
+		return append(useless(mechanismIs(m), all...), s.credentialFaults()...)
 	}
 	return required("kafka-sasl-mechanism "+string(s.KafkaSASLMechanism), all...)
+}
+
+func (s *Settings) credentialFaults() []string {
+	if s.KafkaSASLMechanism != AWSMSKIAM {
+		return nil
+	}
+	if err := newAWSCredentials(os.Getenv).check(); err != nil {
+		return []string{settingName("kafka-sasl-mechanism") + ": " + err.Error()}
+	}
+	return nil
 }
 
 func (s *Settings) tokenFaults() []string {

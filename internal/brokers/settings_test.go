@@ -21,6 +21,10 @@ func parse(t *testing.T, change func(*Settings)) *Settings {
 
 // TestSettings_Faults: all faults are found together, and each names its setting.
 func TestSettings_Faults(t *testing.T) {
+	for _, name := range []string{"ACCESS_KEY_ID", "CONTAINER_CREDENTIALS_FULL_URI"} {
+		t.Setenv("AWS_"+name, "")
+	}
+	t.Setenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "")
 	for name, row := range map[string]struct {
 		change func(*Settings)
 		want   []string
@@ -77,6 +81,13 @@ func TestSettings_Faults(t *testing.T) {
 				"PAYLATCH_KAFKA_SASL_USERNAME): has no use while --kafka-sasl-mechanism is OAUTHBEARER",
 				"PAYLATCH_KAFKA_OAUTH_TOKEN_URL): is required", "PAYLATCH_KAFKA_OAUTH_CLIENT_ID): is required",
 				"PAYLATCH_KAFKA_OAUTH_CLIENT_SECRET): is required",
+			},
+		},
+		"AWS_MSK_IAM alone": {
+			func(s *Settings) { s.KafkaSASLMechanism, s.KafkaSASLUsername = AWSMSKIAM, "u" },
+			[]string{
+				"kafka-1:9093 is another host, and AWS_MSK_IAM sends a secret", "no credentials of AWS",
+				"PAYLATCH_KAFKA_SASL_USERNAME): has no use while --kafka-sasl-mechanism is AWS_MSK_IAM",
 			},
 		},
 		"tokens for PLAIN": {

@@ -85,10 +85,10 @@ func (s Switch) on() bool { return s == "on" }
 func (m *Mechanism) UnmarshalText(text []byte) error {
 	*m = Mechanism(text)
 	switch *m {
-	case "", Plain, Scram256, Scram512, OAuthBearer:
+	case "", Plain, Scram256, Scram512, OAuthBearer, AWSMSKIAM:
 		return nil
 	}
-	return fmt.Errorf("%q is not one of %s, %s, %s, %s", text, Plain, Scram256, Scram512, OAuthBearer)
+	return fmt.Errorf("%q is not one of %s, %s, %s, %s, %s", text, Plain, Scram256, Scram512, OAuthBearer, AWSMSKIAM)
 }
 
 // TokenURL is where tokens come from. The client sends its secret there, so it has https, or is on
