@@ -1,6 +1,5 @@
--- API keys get scopes, an end, a note and the time of their last use. A tenant can be disabled, and
--- can have limits of its own. An installation can be marked as a test installation, in which test
--- keys work.
+-- API keys get scopes, an end, a note and the time of their last use. A tenant can be disabled. An
+-- installation can be marked as a test installation, in which test keys work.
 --
 -- The version before this one goes on: it makes keys that are not restricted. But it accepts keys
 -- that have ended, all scopes of a key, disabled tenants, and test keys everywhere. So use what is
@@ -17,18 +16,12 @@ alter table api_keys
     add constraint api_keys_note_in_bounds check (char_length(note) <= 200);
 
 -- What an operator has decided about a tenant. Rows of tenants are immutable, since replicas cache
--- what payments refer to; this changes. A tenant without a row has the limits of the settings.
+-- what payments refer to; this changes.
 create table tenant_settings (
     tenant_id   integer not null,
     disabled_at timestamptz,
-    rate        double precision, -- Requests per second of all replicas together; 0 is no limit, null the default.
-    burst       integer,          -- Requests that may come at once; null is those of one second.
     constraint tenant_settings_tenant_is_unique primary key (tenant_id),
-    constraint tenant_settings_tenant_exists foreign key (tenant_id) references tenants (id),
-    constraint tenant_settings_rate_in_bounds check (rate = 0 or rate between 0.01 and 100000),
-    -- A bucket of more than ten minutes would be no limit.
-    constraint tenant_settings_burst_in_bounds
-        check (burst is null or rate is not null and burst between 1 and least(999999, greatest(1, rate * 600)))
+    constraint tenant_settings_tenant_exists foreign key (tenant_id) references tenants (id)
 );
 
 -- Has one row in a test installation, else none.

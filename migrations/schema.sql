@@ -279,12 +279,8 @@ create table payments (
 create table tenant_settings (
     tenant_id integer not null,
     disabled_at timestamp with time zone,
-    rate double precision,
-    burst integer,
     constraint tenant_settings_tenant_is_unique PRIMARY KEY (tenant_id),
-    constraint tenant_settings_tenant_exists FOREIGN KEY (tenant_id) REFERENCES tenants(id),
-    constraint tenant_settings_burst_in_bounds CHECK (((burst IS NULL) OR ((rate IS NOT NULL) AND ((burst >= 1) AND ((burst)::double precision <= LEAST((999999)::double precision, GREATEST((1)::double precision, (rate * (600)::double precision)))))))),
-    constraint tenant_settings_rate_in_bounds CHECK (((rate = (0)::double precision) OR ((rate >= (0.01)::double precision) AND (rate <= (100000)::double precision))))
+    constraint tenant_settings_tenant_exists FOREIGN KEY (tenant_id) REFERENCES tenants(id)
 );
 
 create table tenants (

@@ -2,7 +2,6 @@ package store_test
 
 import (
 	"errors"
-	"math"
 	"strings"
 	"testing"
 
@@ -22,8 +21,7 @@ const (
 		from tenants where name = 'acme'`
 	accountRow = `insert into accounts (tenant_id, type, number) select id + $1, $2::text, repeat('9', $3)
 		from tenants where name = 'acme'`
-	settingsRow = `insert into tenant_settings (tenant_id, rate, burst) select id + $1, $2::float8, $3::integer
-		from tenants where name = 'acme'`
+	settingsRow  = `insert into tenant_settings (tenant_id) select id + $1 from tenants where name = 'acme'`
 	partitionRow = `insert into topic_partitions (partition, topic, topic_id, transactional_id, delivery, next_offset)
 		values ($1, 'payments', gen_random_uuid(), $2, 'fenced', $3)`
 )
@@ -62,10 +60,7 @@ var rightRows = []row{
 	{"", `update api_keys set revoked_at = created_at`, nil},
 	{"", setKey(`expires_at = created_at + interval '1 microsecond', note = repeat('名', 200)`), nil},
 	{"", setKey(`scopes = '{payments:read}'`), nil},
-	{"", settingsRow, []any{0, nil, nil}},
-	{"", settingsRow, []any{0, 0, 1}},
-	{"", settingsRow, []any{0, 0.01, 6}},
-	{"", settingsRow, []any{0, 100_000, 999_999}},
+	{"", settingsRow, []any{0}},
 	{"", markRow, nil},
 	{"", partyRow, []any{0, 1, 1}},
 	{"", partyRow, []any{0, 35, 140}},
@@ -108,17 +103,9 @@ var wrongRows = []row{
 	{"api_keys_scopes_are_known", setKey(`scopes = '{}'`), nil},
 	{"api_keys_scopes_are_known", setKey(`scopes = '{payments:create,payments:delete}'`), nil},
 	{"api_keys_note_in_bounds", setKey(`note = repeat('a', 201)`), nil},
-	{"tenant_settings_tenant_exists", settingsRow, []any{1000, nil, nil}},
+	{"tenant_settings_tenant_exists", settingsRow, []any{1000}},
 	{"tenant_settings_tenant_is_unique", `insert into tenant_settings (tenant_id) select id from tenants,
 		(values (1), (2)) as twice where name = 'acme'`, nil},
-	{"tenant_settings_rate_in_bounds", settingsRow, []any{0, 0.009, nil}},
-	{"tenant_settings_rate_in_bounds", settingsRow, []any{0, -1, nil}},
-	{"tenant_settings_rate_in_bounds", settingsRow, []any{0, 100_001, nil}},
-	{"tenant_settings_rate_in_bounds", settingsRow, []any{0, math.NaN(), nil}},
-	{"tenant_settings_burst_in_bounds", settingsRow, []any{0, 1, 0}},
-	{"tenant_settings_burst_in_bounds", settingsRow, []any{0, 1, 601}},
-	{"tenant_settings_burst_in_bounds", settingsRow, []any{0, nil, 1}},
-	{"tenant_settings_burst_in_bounds", settingsRow, []any{0, 100_000, 1_000_000}},
 	{"test_installation_is_one_row", `insert into test_installation (id) values (false)`, nil},
 	{"test_installation_is_unique", `insert into test_installation select true from (values (1), (2)) as twice`, nil},
 	{"api_keys_revoked_after_created", `update api_keys set revoked_at = created_at - interval '1 microsecond'`, nil},
