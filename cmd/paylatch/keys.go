@@ -16,14 +16,19 @@ import (
 
 // keySettings are those of a new API key.
 type keySettings struct {
-	Env     string         `default:"live" help:"The environment in the name of the key: live, test, …. Keys of test and dev work only in a test installation (setup --test-installation)."`
+	Env string `default:"live" help:"The environment in the name of the key: live, test, …. Keys of test and dev work only in a test installation (setup --test-installation)."`
+	termSettings
+}
+
+// termSettings are those of a new API key or certificate.
+type termSettings struct {
 	Scope   payment.Scopes `default:"payments:create,payments:read" help:"What the key may be used for, separated by commas: payments:create, payments:read."`
 	Expires expiry         `placeholder:"WHEN" help:"When the key ends: a date like 2027-01-31 (its beginning, in UTC), a time like 2027-01-31T12:00:00Z, or a time from now like 90d or 12h. Without it the key does not end."`
 	Note    keyNote        `placeholder:"TEXT" help:"A note for operators, of at most 200 characters; list shows it."`
 }
 
 // terms returns what the key is for.
-func (k keySettings) terms() store.APIKeyTerms {
+func (k termSettings) terms() store.APIKeyTerms {
 	return store.APIKeyTerms{
 		Scopes: k.Scope, ExpiresAt: k.Expires.at, ExpiresAfter: k.Expires.after, Note: string(k.Note),
 	}

@@ -14,12 +14,13 @@ import (
 )
 
 type tenantsCommand struct {
-	Create    tenantsCreateCommand    `cmd:"" help:"Make a tenant and its first API key, which is shown this once."`
-	List      tenantsListCommand      `cmd:"" help:"List tenants and their keys."`
-	AddKey    tenantsAddKeyCommand    `cmd:"" name:"add-key" help:"Give a tenant one more live key, which is shown this once."`
-	RevokeKey tenantsRevokeKeyCommand `cmd:"" name:"revoke-key" help:"End a key: every replica refuses it within 5 s."`
-	Disable   tenantsDisableCommand   `cmd:"" help:"Have all keys of a tenant refused within 5 s. What it has created is still sent."`
-	Enable    tenantsEnableCommand    `cmd:"" help:"Have the live keys of a disabled tenant accepted again."`
+	Create         tenantsCreateCommand         `cmd:"" help:"Make a tenant and its first API key, which is shown this once."`
+	List           tenantsListCommand           `cmd:"" help:"List tenants and their keys."`
+	AddKey         tenantsAddKeyCommand         `cmd:"" name:"add-key" help:"Give a tenant one more live key, which is shown this once."`
+	AddCertificate tenantsAddCertificateCommand `cmd:"" name:"add-certificate" help:"Have client certificates of this name identify a tenant, with or without an API key."`
+	RevokeKey      tenantsRevokeKeyCommand      `cmd:"" name:"revoke-key" help:"End a key: every replica refuses it within 5 s."`
+	Disable        tenantsDisableCommand        `cmd:"" help:"Have all keys of a tenant refused within 5 s. What it has created is still sent."`
+	Enable         tenantsEnableCommand         `cmd:"" help:"Have the live keys of a disabled tenant accepted again."`
 }
 
 type tenantsCreateCommand struct {

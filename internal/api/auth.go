@@ -14,12 +14,7 @@ import (
 // against the limits, too.
 func (s *Server) authenticated(scope payment.Scope, h handler) handler {
 	return func(x *exchange) error {
-		key, err := apiKey(x.r.Header.Values("Authorization"))
-		if err != nil {
-			return err
-		}
-		x.key = key
-		access, err := s.access(x.Context(), key)
+		access, err := s.identify(x.Context(), x)
 		if err != nil {
 			return err
 		}
@@ -66,7 +61,7 @@ func apiKey(values []string) (payment.APIKey, error) {
 // longer live. It is for requests that last: the key may be revoked while a body arrives, or during
 // a wait. It usually returns at once, since the store has the key in its cache.
 func (s *Server) recheck(ctx context.Context, x *exchange) error {
-	_, err := s.access(ctx, x.key)
+	_, err := s.identify(ctx, x)
 	return err
 }
 

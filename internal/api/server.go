@@ -89,6 +89,9 @@ type Server struct {
 	closing   chan struct{}
 	closeOnce sync.Once
 
+	// unmapped are certificates of no tenant.
+	unmapped unmapped
+
 	readiness *readiness
 	draining  atomic.Bool
 }
@@ -111,7 +114,7 @@ func New(store Store, config Config, logger *slog.Logger, metrics *Metrics) *Ser
 	s := &Server{
 		store: store, config: config, logger: logger, metrics: metrics, router: mux.NewRouter(),
 		limiter: newLimiter(config.Limits), refused: newSamplers(), places: newWaitPlaces(waitersMax),
-		closing: make(chan struct{}),
+		closing: make(chan struct{}), unmapped: newUnmapped(),
 	}
 	s.readiness = newReadiness(store.Ready, logger)
 	metrics.registerReady(s.readiness.gauge)

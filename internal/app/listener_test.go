@@ -19,8 +19,7 @@ import (
 	"github.com/paylatch/paylatch/test/parts"
 )
 
-// served is a service whose listeners speak TLS. Its database is away, which matters to none of
-// these tests.
+// served is a service whose listeners speak TLS.
 type served struct {
 	*running
 	dir       string
@@ -42,7 +41,13 @@ func (s *served) write(t *testing.T, name string, content []byte) {
 	}
 }
 
+// serveTLS serves without a database, which matters to no test of the listeners.
 func serveTLS(t *testing.T) *served {
+	t.Helper()
+	return serveTLSOn(t, "postgres://p:x@127.0.0.1:1/p?sslmode=disable")
+}
+
+func serveTLSOn(t *testing.T, database app.DatabaseURL) *served {
 	t.Helper()
 	s := &served{dir: t.TempDir(), authority: parts.NewAuthority(t, "authority")}
 	s.authority.Write(t, s.in("ca.pem"))
@@ -53,7 +58,7 @@ func serveTLS(t *testing.T) *served {
 		t.Fatal(err)
 	}
 	s.running = start(t, app.Config{
-		DatabaseSettings: app.DatabaseSettings{DatabaseURL: "postgres://p:x@127.0.0.1:1/p?sslmode=disable"},
+		DatabaseSettings: app.DatabaseSettings{DatabaseURL: database},
 		API: &app.APISettings{Listen: "127.0.0.1:0", APITLSSettings: app.APITLSSettings{
 			TLSCert: s.in("api.pem"), TLSKey: s.in("api.key"), TLSClientCA: s.in("ca.pem"),
 		}},

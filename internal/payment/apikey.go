@@ -100,8 +100,12 @@ func apiKeySum(body string) string {
 // Hash returns the hash under which the key is stored.
 func (k APIKey) Hash() APIKeyHash { return sha256.Sum256([]byte(k.s)) }
 
-// Hint returns the environment and the last four characters. It may be shown, to distinguish keys.
+// Hint returns the environment and the last four characters; of a certificate its name. It may be
+// shown, to distinguish keys.
 func (k APIKey) Hint() string {
+	if name, ok := strings.CutPrefix(k.s, certificatePrefix); ok {
+		return name
+	}
 	if k.s == "" {
 		return ""
 	}

@@ -187,6 +187,9 @@ func addAPIKey(ctx context.Context, tx pgx.Tx, tenant string, key payment.APIKey
 		Scan(&id, &state.ExpiresAt)
 	state.Key = id
 	change = Change{Action: "tenants add-key", Arguments: tenantArguments{Tenant: tenant}, After: state}
+	if key.IsCertificate() {
+		change.Action = "tenants add-certificate"
+	}
 	return id, change, err
 }
 
