@@ -212,7 +212,7 @@ func (s *Server) close() {
 // logged as debug: clients cause them. A TLS handshake must end within readHeaderTimeout, and then
 // the header begins.
 //
-// It speaks HTTP/1.1 only, with and without TLS: see docs/adr/0039-tls-by-the-service.md.
+// It speaks HTTP/1.1 only, with and without TLS: see docs/adr/0042-tls-by-the-service.md.
 func newHTTPServer(
 	h http.Handler, secured *tls.Config, writeTimeout time.Duration, logger *slog.Logger,
 ) *http.Server {

@@ -37,7 +37,7 @@ func NewServer(pair Pair, clientCA string) (*Server, error) {
 }
 
 // protocols are those that a listener offers: HTTP/1.1 alone, see
-// docs/adr/0039-tls-by-the-service.md.
+// docs/adr/0042-tls-by-the-service.md.
 var protocols = []string{"http/1.1"}
 
 // Config returns the configuration of a listener; nil, which is none, for a nil server.
