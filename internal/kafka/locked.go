@@ -81,14 +81,17 @@ func (l *Locked) Publish(ctx context.Context, partition int32, events []Event) (
 	return 0, fmt.Errorf("publish to %s/%d: %w", l.topic, partition, err)
 }
 
-// withCause adds why no metadata of the topic is known: a broker that is away, or a login that it
-// refuses. kafka-go keeps that error for metadata requests, and reports others as if there were no
-// such topic.
+// withCause adds why no metadata of the topic is known: a broker that is away, a login that it
+// refuses, or a missing right. kafka-go keeps that error for metadata requests, and reports others
+// as if there were no such topic or partition.
 func (l *Locked) withCause(ctx context.Context, err error) error {
-	if !errors.Is(err, protocol.ErrNoTopic) {
+	if !errors.Is(err, protocol.ErrNoTopic) && !errors.Is(err, protocol.ErrNoPartition) {
 		return err
 	}
-	_, cause := l.client.Metadata(ctx, &kafkago.MetadataRequest{Topics: []string{l.topic}})
+	response, cause := l.client.Metadata(ctx, &kafkago.MetadataRequest{Topics: []string{l.topic}})
+	if cause == nil && len(response.Topics) == 1 {
+		cause = response.Topics[0].Error
+	}
 	switch {
 	case cause == nil:
 		return err

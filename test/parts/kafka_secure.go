@@ -29,7 +29,9 @@ const (
 const (
 	SecureUser   = "paylatch"
 	SecureSecret = "sesame-open"
-	secureAdmin  = "admin"
+	// SecureGuest is a client of the issuer, with the same secret and without rights.
+	SecureGuest = "guest"
+	secureAdmin = "admin"
 )
 
 // SecureBroker is a broker with a listener for each way to connect, all with TLS. kfake has no

@@ -54,7 +54,7 @@ func (b *SecureBroker) startContainer(t testing.TB) {
 		t.Fatal(err)
 	}
 	b.Issuer.Secret = func(client string) string {
-		return map[string]string{SecureUser: SecureSecret}[client]
+		return map[string]string{SecureUser: SecureSecret, SecureGuest: SecureSecret}[client]
 	}
 	endpoint := httptest.NewServer(b.Issuer)
 	t.Cleanup(endpoint.Close)

@@ -2,6 +2,7 @@ package secure
 
 import (
 	"context"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +17,7 @@ import (
 type fault struct {
 	name, way string
 	change    func(t *testing.T, b *parts.SecureBroker, s *brokers.Settings)
-	// want is in the error of each client, in any case.
+	// want matches the error of each client, in any case.
 	want string
 	// reasoned is that the broker gives the reason. kfake closes the connection instead.
 	reasoned bool
@@ -55,6 +56,9 @@ var faults = []fault{
 	{"client secret", string(brokers.OAuthBearer), func(_ *testing.T, _ *parts.SecureBroker, s *brokers.Settings) {
 		s.KafkaOAuthClientSecret = wrongSecret
 	}, "invalid_client", false},
+	{"rights", string(brokers.OAuthBearer), func(_ *testing.T, _ *parts.SecureBroker, s *brokers.Settings) {
+		s.KafkaOAuthClientID = parts.SecureGuest
+	}, "authoriz|lacks a right", false},
 	{"token endpoint", string(brokers.OAuthBearer), func(_ *testing.T, _ *parts.SecureBroker, s *brokers.Settings) {
 		s.KafkaOAuthTokenURL = "http://127.0.0.1:1/token"
 	}, "http://127.0.0.1:1/token", false},
@@ -132,7 +136,7 @@ func wantFault(t *testing.T, b *parts.SecureBroker, f fault, topic string) {
 		if f.reasoned && !parts.InDocker(t) && err != nil {
 			continue
 		}
-		if err == nil || !strings.Contains(strings.ToLower(err.Error()), strings.ToLower(f.want)) {
+		if err == nil || !regexp.MustCompile("(?i)"+f.want).MatchString(err.Error()) {
 			t.Errorf("%s: got error %v, want one with %q", c.name, err, f.want)
 		}
 	}
