@@ -44,6 +44,7 @@ type commandLine struct {
 	Tenants     tenantsCommand     `cmd:"" help:"Manage tenants and their API keys."`
 	Partitions  partitionsCommand  `cmd:"" help:"Manage the partitions of the topic."`
 	OperatorLog operatorLogCommand `cmd:"" name:"operator-log" help:"Print and verify the operator's log: who has changed what."`
+	Roles       rolesCommand       `cmd:"" help:"Print the database roles as SQL, and the rights in Kafka as commands of kafka-acls.sh."`
 	Verify      verifyCommand      `cmd:"" help:"Compare the topic with the database: duplicates, missing, unexpected, differing, hidden. Safe while the service runs."`
 	Doctor      doctorCommand      `cmd:"" help:"Examine the database and the brokers: is there what the guarantees depend on?"`
 	Storage     storageCommand     `cmd:"" help:"Print how much disk space a payment takes in the database."`

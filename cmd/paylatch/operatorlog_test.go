@@ -143,6 +143,7 @@ func steps(topic string) []step {
 		{"verify", nil, 1, nil},       // The payment that was assumed to be sent is missing.
 		{"doctor", nil, anyCode, nil}, // It depends on the broker.
 		{"storage", nil, 0, nil},
+		{"roles", nil, 0, nil},
 		{"probe", []string{"--listen", "127.0.0.1:1"}, 1, nil},
 		{"version", nil, 0, nil},
 		{"operator-log list", nil, 0, nil},
@@ -269,7 +270,7 @@ func checkRows(t *testing.T, s step, url string, n int, stderr string) int {
 func runStep(t *testing.T, s step, url string) (code int, stdout, stderr string) {
 	t.Helper()
 	args := append(strings.Fields(s.command), s.args...)
-	if s.command != "probe" && s.command != "version" {
+	if !slices.Contains([]string{"probe", "version", "roles"}, s.command) {
 		args = append(args, "--database-url", url)
 	}
 	switch s.command {

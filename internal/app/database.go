@@ -20,10 +20,11 @@ const (
 // time, with 503.
 func (s *Service) awaitDatabase(ctx context.Context) error {
 	for retry := databaseRetryMin; ; retry = min(2*retry, databaseRetryMax) {
-		err := s.store.Ping(ctx)
-		if err == nil && s.server != nil {
-			err = s.store.TryPrivileges(ctx, store.RoleAPI)
+		var roles []store.Role
+		if s.server != nil {
+			roles = append(roles, store.RoleAPI)
 		}
+		err := s.store.Check(ctx, roles...)
 		if err == nil && s.server != nil {
 			err = s.warnOfDevelopmentKey(ctx)
 		}

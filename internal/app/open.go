@@ -8,7 +8,8 @@ import (
 )
 
 // WithStore opens the store, calls work, and closes the store. It is for operators' commands, which
-// do one thing after the other.
+// do one thing after the other. If the database role may not do it, the error names what is
+// missing.
 func WithStore(ctx context.Context, database DatabaseSettings, work func(*store.Store) error) error {
 	const connections = 3 // One for the work, one for notifications of the senders, one for slow commits.
 	s, err := store.Open(ctx, string(database.URL()), connections, store.WithAccess(database.Access()))
@@ -16,7 +17,7 @@ func WithStore(ctx context.Context, database DatabaseSettings, work func(*store.
 		return err
 	}
 	defer s.Close()
-	return work(s)
+	return s.Explain(ctx, work(s), store.RoleOperator)
 }
 
 // WithClients is like WithStore, with a client of the brokers.

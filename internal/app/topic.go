@@ -98,15 +98,15 @@ func (s *Service) topic(ctx context.Context) (
 ) {
 	ctx, cancel := context.WithTimeout(ctx, topicTimeout)
 	defer cancel()
+	if err := s.store.Check(ctx, store.RoleSender); err != nil {
+		return topic, nil, nil, err
+	}
 	partitions, err = s.store.Partitions(ctx)
 	if err != nil {
 		return topic, nil, nil, err
 	}
 	if len(partitions) == 0 {
 		return topic, nil, nil, store.ErrNoTopic
-	}
-	if err := s.store.TryPrivileges(ctx, store.RoleSender); err != nil {
-		return topic, partitions, nil, err
 	}
 	warnings, err = s.tryRights(ctx, partitions[0])
 	if err != nil {

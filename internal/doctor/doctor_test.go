@@ -337,10 +337,10 @@ func TestExamine_DatabaseRights(t *testing.T) {
 		grant select on all tables in schema public to doctors_patient;
 		grant select, update on all sequences in schema public to doctors_patient;
 		grant insert on payments, parties, accounts to doctors_patient;
-		grant update on topic_partitions to doctors_patient`)
+		grant update on topic_partitions, api_keys to doctors_patient`)
 	config := p.sql.Config().ConnConfig
 	p.url = strings.Replace(p.url, config.User+":"+config.Password+"@", "doctors_patient:test-only@", 1)
-	wantFinding(t, Examine(bounded(t), p.Installation), "database.rights", VerdictNo, "UPDATE on payments")
+	wantFinding(t, Examine(bounded(t), p.Installation), "database.rights", VerdictNo, "UPDATE (status) on payments")
 	p.exec(`grant update on payments to doctors_patient`)
 	wantFinding(t, Examine(bounded(t), p.Installation), "database.rights", VerdictYes)
 }

@@ -41,11 +41,17 @@ type Claim struct {
 	ended  bool
 }
 
-// lockTables takes the lock that the mark at the end of a claim needs on both tables, and that FOR
+// lockTables take the lock that the mark at the end of a claim needs on both tables, and that FOR
 // UPDATE does not take. If it were taken only then, a CREATE INDEX that began in between would let
-// batches be published and not marked, again and again. It takes no transaction id, and conflicts
-// with no other reader or writer.
-const lockTables = `lock table payments, topic_partitions in row exclusive mode`
+// batches be published and not marked, again and again. They change no row, take no transaction id,
+// and conflict with no other reader or writer.
+//
+// LOCK TABLE takes the same lock, and needs a privilege on the whole table. These need one on the
+// columns of a mark: see docs/adr/0043.
+var lockTables = []string{
+	`update payments set status = status where false`,
+	`update topic_partitions set next_offset = next_offset where false`,
+}
 
 const (
 	claimColumns = partitionColumns + `, ctid, pg_current_xact_id(), pg_snapshot_xmin(pg_current_snapshot()),
@@ -109,7 +115,7 @@ func (s *Session) claim(ctx context.Context, before []string, lock string, args 
 	claim := &Claim{session: s, store: s.store, conn: s.conn, read: read{incarnation: stateOf(s.conn).incarnation}}
 	batch := &pgx.Batch{}
 	batch.Queue(hasStandby)
-	for _, sql := range slices.Concat([]string{`begin`}, before, []string{lockTables}) {
+	for _, sql := range slices.Concat([]string{`begin`}, before, lockTables) {
 		batch.Queue(sql)
 	}
 	batch.Queue(lock, args...)

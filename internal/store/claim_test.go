@@ -144,6 +144,31 @@ func TestClaim_MarkSent(t *testing.T) {
 	}
 }
 
+// TestClaim_LocksTables: from its begin on, a claim has the lock that its mark needs on both
+// tables. Otherwise a CREATE INDEX could come in between, and a batch be published that cannot be
+// marked.
+func TestClaim_LocksTables(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 1)
+	f.createMany(1)
+	session := f.own(0)
+	locked := func() string {
+		return query[string](f, `select coalesce(string_agg(relation::regclass::text, ' ' order by relation), '')
+			from pg_locks where pid = $1 and mode = 'RowExclusiveLock' and granted
+			and relation in ('payments'::regclass, 'topic_partitions'::regclass)`, session.Conn().PgConn().PID())
+	}
+	for range 7 { // PostgreSQL keeps a plan from the sixth execution on.
+		claim := f.claim(session, 0)
+		if got, want := locked(), "payments topic_partitions"; got != want {
+			t.Errorf("got locks on %q, want %q", got, want)
+		}
+		claim.Rollback()
+		if got := locked(); got != "" {
+			t.Errorf("got locks on %q after the claim, want none", got)
+		}
+	}
+}
+
 // TestClaim_MarkSent_Impossible: rows that the claim holds cannot have been marked by another
 // session. If they were, by hand or because of a defect, the batch must fail with an error and
 // leave everything as it was.

@@ -192,7 +192,8 @@ func (e *Examination) texts(ctx context.Context, sql string, args ...any) ([]str
 	return found, translate(err)
 }
 
-// TryPrivileges is like Store.TryPrivileges.
+// TryPrivileges returns a *MissingPrivilegesError unless the database role may do all that a
+// process with these roles ever does, also in a recovery.
 func (e *Examination) TryPrivileges(ctx context.Context, roles ...Role) error {
 	return tryPrivileges(ctx, e.conn, roles...)
 }

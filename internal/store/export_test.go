@@ -111,3 +111,16 @@ func (s *Store) ConnectionsInUse() int32 { return s.pool.Stat().AcquiredConns() 
 
 // Reset makes the pool open its connections again.
 func (s *Store) Reset() { s.pool.Reset() }
+
+// Needed lists the privileges that Store.Check wants for a role.
+func Needed(role Role) (privileges []string) {
+	parameters := parametersOf([]Role{role})
+	operations, objects, columns := parameters[0].([]string), parameters[1].([]string), parameters[2].([]string)
+	for i, operation := range operations {
+		if columns[i] != "" {
+			operation += " (" + columns[i] + ")"
+		}
+		privileges = append(privileges, operation+" on "+objects[i])
+	}
+	return privileges
+}

@@ -64,6 +64,18 @@ func withMigrator(
 		return Schema{}, err
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	s, err := migrateOn(ctx, conn, schema, migrations, work)
+	if isDenied(err) {
+		err = fmt.Errorf("the database role %s lacks a privilege: it must own schema %s, or have CREATE on it and own "+
+			"what is in it: %w", conn.Config().User, schema, err)
+	}
+	return s, err
+}
+
+// migrateOn is withMigrator on a connection.
+func migrateOn(
+	ctx context.Context, conn *pgx.Conn, schema string, migrations fs.FS, work func(*migrate.Migrator, *Schema) error,
+) (Schema, error) {
 	if err := prepareVersionTable(ctx, conn, schema); err != nil {
 		return Schema{}, err
 	}

@@ -192,13 +192,18 @@ func (f *fixture) role() string {
 	f.t.Helper()
 	name := "role_" + strings.ReplaceAll(uuid.NewString(), "-", "")
 	f.exec(`create role ` + name)
+	f.dropAtEnd(name)
+	return name
+}
+
+// dropAtEnd drops a role, and what it was granted, when the test ends.
+func (f *fixture) dropAtEnd(role string) {
 	f.t.Cleanup(func() {
-		drop := `drop owned by ` + name + `; drop role ` + name
+		drop := `drop owned by ` + role + `; drop role ` + role
 		if _, err := f.db.Exec(context.WithoutCancel(f.t.Context()), drop); err != nil {
 			f.t.Error(err)
 		}
 	})
-	return name
 }
 
 // tamper changes what the triggers of the schema protect; see parts.Tamper.

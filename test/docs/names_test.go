@@ -18,7 +18,7 @@ type names struct {
 	targets  []string            // Of make.
 	tests    map[string][]string // Test functions, by directory relative to the root.
 	settings []string            // Environment variables of programs, tests and compose files.
-	roles    []string            // Of PostgreSQL, as docs/rights.md creates them.
+	roles    []string            // Of PostgreSQL, and principals of Kafka, in docs/rights.md.
 	sources  map[string]string   // Go code without tests, by package name.
 }
 
@@ -32,7 +32,7 @@ var (
 	pathName    = regexp.MustCompile(`^(?:internal|cmd|test|docs|migrations|client|examples)/[\w./*-]+$`)
 	identifier  = regexp.MustCompile(`^([a-z]+)\.((?:[A-Za-z]\w*\.)*[A-Za-z]\w*)$`)
 	testFunc    = regexp.MustCompile(`(?m)^func ((?:Test|Benchmark|Fuzz)\w+)\(`)
-	roleName    = regexp.MustCompile(`create role (\w+)`)
+	roleName    = regexp.MustCompile(`(?:to |User:)(paylatch_\w+)`)
 	metricRow   = regexp.MustCompile("(?m)^\\| `(paylatch_[a-z_]+)`")
 	targetRow   = regexp.MustCompile(`(?m)^([a-z-]+):.*## `)
 )

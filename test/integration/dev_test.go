@@ -232,7 +232,7 @@ func TestServe_Observed(t *testing.T) {
 	if !strings.Contains(get(t, p.admin+"/debug/pprof/goroutine?debug=1"), "goroutine profile") {
 		t.Error("got no goroutine profile, want one")
 	}
-	if !strings.Contains(p.stderr.String(), `"database_url":"postgres://paylatch:***@`) {
+	if !strings.Contains(p.stderr.String(), `"database_url":"postgres://login_serve:***@`) {
 		t.Errorf("want the configuration with a redacted password in the log, got\n%s", p.stderr.String())
 	}
 }

@@ -69,7 +69,26 @@ type process struct {
 // the tests are not passed on.
 func command(t *testing.T, env map[string]string, args ...string) *exec.Cmd {
 	t.Helper()
+	if database, ok := env["PAYLATCH_DATABASE_URL"]; ok {
+		env = maps.Clone(env)
+		env["PAYLATCH_DATABASE_URL"] = asRole(database, args)
+	}
 	return commandOf(t, "paylatch", env, args...)
+}
+
+// roleOf has the database role of each command, with just the rights that `paylatch roles` prints.
+// The others own the schema.
+var roleOf = map[string]parts.Role{
+	"api": parts.RoleAPI, "sender": parts.RoleSender, "serve": parts.RoleServe, "tenants": parts.RoleOperator,
+	"partitions": parts.RoleOperator, "verify": parts.RoleOperator, "storage": parts.RoleOperator,
+}
+
+// asRole returns the URL with which a command logs in. A URL that names a role of a test stays.
+func asRole(database string, args []string) string {
+	if role, ok := roleOf[args[0]]; ok && !strings.Contains(database, "//login_") {
+		return parts.As(database, role)
+	}
+	return database
 }
 
 // commandOf is command for one of the programs.
@@ -284,6 +303,7 @@ func installIn(t *testing.T, database, address string, broker *parts.Broker, mor
 		maps.Copy(i.env, m)
 	}
 	run(t, i.env, "migrate", "up")
+	parts.GrantRoles(t, database)
 	run(t, i.env, "partitions", "init", "--topic", i.topic)
 	i.key = i.tenant(t, "acme")
 	return i

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
-	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -21,42 +20,30 @@ import (
 	"github.com/paylatch/paylatch/test/parts"
 )
 
-const rightsDocument = "../../docs/rights.md"
+var aclLine = regexp.MustCompile(`^kafka-acls\.sh --add --allow-principal User:paylatch_(\w+) --operation (\w+) ` +
+	`(?:--(topic) (\S+)|--resource-pattern-type prefixed --(transactional-id) (\S+)|--(cluster))$`)
 
-// block returns the code block of docs/rights.md in the given language.
-func block(t *testing.T, language string) string {
+// printedACLs returns the rights that `paylatch roles` prints for a principal, such as sender, in
+// their order.
+func printedACLs(t *testing.T, principal, topic string) (rights []parts.ACL) {
 	t.Helper()
-	document, err := os.ReadFile(rightsDocument)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, after, ok := strings.Cut(string(document), "```"+language+"\n")
-	code, _, closed := strings.Cut(after, "```")
-	if !ok || !closed {
-		t.Fatalf("%s: got no block of %s, want one", rightsDocument, language)
-	}
-	return code
-}
-
-var aclLine = regexp.MustCompile(`^kafka-acls\.sh --add --allow-principal User:paylatch --operation (\w+) ` +
-	`(?:--(topic) (payments)|--resource-pattern-type prefixed --(transactional-id) (payments-)|--(cluster))$`)
-
-// senderACLs returns the rights that docs/rights.md gives a sender, for a topic of the test.
-func senderACLs(t *testing.T, topic string) (rights []parts.ACL) {
-	t.Helper()
-	for line := range strings.Lines(block(t, "sh")) {
+	for line := range strings.Lines(run(t, nil, "roles", "--only", "kafka", "--topic", topic)) {
 		m := aclLine.FindStringSubmatch(strings.TrimSpace(line))
 		if m == nil {
-			t.Fatalf("%s: got a line that no test knows: %s", rightsDocument, line)
+			t.Fatalf("got a line that no test knows: %s", line)
 		}
-		operation, err := kmsg.ParseACLOperation(m[1])
+		if m[1] != principal {
+			continue
+		}
+		operation, err := kmsg.ParseACLOperation(m[2])
 		if err != nil {
 			t.Fatal(err)
 		}
-		resource := map[string]string{
-			"topic": "topic " + topic, "transactional-id": "transactional-id " + topic + "-", "cluster": "cluster",
-		}[m[2]+m[4]+m[6]]
+		resource := strings.TrimSpace(m[3] + m[5] + m[7] + " " + m[4] + m[6])
 		rights = append(rights, parts.ACL{Operation: operation, Resource: resource})
+	}
+	if len(rights) == 0 {
+		t.Fatalf("got no right of %s, want some", principal)
 	}
 	return rights
 }
@@ -80,6 +67,7 @@ func installGuarded(t *testing.T) guarded {
 	}
 	g.broker.CreateTopic(t, g.topic, 2)
 	run(t, g.env, "migrate", "up")
+	parts.GrantRoles(t, g.env["PAYLATCH_DATABASE_URL"])
 	return g
 }
 
@@ -89,17 +77,7 @@ func (g guarded) wantRuns(t *testing.T, rights []parts.ACL, args ...string) {
 	t.Helper()
 	g.broker.Grant(t, rights...)
 	for _, r := range rights {
-		g.broker.Revoke(t, r)
-		want := r.Name() + " on " + r.Resource
-		eventually(t, "without "+want, func() error {
-			cmd := command(t, g.env, args...)
-			if out, err := cmd.Output(); err == nil || !strings.Contains(stderrOf(err).Error(),
-				"lacks a right: "+want) {
-				return fmt.Errorf("%w: %s: %w %w", errNotYet, out, err, stderrOf(err))
-			}
-			return nil
-		})
-		g.broker.Grant(t, r)
+		g.wantDenied(t, r, args...)
 	}
 	eventually(t, strings.Join(args, " "), func() error {
 		_, err := command(t, g.env, args...).Output()
@@ -107,18 +85,82 @@ func (g guarded) wantRuns(t *testing.T, rights []parts.ACL, args ...string) {
 	})
 }
 
-// TestRights_Kafka_Operator runs the operator's commands with the rights of docs/rights.md. Without
-// any one of them they fail and name it. No command needs a right to create what exists.
+// wantDenied takes one right away, expects the command to fail and to name it, and grants it again.
+func (g guarded) wantDenied(t *testing.T, r parts.ACL, args ...string) {
+	t.Helper()
+	g.broker.Revoke(t, r)
+	want := r.Name() + " on " + r.Resource
+	eventually(t, "without "+want, func() error {
+		cmd := command(t, g.env, args...)
+		if out, err := cmd.Output(); err == nil || !strings.Contains(stderrOf(err).Error(),
+			"lacks a right: "+want) {
+			return fmt.Errorf("%w: %s: %w %w", errNotYet, out, err, stderrOf(err))
+		}
+		return nil
+	})
+	g.broker.Grant(t, r)
+}
+
+// TestRights_Kafka_Setup creates a topic and records it with the rights that are printed for it.
+// Without any one of them the command fails and names it.
+func TestRights_Kafka_Setup(t *testing.T) {
+	t.Parallel()
+	g := installGuarded(t)
+	absent := parts.Topic()
+	g.wantRuns(t, printedACLs(t, "setup", absent), "partitions", "init", "--topic", absent)
+}
+
+// TestRights_Kafka_Operator runs an operator's commands with the rights that are printed for one.
+// Without any one of them a command fails and names it. ClusterAction is for a transaction whose
+// marker a broker has lost: see internal/kafka.
 func TestRights_Kafka_Operator(t *testing.T) {
 	t.Parallel()
 	g := installGuarded(t)
-	topic := "topic " + g.topic
-	g.wantRuns(t, []parts.ACL{
-		{Operation: kadm.OpDescribeConfigs, Resource: topic},
-		{Operation: kadm.OpDescribe, Resource: topic},
-	}, "partitions", "init")
-	run(t, g.env, "setup", "--tenant", "acme")
-	g.wantRuns(t, []parts.ACL{{Operation: kadm.OpAlter, Resource: topic}}, "partitions", "grow", "3")
+	setup, rights := printedACLs(t, "setup", g.topic), printedACLs(t, "operator", g.topic)
+	g.broker.Grant(t, setup...)
+	eventually(t, "the topic is set up", func() error {
+		_, err := command(t, g.env, "setup", "--tenant", "acme").Output()
+		return errors.Join(err, stderrOf(err))
+	})
+	for _, r := range setup {
+		g.broker.Revoke(t, r)
+	}
+	g.key = g.tenant(t, "bank")
+	sending := printedACLs(t, "sender", g.topic)
+	g.broker.Grant(t, sending...)
+	service := g.launch(t, "serve")
+	create(t, newClient(t, g.key, service.api)) // For verify to read.
+	g.drained(t)
+	service.kill()
+	for _, r := range sending {
+		g.broker.Revoke(t, r)
+	}
+	g.broker.Grant(t, rights...)
+	for _, r := range rights {
+		args, ok := map[string][]string{
+			"Read": {"verify"}, "Alter": {"partitions", "grow", "3"}, "DescribeConfigs": {"partitions", "grow", "3"},
+			"Write": {"partitions", "resume", "0", "--resend", "--dry-run"},
+		}[r.Name()]
+		if !ok && r.Operation == kadm.OpClusterAction {
+			continue
+		}
+		if !ok {
+			t.Fatalf("got right %v, want a command that needs it", r)
+		}
+		if r.Name() == "Write" {
+			run(t, g.env, "partitions", "halt", "0", "--reason", "test")
+		}
+		g.wantDenied(t, r, args...)
+	}
+	for _, args := range [][]string{
+		{"partitions", "resume", "0", "--resend"},
+		{"partitions", "grow", "3"},
+		{"partitions", "mode", "locked"},
+		{"partitions", "mode", "fenced"},
+		{"verify"},
+	} {
+		run(t, g.env, args...)
+	}
 }
 
 // tailAfterCrash sets the state that a crash between Kafka's commit and PostgreSQL's leaves behind.
@@ -168,7 +210,7 @@ func TestRights_Kafka_Sender(t *testing.T) {
 	g.broker.Revoke(t, parts.ACL{Operation: kadm.OpDescribe, Resource: topic})
 	g.key = g.tenant(t, "acme")
 
-	rights := senderACLs(t, g.topic)
+	rights := printedACLs(t, "sender", g.topic)
 	g.broker.Grant(t, rights...)
 	g.awaitRights(t, true)
 	for n, r := range rights {
@@ -242,20 +284,20 @@ func (i *installation) executeAtEnd(t *testing.T, sql string) {
 	})
 }
 
-// groups executes the block of docs/rights.md with role names of the test, since roles belong to
+// groups executes what `paylatch roles` prints, with role names of the test, since roles belong to
 // the whole server.
 func (i *installation) groups(t *testing.T) (api, sender, operator string) {
 	t.Helper()
-	prefix := "test_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:8] + "_"
-	i.execute(t, strings.ReplaceAll(block(t, "sql"), "paylatch_", prefix))
-	for _, group := range []string{"common", "api", "sender", "operator"} {
-		i.executeAtEnd(t, fmt.Sprintf("drop owned by %[1]s; drop role %[1]s", prefix+group))
+	prefix := "test_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:8]
+	i.execute(t, run(t, nil, "roles", "--prefix", prefix))
+	for _, group := range []string{"common", "api", "sender", "operator", "retention"} {
+		i.executeAtEnd(t, fmt.Sprintf("drop owned by %[1]s; drop role %[1]s", prefix+"_"+group))
 	}
-	return prefix + "api", prefix + "sender", prefix + "operator"
+	return prefix + "_api", prefix + "_sender", prefix + "_operator"
 }
 
 // TestRights_Postgres runs every command except those that create the schema, and a recovery. The
-// roles have only what docs/rights.md grants.
+// roles have only what `paylatch roles` prints.
 func TestRights_Postgres(t *testing.T) {
 	t.Parallel()
 	i := &installation{topic: parts.Topic(), env: map[string]string{
@@ -282,6 +324,15 @@ func TestRights_Postgres(t *testing.T) {
 	get(t, service.api+"/readyz")
 	if !strings.Contains(get(t, service.admin+"/metrics"), "\npaylatch_database_up 1\n") {
 		t.Error("want paylatch_database_up 1 in the metrics")
+	}
+
+	// A command names what it is not allowed to do, and the role.
+	asAPIEnv := maps.Clone(owner)
+	maps.Copy(asAPIEnv, asAPI)
+	_, err := command(t, asAPIEnv, "tenants", "add-key", "acme").Output()
+	if err == nil || !strings.Contains(stderrOf(err).Error(), "INSERT on api_keys, needed to create tenants, keys") ||
+		!strings.Contains(stderrOf(err).Error(), "the database role login_") {
+		t.Errorf("got %v, %v, want an error that names INSERT on api_keys and the role", err, stderrOf(err))
 	}
 
 	// The sender names a missing privilege at its start, also if only a recovery needs it. It
