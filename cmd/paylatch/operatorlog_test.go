@@ -94,6 +94,10 @@ func steps(topic string) []step {
 			`tenants add-key done {"tenant":"acme"} null {"key":3,"live":true,` + bothScopes + `}`,
 		}},
 		{"tenants add-key", []string{"nobody"}, 1, nil},
+		{"tenants add-certificate", []string{"acme", "URI:spiffe://bank.example/acme"}, 0, []string{
+			`tenants add-certificate done {"tenant":"acme"} null {"key":4,"live":true,` + bothScopes + `}`,
+		}},
+		{"tenants add-certificate", []string{"acme", "URI:spiffe://bank.example/acme"}, 1, nil}, // It is there.
 		{"tenants disable", []string{"acme"}, 0, []string{
 			`tenants disable done {"tenant":"acme"} {"enabled":true} {"enabled":false}`,
 		}},
