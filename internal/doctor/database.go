@@ -53,13 +53,22 @@ func serverChecks(s store.Server, of func(func() outcome) func(context.Context) 
 			return is(s.FSync && s.FullPageWrites, fmt.Sprintf("fsync = %t, full_page_writes = %t", s.FSync,
 				s.FullPageWrites))
 		})},
-		{"database.synchronous_standby", false, "the loss of the primary loses payments that were answered with 202",
-			of(func() outcome { return standby(s) })},
-		{"database.tls", false, "names, account numbers and amounts can be read on the network",
-			of(func() outcome { return encryption(s) })},
-		{"database.server_verified", false, "another server can take its place, and get the password",
-			of(func() outcome { return verified(s) })},
-		{"database.clock", false, "ages and time-outs are off by the difference", of(func() outcome { return clock(s) })},
+		{
+			"database.synchronous_standby", false, "the loss of the primary loses payments with a 202",
+			of(func() outcome { return standby(s) }),
+		},
+		{
+			"database.tls", false, "names, account numbers and amounts can be read on the network",
+			of(func() outcome { return encryption(s) }),
+		},
+		{
+			"database.server_verified", false, "another server can take its place, and get the password",
+			of(func() outcome { return verified(s) }),
+		},
+		{
+			"database.clock", false, "ages and time-outs are off by the difference",
+			of(func() outcome { return clock(s) }),
+		},
 	}
 }
 
@@ -116,7 +125,10 @@ func (i Installation) sessionChecks(e *store.Examination) []check {
 				return refusal(e.TryServer(ctx), "advisory locks exclude each other, numbers grow")
 			},
 		},
-		{"database.schema", true, "the service does not start", func(ctx context.Context) outcome { return schema(ctx, e) }},
+		{
+			"database.schema", true, "the service does not start",
+			func(ctx context.Context) outcome { return schema(ctx, e) },
+		},
 		{
 			"database.triggers_enabled", true, "what a stored payment says can be changed",
 			func(ctx context.Context) outcome {

@@ -243,7 +243,10 @@ func TestExamine_Topic(t *testing.T) {
 		verdict Verdict
 	}{
 		"Compacted": {func(p *patient) { p.setTopic("cleanup.policy", "compact") }, "kafka.topic_settings", VerdictNo},
-		"InSync":    {func(p *patient) { p.setTopic("min.insync.replicas", "1") }, "kafka.min_insync_replicas", VerdictNo},
+		"InSync": {
+			func(p *patient) { p.setTopic("min.insync.replicas", "1") },
+			"kafka.min_insync_replicas", VerdictNo,
+		},
 		"Unclean": {
 			func(p *patient) { p.setTopic("unclean.leader.election.enable", "true") },
 			"kafka.clean_election",
@@ -306,7 +309,8 @@ func TestExamine_KafkaRights(t *testing.T) {
 		if !slices.ContainsFunc(findings, func(f Finding) bool {
 			return strings.Contains(f.Detail, right.Name()) && f.Required == required
 		}) {
-			t.Errorf("without %s on %s: got %+v, want it named, required %t", right.Name(), right.Resource, findings, required)
+			t.Errorf("without %s on %s: got %+v, want it named, required %t",
+				right.Name(), right.Resource, findings, required)
 		}
 		broker.Grant(t, right)
 		p.until("kafka.rights", VerdictYes)
@@ -367,7 +371,9 @@ func TestExamine_Away(t *testing.T) {
 func TestReport_JSON(t *testing.T) {
 	t.Parallel()
 	r := report([]Finding{
-		{"a", VerdictYes, "seen", "", true}, {"b", VerdictUnknown, "not seen", "much", true}, {"c", VerdictNo, "x", "y", false},
+		{"a", VerdictYes, "seen", "", true},
+		{"b", VerdictUnknown, "not seen", "much", true},
+		{"c", VerdictNo, "x", "y", false},
 	})
 	var out bytes.Buffer
 	if err := r.WriteJSON(&out); err != nil {

@@ -128,12 +128,16 @@ func topicChecks(t kafka.Topic, err error, partitions []store.Partition) []check
 				return err == nil && n >= minInSyncMin
 			})
 		})},
-		{"kafka.clean_election", false, "a replica that lags may become leader, and payments that were sent are gone",
+		{
+			"kafka.clean_election", false, "a replica that lags may become leader, and payments that were sent are gone",
 			of(func() outcome {
 				return setting(t, "unclean.leader.election.enable", func(v string) bool { return v == "false" })
-			})},
-		{"kafka.retention", false, "a copy of the database that is older than the oldest record cannot be restored",
-			of(func() outcome { return retention(t) })},
+			}),
+		},
+		{
+			"kafka.retention", false, "a copy of the database that is older than the oldest record cannot be restored",
+			of(func() outcome { return retention(t) }),
+		},
 	}
 }
 
@@ -186,7 +190,9 @@ func (i Installation) examineRights(ctx context.Context, p store.Partition) []Fi
 		return findings
 	}
 	if err != nil {
-		return []Finding{{"kafka.rights", VerdictUnknown, unknown(err).detail, "what a missing right is needed for", true}}
+		return []Finding{{
+			"kafka.rights", VerdictUnknown, unknown(err).detail, "what a missing right is needed for", true,
+		}}
 	}
 	for _, w := range warnings {
 		findings = append(findings, Finding{"kafka.rights", VerdictNo, w, "see the detail", false})

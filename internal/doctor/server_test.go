@@ -60,10 +60,12 @@ func TestBrokerChecks_Protection(t *testing.T) {
 		installation       Installation
 		tls, authenticated Verdict
 	}{
-		"Nothing":     {Installation{}, VerdictNo, VerdictNo},
-		"TLS":         {Installation{KafkaTLS: true, KafkaProtection: "TLS"}, VerdictYes, VerdictNo},
-		"Certificate": {Installation{KafkaTLS: true, KafkaProtection: "TLS, client certificate"}, VerdictYes, VerdictYes},
-		"Password":    {Installation{KafkaProtection: "SCRAM-SHA-512"}, VerdictNo, VerdictYes},
+		"Nothing": {Installation{}, VerdictNo, VerdictNo},
+		"TLS":     {Installation{KafkaTLS: true, KafkaProtection: "TLS"}, VerdictYes, VerdictNo},
+		"Certificate": {
+			Installation{KafkaTLS: true, KafkaProtection: "TLS, client certificate"}, VerdictYes, VerdictYes,
+		},
+		"Password": {Installation{KafkaProtection: "SCRAM-SHA-512"}, VerdictNo, VerdictYes},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

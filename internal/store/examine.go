@@ -154,7 +154,8 @@ func (e *Examination) SchemaVersion(ctx context.Context) (version, latest int32,
 	return version, latest, err
 }
 
-const selectDisabledTriggers = `select c.relname || '.' || t.tgname from pg_trigger t join pg_class c on c.oid = t.tgrelid
+const selectDisabledTriggers = `select c.relname || '.' || t.tgname
+	from pg_trigger t join pg_class c on c.oid = t.tgrelid
 	where c.relnamespace = current_schema()::regnamespace and not t.tgisinternal and t.tgenabled not in ('O', 'A')
 	order by 1`
 
