@@ -129,7 +129,8 @@ func topicChecks(t kafka.Topic, err error, partitions []store.Partition) []check
 			})
 		})},
 		{
-			"kafka.clean_election", false, "a replica that lags may become leader, and payments that were sent are gone",
+			"kafka.clean_election", false,
+			"a replica that lags may become leader, and payments that were sent are gone",
 			of(func() outcome {
 				return setting(t, "unclean.leader.election.enable", func(v string) bool { return v == "false" })
 			}),
