@@ -65,7 +65,7 @@ func (r Report) notes() list {
 	notes.addResponses("responses to status", r.Status.Responses)
 	notes.add("retries %d, replays %d", r.Retries, r.Replays)
 	if r.Mode == "open" {
-		notes.add("latencies count from the planned time; the send delay is p50 %s, p99 %s, max %s ms and part of them",
+		notes.add("latencies count from the planned time, and so include the send delay: p50 %s, p99 %s, max %s ms",
 			fineMilliseconds(r.SendDelay.P50), fineMilliseconds(r.SendDelay.P99), fineMilliseconds(r.SendDelay.Max))
 	}
 	if n := r.dropped(); n > 0 {

@@ -41,6 +41,10 @@ const (
 	SelectAccountsByIDSQL = selectAccountsByID
 	SelectBacklogSQL      = selectBacklog
 	SelectPlacesSQL       = selectPlaces
+	InsertLoggedSQL       = insertLogged
+	SelectLogNewestSQL    = selectLogNewest
+	SelectLogPageSQL      = selectLogPage
+	SelectLogHeadSQL      = selectLogHead
 )
 
 var ClaimPaymentsSQL = claimPayments

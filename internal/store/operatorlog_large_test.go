@@ -4,7 +4,10 @@ import (
 	"runtime"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/paylatch/paylatch/internal/operatorlog"
+	"github.com/paylatch/paylatch/internal/store"
 )
 
 // liveBytes returns the size of what is live on the heap.
@@ -51,5 +54,56 @@ func TestOperatorLog_Large(t *testing.T) {
 	runtime.KeepAlive(all)
 	if list, err := f.OperatorLog(t.Context(), 501, 2); err != nil || len(list) != 2 || list[0].Seq != 499 {
 		t.Errorf("got %d rows, %v; want rows 499 and 500", len(list), err)
+	}
+}
+
+// logPlans are the statements of the operator's log, with those of its trigger.
+var logPlans = []planned{
+	{
+		"append", store.InsertLoggedSQL, `'u', 'h', 'v', 'c', 'a', 'done', 0, '', '{}', '{}', '{}'`,
+		"ModifyTable operator_log ← Result",
+	},
+	{
+		"lock the head", `select * from operator_log_head where only_row for update`, ``,
+		"LockRows ← Index Scan operator_log_head_is_one_row operator_log_head",
+	},
+	{
+		"find what began", `select from operator_log where seq = $1 and phase = 'begun' and action = $2`, `7, 'a'`,
+		"Index Scan operator_log_seq_is_unique operator_log",
+	},
+	{
+		"newest", store.SelectLogNewestSQL, `7, 50`,
+		"Limit ← Index Scan operator_log_seq_is_unique operator_log ← Index Scan operator_log_begun operator_log",
+	},
+	{"page", store.SelectLogPageSQL, `7, 1000`, "Limit ← Index Scan operator_log_seq_is_unique operator_log"},
+	{"head", store.SelectLogHeadSQL, ``, "Index Scan operator_log_head_is_one_row operator_log_head"},
+}
+
+// TestPlans_OperatorLog: the plans of the log's statements do not depend on its size, nor on what
+// PostgreSQL knows of that.
+func TestPlans_OperatorLog(t *testing.T) {
+	t.Parallel()
+	f := newLog(t)
+	f.exec(`alter table operator_log set (autovacuum_enabled = off)`)
+	for _, regime := range []struct {
+		name string
+		rows int
+		sql  string
+	}{
+		{"Small", 0, `select`},
+		{"Small, analyzed", 0, `analyze operator_log, operator_log_head`},
+		{"Large", 50_000, `select`},
+		{"Large, analyzed", 0, `analyze operator_log, operator_log_head`},
+	} {
+		if regime.rows > 0 {
+			f.fillLog(regime.rows)
+		}
+		f.exec(regime.sql)
+		if err := f.OnConn(t.Context(), func(conn *pgx.Conn) error {
+			wantPlans(t, regime.name, conn, logPlans)
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -23,9 +23,10 @@ const logColumns = ` seq, format, at, system_id, timeline, database_id, table_id
 	version, command, action, phase, begun, result, arguments::text, before::text, after::text, previous, hash `
 
 const (
-	// selectLogNewest and selectLogPage read the primary key, whatever the size of the log.
+	// selectLogNewest and selectLogPage read the primary key, whatever the size of the log. The
+	// condition on e.phase is always true. Without it PostgreSQL would choose between two plans.
 	selectLogNewest = `select` + logColumns + `, phase = 'begun' and not exists (select from operator_log e
-			where e.begun = l.seq and e.begun > 0)
+			where e.begun = l.seq and e.begun > 0 and e.phase = 'ended')
 		from operator_log l where seq < $1 order by seq desc limit $2`
 	selectLogPage = `select` + logColumns + `from operator_log where seq > $1 order by seq limit $2`
 	selectLogHead = `select seq, hash from operator_log_head where only_row`

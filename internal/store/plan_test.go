@@ -198,7 +198,11 @@ func explain(t *testing.T, conn *pgx.Conn, mode string, s planned) (string, erro
 		}
 	}
 	var raw string
-	if err := conn.QueryRow(t.Context(), `explain (format json) execute planned(`+s.args+`)`,
+	call := `planned`
+	if s.args != "" {
+		call += `(` + s.args + `)`
+	}
+	if err := conn.QueryRow(t.Context(), `explain (format json) execute `+call,
 		simple).Scan(&raw); err != nil {
 		return "", err
 	}
