@@ -74,11 +74,18 @@ func main() {
 	defer stop()
 	postgres := flag.String("postgres", os.Getenv("CONSUMER_POSTGRES"),
 		"URL of the ledger's `database` (CONSUMER_POSTGRES)")
-	kafka := flag.String("kafka", "127.0.0.1:9092", "Kafka `brokers`, separated by commas")
+	addresses := flag.String("kafka", "127.0.0.1:9092", "Kafka `brokers`, separated by commas")
+	var kafka brokers
+	flag.StringVar(&kafka.ca, "kafka-ca", "", "connect by TLS; PEM `file` with the authorities of the brokers")
+	flag.StringVar(&kafka.cert, "kafka-cert", "", "PEM `file` with a certificate of the client")
+	flag.StringVar(&kafka.key, "kafka-key", "", "PEM `file` with its key")
+	flag.StringVar(&kafka.user, "kafka-user", "", "log in as `user` by SCRAM-SHA-512")
+	flag.StringVar(&kafka.passwordFile, "kafka-password-file", "", "`file` with the user's password")
 	topic := flag.String("topic", "payments", "`name` of Paylatch's topic")
 	batch := flag.Int("batch", 500, "`records` in one transaction at most")
 	flag.Parse()
-	if err := run(ctx, *postgres, strings.Split(*kafka, ","), *topic, *batch); err != nil {
+	kafka.addresses = strings.Split(*addresses, ",")
+	if err := run(ctx, *postgres, kafka, *topic, *batch); err != nil {
 		// It is safe to start again after any error: the database has what was applied.
 		slog.Error("failed", "error", err)
 		os.Exit(1)
@@ -96,18 +103,22 @@ type consumer struct {
 }
 
 // run applies records until ctx ends. Then it finishes the transaction in progress.
-func run(ctx context.Context, postgres string, brokers []string, topic string, batch int) error {
+func run(ctx context.Context, postgres string, kafka brokers, topic string, batch int) error {
+	connect, err := kafka.options()
+	if err != nil {
+		return err
+	}
 	db, err := pgxpool.New(ctx, postgres)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
 	c := &consumer{db: db, topic: topic, next: map[int32]int64{}}
-	from, err := c.positions(ctx, brokers)
+	from, err := c.positions(ctx, connect)
 	if err != nil {
 		return err
 	}
-	c.kafka, err = kgo.NewClient(kgo.SeedBrokers(brokers...),
+	c.kafka, err = kgo.NewClient(append(connect,
 		// No consumer group: the offsets are in the database.
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: from}),
 		// The default shows aborted records.
@@ -116,7 +127,7 @@ func run(ctx context.Context, postgres string, brokers []string, topic string, b
 		kgo.KeepControlRecords(),
 		// An offset that the log does not have is an error, not a new start.
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
-		kgo.FetchMaxBytes(fetchBytesMax))
+		kgo.FetchMaxBytes(fetchBytesMax))...)
 	if err != nil {
 		return err
 	}
@@ -143,13 +154,13 @@ func run(ctx context.Context, postgres string, brokers []string, topic string, b
 }
 
 // positions creates the tables and a row for each partition, and returns the offsets to start from.
-func (c *consumer) positions(ctx context.Context, brokers []string) (map[int32]kgo.Offset, error) {
+func (c *consumer) positions(ctx context.Context, connect []kgo.Opt) (map[int32]kgo.Offset, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	if _, err := c.db.Exec(ctx, schema); err != nil {
 		return nil, fmt.Errorf("the ledger's tables: %w", err)
 	}
-	admin, err := kadm.NewOptClient(kgo.SeedBrokers(brokers...))
+	admin, err := kadm.NewOptClient(connect...)
 	if err != nil {
 		return nil, err
 	}
