@@ -63,6 +63,9 @@ func (a Admin) handler() http.Handler {
 	authenticated := a.authenticated(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header()["X-Content-Type-Options"] = nosniff
+		if r.ContentLength != 0 { // No route reads a body; net/http would wait for it.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(refusedBodyTimeout))
+		}
 		if !a.isHost(r.Host) {
 			http.Error(w, fmt.Sprintf("this listener has no name %.100q; name it in --admin-hosts "+
 				"(PAYLATCH_ADMIN_HOSTS), or use an IP address", r.Host), http.StatusMisdirectedRequest)

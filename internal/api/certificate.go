@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"net/http"
@@ -92,10 +93,21 @@ func certificateName(c *x509.Certificate) string {
 		return "URI:" + c.URIs[0].String()
 	case len(c.URIs) == 0 && len(c.DNSNames) == 1:
 		return "DNS:" + c.DNSNames[0]
-	case len(c.URIs) == 0 && len(c.DNSNames) == 0 && c.Subject.String() != "":
+	case len(c.URIs) == 0 && len(c.DNSNames) == 0 && c.Subject.String() != "" && !repeats(c.Subject.Names):
 		return "subject:" + c.Subject.String()
 	}
 	return ""
+}
+
+// repeats reports whether a subject has several common names or serial numbers. Its text would hold
+// the last of them only.
+func repeats(names []pkix.AttributeTypeAndValue) bool {
+	seen := map[string]int{}
+	for _, n := range names {
+		seen[n.Type.String()]++
+	}
+	const commonName, serialNumber = "2.5.4.3", "2.5.4.5"
+	return seen[commonName] > 1 || seen[serialNumber] > 1
 }
 
 const (

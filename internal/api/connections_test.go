@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -323,22 +324,76 @@ func TestServe_SlowReader(t *testing.T) {
 	}
 }
 
-// TestServe_UnsentBody: a request that is refused before its body is read gets its response, and
-// does not hold the connection, although the client does not send the body.
+// TestServe_UnsentBody: a request whose body is not read gets its response, refused or not, and does
+// not hold the connection, although the client does not send the body.
 func TestServe_UnsentBody(t *testing.T) {
 	t.Parallel()
-	onPipes(t, func(t *testing.T, l *pipeListener) {
-		client := l.dial()
-		began := time.Now()
-		status := exchangeOn(t, client, "POST /payments HTTP/1.1\r\nHost: paylatch\r\nContent-Length: 500\r\n\r\n{")
-		if status != http.StatusUnauthorized {
-			t.Errorf("got %d, want 401", status)
+	for request, want := range map[string]int{
+		"POST /payments": http.StatusUnauthorized, "GET /livez": http.StatusOK,
+	} {
+		t.Run(request, func(t *testing.T) {
+			onPipes(t, func(t *testing.T, l *pipeListener) {
+				client := l.dial()
+				began := time.Now()
+				status := exchangeOn(t, client, request+" HTTP/1.1\r\nHost: paylatch\r\nContent-Length: 500\r\n\r\n{")
+				if status != want {
+					t.Errorf("got %d, want %d", status, want)
+				}
+				_, err := client.Read(make([]byte, 1))
+				if took := time.Since(began); err == nil || took > 2*refusedBodyTimeout {
+					t.Errorf("got error %v after %s, want the end within %s", err, took, 2*refusedBodyTimeout)
+				}
+			})
+		})
+	}
+}
+
+// TestAdmin_UnsentBody: the same on the admin listener, whose routes read no body, with a token and
+// without.
+func TestAdmin_UnsentBody(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l, token := newPipeListener(), "a-token-of-the-test"
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		admin := Admin{
+			Metrics: prometheus.NewRegistry(), Health: http.NotFoundHandler(),
+			Tokens: func() []string { return []string{token} },
 		}
-		_, err := client.Read(make([]byte, 1))
-		if took := time.Since(began); err == nil || took > 2*refusedBodyTimeout {
-			t.Errorf("got error %v after %s, want to be disconnected within %s", err, took, 2*refusedBodyTimeout)
+		go func() { ended <- ServeAdmin(ctx, l, admin, quiet) }()
+		for header, want := range map[string]int{
+			"": http.StatusUnauthorized, "Authorization: Bearer " + token + "\r\n": http.StatusOK,
+		} {
+			client := l.dial()
+			began := time.Now()
+			status := exchangeOn(t, client, "GET /metrics HTTP/1.1\r\nHost: localhost\r\n"+header+
+				"Content-Length: 500\r\n\r\n{")
+			if took := time.Since(began); status != want || took > 2*refusedBodyTimeout {
+				t.Errorf("got %d after %s, want %d within %s", status, took, want, 2*refusedBodyTimeout)
+			}
+			_ = client.Close()
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
 		}
 	})
+}
+
+// TestServe_OldHTTP: a request of HTTP/1.0 ends its connection, so that nothing that follows its
+// headers can be read as another request. net/http drops its Transfer-Encoding.
+func TestServe_OldHTTP(t *testing.T) {
+	t.Parallel()
+	s, _ := newTestServer(t)
+	conn := dial(t, served(t, s))
+	if _, err := conn.Write([]byte("GET /livez HTTP/1.0\r\nHost: paylatch\r\nConnection: keep-alive\r\n" +
+		"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n4c\r\n" + livezRequest)); err != nil {
+		t.Fatal(err)
+	}
+	all, err := io.ReadAll(conn)
+	if n := strings.Count(string(all), "HTTP/1."); n != 1 {
+		t.Errorf("got %d responses (%v), want 1 and the end of the connection:\n%s", n, err, all)
+	}
 }
 
 // failingListener fails as the kernel does, as often as failures says.

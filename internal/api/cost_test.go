@@ -19,6 +19,8 @@ import (
 type fakeStore struct {
 	tenant payment.Tenant
 	stored payment.Payment
+	// free makes every idempotency key free. Otherwise each stands for the payment.
+	free bool
 }
 
 func (s *fakeStore) Authenticate(context.Context, payment.APIKeyHash) (payment.Access, error) {
@@ -39,6 +41,9 @@ func (s *fakeStore) Look(context.Context, payment.TenantRef, payment.ID) (paymen
 }
 
 func (s *fakeStore) FindDerived(context.Context, payment.TenantRef, payment.ID) (payment.Payment, error) {
+	if s.free {
+		return payment.Payment{}, payment.ErrNotFound
+	}
 	return s.stored, nil
 }
 

@@ -107,7 +107,6 @@ func (x *exchange) writeError(err error) {
 	p := problemOf(err)
 	p.Instance, p.RequestID = x.r.URL.EscapedPath(), x.requestID
 	x.code = p.Code
-	x.hastenBody()
 	header := x.Header()
 	header["Cache-Control"] = noStore
 	switch p.Code {

@@ -64,6 +64,7 @@ func (x *exchange) WriteHeader(status int) {
 	x.status = status
 	// It is not supported by the recorders of tests only.
 	_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(responseTimeout))
+	x.hastenBody()
 	if x.draining.Load() {
 		x.Header()["Connection"] = connectionClose
 	}
@@ -79,9 +80,10 @@ func (s *Server) instrument(route string, h handler) http.Handler {
 		header := w.Header()
 		header["X-Request-Id"] = []string{x.requestID}
 		header["X-Content-Type-Options"] = nosniff
-		if len(r.TransferEncoding) > 0 {
+		if len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1) {
 			// A body with Content-Length, too, ends the connection (RFC 9112 section 6.1). net/http
-			// drops that field, so it is not known whether it was there.
+			// drops that field, so it is not known whether it was there. With HTTP/1.0 it drops
+			// Transfer-Encoding.
 			header["Connection"] = connectionClose
 		}
 		err := s.recovered(x, h)

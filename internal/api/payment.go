@@ -19,13 +19,17 @@ import (
 // cannot fail. The response is 200 if the client waits and the payment is sent by then. Otherwise
 // it is 202.
 func (s *Server) create(x *exchange) error {
-	p, err := x.newPayment()
-	if err != nil {
+	key, p, err := x.newPayment()
+	invalid, isInvalid := errors.AsType[*payment.InvalidError](err)
+	if err != nil && !isInvalid {
 		return err
 	}
 	// The body may have taken until readTimeout to arrive.
 	if err := s.recheck(x.Context(), x); err != nil {
 		return err
+	}
+	if isInvalid {
+		return s.unlessReused(x, key, invalid)
 	}
 	ctx, cancel := context.WithTimeout(x.Context(), workTimeout)
 	defer cancel()
@@ -56,23 +60,43 @@ func (s *Server) create(x *exchange) error {
 	return nil
 }
 
-// newPayment reads the request to create a payment and validates it.
-func (x *exchange) newPayment() (payment.Payment, error) {
+// newPayment reads the request to create a payment and validates it. With a *payment.InvalidError
+// it returns the key as well.
+func (x *exchange) newPayment() (payment.Key, payment.Payment, error) {
 	key, err := idempotencyKey(x.r.Header.Values("Idempotency-Key"))
 	if err != nil {
-		return payment.Payment{}, err
+		return key, payment.Payment{}, err
 	}
 	content, faults, err := x.content()
 	if err != nil {
-		return payment.Payment{}, err
+		return key, payment.Payment{}, err
 	}
 	p, err := payment.New(x.tenant, key, content)
 	err = joinFaults(faults, err)
 	if err != nil {
-		return payment.Payment{}, err
+		return key, payment.Payment{}, err
 	}
 	p.TraceParent = payment.ParseTraceParent(x.r.Header.Get("Traceparent"))
-	return p, nil
+	return key, p, nil
+}
+
+// unlessReused returns the invalid error if the idempotency key is free, which that error says. The
+// key may stand for a payment already: an earlier version took texts that this one refuses, and a
+// client may repeat its request after an update.
+func (s *Server) unlessReused(x *exchange, key payment.Key, invalid *payment.InvalidError) error {
+	id := payment.DeriveID(x.tenant.Salt, key)
+	_, err := s.find(x.Context(), x.tenant.TenantRef, statusQuery{id: id, derived: true})
+	switch {
+	case errors.Is(err, payment.ErrNotFound):
+		return invalid
+	case err != nil:
+		return err
+	}
+	reused := &payment.KeyReusedError{ID: id}
+	for _, f := range invalid.Faults {
+		reused.Differs = append(reused.Differs, f.Pointer)
+	}
+	return reused
 }
 
 // awaitSent waits until the payment is sent, and reports whether it is. It returns no errors: the

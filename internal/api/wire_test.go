@@ -102,7 +102,8 @@ func TestCreate_TwoKeys(t *testing.T) {
 // member once.
 func TestCreate_Faults(t *testing.T) {
 	t.Parallel()
-	server, _ := newTestServer(t)
+	server, memory := newTestServer(t)
+	memory.free = true
 	body := `{"amount": "1", "currency": 7, "originator": {"id": true, "name": ""}, "beneficiary": [],
 		"sender": null, "receiver": {"type": "iban", "number": "DE00"}, "reference": null}`
 	p := wantProblem(t, do(t, server, http.MethodPost, "/payments", body), "invalid_payment")
@@ -119,6 +120,31 @@ func TestCreate_Faults(t *testing.T) {
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got faults %q\nwant %q", got, want)
+	}
+}
+
+// TestCreate_FaultsOfReusedKey: an earlier version may have stored what this one refuses. A retry
+// then names the payment, and does not say that nothing was stored.
+func TestCreate_FaultsOfReusedKey(t *testing.T) {
+	t.Parallel()
+	server, memory := newTestServer(t)
+	body := strings.Replace(sampleBody, `"567"`, `"kunde-müller"`, 1)
+	create := func() *httptest.ResponseRecorder {
+		return do(t, server, http.MethodPost, "/payments", body, "Idempotency-Key", "order-7")
+	}
+	p := wantProblem(t, create(), "idempotency_key_reused")
+	key, err := payment.ParseKey("order-7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := payment.DeriveID(memory.tenant.Salt, key).String(); p.PaymentID != want ||
+		len(p.Errors) != 1 || p.Errors[0].Pointer != "/originator/id" {
+		t.Errorf("got %+v, want payment %s and /originator/id", p, want)
+	}
+	memory.free = true
+	p = wantProblem(t, create(), "invalid_payment")
+	if p.PaymentID != "" {
+		t.Errorf("a free key: got %+v, want no payment", p)
 	}
 }
 
