@@ -53,6 +53,10 @@ AS $function$
 declare
     head operator_log_head;
 begin
+    -- As the trigger of another table it would run that table's casts as the owner.
+    if tg_relid <> 'operator_log'::regclass then
+        raise exception 'only for operator_log' using errcode = 'restrict_violation';
+    end if;
     select * into strict head from operator_log_head where only_row for update;
     new.seq := head.seq + 1;
     new.format := 1;
@@ -64,9 +68,13 @@ begin
     new.role := session_user;
     new.client_address := coalesce(host(inet_client_addr()), '');
     if new.begun > 0 and not exists (select from operator_log where seq = new.begun and phase = 'begun'
-        and action = new.action) then
+        and action = new.action and role = new.role) then
         raise exception 'row % of the operator''s log did not begin %', new.begun, new.action
             using errcode = 'restrict_violation';
+    end if;
+    -- The unique index would refuse it later or, with ON CONFLICT, ignore it: a wrong head.
+    if new.begun > 0 and exists (select from operator_log where begun = new.begun) then
+        raise exception 'row % of the operator''s log has ended', new.begun using errcode = 'restrict_violation';
     end if;
     new.previous := head.hash;
     new.hash := sha256(new.previous || operator_log_encoding(new));
@@ -94,6 +102,7 @@ $function$
 CREATE OR REPLACE FUNCTION public.operator_log_head_advance()
  RETURNS trigger
  LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
     if new.seq <> old.seq + 1 then
@@ -129,6 +138,7 @@ $function$
 CREATE OR REPLACE FUNCTION public.refuse_change()
  RETURNS trigger
  LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
     raise exception '%', coalesce(tg_argv[0], tg_table_name || ' rows are immutable')
@@ -140,6 +150,7 @@ $function$
 CREATE OR REPLACE FUNCTION public.refuse_unmark()
  RETURNS trigger
  LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
     if old.status = 'sent' and new.status = 'created' and current_setting('paylatch.resend', true) = 'on'
@@ -327,6 +338,8 @@ CREATE INDEX payments_unsent ON public.payments USING btree (partition, seq) WHE
 CREATE TRIGGER accounts_are_immutable BEFORE DELETE OR UPDATE ON public.accounts FOR EACH ROW EXECUTE FUNCTION refuse_change();
 
 CREATE TRIGGER accounts_are_kept BEFORE TRUNCATE ON public.accounts FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+CREATE TRIGGER api_keys_stay_revoked BEFORE UPDATE OF revoked_at ON public.api_keys FOR EACH ROW WHEN (((old.revoked_at IS NOT NULL) AND (new.revoked_at IS DISTINCT FROM old.revoked_at))) EXECUTE FUNCTION refuse_change('api_keys: a revoked key stays revoked');
 
 CREATE TRIGGER operator_log_head_advances BEFORE UPDATE ON public.operator_log_head FOR EACH ROW EXECUTE FUNCTION operator_log_head_advance();
 

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/paylatch/paylatch/internal/app"
 	"github.com/paylatch/paylatch/internal/cli"
@@ -63,11 +65,21 @@ func (c *operatorLogListCommand) Run(ctx context.Context, out cli.Output) error 
 		_, _ = fmt.Fprintln(w, "ROW\tTIME\tROLE\tFROM\tBY\tCOMMAND\tACTION\tOUTCOME\tARGUMENTS\tBEFORE\tAFTER")
 		for _, r := range rows {
 			_, _ = fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s@%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Seq, r.At.Format(time.DateTime),
-				r.Role, from(r.ClientAddress), r.OSUser, r.Host, r.Command, r.Action, outcomeOf(r), r.Arguments,
-				r.Before, r.After)
+				printable(r.Role), from(r.ClientAddress), printable(r.OSUser), printable(r.Host), printable(r.Command),
+				printable(r.Action), outcomeOf(r), printable(r.Arguments), printable(r.Before), printable(r.After))
 		}
 		return w.Flush()
 	})
+}
+
+// printable returns a text as it is, or quoted if it has characters that a terminal would not show:
+// programs report who runs them, and a row must not look like two.
+func printable[T ~string | ~[]byte](text T) string {
+	s := string(text)
+	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.QuoteToASCII(s)
+	}
+	return s
 }
 
 // printLines prints the rows as JSON, without changing the text that is hashed.

@@ -157,7 +157,7 @@ func steps(topic string) []step {
 
 // migrated are the rows of the migrations, from the one that creates the log.
 func migrated() (rows []string) {
-	files, err := filepath.Glob("../../migrations/*_operator_log.sql")
+	files, err := filepath.Glob("../../migrations/*_immutable_records.sql")
 	if err != nil || len(files) != 1 {
 		panic(fmt.Sprint(files, err))
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/paylatch/paylatch/internal/store"
@@ -31,7 +32,7 @@ func (i Installation) databaseChecks(ctx context.Context, e *store.Examination) 
 			return look()
 		}
 	}
-	return append(serverChecks(server, of), i.sessionChecks(e)...)
+	return slices.Concat(serverChecks(server, of), sessionChecks(e), i.useChecks(e))
 }
 
 // serverChecks are those that settings of the server answer.
@@ -111,7 +112,7 @@ func clock(s store.Server) outcome {
 }
 
 // sessionChecks are those that take statements of their own.
-func (i Installation) sessionChecks(e *store.Examination) []check {
+func sessionChecks(e *store.Examination) []check {
 	return []check{
 		{
 			"database.no_pooler", true, "sessions, advisory locks and notifications: several senders own a partition",
@@ -132,8 +133,18 @@ func (i Installation) sessionChecks(e *store.Examination) []check {
 		{
 			"database.triggers_enabled", true, "what a stored payment says can be changed",
 			func(ctx context.Context) outcome {
-				disabled, err := e.DisabledTriggers(ctx)
-				return none(disabled, err, "disabled")
+				missing, err := e.MissingTriggers(ctx)
+				return none(missing, err, "missing or disabled")
+			},
+		},
+		{
+			"database.role", false, "a stolen password lets its holder change what is stored: see `paylatch roles`",
+			func(ctx context.Context) outcome {
+				owner, err := e.IsOwner(ctx)
+				if err != nil {
+					return unknown(err)
+				}
+				return is(!owner, fmt.Sprintf("it owns the tables, or is a superuser: %t", owner))
 			},
 		},
 		{
@@ -149,6 +160,12 @@ func (i Installation) sessionChecks(e *store.Examination) []check {
 				return none(behind, err, "behind its table")
 			},
 		},
+	}
+}
+
+// useChecks are those of what the role may do, and of the partitions.
+func (i Installation) useChecks(e *store.Examination) []check {
+	return []check{
 		{
 			"database.rights", true, "what the missing privilege is needed for",
 			func(ctx context.Context) outcome {

@@ -176,6 +176,11 @@ func TestExamine_Database(t *testing.T) {
 			"database.triggers_enabled",
 			[]string{"parties."},
 		},
+		"TriggerGone": {
+			func(p *patient) { p.exec(`drop trigger payments_are_immutable on payments`) },
+			"database.triggers_enabled",
+			[]string{"payments.payments_are_immutable"},
+		},
 		"Cache": {
 			func(p *patient) { p.exec(`alter sequence payments_seq cache 10`) },
 			"database.sequences_uncached",

@@ -154,15 +154,44 @@ func (e *Examination) SchemaVersion(ctx context.Context) (version, latest int32,
 	return version, latest, err
 }
 
-const selectDisabledTriggers = `select c.relname || '.' || t.tgname
-	from pg_trigger t join pg_class c on c.oid = t.tgrelid
-	where c.relnamespace = current_schema()::regnamespace and not t.tgisinternal and t.tgenabled not in ('O', 'A')
-	order by 1`
+// triggers are those of the schema, as table.trigger. They keep rows as they were stored.
+var triggers = []string{
+	"accounts.accounts_are_immutable",
+	"accounts.accounts_are_kept",
+	"api_keys.api_keys_stay_revoked",
+	"operator_log.operator_log_is_chained",
+	"operator_log.operator_log_is_immutable",
+	"operator_log.operator_log_is_kept",
+	"operator_log_head.operator_log_head_advances",
+	"operator_log_head.operator_log_head_is_immutable",
+	"operator_log_head.operator_log_head_is_kept",
+	"parties.parties_are_immutable",
+	"parties.parties_are_kept",
+	"payments.payments_are_immutable",
+	"payments.payments_are_kept",
+	"payments.payments_are_not_truncated",
+	"payments.payments_stay_marked",
+	"tenants.tenants_are_immutable",
+	"tenants.tenants_are_kept",
+}
 
-// DisabledTriggers returns the triggers that do not fire, as table.trigger. They keep rows as they
-// were stored.
-func (e *Examination) DisabledTriggers(ctx context.Context) ([]string, error) {
-	return e.texts(ctx, selectDisabledTriggers)
+const selectMissingTriggers = `select name from unnest($1::text[]) name where not exists (
+	select from pg_trigger t join pg_class c on c.oid = t.tgrelid
+	where c.relnamespace = current_schema()::regnamespace and c.relname || '.' || t.tgname = name
+		and t.tgenabled in ('O', 'A')) order by 1`
+
+// MissingTriggers returns the triggers of the schema that are not there or do not fire.
+func (e *Examination) MissingTriggers(ctx context.Context) ([]string, error) {
+	return e.texts(ctx, selectMissingTriggers, triggers)
+}
+
+const selectIsOwner = `select (select rolsuper from pg_roles where rolname = current_user)
+	or pg_has_role(current_user, relowner, 'USAGE') from pg_class where oid = 'payments'::regclass`
+
+// IsOwner reports whether the role can take triggers away: it is a superuser, or owns the tables.
+func (e *Examination) IsOwner(ctx context.Context) (is bool, err error) {
+	err = e.conn.QueryRow(ctx, selectIsOwner).Scan(&is)
+	return is, translate(err)
 }
 
 // TrySequence returns an error if the numbers of payments_seq do not grow over all sessions. Then a

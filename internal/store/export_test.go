@@ -128,3 +128,6 @@ func Needed(role Role) (privileges []string) {
 	}
 	return privileges
 }
+
+// Triggers are those that an Examination looks for.
+var Triggers = triggers

@@ -177,6 +177,7 @@ func TestUnmarkFrom_Refused(t *testing.T) {
 	defer session.Close()
 	role := f.role()
 	f.exec(`grant usage on schema public to ` + role + `;
+		grant select on sequence payments_seq to ` + role + `;
 		grant select, update on payments, topic_partitions to ` + role)
 	if _, err := session.Conn().Exec(t.Context(), `set role `+role); err != nil {
 		t.Fatal(err)

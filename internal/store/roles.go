@@ -24,6 +24,9 @@ func RolesSQL(schema, prefix string) (string, error) {
 				name)
 		}
 	}
+	if schema != defaultSchema {
+		schema = `"` + schema + `"` // It may be a reserved word.
+	}
 	return strings.NewReplacer(
 		"schema public", "schema "+schema, "search_path = public", "search_path = "+schema,
 		"paylatch_common", prefix+"_common", "paylatch_api", prefix+"_api", "paylatch_sender", prefix+"_sender",

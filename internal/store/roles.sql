@@ -1,6 +1,6 @@
 -- The database roles of Paylatch, and all that each of them may do. Execute this as the owner of
--- the schema, with CREATEROLE, after each migration. It can be executed again: it takes back
--- whatever else these roles had.
+-- the schema, with CREATEROLE, after each migration. It can be executed again: it takes back what
+-- else these roles had in the schema, and through each other.
 --
 -- The roles do not log in. Grant each to the role that does:
 --     create role api_1 login password '…' in role paylatch_api;
@@ -10,6 +10,7 @@ set local search_path = public;
 do $$
 declare
     name text;
+    other text;
 begin
     foreach name in array
         '{paylatch_common,paylatch_api,paylatch_sender,paylatch_operator,paylatch_retention}'::text[]
@@ -17,22 +18,32 @@ begin
         if not exists (select from pg_roles where rolname = name) then
             execute format('create role %I nologin', name);
         end if;
+        execute format('revoke all on schema public from %I', name);
         execute format('revoke all on all tables in schema public from %I', name);
         execute format('revoke all on all sequences in schema public from %I', name);
         execute format('revoke all on all functions in schema public from %I', name);
+    end loop;
+    for name, other in
+        select r.rolname, m.rolname from pg_auth_members a
+            join pg_roles r on r.oid = a.roleid join pg_roles m on m.oid = a.member
+        where array[r.rolname::text, m.rolname::text]
+            <@ '{paylatch_common,paylatch_api,paylatch_sender,paylatch_operator,paylatch_retention}'::text[]
+    loop
+        execute format('revoke %I from %I', name, other);
     end loop;
 end
 $$;
 
 -- Each program reads, and advances a sequence that logical replication has left behind its table.
--- verify, storage, tenants list and partitions list need no more.
+-- verify, storage, tenants list and partitions list need no more. UPDATE on a sequence also lets a
+-- role set it back, which would change the order of payments: give it to no one else.
 grant usage on schema public to paylatch_common;
 grant select on schema_version, tenants, api_keys, tenant_settings, test_installation, topic_partitions, payments,
     parties, accounts to paylatch_common;
 grant select, update on sequence payments_seq, parties_id_seq, accounts_id_seq, tenants_id_seq, api_keys_id_seq
     to paylatch_common;
 
--- api: stores payments, and when a key was last used. It cannot set the marks and the order of a
+-- api: stores payments, and when a key was last used. It sets neither the mark nor the number of a
 -- payment.
 grant paylatch_common to paylatch_api;
 grant insert (id, tenant_id, amount, currency, originator_id, beneficiary_id, sender_id, receiver_id, reference,
