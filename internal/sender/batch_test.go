@@ -55,9 +55,9 @@ func TestSender_Batch_InOrder(t *testing.T) {
 // wide makes payments of the greatest size.
 func wide(c *payment.Content) {
 	text := func(n int) string { return strings.Repeat("\U0001D538", n) }
-	c.Originator = payment.PartyContent{ID: text(35), Name: text(140)}
+	c.Originator = payment.PartyContent{ID: strings.Repeat("1", 35), Name: text(140)}
 	c.Beneficiary = c.Originator
-	c.Receiver = payment.AccountContent{Type: strings.Repeat("a", 35), Number: text(34)}
+	c.Receiver = payment.AccountContent{Type: strings.Repeat("a", 35), Number: strings.Repeat("2", 34)}
 	c.Reference = new(text(35))
 }
 
@@ -67,7 +67,7 @@ func TestSender_Batch_MoreThanFits(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 1, nil)
 	o := r.own(r.replica(), 0)
-	all := r.create(0, 450, wide)
+	all := r.create(0, 750, wide)
 	sendBatch(t, o)
 	left := r.unsent(0)
 	if left == 0 || left == len(all) {

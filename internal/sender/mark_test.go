@@ -17,7 +17,7 @@ func TestSender_Batch_MarkRefused(t *testing.T) {
 	sendBatch(t, o)
 	r.exec(`create function refuse() returns trigger language plpgsql as $$ begin raise 'no space left' using errcode =
 		'disk_full'; end $$`)
-	r.exec(`create trigger refuse before update on payments for each statement execute function refuse()`)
+	r.exec(`create trigger refuse before update on payments for each row execute function refuse()`)
 	for range 5 {
 		if again, err := o.sendBatch(bounded(t)); err == nil || again || !strings.Contains(err.Error(), "53100") ||
 			o.session.Lost() {

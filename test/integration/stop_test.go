@@ -39,7 +39,7 @@ func TestDrain(t *testing.T) {
 	if status, _ := createBy(t, kept, p.api, i.key, body, "wait=30"); status != http.StatusOK {
 		t.Errorf("in the drain, waiting: got %d, want 200", status)
 	}
-	if live := get(t, p.api+"/livez"); live != `{"status":"live"}` {
+	if live := get(t, p.api+"/livez"); live != `{"status":"live"}`+"\n" {
 		t.Errorf("livez: got %s, want live", live)
 	}
 	if metrics := get(t, p.admin+"/metrics"); !strings.Contains(metrics, "\npaylatch_ready 0\n") {

@@ -42,10 +42,9 @@ func OwnSecurePostgres(t testing.TB) *SecurePostgres {
 	if err != nil {
 		t.Fatal(err)
 	}
-	password, _ := u.User.Password()
 	s := &SecurePostgres{
 		Authority: NewAuthority(t, "database authority"), CA: filepath.Join(t.TempDir(), "ca.pem"),
-		Password: password, host: u.Host, admin: plain.URL,
+		Password: "like-nothing-else", host: u.Host, admin: plain.URL,
 	}
 	s.Authority.Write(t, s.CA)
 	s.sql(t, "create role admin superuser login password 'admin'",
@@ -59,6 +58,8 @@ func OwnSecurePostgres(t testing.TB) *SecurePostgres {
 	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) { // A reload takes a moment.
 		inClear, secure := execute(t.Context(), plain.URL, "select"), execute(t.Context(), s.admin, "select")
 		if inClear != nil && secure == nil {
+			// A container's first password is the name of the user, which messages hold.
+			s.sql(t, "alter role "+u.User.Username()+" password '"+s.Password+"'")
 			return s
 		}
 		if time.Now().After(end) {
