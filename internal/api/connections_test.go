@@ -324,8 +324,8 @@ func TestServe_SlowReader(t *testing.T) {
 	}
 }
 
-// TestServe_UnsentBody: a request whose body is not read gets its response, refused or not, and does
-// not hold the connection, although the client does not send the body.
+// TestServe_UnsentBody: a request whose body is not read gets its response, refused or not, and
+// does not hold the connection, although the client does not send the body.
 func TestServe_UnsentBody(t *testing.T) {
 	t.Parallel()
 	for request, want := range map[string]int{
