@@ -141,7 +141,7 @@ func TestTLS_Refused(t *testing.T) {
 		"an expired certificate": {server.URLOfCertificate(t, expired, time.Now().Add(-time.Minute)), "certificate"},
 	} {
 		var err error
-		// A server that refuses a client's certificate closes the connection. Its alert may be lost.
+		// A server that refuses a client certificate closes the connection. Its alert may be lost.
 		for range 20 {
 			_, err = store.MigrateUp(t.Context(), row.url, migrations.FS, store.WithAccess(access))
 			if err == nil || strings.Contains(err.Error(), row.want) {
