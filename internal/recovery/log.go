@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/paylatch/paylatch/internal/kafka"
+	"github.com/paylatch/paylatch/internal/sleep"
 	"github.com/paylatch/paylatch/internal/store"
 )
 
@@ -53,7 +54,7 @@ func Judge(ctx context.Context, log Log, p store.Partition) (r kafka.Range, reas
 		return r, "", err
 	}
 	if r.TopicID == p.TopicID && r.Start <= p.NextOffset && Contradiction(p, r) != "" { // Read twice: see ShrunkAfter.
-		pause(ctx, ShrunkAfter)
+		_ = sleep.For(ctx, ShrunkAfter) // The next request fails if ctx has ended.
 		r, err = log.Range(ctx, p.Topic, p.Number)
 		if err != nil {
 			return r, "", err
@@ -128,11 +129,4 @@ func EndHanging(ctx context.Context, ender Ender, lock Confirmer, p store.Partit
 	}
 	return fmt.Errorf("partition %d: %w: stable end %d, end %d: %w (committed: %t)",
 		p.Number, ErrOpenTransaction, r.StableEnd, r.End, ErrTransactionEnded, commit)
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
 }

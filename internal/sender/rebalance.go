@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/paylatch/paylatch/internal/sleep"
 	"github.com/paylatch/paylatch/internal/store"
 )
 
@@ -106,13 +107,13 @@ func (w *peerWatch) follow(ctx context.Context, peer uint32) {
 		defer cancel()
 		if err := w.store.AwaitEnd(watching, peer); err != nil {
 			if store.SessionRefused(err) {
-				sleep(watching, probeEvery)
+				_ = sleep.For(watching, probeEvery)
 			}
 			close(failed)
 			return
 		}
 		for _, d := range endingFor {
-			sleep(ctx, d)
+			_ = sleep.For(ctx, d)
 			w.store.RequestRebalance(ctx)
 		}
 	})

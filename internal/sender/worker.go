@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/paylatch/paylatch/internal/recovery"
+	"github.com/paylatch/paylatch/internal/sleep"
 	"github.com/paylatch/paylatch/internal/store"
 )
 
@@ -129,7 +130,7 @@ func (w *partitionWorker) run(ctx context.Context) error {
 			w.failed(err)
 			w.sender.Logger.Debug("batch failed", "partition", w.partition, "attempt", failures, "error", err)
 			// A notification does not end the pause: under load there always is one.
-			sleep(ctx, jitter(backoffMin<<failures))
+			_ = sleep.For(ctx, jitter(backoffMin<<failures))
 		}
 	}
 	return nil
@@ -213,7 +214,7 @@ func (w *partitionWorker) own(ctx context.Context) (*store.Session, error) {
 	session, err := w.sender.Store.Own(ctx, w.partition)
 	if store.SessionRefused(err) {
 		w.sender.Store.CloseIdle(ctx)
-		sleep(ctx, jitter(2*refusedPause))
+		_ = sleep.For(ctx, jitter(2*refusedPause))
 		session, err = w.sender.Store.Own(ctx, w.partition)
 	}
 	return session, err
@@ -255,13 +256,6 @@ func (w *partitionWorker) wait(ctx context.Context, d time.Duration) {
 	case <-w.notified:
 		w.hasHint = true // The notification may be of payments that the last claim took.
 	}
-}
-
-// sleep waits for d, or until ctx ends.
-func sleep(ctx context.Context, d time.Duration) {
-	ctx, cancel := context.WithTimeout(ctx, d)
-	defer cancel()
-	<-ctx.Done()
 }
 
 // ifLive drops the errors of a worker that was asked to stop.
