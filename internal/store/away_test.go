@@ -209,14 +209,15 @@ func TestStore_Away_CallerGone(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
 	model, p := f.create(f.payment("model")), f.payment("order-1")
+	early := f.payment("order-0") // It may be stored: nobody waits for its outcome.
 	gone, leave := context.WithCancel(t.Context())
 	leave()
-	for call, err := range everyCall(t, gone, f.Store, p) {
+	for call, err := range everyCall(t, gone, f.Store, early) {
 		wantCancelled(t, call, err)
 	}
 	late, cancel := context.WithDeadline(t.Context(), time.Unix(0, 0))
 	defer cancel()
-	_, _, err := f.Create(late, p)
+	_, _, err := f.Create(late, early)
 	wantUnavailable(t, err)
 
 	another := f.begin()
