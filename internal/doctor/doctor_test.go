@@ -137,7 +137,7 @@ func TestExamine_Healthy(t *testing.T) {
 	p.setTopic("min.insync.replicas", "2")
 	p.setTopic("unclean.leader.election.enable", "false")
 	p.setTopic("retention.ms", "-1")
-	r := p.until("kafka.rights", VerdictYes) // A new broker has no transaction coordinator yet.
+	r := p.untilRights(VerdictYes) // A new broker has no transaction coordinator yet.
 	for _, name := range []string{
 		"database.reachable", "database.version", "database.primary", "database.encoding", "database.triggers_fire",
 		"database.tls", "database.server_verified", "database.clock", "database.no_pooler",
@@ -306,10 +306,10 @@ func TestExamine_KafkaRights(t *testing.T) {
 	broker.Grant(t, rights...)
 	broker.CreateTopic(t, p.topic, 2)
 	p.setUp()
-	wantFinding(t, p.until("kafka.rights", VerdictYes), "kafka.rights", VerdictYes)
+	wantFinding(t, p.untilRights(VerdictYes), "kafka.rights", VerdictYes)
 	for _, right := range rights {
 		broker.Revoke(t, right)
-		findings := find(t, p.until("kafka.rights", VerdictNo), "kafka.rights")
+		findings := find(t, p.untilRights(VerdictNo), "kafka.rights")
 		required := right.Operation != kadm.OpClusterAction
 		if !slices.ContainsFunc(findings, func(f Finding) bool {
 			return strings.Contains(f.Detail, right.Name()) && f.Required == required
@@ -318,20 +318,21 @@ func TestExamine_KafkaRights(t *testing.T) {
 				right.Name(), right.Resource, findings, required)
 		}
 		broker.Grant(t, right)
-		p.until("kafka.rights", VerdictYes)
+		p.untilRights(VerdictYes)
 	}
 }
 
-// until examines again until the finding has the verdict: a broker takes a moment to apply rights.
-func (p *patient) until(name string, verdict Verdict) Report {
+// untilRights examines again until the rights in Kafka have the verdict: a broker takes a moment to
+// apply them.
+func (p *patient) untilRights(verdict Verdict) Report {
 	p.t.Helper()
 	for ctx := bounded(p.t); ; time.Sleep(50 * time.Millisecond) {
 		r := Examine(ctx, p.Installation)
-		if find(p.t, r, name)[0].Verdict == verdict {
+		if find(p.t, r, "kafka.rights")[0].Verdict == verdict {
 			return r
 		}
 		if ctx.Err() != nil {
-			p.t.Fatalf("%s is never %s: %+v", name, verdict, r.Findings)
+			p.t.Fatalf("kafka.rights is never %s: %+v", verdict, r.Findings)
 		}
 	}
 }
