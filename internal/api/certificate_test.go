@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestCertificateName: a subject with two common names identifies nobody, since its text holds only
+// TestCertificateName: a subject with two common names identifies no tenant: its text holds only
 // the last one.
 func TestCertificateName(t *testing.T) {
 	t.Parallel()

@@ -135,7 +135,7 @@ func TestStatus_WaitDisplaced(t *testing.T) {
 		}
 		time.Sleep(tookMax)
 		if len(responded) > 0 {
-			t.Fatal("got a response while nobody else waits, want none")
+			t.Fatal("got a response while no other request waits, want none")
 		}
 		if server.places.take(other+1, 1) == nil {
 			t.Fatal("a third tenant got no place, want one")

@@ -11,9 +11,8 @@ import (
 )
 
 const (
-	// versionMin is the oldest PostgreSQL on which the service runs.
-	versionMin = 150000
-	// clockMax is how far the clocks may differ. A sender warns beyond it, too.
+	// clockMax is how far the clocks may differ. NTP keeps them within a second. A sender warns
+	// beyond a minute only.
 	clockMax = 5 * time.Second
 	// sessionsOfSender is how many connections a sender has next to those of its partitions.
 	sessionsOfSender = 2
@@ -39,7 +38,7 @@ func (i Installation) databaseChecks(ctx context.Context, e *store.Examination) 
 func serverChecks(s store.Server, of func(func() outcome) func(context.Context) outcome) []check {
 	return []check{
 		{"database.version", true, "statements and settings that need PostgreSQL 15", of(func() outcome {
-			return is(s.Version >= versionMin, "PostgreSQL "+s.VersionText)
+			return is(s.Version >= store.VersionMin, "PostgreSQL "+s.VersionText)
 		})},
 		{"database.primary", true, "nothing can be stored on a standby", of(func() outcome {
 			return is(!s.InRecovery, fmt.Sprintf("pg_is_in_recovery() = %t", s.InRecovery))

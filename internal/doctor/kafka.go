@@ -37,26 +37,27 @@ func (i Installation) examineKafka(ctx context.Context, partitions []store.Parti
 	return append(findings, i.examineRights(ctx, partitions[0])...)
 }
 
-// brokerChecks are those of the cluster.
+// brokerChecks are those of the cluster. The first one reads what the second one judges, too.
 func (i Installation) brokerChecks() []check {
+	var abilities kafka.Abilities
+	var err error
 	return []check{
 		{"kafka.transactions", true, "exactly once: only locked delivery works", func(ctx context.Context) outcome {
-			a, err := i.Cluster.Abilities(ctx)
+			abilities, err = i.Cluster.Abilities(ctx)
 			if err != nil {
 				return unknown(err)
 			}
-			return is(a.Transactions, "Kafka "+strings.Join(a.Versions, ", "))
+			return is(abilities.Transactions, "Kafka "+strings.Join(abilities.Versions, ", "))
 		}},
 		{
 			"kafka.transaction_version", false,
 			"a request that is delayed beyond its transaction may be taken for one of the next (KIP-890)",
-			func(ctx context.Context) outcome {
-				a, err := i.Cluster.Abilities(ctx)
+			func(context.Context) outcome {
 				if err != nil {
 					return unknown(err)
 				}
-				return is(a.TransactionVersion >= transactionVersionMin, fmt.Sprintf("transaction.version = %d",
-					a.TransactionVersion))
+				return is(abilities.TransactionVersion >= transactionVersionMin,
+					fmt.Sprintf("transaction.version = %d", abilities.TransactionVersion))
 			},
 		},
 		{

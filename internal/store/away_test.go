@@ -209,7 +209,7 @@ func TestStore_Away_CallerGone(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1)
 	model, p := f.create(f.payment("model")), f.payment("order-1")
-	early := f.payment("order-0") // It may be stored: nobody waits for its outcome.
+	early := f.payment("order-0") // It may be stored: no caller waits for its outcome.
 	gone, leave := context.WithCancel(t.Context())
 	leave()
 	for call, err := range everyCall(t, gone, f.Store, early) {

@@ -134,8 +134,8 @@ func identify(ctx context.Context, conn *pgx.Conn) (i identity, err error) {
 }
 
 const (
-	// versionMin is the oldest PostgreSQL that has all of connectionSettings.
-	versionMin = 150000
+	// VersionMin is the oldest server_version_num that has all of connectionSettings.
+	VersionMin = 150000
 	// selectSchemaVersion is a second statement, and so a second transaction. A pooler may execute
 	// it in another server process.
 	selectSchemaVersion = `select pg_backend_pid(), version from schema_version`
@@ -158,7 +158,7 @@ func (i identity) check(conn *pgx.Conn) error {
 	case !isPostgres(i.product):
 		return refuseDatabase("it is not PostgreSQL but %.100s: its locks and sequences have other guarantees",
 			i.product)
-	case i.version < versionMin:
+	case i.version < VersionMin:
 		return refuseDatabase("PostgreSQL 15 or newer is needed; server_version_num is %d", i.version)
 	case i.encoding != "UTF8":
 		return refuseDatabase("its encoding is %s, and text would be changed: create a database with encoding UTF8",
